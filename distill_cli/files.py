@@ -1,0 +1,164 @@
+"""The only room that writes: atomic files, locks, hashes, safe names."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from distill_cli.errors import UserError
+
+LOCK_POLL_SECONDS = 0.2
+
+
+def safe_name(text: str) -> str:
+    """Return `text` as one file name: letters, digits, ``. _ -`` only, never empty, ``.`` or ``..``."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", str(text)).strip(".")
+    return name or "_"
+
+
+def make_folder(path: str | Path) -> Path:
+    """Create a folder with its parents.
+
+    Raises:
+        UserError: the folder cannot be made or written to.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise UserError(f"{folder}: cannot make this folder ({e.strerror}); choose another with hydra.run.dir=") from None
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"{folder}: this folder is not writable; choose another with hydra.run.dir=")
+    return folder
+
+
+def write_atomic(path: str | Path, write: Callable[[IO[Any]], object], *, binary: bool = False) -> Path:
+    """Let `write(file)` fill a temporary file beside `path`, then rename it: readers see all or nothing.
+
+    Raises:
+        UserError: the folder is not writable or the disk is full.
+    """
+    path = Path(path)
+    make_folder(path.parent)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(3)}.tmp")
+    try:
+        with open(temporary, "wb" if binary else "w", **({} if binary else {"encoding": "utf-8", "newline": ""})) as f:
+            write(f)
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(temporary, path)
+    except OSError as e:
+        raise UserError(f"{path}: cannot write ({e.strerror or e})") from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    return path
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Write text atomically."""
+    return write_atomic(path, lambda f: f.write(text))
+
+
+def write_json(path: str | Path, value: Any) -> Path:
+    """Write JSON atomically; NaN and infinities become null, as JSON has none."""
+    return write_text(path, json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_arrays(path: str | Path, arrays: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> Path:
+    """Write named tensors or arrays as safetensors, atomically."""
+    from safetensors.torch import save
+
+    import torch
+
+    tensors = {k: torch.as_tensor(v).detach().cpu().contiguous() for k, v in arrays.items()}
+    data = save(tensors, metadata=dict(metadata or {}))
+    return write_atomic(path, lambda f: f.write(data), binary=True)
+
+
+def write_npy(path: str | Path, array: np.ndarray) -> Path:
+    """Write one array as .npy, atomically; such files can be memory-mapped."""
+    return write_atomic(path, lambda f: np.save(f, array, allow_pickle=False), binary=True)
+
+
+def plain(value: Any) -> Any:
+    """Return `value` with NumPy and torch scalars and arrays as Python ones, non-finite floats as None."""
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def copy_file(source: str | Path, target: str | Path) -> Path:
+    """Put the content of `source` at `target`, atomically, in the same file system as a hard link
+    (a sweep then keeps one copy of its teacher's weights)."""
+    source, target = Path(source), Path(target)
+    make_folder(target.parent)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(3)}.tmp")
+    try:
+        os.link(source, temporary)
+    except OSError:
+        content = source.read_bytes()
+        return write_atomic(target, lambda f: f.write(content), binary=True)
+    os.replace(temporary, target)
+    return target
+
+
+def hash_bytes(*parts: bytes) -> str:
+    """Return a short sha256 (16 hex digits) of the parts."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()[:16]
+
+
+def hash_json(value: Any) -> str:
+    """Return a short hash of a JSON-able value, independent of the order of keys."""
+    return hash_bytes(json.dumps(plain(value), sort_keys=True, ensure_ascii=False).encode())
+
+
+def hash_file(path: str | Path) -> str:
+    """Return a short hash of a file's content."""
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def lock(path: str | Path, waiting: Callable[[], object] | None = None) -> Iterator[None]:
+    """Hold an exclusive lock on `path` inside the block; the system drops it when the process dies.
+
+    `waiting` is called once if another process holds the lock.
+    """
+    import fcntl
+
+    make_folder(Path(path).parent)
+    with open(path, "a") as f:
+        told = False
+        while True:
+            try:
+                fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not told and waiting is not None:
+                    waiting()
+                told = True
+                time.sleep(LOCK_POLL_SECONDS)
+        try:
+            yield
+        finally:
+            fcntl.flock(f, fcntl.LOCK_UN)

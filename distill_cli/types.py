@@ -1,0 +1,193 @@
+"""The nouns: what flows between the rooms. No behaviour beyond looking at itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Rows of one split, as a view of a source array.
+
+    Attributes:
+        source: ``[M, *shape]`` float32 features of the whole source; may be memory-mapped.
+        rows: ``[N]`` int64 positions of this pool's rows in `source`.
+        y: ``[N]`` int64 class of each row, 0..C-1.
+        index: ``[N]`` int64 row ids, unique over all pools of the data set (teacher outputs are kept by them).
+        group: ``[N]`` names of what must not straddle splits (a patient), or None.
+        labelled: ``[N]`` bool, whether the label may be used in training.
+    """
+
+    source: np.ndarray
+    rows: np.ndarray
+    y: np.ndarray
+    index: np.ndarray
+    group: np.ndarray | None = None
+    labelled: np.ndarray = field(default=None)  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.labelled is None:
+            object.__setattr__(self, "labelled", np.ones(len(self.rows), dtype=bool))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @cached_property
+    def x(self) -> np.ndarray:
+        """Features ``[N, *shape]``, read into memory on first use."""
+        return np.ascontiguousarray(self.source[self.rows])
+
+    def take(self, keep: np.ndarray) -> Pool:
+        """Return the pool of the rows chosen by a mask or by positions, in that order."""
+        group = None if self.group is None else self.group[keep]
+        return Pool(self.source, self.rows[keep], self.y[keep], self.index[keep], group, self.labelled[keep])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A source cut into splits.
+
+    Attributes:
+        name: what a report calls it.
+        train, val, test: the three pools; validation is never cut from test unless `notes` says so.
+        extra: further pools that are scored only, by name (``test_without_202``).
+        class_names: C names in class order.
+        averaged: classes that macro F1 averages over.
+        grouped: whether no group straddles the splits.
+        source_fingerprint: hash of the source's content, before any split.
+        fingerprint: hash of source, settings and split.
+        prepare: input preparation a model gets by default: ``none`` or ``standardise`` (statistics of train).
+        notes: sentences a reader of the report must know.
+    """
+
+    name: str
+    train: Pool
+    val: Pool
+    test: Pool
+    class_names: tuple[str, ...]
+    source_fingerprint: str
+    fingerprint: str
+    averaged: tuple[int, ...]
+    extra: Mapping[str, Pool] = field(default_factory=dict)
+    grouped: bool = False
+    split: str = "random"
+    prepare: str = "none"
+    notes: tuple[str, ...] = ()
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one sample."""
+        return tuple(self.train.source.shape[1:])
+
+    @property
+    def pools(self) -> dict[str, Pool]:
+        """All pools by name: train, val, test, then the extra ones."""
+        return {"train": self.train, "val": self.val, "test": self.test, **self.extra}
+
+
+@dataclass
+class Batch:
+    """What one step sees.
+
+    Attributes:
+        x: ``[B, *shape]`` inputs.
+        target: ``[B, C]`` class probabilities, so that mixup and soft labels need no second path.
+        index: ``[B]`` row ids, unique over all pools.
+        labelled: ``[B]`` float, 1 where `target` may be used.
+        group: ``[B]`` group numbers, or None.
+    """
+
+    x: Tensor
+    target: Tensor
+    index: Tensor
+    labelled: Tensor
+    group: Tensor | None = None
+
+
+@dataclass
+class ModelOutput:
+    """What a model says: ``logits [B, C]`` and tapped features by module path."""
+
+    logits: Tensor
+    features: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What a loss or a model may know of the training data before it is built.
+
+    Attributes:
+        input_shape: shape of one sample.
+        class_counts: ``[C]`` labelled training rows of each class.
+        rows: training rows in all.
+    """
+
+    input_shape: tuple[int, ...]
+    class_counts: tuple[int, ...]
+    rows: int
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return len(self.class_counts)
+
+
+class Loss(Protocol):
+    """One way of being wrong.
+
+    Returns ``[B]``, which the objective averages, or a scalar when samples are related to each other, which it takes
+    as it is. `uses_teacher` says whether the term falls away in a control without a teacher; such a loss may offer
+    `without_teacher()`, the cross-entropy that stands for it there.
+    """
+
+    uses_teacher: bool
+
+    def __call__(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
+        """Return the loss of each sample ``[B]`` or of the batch (scalar)."""
+        ...
+
+
+@dataclass
+class Stage:
+    """One stretch of training: what is minimised, by whom, for how long.
+
+    Attributes:
+        name: what the log calls it.
+        objective: the weighted losses.
+        epochs: passes; `steps_per_epoch` optimizer steps each.
+        optimizer: made for all trainable parameters of student and objective.
+        schedule: stepped after every optimizer step.
+    """
+
+    name: str
+    objective: Any
+    epochs: int
+    steps_per_epoch: int
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+
+
+@dataclass
+class EpochRecord:
+    """One row of metrics.csv."""
+
+    model: str
+    stage: str
+    epoch: int
+    step: int
+    lr: float
+    loss: float
+    terms: dict[str, float]
+    val: dict[str, float]
+    seconds: float
+    best: bool
+
+
+EpochListener = Callable[[EpochRecord], None]
