@@ -81,7 +81,7 @@ def write_arrays(path: str | Path, arrays: Mapping[str, Any], metadata: Mapping[
 
     import torch
 
-    tensors = {k: torch.as_tensor(v).detach().cpu().contiguous() for k, v in arrays.items()}
+    tensors = {k: torch.as_tensor(np.array(v) if isinstance(v, np.ndarray) else v).detach().cpu().contiguous() for k, v in arrays.items()}
     data = save(tensors, metadata=dict(metadata or {}))
     return write_atomic(path, lambda f: f.write(data), binary=True)
 

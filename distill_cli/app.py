@@ -1,0 +1,209 @@
+"""The one place where Hydra starts: run folders, sweeps, skipping, exit codes. torch is imported by the task alone."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import logging
+import os
+import secrets
+import shutil
+import sys
+import traceback
+from pathlib import Path
+from typing import Any, TextIO
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from distill_cli import RECIPE_VERSION, schema  # noqa: F401  (importing the schema registers it)
+from distill_cli.errors import UserError
+from distill_cli.explain import flag_error, one_line
+from distill_cli.gate import RequirementMissed, check_require, objective_of
+from distill_cli.groups import conf_dir
+
+HYDRA14 = tuple(int(n) for n in hydra.__version__.split(".")[:2]) >= (1, 4)
+BUG, USER_ERROR, MISSED, INTERRUPTED = 1, 2, 3, 130
+NOT_IN_KEY = ("hydra", "sweep", "outputs", "require", "objective")  # they cannot move a result
+log = logging.getLogger(__name__)
+started: dict[str, Path] = {}  # "job" and "sweep": the folders of this process, told by the callback below
+
+
+def run_key(*, _root_: DictConfig) -> str:
+    """Return the name of one job of a sweep: a hash of all that can move its result."""
+    from distill_cli.files import hash_json
+
+    config = OmegaConf.to_container(_root_, resolve=False)
+    assert isinstance(config, dict)
+    moving = {k: v for k, v in config.items() if k not in NOT_IN_KEY}
+    choices = {k: v for k, v in _root_.hydra.runtime.choices.items() if not k.startswith("hydra/")}
+    return hash_json([_root_.hydra.job.config_name, RECIPE_VERSION, moving, choices])[:10]
+
+
+_register: Any = OmegaConf.register_resolver if HYDRA14 else OmegaConf.register_new_resolver
+_register("run_id", lambda: secrets.token_hex(2), use_cache=True, replace=True)
+_register("run_key", run_key, replace=True)
+_register("sweep_key", lambda: os.environ.get("DISTILL_SWEEP_KEY", "sweep"), replace=True)
+
+
+class RecordSweepDir(Callback):
+    """Remembers where a job or a sweep writes: Hydra's main returns nothing."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Note the sweep's folder."""
+        started["sweep"] = Path(config.hydra.sweep.dir)
+
+    def on_job_start(self, config: DictConfig, **_: Any) -> None:
+        """Note the run's folder."""
+        started["job"] = Path(config.hydra.runtime.output_dir)
+
+
+def task(cfg: DictConfig) -> float:
+    """Run one job, at module level so that launchers can pickle it.
+
+    Returns:
+        The number at `objective` in the report; NaN when a job of a sweep failed, so that the others go on.
+
+    Raises:
+        SystemExit: a single run that failed.
+    """
+    hc = HydraConfig.get()
+    command, out = str(hc.job.config_name), Path(hc.runtime.output_dir)
+    sweeping = hc.mode is RunMode.MULTIRUN
+    label = f"{' '.join(hc.overrides.task)}: " if sweeping else ""
+    code, line = 0, ""
+    try:
+        report = perform(cfg, command, out, list(hc.overrides.task), may_skip=sweeping)
+        check_require(report, cfg.require, command)
+        return objective_of(report, cfg.objective)
+    except RequirementMissed as e:
+        code, line = MISSED, f"{label}{e}"
+    except UserError as e:
+        code, line = USER_ERROR, f"error: {label}{e}"
+    except Exception as e:
+        if os.environ.get("DISTILL_FULL_ERROR") == "1":
+            raise
+        code = BUG
+        log.exception("job failed")
+        line = f"error: {label}{type(e).__name__}: {' '.join(str(e).split())} (traceback in {out / hc.job.name}.log)"
+        if not sweeping:
+            traceback.print_exc()
+    if sweeping or code != BUG:
+        sys.stderr.write(f"distill {command}: {line}\n")
+    if not sweeping:
+        if code == USER_ERROR:
+            discard(out, Path(cfg.outputs))
+        raise SystemExit(code)
+    record(out, code, line)
+    return float("nan")
+
+
+def perform(cfg: DictConfig, command: str, out: Path, typed: list[str], *, may_skip: bool) -> dict[str, Any]:
+    """Return the report of one job: the finished one where there is one, else that of a new run."""
+    done = out / "report.json"
+    if may_skip and (report := read_finished(done)) is not None:
+        print(f"skip {out} (finished)")
+        return report
+    for stale in (done, out / "failed.json", out / "missed.json"):
+        stale.unlink(missing_ok=True)
+    from distill_cli.validate import check
+
+    try:
+        check(cfg, command, typed)
+    except OmegaConfBaseException as e:
+        raise UserError(one_line(e, command)) from None
+    module = importlib.import_module(f"distill_cli.commands.{command.replace('-', '_')}")
+    result: dict[str, Any] = module.run(cfg, out)
+    return result
+
+
+def read_finished(file: Path) -> dict[str, Any] | None:
+    """Return a report that is there, whole, and of this recipe version; else None."""
+    try:
+        report = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return report if isinstance(report, dict) and report.get("recipe_version") == RECIPE_VERSION else None
+
+
+def record(out: Path, code: int, line: str) -> None:
+    """Leave a word in a sweep's job folder: failed.json, or missed.json for a finished job that missed a `require`.
+
+    The word names the invocation, because the parent of a parallel launcher hears of its jobs in no other way.
+    """
+    from distill_cli.files import write_json
+
+    name = "missed.json" if code == MISSED else "failed.json"
+    write_json(out / name, {"error": line, "exit": code, "invocation": os.environ.get("DISTILL_INVOCATION")})
+
+
+def discard(out: Path, outputs: Path) -> None:
+    """Remove a run folder in which Hydra alone has written, and the folders above it that are empty then."""
+    if any(p.name != ".hydra" and p.suffix != ".log" for p in out.iterdir()):
+        return
+    for handler in logging.getLogger().handlers:
+        handler.close()
+    shutil.rmtree(out / ".hydra", ignore_errors=True)
+    for file in out.glob("*.log"):
+        file.unlink()
+    with contextlib.suppress(OSError):
+        for folder in (out, out.parent, outputs):
+            if folder.resolve() != Path.cwd():
+                folder.rmdir()
+
+
+def run_command(command: str, json_to: TextIO | None = None) -> int:
+    """Hand ``sys.argv`` to Hydra and return the exit code; with `json_to`, write the report there."""
+    if os.environ.get("HYDRA_FULL_ERROR") == "1":
+        os.environ["DISTILL_FULL_ERROR"] = "1"
+    raw = os.environ.get("DISTILL_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing: printing is ours
+    os.environ["DISTILL_INVOCATION"] = secrets.token_hex(4)
+    code = 0
+    try:
+        if message := flag_error(sys.argv[1:]):
+            raise UserError(message)
+        versioned = {"execution_whitelist": ("*",)} if HYDRA14 else {"version_base": "1.3"}
+        hydra.main(config_path=str(conf_dir()), config_name=command, **versioned)(task)()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except SystemExit as e:
+        code = e.code if isinstance(e.code, int) else BUG if e.code else 0
+    except (UserError, HydraException, OmegaConfBaseException, OSError) as e:
+        if raw:
+            raise
+        sys.stderr.write(f"distill {command}: error: {one_line(e, command)}\n")
+        code = USER_ERROR
+    except Exception:
+        if raw:
+            raise
+        traceback.print_exc()
+        code = BUG
+    if "sweep" in started:
+        return finish_sweep(started["sweep"], code, json_to)
+    if json_to is not None and code in (0, MISSED) and "job" in started:
+        json_to.write((started["job"] / "report.json").read_text(encoding="utf-8"))
+    return code
+
+
+def finish_sweep(folder: Path, code: int, json_to: TextIO | None) -> int:
+    """Print a sweep's table, write its reports as a JSON list where asked, and return the exit code of the whole."""
+    jobs = sorted(p.parent for p in folder.glob("*/.hydra"))
+    if not jobs:
+        return code
+    from distill_cli.reports.leaderboard import sweep_report
+
+    sweep_report(folder)
+    if json_to is not None:
+        reports = [json.loads(f.read_text(encoding="utf-8")) for job in jobs if (f := job / "report.json").is_file()]
+        json_to.write(json.dumps(reports, indent=2, ensure_ascii=False) + "\n")
+    files = [*folder.glob("*/failed.json"), *folder.glob("*/missed.json")]
+    words = [json.loads(f.read_text(encoding="utf-8")) for f in files]
+    codes = {w["exit"] for w in words if w["invocation"] == os.environ["DISTILL_INVOCATION"]} | {code}
+    return next((c for c in (BUG, USER_ERROR, MISSED) if c in codes), 0)

@@ -1,0 +1,1 @@
+"""Sources -> Dataset: one file a data set."""

@@ -1,0 +1,189 @@
+"""Arrays in memory -> Dataset: for the loaders of this folder and for a user's own data."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from distill_cli.data.splits import Rows
+from distill_cli.errors import UserError
+from distill_cli.files import hash_bytes, hash_json
+from distill_cli.types import Dataset, Pool
+
+Labelled = tuple[Any, Any]
+"""Features ``[N, *shape]`` and ``[N]`` labels of one split."""
+
+
+def array_fingerprint(*arrays: np.ndarray) -> str:
+    """Return a hash of the arrays' types, shapes and content."""
+    parts: list[bytes] = []
+    for a in arrays:
+        parts += [f"{a.dtype.str}{a.shape}".encode(), np.ascontiguousarray(a).tobytes()]
+    return hash_bytes(*parts)
+
+
+def is_whole(name: str) -> bool:
+    """Return whether a class is named by a whole number."""
+    return re.fullmatch(r"-?\d+", name) is not None
+
+
+def class_order(names: Sequence[str]) -> tuple[str, ...]:
+    """Return distinct class names in class order: by value when all are whole numbers, else as text.
+
+    >>> class_order(["10", "9"]), class_order(["b", "10", "a"])
+    (('9', '10'), ('10', 'a', 'b'))
+    """
+    distinct = set(names)
+    if all(is_whole(n) for n in distinct):
+        return tuple(sorted(distinct, key=int))
+    return tuple(sorted(distinct))
+
+
+def from_source(
+    name: str,
+    x: np.ndarray,
+    y: np.ndarray,
+    rows: Rows,
+    *,
+    class_names: Sequence[str],
+    source_fingerprint: str,
+    settings: Mapping[str, Any] | None = None,
+    index: np.ndarray | None = None,
+    group: np.ndarray | None = None,
+    averaged: Sequence[int] | None = None,
+    grouped: bool = False,
+    split: str = "random",
+    prepare: str = "none",
+    notes: Sequence[str] = (),
+) -> Dataset:
+    """Cut one source into pools, which are views of it.
+
+    Args:
+        name: what a report calls the data set.
+        x: ``[M, *shape]`` float32 features; may be memory-mapped.
+        y: ``[M]`` classes 0..C-1.
+        rows: positions by pool name: train, val, test; further ones are scored only.
+        class_names: C names in class order.
+        source_fingerprint: hash of the source's content, before any split.
+        settings: what else the fingerprint covers.
+        index: ``[M]`` row ids; by default the positions.
+        group: ``[M]`` names of what must not straddle splits, or None.
+        averaged: classes that macro F1 averages; by default all.
+        grouped: whether no group straddles the splits.
+        split: name of the split.
+        prepare: ``none`` or ``standardise``.
+        notes: sentences a reader of the report must know.
+    """
+    index = np.arange(len(x), dtype=np.int64) if index is None else np.asarray(index, dtype=np.int64)
+    y = np.asarray(y, dtype=np.int64)
+    group = None if group is None else np.asarray(group)
+    pools = {k: Pool(x, r, y[r], index[r], None if group is None else group[r]) for k, r in rows.items()}
+    cut = {k: array_fingerprint(p.index, p.y) for k, p in pools.items()}
+    told = [source_fingerprint, dict(settings or {}), list(class_names), list(x.shape[1:]), split, cut]
+    return Dataset(
+        name=name,
+        train=pools.pop("train"),
+        val=pools.pop("val"),
+        test=pools.pop("test"),
+        extra=pools,
+        class_names=tuple(class_names),
+        source_fingerprint=source_fingerprint,
+        fingerprint=hash_json(told),
+        averaged=tuple(range(len(class_names)) if averaged is None else averaged),
+        grouped=grouped,
+        split=split,
+        prepare=prepare,
+        notes=tuple(notes),
+    )
+
+
+def from_arrays(
+    name: str,
+    train: Labelled,
+    val: Labelled,
+    test: Labelled,
+    *,
+    groups: tuple[Any, Any, Any] | None = None,
+    prepare: str = "none",
+    notes: Sequence[str] = (),
+) -> Dataset:
+    """Make a data set of your own arrays, already cut into three splits.
+
+    Args:
+        name: what a report calls it.
+        train, val, test: ``(x, labels)`` each: features ``[N, *shape]``, and N class names or whole numbers.
+        groups: N names of what must not straddle splits (a patient) for train, val and test, or None.
+        prepare: input preparation a model gets by default: ``none`` or ``standardise``.
+        notes: sentences a reader of the report must know.
+
+    Raises:
+        UserError: lengths or shapes that do not match, a group in two splits.
+
+    >>> import numpy as np
+    >>> part = np.zeros((2, 3)), ["no", "yes"]
+    >>> from_arrays("toy", part, part, part).class_names
+    ('no', 'yes')
+    """
+    parts = {"train": train, "val": val, "test": test}
+    features = {k: np.asarray(p[0], dtype=np.float32) for k, p in parts.items()}
+    labels = {k: _class_names_of(name, k, np.asarray(p[1])) for k, p in parts.items()}
+    for k, x in features.items():
+        if len(x) != len(labels[k]):
+            raise UserError(f"{name}: {k} has {len(x)} rows of features and {len(labels[k])} labels")
+        if x.shape[1:] != features["train"].shape[1:]:
+            raise UserError(f"{name}: a sample of {k} has shape {x.shape[1:]}, one of train {features['train'].shape[1:]}")
+    group = None
+    if groups is not None:
+        names = {k: np.asarray(g).astype(str) for k, g in zip(parts, groups, strict=True)}
+        for k, g in names.items():
+            if len(g) != len(labels[k]):
+                raise UserError(f"{name}: {k} has {len(labels[k])} rows and {len(g)} group names")
+        check_groups_apart(name, names)
+        group = np.concatenate(list(names.values()))
+    class_names = class_order(np.concatenate(list(labels.values())).tolist())
+    code = {c: i for i, c in enumerate(class_names)}
+    x = np.concatenate(list(features.values()))
+    y = np.array([code[c] for part in labels.values() for c in part], dtype=np.int64)
+    ends = np.cumsum([len(f) for f in features.values()])
+    rows = {k: np.arange(end - len(f), end) for (k, f), end in zip(features.items(), ends, strict=True)}
+    content = (x, y) if group is None else (x, y, group)
+    return from_source(
+        name,
+        x,
+        y,
+        rows,
+        class_names=class_names,
+        source_fingerprint=array_fingerprint(*content),
+        group=group,
+        grouped=group is not None,
+        split="given",
+        prepare=prepare,
+        notes=notes,
+    )
+
+
+def _class_names_of(name: str, split: str, labels: np.ndarray) -> np.ndarray:
+    """Return labels as names; whole numbers may come as floats."""
+    if labels.dtype.kind == "f":
+        wrong = np.flatnonzero(labels != np.round(labels))
+        if len(wrong):
+            raise UserError(
+                f"{name}: label {labels[wrong[0]]} at position {wrong[0]} of {split} is not a class; give whole numbers or names"
+            )
+        labels = labels.astype(np.int64)
+    return labels.astype(str)
+
+
+def check_groups_apart(name: str, groups: Mapping[str, np.ndarray]) -> None:
+    """Raise UserError when a group is in two splits."""
+    home: dict[str, str] = {}
+    for split, names in groups.items():
+        for g in np.unique(names).tolist():
+            if g in home:
+                raise UserError(
+                    f"{name}: group '{g}' is in {home[g]} and in {split}; keep each group in one split, or give no groups"
+                )
+            home[g] = split

@@ -1,0 +1,66 @@
+"""Prepared arrays kept on disk: built once under a lock, memory-mapped ever after."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distill_cli.errors import UserError
+from distill_cli.files import hash_json, lock, make_folder, write_json, write_npy
+
+Arrays = dict[str, np.ndarray]
+Built = tuple[Mapping[str, np.ndarray], Mapping[str, Any]]
+"""Arrays by name, and what else must be remembered (JSON-able)."""
+
+
+def cached_arrays(
+    cache: str | Path, name: str, settings: Mapping[str, Any], build: Callable[[], Built]
+) -> tuple[Arrays, dict[str, Any]]:
+    """Return what `build()` makes for `settings`, from ``<cache>/<name>-<hash of settings>/`` where it is there already.
+
+    Each array is one .npy file, returned memory-mapped; meta.json is written last and alone means that the folder is
+    complete. A damaged folder is built again.
+
+    Args:
+        cache: folder of prepared data.
+        name: of the data set.
+        settings: everything the arrays depend on, the source's fingerprint among it.
+        build: makes the arrays; called at most once, under a lock, so that parallel jobs do it once.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    folder = Path(cache) / f"{name}-{hash_json(settings)}"
+    found = _load(folder)
+    if found is not None:
+        return found
+    try:
+        make_folder(folder)
+    except UserError:
+        raise UserError(f"{cache}: prepared data cannot be written here; choose another folder with dataset.cache=") from None
+    with lock(folder.with_suffix(".lock")):
+        found = _load(folder)
+        if found is None:
+            arrays, facts = build()
+            for key, array in arrays.items():
+                write_npy(folder / f"{key}.npy", array)
+            shapes = {key: list(array.shape) for key, array in arrays.items()}
+            write_json(folder / "meta.json", {"settings": settings, "facts": facts, "shapes": shapes})
+            found = _load(folder)
+    if found is None:
+        raise UserError(f"{folder}: prepared data cannot be read back; delete this folder and try again")
+    return found
+
+
+def _load(folder: Path) -> tuple[Arrays, dict[str, Any]] | None:
+    try:
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        arrays = {key: np.load(folder / f"{key}.npy", mmap_mode="r") for key in meta["shapes"]}
+        complete = all(list(arrays[key].shape) == shape for key, shape in meta["shapes"].items())
+        return (arrays, meta["facts"]) if complete else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,76 @@
+"""What every data set must hold before anything is trained on it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from distill_cli.errors import UserError
+from distill_cli.types import Dataset, Pool
+
+CHUNK = 8192
+
+
+def check_dataset(dataset: Dataset) -> None:
+    """Check a data set as its loader returns it; `transfer_exclude` acts after this.
+
+    Raises:
+        UserError: an empty split, a label outside the classes, a NaN or an infinite feature, one class only, a class that
+            train lacks, a row id that occurs twice or on both sides of a split.
+    """
+    for split, pool in dataset.pools.items():
+        if not len(pool):
+            raise UserError(f"{dataset.name}: the {split} split is empty; give it rows or a larger fraction")
+        _check_labels(dataset, split, pool)
+    _check_classes(dataset)
+    _check_ids(dataset)
+    for split, pool in dataset.pools.items():
+        _check_finite(dataset.name, split, pool)
+
+
+def _check_labels(dataset: Dataset, split: str, pool: Pool) -> None:
+    wrong = np.flatnonzero((pool.y < 0) | (pool.y >= len(dataset.class_names)))
+    if len(wrong):
+        i = int(wrong[0])
+        top = len(dataset.class_names) - 1
+        raise UserError(f"{dataset.name}: row {pool.index[i]} of {split} has class {pool.y[i]}; classes are 0 to {top}")
+
+
+def _check_classes(dataset: Dataset) -> None:
+    known = np.unique(dataset.train.y)
+    if len(known) < 2:
+        only = dataset.class_names[known[0]]
+        raise UserError(f"{dataset.name}: train has one class only ('{only}'); a classifier needs at least two")
+    for split, pool in dataset.pools.items():
+        for c, n in zip(*np.unique(pool.y, return_counts=True), strict=True):
+            if c not in known:
+                rows = f"{n} row{'s' if n > 1 else ''}"
+                raise UserError(
+                    f"{dataset.name}: class '{dataset.class_names[c]}' is in {split} ({rows}) but not in train; "
+                    f"give train rows of it, or take it out of {split}"
+                )
+
+
+def _check_ids(dataset: Dataset) -> None:
+    for split, pool in dataset.pools.items():
+        ids, counts = np.unique(pool.index, return_counts=True)
+        if counts.max() > 1:
+            raise UserError(f"{dataset.name}: row id {ids[counts.argmax()]} occurs twice in {split}; ids must be unique")
+    pairs = [("train", split) for split in dataset.pools if split != "train"]
+    # The tutorial's own validation is part of its test split: its notes say so.
+    pairs += [("val", split) for split in ("test", *dataset.extra)] if dataset.split != "tutorial" else []
+    for a, b in pairs:
+        both = np.intersect1d(dataset.pools[a].index, dataset.pools[b].index)
+        if len(both):
+            raise UserError(f"{dataset.name}: row id {both[0]} is in {a} and in {b}; a row belongs to one split")
+
+
+def _check_finite(name: str, split: str, pool: Pool) -> None:
+    for start in range(0, len(pool), CHUNK):
+        x = pool.source[pool.rows[start : start + CHUNK]].reshape(len(pool.rows[start : start + CHUNK]), -1)
+        if np.isfinite(x).all():
+            continue
+        i, j = (int(k[0]) for k in np.nonzero(~np.isfinite(x)))
+        what = "NaN" if np.isnan(x[i, j]) else "an infinite value"
+        raise UserError(
+            f"{name}: row {pool.index[start + i]} of {split} holds {what} at feature {j}; fill it or leave the row out"
+        )

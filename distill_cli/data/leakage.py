@@ -1,0 +1,79 @@
+"""Whether a teacher has seen what its student is scored on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from distill_cli.types import Dataset, Pool
+
+SHOWN = 3
+
+
+@dataclass(frozen=True)
+class TrainRecord:
+    """What a training pool is remembered by.
+
+    Attributes:
+        source_fingerprint: of the data set it came from.
+        index: row ids, int64.
+        groups: distinct group names, or None where the data had none.
+        row_hashes: content hashes, uint64.
+    """
+
+    source_fingerprint: str
+    index: np.ndarray
+    groups: list[str] | None
+    row_hashes: np.ndarray
+
+
+def row_hashes(pool: Pool) -> np.ndarray:
+    """Return a 64-bit content hash (BLAKE2b) of each float32 row, uint64 ``[N]``."""
+    x = np.ascontiguousarray(pool.x, dtype="<f4").reshape(len(pool), -1)
+    return np.frombuffer(b"".join(hashlib.blake2b(row.data, digest_size=8).digest() for row in x), dtype="<u8")
+
+
+def remember(dataset: Dataset) -> TrainRecord:
+    """Return what a model trained on this data set's train pool is remembered by."""
+    pool = dataset.train
+    groups = None if pool.group is None else [str(g) for g in np.unique(pool.group)]
+    return TrainRecord(dataset.source_fingerprint, pool.index, groups, row_hashes(pool))
+
+
+def meets(record: TrainRecord, dataset: Dataset) -> str | None:
+    """Say in one line how a teacher's training rows or patients meet a student's validation or test rows, or return None.
+
+    Rows are compared by id when both come from the same source, else by content: exact float32 equality, so that the same
+    beat cut in another way is not seen. Patients are compared where the student's splits keep them apart. What the student's
+    own training rows share with its validation and test rows is the split's doing and not held against the teacher.
+    """
+    return next(_meetings(record, dataset), None)
+
+
+def _meetings(record: TrainRecord, dataset: Dataset) -> Iterator[str]:
+    scored = {k: p for k, p in dataset.pools.items() if k != "train"}
+    same_source = record.source_fingerprint == dataset.source_fingerprint
+    own = row_hashes(dataset.train) if not same_source else record.row_hashes
+    for split, pool in scored.items():
+        if same_source:
+            seen = np.isin(pool.index, record.index)
+        else:
+            hashes = row_hashes(pool)
+            seen = np.isin(hashes, record.row_hashes) & ~np.isin(hashes, own)
+        if seen.any():
+            rows = "row" if seen.sum() == 1 else "rows"
+            yield f"its training rows hold {seen.sum()} {rows} of the student's {split} split (row ids {_some(pool.index[seen])})"
+    if not dataset.grouped or record.groups is None or dataset.train.group is None:
+        return
+    foreign = set(record.groups) - set(dataset.train.group.astype(str).tolist())
+    for split, pool in scored.items():
+        names = sorted(foreign & set(pool.group.astype(str).tolist() if pool.group is not None else []))
+        if names:
+            yield f"its training rows hold patients of the student's {split} split ({_some(names)})"
+
+
+def _some(items: np.ndarray | list[str]) -> str:
+    return ", ".join(str(i) for i in items[:SHOWN]) + (", ..." if len(items) > SHOWN else "")

@@ -1,0 +1,102 @@
+"""Which rows train, which validate, which test: drawn by `split_seed` alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from distill_cli.errors import UserError
+from distill_cli.rng import numpy_stream
+
+Rows = Mapping[str, np.ndarray]
+"""Positions of each pool's rows in the source, by pool name."""
+
+
+def check_fraction(name: str, value: float) -> None:
+    """Raise UserError unless 0 < `value` < 1."""
+    if not 0 < value < 1:
+        raise UserError(f"{name} must be above 0 and below 1, got {value}")
+
+
+def check_split_seed(split_seed: int) -> None:
+    """Raise UserError for a negative seed."""
+    if split_seed < 0:
+        raise UserError(f"split_seed must be 0 or more, got {split_seed}")
+
+
+def _allocate(counts: np.ndarray, fraction: float) -> np.ndarray:
+    """Return how many rows of each class to take: largest remainders, at least one taken and one left where two exist."""
+    quota = counts * fraction
+    take = np.floor(quota).astype(np.int64)
+    missing = round(float(quota.sum())) - int(take.sum())
+    take[np.argsort(take - quota, kind="stable")[:missing]] += 1
+    return np.where(counts > 1, np.clip(take, 1, counts - 1), 0)
+
+
+def stratified_mask(y: np.ndarray, fraction: float, seed: int, purpose: str) -> np.ndarray:
+    """Return a mask ``[N]`` of about `fraction` of the rows, the same share of every class.
+
+    Every class of two rows or more has at least one row on each side; a class of one row is left outside the mask.
+    """
+    check_fraction(purpose, fraction)
+    check_split_seed(seed)
+    order = numpy_stream(seed, f"split/{purpose}").permutation(len(y))
+    classes, counts = np.unique(y, return_counts=True)
+    mask = np.zeros(len(y), dtype=bool)
+    for c, k in zip(classes, _allocate(counts, fraction), strict=True):
+        mask[order[y[order] == c][:k]] = True
+    return mask
+
+
+def stratified_rows(y: np.ndarray, test_fraction: float, val_fraction: float, split_seed: int) -> dict[str, np.ndarray]:
+    """Cut rows into train, val and test, stratified by class.
+
+    Args:
+        y: ``[N]`` classes.
+        test_fraction: share of all rows, 0..1 exclusive.
+        val_fraction: share of the rows that are not test, 0..1 exclusive; it never moves the test split.
+        split_seed: moves the split.
+    """
+    test = stratified_mask(y, test_fraction, split_seed, "test_fraction")
+    return {**cut_validation(y, np.flatnonzero(~test), val_fraction, split_seed), "test": np.flatnonzero(test)}
+
+
+def cut_validation(y: np.ndarray, rows: np.ndarray, val_fraction: float, split_seed: int) -> dict[str, np.ndarray]:
+    """Cut `rows` into train and val, stratified by class."""
+    val = stratified_mask(y[rows], val_fraction, split_seed, "val_fraction")
+    return {"train": rows[~val], "val": rows[val]}
+
+
+def grouped_rows(y: np.ndarray, group: np.ndarray, shares: Mapping[str, float], split_seed: int) -> dict[str, np.ndarray]:
+    """Cut rows into the pools named by `shares` so that no group straddles two of them.
+
+    Groups are dealt greedily, those with the most uneven classes first, each to the pool where the classes' shares
+    then deviate least (as scikit-learn's StratifiedGroupKFold does); equal ones in an order drawn by `split_seed`.
+
+    Raises:
+        UserError: fewer groups than pools, or a pool that no group fell into.
+    """
+    check_split_seed(split_seed)
+    names, member = np.unique(group, return_inverse=True)
+    if len(names) < len(shares):
+        raise UserError(f"{len(names)} groups cannot be cut into {len(shares)} splits; give more groups or no group column")
+    classes, y = np.unique(y, return_inverse=True)
+    counts = np.zeros((len(names), len(classes)))
+    np.add.at(counts, (member, y), 1)
+    order = numpy_stream(split_seed, "split/groups").permutation(len(names))
+    order = order[np.argsort(-counts[order].std(axis=1), kind="stable")]
+    wanted = np.array(list(shares.values()))[:, None] * counts.sum(axis=0)
+    held = np.zeros_like(wanted)
+    home = np.empty(len(names), dtype=np.int64)
+    for g in order:
+        deviation = [
+            ((held + (np.arange(len(shares)) == s)[:, None] * counts[g]) / wanted).std(axis=0).mean() for s in range(len(shares))
+        ]
+        home[g] = int(np.argmin(deviation))
+        held[home[g]] += counts[g]
+    rows = {name: np.flatnonzero(home[member] == s) for s, name in enumerate(shares)}
+    empty = [name for name, r in rows.items() if not len(r)]
+    if empty:
+        raise UserError(f"no group fell into the {empty[0]} split; choose a larger {empty[0]}_fraction")
+    return rows

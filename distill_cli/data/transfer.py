@@ -1,0 +1,69 @@
+"""Few labels and a transfer set: whose labels may be used, and which classes the student never sees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from distill_cli.data.arrays import is_whole
+from distill_cli.errors import UserError, near
+from distill_cli.rng import numpy_stream
+from distill_cli.types import Pool
+
+
+def label_mask(y: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """Return a mask ``[N]`` of the rows whose labels may be used: `fraction` of every class, at least one row of each.
+
+    Nested: with the same seed, the rows of a smaller fraction are among those of a larger one.
+
+    Raises:
+        UserError: `fraction` not in (0, 1].
+    """
+    if not 0 < fraction <= 1:
+        raise UserError(f"label_fraction must be above 0 and at most 1, got {fraction}")
+    order = numpy_stream(seed, "labels").permutation(len(y))
+    mask = np.zeros(len(y), dtype=bool)
+    for c in np.unique(y):
+        members = order[y[order] == c]
+        mask[members[: max(1, round(fraction * len(members)))]] = True
+    return mask
+
+
+def with_labels(pool: Pool, fraction: float, seed: int) -> Pool:
+    """Return the pool with labels left to a stratified part; all rows stay.
+
+    Call it before `without_classes`, so that a row keeps its label whatever classes are left out.
+    """
+    return replace(pool, labelled=pool.labelled & label_mask(pool.y, fraction, seed))
+
+
+def class_positions(class_names: Sequence[str], classes: Sequence[str | int]) -> list[int]:
+    """Return positions of classes given by name, or by position where no class is named by a number.
+
+    Raises:
+        UserError: no such class.
+    """
+    positions = []
+    numbered = any(is_whole(n) for n in class_names)
+    for c in classes:
+        if str(c) in class_names:
+            positions.append(list(class_names).index(str(c)))
+        elif isinstance(c, int) and not isinstance(c, bool) and not numbered and 0 <= c < len(class_names):
+            positions.append(c)
+        else:
+            raise UserError(f"transfer_exclude: no class '{c}'{near(str(c), class_names)} (classes: {', '.join(class_names)})")
+    return positions
+
+
+def without_classes(pool: Pool, class_names: Sequence[str], exclude: Sequence[str | int]) -> Pool:
+    """Return the pool without the rows of some classes (Hinton et al. 2015, section 3: a transfer set without the digit 3).
+
+    Raises:
+        UserError: no such class, or no row left.
+    """
+    keep = ~np.isin(pool.y, class_positions(class_names, exclude))
+    if not keep.any():
+        raise UserError("transfer_exclude leaves no training row; leave out fewer classes")
+    return pool.take(keep)

@@ -1,0 +1,179 @@
+"""A folder of WFDB records, read with the wfdb library; nothing is allocated on a header's word alone."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distill_cli.data.beats import AAMI
+from distill_cli.errors import UserError, near
+from distill_cli.files import hash_file, hash_json, make_folder
+
+SUFFIXES = (".hea", ".dat", ".atr")
+BYTES_PER_SAMPLE = {
+    "8": 1.0,
+    "16": 2.0,
+    "24": 3.0,
+    "32": 4.0,
+    "61": 2.0,
+    "80": 1.0,
+    "160": 2.0,
+    "212": 1.5,
+    "310": 4 / 3,
+    "311": 4 / 3,
+}
+PROBE_SECONDS = 4.0
+
+
+def load_wfdb() -> Any:
+    """Import wfdb, or say how to install it."""
+    try:
+        import wfdb
+    except ImportError:
+        raise UserError("reading WFDB records needs the wfdb package: pip install 'distill-cli[ecg]'") from None
+    return wfdb
+
+
+def record_names(root: Path) -> list[str]:
+    """Return the records of a folder in the order in which their beats are numbered."""
+    return sorted(p.stem for p in root.glob("*.hea"))
+
+
+def source_fingerprint(root: Path, names: list[str]) -> str:
+    """Return a hash of the records' names, sizes and content.
+
+    Raises:
+        UserError: a record lacks its .dat or .atr file.
+    """
+    files = [root / f"{name}{suffix}" for name in names for suffix in SUFFIXES]
+    for file in files:
+        if not file.is_file():
+            raise UserError(
+                f"{file}: no such file, but {file.stem}.hea is there; put all three files of the record in the folder"
+            )
+    return hash_json([[f.name, f.stat().st_size, hash_file(f)] for f in files])
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def read_header(root: Path, name: str) -> Any:
+    """Return a record's header (wfdb.Record), checked against the sizes of the signal files it names.
+
+    Raises:
+        UserError: unreadable, of several segments, of an unknown format, or promising more samples than there are.
+    """
+    path = root / f"{name}.hea"
+    try:
+        header = load_wfdb().rdheader(str(root / name))
+    except UserError:
+        raise
+    except Exception as e:  # the library raises whatever its parser meets
+        raise UserError(f"{path}: not a readable WFDB header ({_one_line(e)}); get the file again") from None
+    if not hasattr(header, "sig_name") or not header.sig_name or header.n_sig != len(header.sig_name):
+        raise UserError(f"{path}: not the header of a record of one segment with its signals; get the file again")
+    if not header.fs or not 20 <= header.fs <= 100_000:
+        raise UserError(f"{path}: sampling frequency {header.fs} Hz; expected 20 to 100,000")
+    if not header.sig_len or header.sig_len < 1:
+        raise UserError(f"{path}: no number of samples on the first line; add it")
+    _check_sizes(root, path, header)
+    return header
+
+
+def _check_sizes(root: Path, path: Path, header: Any) -> None:
+    samples: dict[tuple[str, str, int], int] = {}
+    for file, fmt, offset, per_frame in zip(
+        header.file_name, header.fmt, header.byte_offset, header.samps_per_frame, strict=True
+    ):
+        if fmt not in BYTES_PER_SAMPLE or Path(file).name != file:
+            raise UserError(
+                f"{path}: signal file '{file}' of format {fmt} cannot be read; formats: {', '.join(BYTES_PER_SAMPLE)}"
+            )
+        key = (file, fmt, offset or 0)
+        samples[key] = samples.get(key, 0) + header.sig_len * (per_frame or 1)
+    for (file, fmt, offset), n in samples.items():
+        if not (root / file).is_file():
+            raise UserError(f"{root / file}: no such file, but {path.name} names it; put it in the folder")
+        expected, found = offset + int(n * BYTES_PER_SAMPLE[fmt]), (root / file).stat().st_size
+        if found < expected:
+            raise UserError(
+                f"{root / file}: truncated: {path.name} promises {expected:,} bytes, found {found:,}; get the file again"
+            )
+
+
+def check_lead(lead: str, headers: dict[str, Any]) -> list[str]:
+    """Return the records without `lead`; their first channel is taken.
+
+    Raises:
+        UserError: no record has it.
+    """
+    without = [name for name, header in headers.items() if lead not in header.sig_name]
+    if len(without) == len(headers):
+        leads = sorted({s for h in headers.values() for s in h.sig_name})
+        raise UserError(f"heartbeat: no record has lead '{lead}'{near(lead, leads)} (leads: {', '.join(leads)})")
+    return without
+
+
+def read_record(root: Path, name: str, header: Any, lead: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return a record's signal ``[T]`` in millivolts, and position and class (`beats.CLASS_NAMES`) of its annotated beats.
+
+    Raises:
+        UserError: the signal or the annotations cannot be read.
+    """
+    wfdb = load_wfdb()
+    channel = header.sig_name.index(lead) if lead in header.sig_name else 0
+    try:
+        record = wfdb.rdrecord(str(root / name), channels=[channel], ignore_skew=True)
+    except Exception as e:  # the library raises whatever its parser meets
+        raise UserError(f"{root / name}.dat: the signal cannot be read ({_one_line(e)}); get the file again") from None
+    try:
+        annotation = wfdb.rdann(str(root / name), "atr")
+    except Exception as e:  # as above
+        raise UserError(f"{root / name}.atr: the annotations cannot be read ({_one_line(e)}); get the file again") from None
+    beats = [(s, AAMI[k]) for s, k in zip(annotation.sample.tolist(), annotation.symbol, strict=True) if k in AAMI]
+    samples, classes = np.array(beats, dtype=np.int64).reshape(-1, 2).T
+    return record.p_signal[:, 0], samples, classes
+
+
+def download_records(root: Path, database: str = "mitdb") -> bool:
+    """Fetch a database's records into an empty folder; return False when no network is there.
+
+    They come into a temporary folder beside it, which takes its place when all are there and whole.
+
+    Raises:
+        UserError: the download broke off.
+    """
+    import urllib.error
+    import urllib.request
+
+    wfdb = load_wfdb()
+    try:
+        urllib.request.urlopen(wfdb.io.download.config.db_index_url, timeout=PROBE_SECONDS).close()
+    except urllib.error.HTTPError:
+        pass  # an answer, whatever it says, is a network
+    except (OSError, ValueError):
+        return False
+    make_folder(root.parent)
+    with tempfile.TemporaryDirectory(prefix=f".{root.name}.", dir=root.parent) as temporary:
+        target = Path(temporary) / "records"
+        target.mkdir()
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                wfdb.dl_database(database, str(target))
+        except Exception as e:  # network errors of many libraries
+            raise UserError(f"{root}: the download broke off ({_one_line(e)}); try again, or put the records there") from None
+        names = record_names(target)
+        source_fingerprint(target, names)
+        for name in names:
+            read_header(target, name)
+        if not names:
+            raise UserError(f"{root}: the download brought no records; put them there")
+        os.replace(target, root)
+    return True

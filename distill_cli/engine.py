@@ -1,0 +1,229 @@
+"""The loop: train step, fit, predict. The only `backward` and the only `step`."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from distill_cli.batches import Rows, Sampler
+from distill_cli.errors import UserError
+from distill_cli.mixup import Mixup
+from distill_cli.objective import Objective
+from distill_cli.rng import global_stream
+from distill_cli.teachers import Teacher, outputs
+from distill_cli.types import Batch, EpochListener, EpochRecord, Stage
+
+# Off the CPU a look at a value waits for the device; there losses are looked at once in this many steps.
+STEPS_BETWEEN_CHECKS = 32
+LOWER_IS_BETTER = ("nll",)
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass
+class Precision:
+    """Arithmetic of the forward pass: ``32``, ``bf16`` or ``fp16`` (with loss scaling), on one device."""
+
+    name: str
+    device: torch.device
+    scaler: torch.amp.GradScaler | None = None
+
+    def __post_init__(self) -> None:
+        if self.name == "fp16":
+            self.scaler = torch.amp.GradScaler(self.device.type)
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """Return the context of a forward pass."""
+        if self.name not in DTYPES:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=DTYPES[self.name])
+
+
+@dataclass
+class Selection:
+    """Which epoch's weights are kept, by a validation metric; never by test.
+
+    Args:
+        metric: ``macro_f1``, ``accuracy`` (highest) or ``nll`` (lowest).
+        patience: epochs without progress before training stops; None: never.
+    """
+
+    metric: str = "macro_f1"
+    patience: int | None = None
+    best: float | None = None
+    epoch: int = -1
+    weights: dict[str, Tensor] = field(default_factory=dict)
+
+    def see(self, epoch: int, scores: dict[str, float], model: nn.Module) -> bool:
+        """Keep the weights if this epoch is the best so far; the first of equals stays."""
+        value = scores[self.metric]
+        sign = -1 if self.metric in LOWER_IS_BETTER else 1
+        if self.best is not None and not sign * value > sign * self.best:
+            return False
+        self.best, self.epoch = value, epoch
+        self.weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        return True
+
+    def exhausted(self, epoch: int) -> bool:
+        """Whether `patience` is used up."""
+        return self.patience is not None and epoch - self.epoch >= self.patience
+
+
+@dataclass
+class Fit:
+    """What a training gave: the model holds the best weights."""
+
+    records: list[EpochRecord]
+    best_epoch: int
+    steps: int
+    samples: int
+    seconds: float
+
+    @property
+    def terms(self) -> dict[str, float]:
+        """Mean weighted terms in the best epoch."""
+        return self.records[self.best_epoch].terms
+
+
+@dataclass
+class Trainer:
+    """What stays the same over the stages of one training.
+
+    Args:
+        name: the model's name, for messages.
+        model: the student (or the teacher in its own training).
+        rows: its training rows.
+        sampler: which of them each step sees.
+        teachers: what the objective compares it with.
+        validate: scores of the model on validation.
+        seed: of dropout.
+        precision: arithmetic of the forward pass.
+        mixup: applied to every batch before both forward passes.
+        clip: largest norm of the gradient, or None.
+    """
+
+    name: str
+    model: nn.Module
+    rows: Rows
+    sampler: Sampler
+    teachers: Sequence[Teacher]
+    validate: Callable[[nn.Module], dict[str, float]]
+    seed: int
+    precision: Precision
+    mixup: Mixup | None = None
+    clip: float | None = None
+
+    def fit(self, stages: Sequence[Stage], selection: Selection, listen: EpochListener) -> Fit:
+        """Run the stages one after the other and load the best weights.
+
+        Raises:
+            UserError: a term is NaN or infinite; names term, epoch and step.
+        """
+        records: list[EpochRecord] = []
+        steps = samples = epoch = 0
+        seconds = 0.0
+        for stage in stages:
+            for _ in range(stage.epochs):
+                start = time.perf_counter()
+                means, seen = self.train_epoch(stage, epoch)
+                seconds += time.perf_counter() - start
+                steps, samples = steps + stage.steps_per_epoch, samples + seen
+                scores = self.validate(self.model)
+                record = EpochRecord(
+                    model=self.name, stage=stage.name, epoch=epoch + 1, step=steps,
+                    lr=stage.optimizer.param_groups[0]["lr"], loss=sum(means.values()), terms=means, val=scores,
+                    seconds=time.perf_counter() - start, best=selection.see(epoch, scores, self.model),
+                )  # fmt: skip
+                records.append(record)
+                listen(record)
+                epoch += 1
+                if selection.exhausted(epoch - 1):
+                    break
+        self.model.load_state_dict(selection.weights)
+        return Fit(records, selection.epoch, steps, samples, seconds)
+
+    def train_epoch(self, stage: Stage, epoch: int) -> tuple[dict[str, float], int]:
+        """Make one epoch's steps; return the mean of each weighted term and the number of rows seen."""
+        self.model.train()
+        objective: Objective = stage.objective
+        objective.train()
+        device = self.precision.device
+        every = 1 if device.type == "cpu" else STEPS_BETWEEN_CHECKS
+        total = torch.zeros(len(objective.names), dtype=torch.float64, device=device)
+        unseen: list[Tensor] = []
+        rows = 0
+        with global_stream(self.seed, "dropout", epoch):
+            for step, positions in enumerate(self.sampler.epoch(epoch)):
+                batch = self.rows.take(positions)
+                if self.mixup is not None:
+                    batch = self.mixup(batch, epoch, step)
+                parts = self.train_step(stage, batch)
+                rows += len(positions)
+                unseen.append(parts)
+                total += parts
+                if len(unseen) == every:
+                    self.check_finite(objective.names, unseen, epoch, step)
+                    unseen = []
+                stage.schedule.step()
+        self.check_finite(objective.names, unseen, epoch, stage.steps_per_epoch - 1)
+        means = (total / stage.steps_per_epoch).tolist()
+        return dict(zip(objective.names, means, strict=True)), rows
+
+    def train_step(self, stage: Stage, batch: Batch) -> Tensor:
+        """Change the weights once; return the weighted terms ``[K]``."""
+        objective: Objective = stage.objective
+        with self.precision.autocast():
+            student = self.model(batch.x)
+            teachers = outputs(self.teachers, batch) if objective.uses_teacher else []
+            loss, parts = objective(student, teachers, batch)
+        optimizer, scaler = stage.optimizer, self.precision.scaler
+        optimizer.zero_grad(set_to_none=True)
+        if scaler is None:
+            loss.backward()
+            self.clip_gradient(optimizer)
+            optimizer.step()
+        else:
+            scaler.scale(loss).backward()
+            if self.clip is not None:
+                scaler.unscale_(optimizer)
+            self.clip_gradient(optimizer)
+            scaler.step(optimizer)
+            scaler.update()
+        self.model.after_step()
+        return parts
+
+    def clip_gradient(self, optimizer: torch.optim.Optimizer) -> None:
+        """Scale the gradient of everything trained to norm `clip` where it is longer."""
+        if self.clip is not None:
+            trained = [p for group in optimizer.param_groups for p in group["params"]]
+            nn.utils.clip_grad_norm_(trained, self.clip)
+
+    def check_finite(self, names: Sequence[str], parts: Sequence[Tensor], epoch: int, last_step: int) -> None:
+        """Stop at the first of the last steps' terms that is not finite."""
+        if not parts:
+            return
+        values = parts[0].unsqueeze(0) if len(parts) == 1 else torch.stack(list(parts))
+        finite = values.isfinite()
+        if bool(finite.all()):
+            return
+        row, column = (~finite).nonzero()[0].tolist()
+        step = last_step - len(parts) + row + 1
+        raise UserError(
+            f"{self.name}: term '{names[column]}' is {values[row, column].item()} at epoch {epoch + 1}, step {step + 1} "
+            "of the epoch; lower the learning rate (optimizer.lr) or set clip_grad_norm=1"
+        )
+
+
+@torch.no_grad()
+def predict(model: nn.Module, rows: Rows, chunk: int) -> Tensor:
+    """Return logits ``[N, C]`` float32 on the CPU, in eval mode, `chunk` rows at a time in order.
+
+    The same chunk size gives the same digits.
+    """
+    model.eval()
+    return torch.cat([model(x).logits.float() for x in rows.chunks(chunk)]).cpu()

@@ -1,0 +1,63 @@
+"""What can be chosen: the groups in conf/, their options and the text behind them. Standard library only."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+PURPOSES = {
+    "dataset": "the data and how it is split",
+    "device": "where it runs, and in what precision",
+    "experiment": "whole recipes",
+    "hparams": "tuned settings, to be laid over a recipe",
+    "loss": "what the student minimises; more terms by +loss@terms.NAME=OPTION",
+    "mixup": "blending of training samples",
+    "model": "architectures, for student.model and teacher.model",
+    "optimizer": "optimizer of student and controls; the teacher's: teacher.optimizer=OPTION",
+    "sampling": "how training rows are drawn",
+    "schedule": "learning rates over the steps; the teacher's: teacher.schedule=OPTION",
+    "student": "the small model",
+    "teacher": "the large model, how it is trained or where it comes from",
+}
+
+
+def conf_dir() -> Path:
+    """Return the folder of the tool's own configs: beside the code in a wheel, beside the package in a checkout."""
+    here = Path(__file__).resolve().parent
+    for folder in (here / "conf", here.parent / "conf"):
+        if (folder / "distill.yaml").is_file():
+            return folder
+    raise RuntimeError("conf/ is missing from this installation of distill; install it again")
+
+
+def options(folders: Iterable[Path]) -> dict[str, dict[str, Path]]:
+    """Return ``{group: {option: its yaml file}}`` over config folders; the first folder that has an option wins.
+
+    Files whose name starts with ``_`` are parts of other options and are left out.
+    """
+    found: dict[str, dict[str, Path]] = {}
+    for folder in folders:
+        for file in sorted(folder.glob("*/**/*.yaml")):
+            if not file.name.startswith("_"):
+                group = file.parent.relative_to(folder).as_posix()
+                found.setdefault(group, {}).setdefault(file.stem, file)
+    return dict(sorted(found.items()))
+
+
+def command_files(command: str) -> list[str]:
+    """Return the texts behind a command: its own yaml, then the shared files its defaults list names."""
+    own = (conf_dir() / f"{command}.yaml").read_text(encoding="utf-8")
+    shared = [conf_dir() / f"{name}.yaml" for name in re.findall(r"^  - (_(?!self_)\w+)$", own, re.M)]
+    return [own, *(file.read_text(encoding="utf-8") for file in reversed(shared))]
+
+
+def default_options(text: str) -> list[str]:
+    """Return the groups that a defaults list chooses from, in its order."""
+    return re.findall(r"^  - (\w+): ", text, re.M)
+
+
+def keys(text: str) -> str:
+    """Return the lines of a config that set keys, with their comments: no head, no defaults list, no settings of Hydra."""
+    body = re.sub(r"^(defaults|hydra):.*\n(?:[ #].*\n?)*", "", text, flags=re.M)
+    return "\n".join(line for line in body.splitlines() if line.strip() and not line.startswith("#"))

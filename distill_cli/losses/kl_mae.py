@@ -1,0 +1,38 @@
+"""The loss that the heartbeat tutorial publishes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from distill_cli.losses.teachers_mean import mean_logits
+from distill_cli.types import Batch, ModelOutput
+
+
+class KLMAE(nn.Module):
+    """``KL(q || p) + mae x mean_c |q_c - p_c|`` of each sample ``[B]``, on probabilities at T = 1.
+
+    KL is summed over classes, the absolute error is averaged over them, as Keras does. Labels are not used.
+
+    Args:
+        mae: weight of the absolute error, >= 0.
+
+    Source: github.com/CVxTz/knowledge_distillation, `custom_loss`.
+    """
+
+    uses_teacher = True
+
+    def __init__(self, mae: float = 0.1) -> None:
+        super().__init__()
+        if not 0 <= mae < float("inf"):
+            raise ValueError(f"mae must be >= 0, got {mae}")
+        self.mae = mae
+
+    def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
+        """Return the loss of each sample ``[B]``."""
+        log_p = F.log_softmax(student.logits.float(), dim=-1)
+        log_q = F.log_softmax(mean_logits(teachers), dim=-1)
+        q = log_q.exp()
+        return (q * (log_q - log_p)).sum(dim=-1) + self.mae * (q - log_p.exp()).abs().mean(dim=-1)

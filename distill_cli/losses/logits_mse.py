@@ -1,0 +1,23 @@
+"""Regression on logits: Ba and Caruana 2014."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from distill_cli.losses.teachers_mean import mean_logits
+from distill_cli.types import Batch, ModelOutput
+
+
+class LogitsMSE(nn.Module):
+    """``mean_c (z_c - v_c)^2`` of each sample ``[B]``, the mean over the C classes.
+
+    The paper writes half the sum over classes (arXiv:1312.6184, equation 1): C/2 times this; set `weight` for that.
+    """
+
+    uses_teacher = True
+
+    def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
+        """Return the loss of each sample ``[B]``."""
+        return (student.logits.float() - mean_logits(teachers)).square().mean(dim=-1)

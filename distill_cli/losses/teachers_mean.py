@@ -1,0 +1,17 @@
+"""Several teachers as one: their mean logits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from distill_cli.types import ModelOutput
+
+
+def mean_logits(teachers: Sequence[ModelOutput]) -> Tensor:
+    """Return the mean of the teachers' logits ``[B, C]`` in float32; every teacher counts the same."""
+    if len(teachers) == 1:
+        return teachers[0].logits.float()
+    return torch.stack([t.logits.float() for t in teachers]).mean(dim=0)

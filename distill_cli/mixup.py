@@ -1,0 +1,40 @@
+"""Mixup: convex pairs of samples. Zhang et al. 2018 (arXiv:1710.09412)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from distill_cli.rng import derive
+from distill_cli.types import Batch
+
+
+class Mixup:
+    """Blend each sample with a partner of its batch, inputs and targets by one weight.
+
+    One lambda ~ Beta(alpha, alpha) a batch, drawn from the stream ``augment`` at (epoch, step). A row with a label
+    mixed with one without has no usable target, so `labelled` is the product.
+
+    Args:
+        alpha: > 0.
+        seed: the run's seed.
+    """
+
+    def __init__(self, alpha: float, seed: int) -> None:
+        if not 0 < alpha < float("inf"):
+            raise ValueError(f"mixup.alpha must be > 0, got {alpha}")
+        self.alpha = alpha
+        self.seed = seed
+
+    def __call__(self, batch: Batch, epoch: int, step: int) -> Batch:
+        """Return the mixed batch; `index` and `group` stay those of the first of each pair."""
+        draw = np.random.default_rng(derive(self.seed, "augment", epoch, step))
+        weight = float(draw.beta(self.alpha, self.alpha))
+        partner = torch.from_numpy(draw.permutation(len(batch.x))).to(batch.x.device)
+        return Batch(
+            x=torch.lerp(batch.x[partner], batch.x, weight),
+            target=torch.lerp(batch.target[partner], batch.target, weight),
+            index=batch.index,
+            labelled=batch.labelled * batch.labelled[partner],
+            group=batch.group,
+        )

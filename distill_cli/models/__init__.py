@@ -1,0 +1,1 @@
+"""x -> logits: one file a family of networks."""

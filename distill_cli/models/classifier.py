@@ -1,0 +1,88 @@
+"""Input preparation and network in one module, so that the statistics travel with the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from distill_cli.types import ModelOutput
+
+CONSTANT = 1e-8
+PREPARATIONS = ("none", "standardise")
+
+
+class Standardise(nn.Module):
+    """``(x - mean) / std`` with statistics of the training rows; a feature that never varies stays 0."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(shape))
+        self.register_buffer("std", torch.ones(shape))
+
+    def fit(self, x: np.ndarray) -> None:
+        """Take the statistics of ``x [N, *shape]``, in float64, so that their order of summation does not show."""
+        mean = x.mean(axis=0, dtype=np.float64)
+        std = x.std(axis=0, dtype=np.float64)
+        std = np.where(std < CONSTANT, 1.0, std)
+        self.mean.copy_(torch.from_numpy(mean.reshape(self.mean.shape)))
+        self.std.copy_(torch.from_numpy(std.reshape(self.std.shape)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x with mean 0 and deviation 1 on the training rows, same shape."""
+        return (x - self.mean) / self.std
+
+
+class Reordered(nn.Module):
+    """A network whose outputs are put into the data's class order."""
+
+    order: Tensor
+
+    def __init__(self, network: nn.Module, order: Sequence[int]) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("order", torch.tensor(list(order)), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits ``[B, C]`` in the data's order."""
+        return self.network(x)[..., self.order]
+
+
+class Classifier(nn.Module):
+    """A network behind its own input preparation.
+
+    Args:
+        network: any module from ``[B, *shape]`` to logits ``[B, C]``; a ModelOutput or an object with ``.logits`` will do.
+        prepare: ``none`` or ``standardise``.
+        input_shape: shape of one sample.
+    """
+
+    def __init__(self, network: nn.Module, prepare: str, input_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        if prepare not in PREPARATIONS:
+            raise ValueError(f"prepare={prepare}: expected {' or '.join(PREPARATIONS)}")
+        self.prepare: nn.Module = Standardise(input_shape) if prepare == "standardise" else nn.Identity()
+        self.network = network
+        self._after_step = getattr(network, "after_step", None)
+
+    def fit_preparation(self, x: np.ndarray) -> None:
+        """Take the statistics of the training rows ``x [N, *shape]``."""
+        if isinstance(self.prepare, Standardise):
+            self.prepare.fit(x)
+
+    def after_step(self) -> None:
+        """Let the network restore its own constraints (a bound on norms) after an optimizer step."""
+        if self._after_step is not None:
+            self._after_step()
+
+    def forward(self, x: Tensor) -> ModelOutput:
+        """Return logits ``[B, C]``."""
+        output = self.network(self.prepare(x))
+        if isinstance(output, ModelOutput):
+            return output
+        return ModelOutput(output if isinstance(output, Tensor) else output.logits)

@@ -1,0 +1,81 @@
+"""Weighs the losses: the only mean over a batch."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from distill_cli.losses.hard import Hard
+from distill_cli.types import Batch, DataFacts, ModelOutput
+
+HARD = "hard"
+
+
+class Objective(nn.Module):
+    """``sum_k weight_k x mean_b loss_k``.
+
+    Args:
+        terms: losses by name.
+        weights: one number a term, >= 0.
+    """
+
+    def __init__(self, terms: Mapping[str, nn.Module], weights: Mapping[str, float]) -> None:
+        super().__init__()
+        if not terms:
+            raise ValueError("an objective needs at least one term")
+        if set(terms) != set(weights):
+            raise ValueError(f"weights for {sorted(weights)}, terms {sorted(terms)}")
+        self.terms = nn.ModuleDict(terms)
+        self.weights = {name: float(weights[name]) for name in terms}
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the terms, in the order of `parts`."""
+        return list(self.weights)
+
+    @property
+    def uses_teacher(self) -> bool:
+        """Whether any term needs a teacher."""
+        return any(term.uses_teacher for term in self.terms.values())
+
+    def without_teacher(self) -> Objective:
+        """Return the control's objective: the teacher's terms replaced by cross-entropy.
+
+        Terms that need no teacher stay. Where none of them is a cross-entropy, one of weight 1 joins them, with the
+        class weights of the first term that it stands for.
+        """
+        kept = {name: term for name, term in self.terms.items() if not term.uses_teacher}
+        weights = {name: self.weights[name] for name in kept}
+        if not any(isinstance(term, Hard) for term in kept.values()):
+            replaced = [t.without_teacher() for t in self.terms.values() if hasattr(t, "without_teacher")]
+            kept[HARD] = replaced[0] if replaced else Hard()
+            weights[HARD] = 1.0
+        return Objective(kept, weights)
+
+    def bind(self, facts: DataFacts, student: ModelOutput, teachers: Sequence[ModelOutput]) -> None:
+        """Let each term look at the data and at example outputs, before the optimizer exists."""
+        for term in self.terms.values():
+            if hasattr(term, "bind"):
+                wanted = inspect.signature(term.bind).parameters
+                given = {"facts": facts, "student": student, "teachers": teachers}
+                term.bind(**{name: value for name, value in given.items() if name in wanted})
+
+    def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the total (scalar) and the weighted terms ``[K]``, in the order of `names`."""
+        parts = [
+            self.weights[name] * batch_value(term(student, teachers, batch)) for name, term in self.terms.items()
+        ]
+        if len(parts) == 1:
+            return parts[0], parts[0].detach().unsqueeze(0)
+        stacked = torch.stack(parts)
+        return stacked.sum(), stacked.detach()
+
+
+def batch_value(loss: Tensor) -> Tensor:
+    """Return the mean of a loss per sample ``[B]``; a scalar is taken as it is."""
+    if loss.dim() > 1:
+        raise ValueError(f"a loss returns [B] or a scalar, got shape {tuple(loss.shape)}")
+    return loss.mean() if loss.dim() == 1 else loss

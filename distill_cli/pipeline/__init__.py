@@ -1,0 +1,1 @@
+"""Config -> report: the only place that builds from config."""

@@ -1,0 +1,93 @@
+"""What every part of a run needs to know: where it runs, how precisely, where it writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distill_cli.batches import Rows
+from distill_cli.errors import UserError
+from distill_cli.reports.progress import Progress
+from distill_cli.types import Dataset, Pool
+
+
+@dataclass
+class Context:
+    """The surroundings of a run.
+
+    Attributes:
+        out: the run folder.
+        outputs: the folder of all runs, with the register of teachers.
+        seed: the run's seed.
+        device: where models are trained.
+        precision: ``32``, ``bf16`` or ``fp16``.
+        resident_gb: data up to this size lives on the device.
+        chunk: rows scored at once.
+        bootstrap: ``resamples`` and ``seed``.
+        progress: shows epochs as they end.
+    """
+
+    out: Path
+    outputs: Path
+    seed: int
+    device: torch.device
+    precision: str
+    resident_gb: float
+    chunk: int
+    bootstrap: Mapping[str, int]
+    progress: Progress
+
+    def rows(self, pool: Pool, dataset: Dataset) -> Rows:
+        """Return a pool on the device."""
+        return Rows(pool, len(dataset.class_names), self.device, self.resident_gb)
+
+
+def make_context(cfg: Any, out: Path, job: int | None = None) -> Context:
+    """Read the surroundings from a config.
+
+    Args:
+        cfg: the composed config.
+        out: the run folder.
+        job: number of this job in a sweep: jobs take turns on the GPUs.
+    """
+    if cfg.device.threads is not None:
+        torch.set_num_threads(cfg.device.threads)
+    device = choose_device(cfg.device.name, job)
+    precision = str(cfg.device.precision)
+    if precision == "fp16" and device.type == "cpu":
+        raise UserError("device.precision=fp16: not for the CPU; use bf16 or 32")
+    return Context(
+        out=out,
+        outputs=Path(cfg.outputs),
+        seed=cfg.seed,
+        device=device,
+        precision=precision,
+        resident_gb=cfg.device.resident_gb,
+        chunk=cfg.get("eval_batch_size", 256),
+        bootstrap=dict(cfg.bootstrap),
+        progress=Progress(),
+    )
+
+
+def choose_device(name: str, job: int | None) -> torch.device:
+    """Return the device of a name.
+
+    Raises:
+        UserError: there is no such device here.
+    """
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "cuda" and not gpus:
+        raise UserError("device=cuda: no CUDA GPU is usable here; use device=cpu or device=auto")
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise UserError("device=mps: no Apple GPU is usable here; use device=cpu or device=auto")
+    if name in ("auto", "cuda") and gpus:
+        return torch.device("cuda", 0 if job is None else job % gpus)
+    if name == "auto" and torch.backends.mps.is_available():
+        return torch.device("mps")
+    if name in ("auto", "cpu", "mps"):
+        return torch.device("cpu" if name == "auto" else name)
+    raise UserError(f"device.name={name}: expected auto, cpu, cuda or mps")

@@ -1,0 +1,81 @@
+"""Config -> the data set, and which of its rows each model learns from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from distill_cli.data.checks import check_dataset
+from distill_cli.data.leakage import TrainRecord, row_hashes
+from distill_cli.data.transfer import with_labels, without_classes
+from distill_cli.errors import UserError
+from distill_cli.types import DataFacts, Dataset, Pool
+from distill_cli.validate import build
+
+# Keys of every data set that say how its training rows are used, not what they are.
+USE_KEYS = ("label_fraction", "transfer_exclude")
+
+
+def load_dataset(node: Mapping[str, Any]) -> Dataset:
+    """Build and check the data set of a config node."""
+    settings = {key: value for key, value in node.items() if key not in USE_KEYS}
+    dataset = build(settings, "dataset")
+    if not isinstance(dataset, Dataset):
+        raise UserError(f"dataset._target_={settings.get('_target_')}: returned {type(dataset).__name__}, expected a Dataset")
+    check_dataset(dataset)
+    return dataset
+
+
+def teacher_pool(dataset: Dataset, node: Mapping[str, Any], fraction: float | None) -> Pool:
+    """Return the teacher's training rows: all classes, those with a label."""
+    labelled = _labelled(dataset, node, fraction)
+    return labelled.take(labelled.labelled)
+
+
+def student_pool(dataset: Dataset, node: Mapping[str, Any]) -> Pool:
+    """Return the student's training rows, labelled or not, less the classes left out on purpose."""
+    pool = without_classes(_labelled(dataset, node, None), dataset.class_names, list(node.get("transfer_exclude") or []))
+    if not len(pool):
+        raise UserError("dataset.transfer_exclude leaves no training rows for the student; exclude fewer classes")
+    return pool
+
+
+def _labelled(dataset: Dataset, node: Mapping[str, Any], fraction: float | None) -> Pool:
+    fraction = node.get("label_fraction", 1.0) if fraction is None else fraction
+    return with_labels(dataset.train, fraction, int(node.get("split_seed", 0)))
+
+
+def facts(pool: Pool, dataset: Dataset) -> DataFacts:
+    """Return what losses may know of a training pool."""
+    counts = np.bincount(pool.y[pool.labelled], minlength=len(dataset.class_names))
+    return DataFacts(dataset.input_shape, tuple(int(n) for n in counts), len(pool))
+
+
+def trained_on(pool: Pool, dataset: Dataset) -> TrainRecord:
+    """Return what a training pool is remembered by."""
+    groups = None if pool.group is None else sorted({str(g) for g in np.unique(pool.group)})
+    return TrainRecord(dataset.source_fingerprint, pool.index, groups, row_hashes(pool))
+
+
+def describe(dataset: Dataset, node: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the report's `data` section."""
+    counts = {}
+    for name, pool in dataset.pools.items():
+        numbers = np.bincount(pool.y, minlength=len(dataset.class_names))
+        counts[name] = {label: int(n) for label, n in zip(dataset.class_names, numbers, strict=True)}
+    return {
+        "name": dataset.name,
+        "split": dataset.split,
+        "split_seed": node.get("split_seed"),
+        "label_fraction": node.get("label_fraction", 1.0),
+        "transfer_exclude": list(node.get("transfer_exclude") or []),
+        "class_names": list(dataset.class_names),
+        "averaged": [dataset.class_names[c] for c in dataset.averaged],
+        "class_counts": counts,
+        "fingerprint": dataset.fingerprint,
+        "source_fingerprint": dataset.source_fingerprint,
+        "input_shape": list(dataset.input_shape),
+        "notes": list(dataset.notes),
+    }

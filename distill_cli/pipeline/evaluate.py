@@ -1,0 +1,89 @@
+"""`distill eval`: the models of a finished run, scored again."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from distill_cli import RECIPE_VERSION, runs
+from distill_cli.errors import UserError, near
+from distill_cli.pipeline import folder, scoring
+from distill_cli.pipeline.context import make_context
+from distill_cli.pipeline.data import describe, load_dataset
+from distill_cli.pipeline.models import load_model, read_checkpoint
+from distill_cli.pipeline.run import Report, logits_of, measured
+from distill_cli.pipeline.teacher import COST_KEYS
+from distill_cli.provenance import provenance
+from distill_cli.types import Dataset
+from distill_cli.validate import load_config
+
+# What of a run's report still holds when its models are scored again.
+KEPT = ("terms", "teacher_key", "teacher_source", "budget")
+
+
+def evaluate(cfg: Any, out: Path, job: int | None = None) -> Report:
+    """Score every model of the run ``cfg.run`` on its own data or on ``cfg.dataset``."""
+    started = time.time()
+    source = runs.find(cfg.run, "run")
+    old = runs.read_json(source / runs.REPORT)
+    config = load_config(source / runs.CONFIG)
+    context = make_context(cfg, out, job)
+    context.chunk = config.get("eval_batch_size", context.chunk)
+    node = _dataset_node(cfg.dataset, config)
+    dataset = load_dataset(node)
+    checkpoint = read_checkpoint(source)
+    _check_same_shape(dataset, checkpoint, source)
+    pools = scoring.scored_pools(dataset, cfg.split)
+    if not pools:
+        raise UserError(f"split={cfg.split}: no such split{near(cfg.split, dataset.pools)} (it has: all, {', '.join(dataset.pools)})")
+
+    logits, models = {}, {}
+    for name in checkpoint["models"]:
+        model, entry = load_model(source, name)
+        model.to(context.device)
+        logits[name] = logits_of(model, dataset, context, cfg.split)
+        cost = {k: v for k, v in old.get("models", {}).get(name, {}).items() if k in COST_KEYS}
+        models[name] = {**measured(model, entry), **cost}
+    for name, by_split in scoring.score_all(logits, pools, dataset, context).items():
+        models[name] = by_split | models[name]
+    split = scoring.COMPARED if scoring.COMPARED in pools else next(iter(pools))
+    comparison = scoring.compare(logits, pools[split], split, dataset, context) if scoring.STUDENT in logits else {}
+    report = {
+        "schema_version": 1,
+        "command": "eval",
+        "recipe_version": RECIPE_VERSION,
+        "task": "classification",
+        "name": old.get("name"),
+        "seed": old.get("seed"),
+        "data": describe(dataset, node),
+        "models": models,
+        "comparison": comparison,
+        "verdict": scoring.verdict(models, comparison, split),
+        "evaluated_run": str(source),
+        **{key: old.get(key) for key in KEPT},
+    }
+    folder.finish(out, report, cfg, provenance(context.device, context.precision, started), [],
+                  folder.predictions(dataset, logits, split))  # fmt: skip
+    return runs.read_json(out / runs.REPORT)
+
+
+def _dataset_node(wanted: Any, config: dict[str, Any]) -> dict[str, Any]:
+    """Return the run's data set, another one, or the run's with some keys changed."""
+    changes: dict[str, Any] = OmegaConf.to_container(wanted, resolve=True) if wanted else {}  # type: ignore[assignment]
+    if "_target_" in changes:
+        return changes
+    return {**config["dataset"], **changes}
+
+
+def _check_same_shape(dataset: Dataset, checkpoint: dict[str, Any], source: Path) -> None:
+    names = checkpoint.get("class_names")
+    if names is not None and list(names) != list(dataset.class_names):
+        raise UserError(f"{source}: its models know the classes {', '.join(names)}; this data set has {', '.join(dataset.class_names)}")
+    for name, entry in checkpoint["models"].items():
+        if tuple(entry["input_shape"]) != dataset.input_shape:
+            raise UserError(
+                f"{source}: {name} takes samples of shape {tuple(entry['input_shape'])}, this data set has {dataset.input_shape}"
+            )

@@ -1,0 +1,55 @@
+"""A finished run folder: report, config, epochs, predictions; the report last."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from distill_cli import files, runs
+from distill_cli.pipeline.scoring import COMPARED, Logits
+from distill_cli.reports.metrics_csv import epochs_csv
+from distill_cli.reports.predictions import predictions_csv
+from distill_cli.reports.run_report import markdown
+from distill_cli.types import Dataset, EpochRecord
+
+
+def finish(
+    out: Path,
+    report: dict[str, Any],
+    cfg: DictConfig,
+    provenance: Mapping[str, Any],
+    records: Sequence[EpochRecord],
+    predictions: str | None,
+) -> None:
+    """Write everything a finished run leaves beside its checkpoint; `report.json` last, as the mark of a finished run."""
+    resolved = OmegaConf.to_container(cfg, resolve=True)
+    report = files.plain({**report, "provenance": dict(provenance), "config": resolved})
+    if records:
+        files.write_text(out / "metrics.csv", epochs_csv(records))
+    if predictions is not None:
+        files.write_text(out / "predictions.csv", predictions)
+    files.write_text(out / runs.CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
+    files.write_text(out / "report.md", markdown(report))
+    files.write_json(out / runs.REPORT, report)
+
+
+def predictions(dataset: Dataset, logits: Mapping[str, Logits], split: str = COMPARED) -> str | None:
+    """Return predictions.csv of a split, or None where no model was scored on it."""
+    known = {model: by_split[split] for model, by_split in logits.items() if split in by_split}
+    pool = dataset.pools[split]
+    return predictions_csv(pool.index, pool.y, dataset.class_names, known, pool.group) if known else None
+
+
+def run_name(cfg: Any, command: str) -> str:
+    """Return what tables call a run: its networks and its loss, by class."""
+
+    def short(node: Any) -> str:
+        return str(node.get("_target_", "?")).rsplit(".", 1)[-1]
+
+    if command == "train-teacher":
+        return f"{short(cfg.teacher.model)} on {short(cfg.dataset)}"
+    losses = " + ".join(short(node) for node in [cfg.loss, *cfg.terms.values()])
+    return f"{short(cfg.teacher.model)} -> {short(cfg.student.model)}, {losses}, on {short(cfg.dataset)}"

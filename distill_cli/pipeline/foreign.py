@@ -1,0 +1,144 @@
+"""Teachers that this tool has not trained: their weights, or their outputs by row id."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.special import log_softmax
+from torch import Tensor
+
+from distill_cli import runs
+from distill_cli.errors import UserError
+from distill_cli.models.classifier import Classifier, Reordered
+from distill_cli.pipeline.models import architecture, build_model
+from distill_cli.types import Dataset
+
+ROW = "row"
+KINDS = ("logits", "probabilities")
+# Below the smallest float32 probability: a teacher's zeros stay finite logits.
+LEAST_PROBABILITY = 1e-38
+
+
+def load_weights(node: Mapping[str, Any], dataset: Dataset) -> tuple[Classifier, dict[str, Any]]:
+    """Build ``teacher.model`` and load the foreign weights of ``teacher.weights`` into it.
+
+    Input statistics (``teacher.prepare=standardise``) are those of the training rows here.
+    """
+    path = Path(node["weights"])
+    entry = architecture(node["model"], node["prepare"], dataset)
+    if node.get("class_order") is not None:
+        entry["order"] = _order(list(node["class_order"]), dataset)
+    model = build_model(entry, "teacher.model")
+    tensors = renamed(_read_state(path), node.get("rename") or {})
+    network = model.network.network if isinstance(model.network, Reordered) else model.network
+    runs.load_weights(network, tensors, f"teacher.weights={path}")
+    model.fit_preparation(dataset.train.x)
+    return model.eval(), entry
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise UserError(f"teacher.weights={path}: no such file")
+    if path.suffix == ".safetensors":
+        return runs.read_tensors(path)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError, zipfile.BadZipFile):
+        raise UserError(
+            f"teacher.weights={path}: not a plain state dict (nothing else is unpickled); save model.state_dict(), best as .safetensors"
+        ) from None
+    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
+        state = state["state_dict"]
+    if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise UserError(f"teacher.weights={path}: expected a state dict of tensors by name")
+    return {str(name): tensor for name, tensor in state.items()}
+
+
+def renamed(tensors: Mapping[str, Tensor], prefixes: Mapping[str, str]) -> dict[str, Tensor]:
+    """Return the tensors with the first matching prefix of each name replaced.
+
+    >>> list(renamed({"module.a.weight": torch.ones(1)}, {"module.": ""}))
+    ['a.weight']
+    """
+    out = {}
+    for name, tensor in tensors.items():
+        old = next((prefix for prefix in prefixes if name.startswith(prefix)), None)
+        out[name if old is None else prefixes[old] + name[len(old) :]] = tensor
+    return out
+
+
+def _order(names: list[Any], dataset: Dataset) -> list[int]:
+    texts = [str(name) for name in names]
+    if sorted(texts) != sorted(dataset.class_names):
+        raise UserError(f"teacher.class_order={texts}: expected the data's classes {list(dataset.class_names)} in the teacher's order")
+    return [texts.index(name) for name in dataset.class_names]
+
+
+def load_outputs(node: Mapping[str, Any], dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Return row ids ``[N]`` and logits ``[N, C]`` of a foreign teacher, in the data's class order.
+
+    Raises:
+        UserError: missing, of another width, not finite, or no probabilities where they are said to be.
+    """
+    path, kind = Path(node["outputs"]), node["outputs_kind"]
+    where = f"teacher.outputs={path}"
+    if kind not in KINDS:
+        raise UserError(f"teacher.outputs_kind={kind}: expected {' or '.join(KINDS)}")
+    if not path.is_file():
+        raise UserError(f"{where}: no such file")
+    classes = len(dataset.class_names)
+    index, values = _read_csv(path, where, dataset) if path.suffix == ".csv" else _read_npy(path, where, classes)
+    if path.suffix != ".csv" and node.get("class_order") is not None:
+        values = values[:, _order(list(node["class_order"]), dataset)]
+    if not np.isfinite(values).all():
+        raise UserError(f"{where}: row {index[~np.isfinite(values).all(axis=1)][0]} is not finite")
+    if kind == "logits":
+        return index, values.astype(np.float32)
+    if (values < 0).any() or (np.abs(values.sum(axis=1) - 1) > 1e-3).any():
+        raise UserError(f"{where}: not probabilities (each row must be >= 0 and sum to 1); say teacher.outputs_kind=logits if they are logits")
+    return index, log_softmax(np.log(np.maximum(values, LEAST_PROBABILITY)), axis=1).astype(np.float32)
+
+
+def _read_npy(path: Path, where: str, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError):
+        raise UserError(f"{where}: not a plain .npy array") from None
+    if values.ndim != 2 or values.shape[1] != classes or not np.issubdtype(values.dtype, np.number):
+        raise UserError(f"{where}: expected an array of [rows, {classes}], found {list(values.shape)} of {values.dtype}")
+    return np.arange(len(values)), np.asarray(values, dtype=np.float64)
+
+
+def _read_csv(path: Path, where: str, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path)
+    except (ValueError, UnicodeDecodeError, OSError) as e:
+        raise UserError(f"{where}: not a readable CSV ({str(e).splitlines()[0]})") from None
+    lacking = [name for name in (ROW, *dataset.class_names) if name not in table.columns]
+    if lacking:
+        raise UserError(f"{where}: lacks the column '{lacking[0]}'; it needs '{ROW}' and one column a class")
+    try:
+        index = table[ROW].to_numpy(dtype=np.int64)
+        values = table[list(dataset.class_names)].to_numpy(dtype=np.float64)
+    except (ValueError, TypeError) as e:
+        raise UserError(f"{where}: a cell is no number ({e})") from None
+    if len(np.unique(index)) != len(index) or (len(index) and index.min() < 0):
+        raise UserError(f"{where}: row ids must be >= 0 and differ")
+    return index, values
+
+
+def lookup(index: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarray | None:
+    """Return the rows of `values` whose ids are `wanted`, or None where one is missing."""
+    order = np.argsort(index)
+    at = np.searchsorted(index[order], wanted)
+    if len(index) == 0 or (at >= len(index)).any() or (index[order][at] != wanted).any():
+        return None
+    return values[order][at]

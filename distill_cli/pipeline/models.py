@@ -1,0 +1,125 @@
+"""Config -> models, and models <-> a run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from torch import nn
+
+from distill_cli import runs
+from distill_cli.errors import UserError
+from distill_cli.files import hash_file, write_json
+from distill_cli.models.classifier import Classifier, Reordered
+from distill_cli.rng import global_stream
+from distill_cli.types import Dataset
+from distill_cli.validate import build, check_trusted
+
+FACTS = ("num_classes", "input_shape")
+
+
+def architecture(node: Mapping[str, Any], prepare: str | None, dataset: Dataset) -> dict[str, Any]:
+    """Return all that it takes to build a model again: the body of its entry in model.json."""
+    return {
+        "model": OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else dict(node),
+        "prepare": prepare or dataset.prepare,
+        "num_classes": len(dataset.class_names),
+        "input_shape": list(dataset.input_shape),
+    }
+
+
+def build_model(entry: Mapping[str, Any], where: str, seed: int = 0) -> Classifier:
+    """Build a model with fresh weights from stream ``init`` of the seed, and try it on zeros.
+
+    Args:
+        entry: what `architecture` returned.
+        where: the config path of its network, for messages.
+        seed: of the weights.
+
+    Raises:
+        UserError: the network cannot be built, cannot take the data's samples, or has the wrong number of outputs.
+    """
+    shape, classes = tuple(entry["input_shape"]), int(entry["num_classes"])
+    node = dict(entry["model"])
+    given = {k: v for k, v in zip(FACTS, (classes, shape), strict=True) if node.get(k) is None}
+    node = {k: v for k, v in node.items() if k not in given}
+    with global_stream(seed, "init"):
+        network = build(node, where, **given)
+    if not isinstance(network, nn.Module):
+        raise UserError(f"{where}._target_={node.get('_target_')}: returned {type(network).__name__}, expected a torch.nn.Module")
+    if entry.get("order") is not None:
+        network = Reordered(network, entry["order"])
+    try:
+        model = Classifier(network, entry["prepare"], shape)
+    except ValueError as e:
+        raise UserError(f"{where.removesuffix('.model')}.{e}") from None
+    _try(model, shape, classes, where)
+    return model
+
+
+@torch.no_grad()
+def _try(model: Classifier, shape: tuple[int, ...], classes: int, where: str) -> None:
+    model.eval()
+    try:
+        logits = model(torch.zeros(2, *shape)).logits
+    except (RuntimeError, ValueError, IndexError, TypeError) as e:
+        raise UserError(f"{where}: this network cannot take the data's samples of shape {shape}: {str(e).splitlines()[0]}") from None
+    if tuple(logits.shape) != (2, classes):
+        raise UserError(
+            f"{where}: gives {list(logits.shape)[1:]} outputs a sample, the data has {classes} classes; "
+            f"leave {where}.num_classes out to follow the data"
+        )
+
+
+class Checkpoint:
+    """The models of a run folder: weights as safetensors, everything else in model.json.
+
+    Args:
+        folder: the run folder.
+        class_names: in class order.
+    """
+
+    def __init__(self, folder: Path, class_names: tuple[str, ...]) -> None:
+        self.folder = folder
+        self.content: dict[str, Any] = {"schema_version": 1, "class_names": list(class_names), "models": {}}
+
+    def add(self, name: str, model: nn.Module, entry: Mapping[str, Any]) -> None:
+        """Write one model's weights, then model.json with all models so far."""
+        runs.save_model(self.folder, name, model)
+        file = runs.weights_file(self.folder, name)
+        self.content["models"][name] = {**entry, "file": file.name, "sha256": hash_file(file)}
+        write_json(self.folder / runs.MODELS, self.content)
+
+
+def read_checkpoint(folder: Path) -> dict[str, Any]:
+    """Read a run folder's model.json and see that it names nothing but trusted classes."""
+    path = folder / runs.MODELS
+    content = runs.read_json(path)
+    models = content.get("models")
+    if not isinstance(models, dict) or not all(isinstance(entry, dict) for entry in models.values()):
+        raise UserError(f"{path}: holds no models; the file is damaged")
+    for name, entry in models.items():
+        check_trusted(entry, f"{path}: {name}")
+    return content
+
+
+def load_model(folder: Path, name: str) -> tuple[Classifier, dict[str, Any]]:
+    """Build a run folder's model again, with its weights.
+
+    Raises:
+        UserError: no such model there, untrusted, damaged, or weights of another architecture.
+    """
+    models = read_checkpoint(folder)["models"]
+    if name not in models:
+        raise UserError(f"{folder}: holds no model '{name}' (it has: {', '.join(sorted(models)) or 'none'})")
+    entry = models[name]
+    lacking = [key for key in ("model", "prepare", *FACTS) if key not in entry]
+    if lacking:
+        raise UserError(f"{folder / runs.MODELS}: {name} lacks '{lacking[0]}'; the file is damaged")
+    model = build_model(entry, f"{folder / runs.MODELS}: {name}.model")
+    file = runs.weights_file(folder, name)
+    runs.load_weights(model, runs.read_tensors(file), str(file))
+    return model.eval(), entry

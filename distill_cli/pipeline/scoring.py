@@ -1,0 +1,72 @@
+"""Models -> scores, comparisons and predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from distill_cli.metrics import scores
+from distill_cli.pipeline.context import Context
+from distill_cli.stats import paired_bootstrap, verdict_one_run
+from distill_cli.types import Dataset, Pool
+
+# Logits of one model by split.
+Logits = dict[str, np.ndarray]
+
+TEACHER, STUDENT, SCRATCH = "teacher", "student", "scratch"
+COMPARED = "test"
+
+
+def scored_pools(dataset: Dataset, split: str = "all") -> dict[str, Pool]:
+    """Return the pools that are scored: ``all`` is every one but train."""
+    return {k: p for k, p in dataset.pools.items() if (k == split or (split == "all" and k != "train"))}
+
+
+def score_all(logits: Mapping[str, Logits], pools: Mapping[str, Pool], dataset: Dataset, context: Context) -> dict[str, dict[str, Any]]:
+    """Return the scores of each model on each split: ``{model: {split: scores}}``."""
+    teacher = logits.get(TEACHER, {})
+    return {
+        model: {
+            split: scores(
+                by_split[split],
+                pool.y,
+                dataset.class_names,
+                dataset.averaged,
+                pool.group,
+                context.bootstrap["resamples"],
+                context.bootstrap["seed"],
+                teacher_logits=None if model == TEACHER else teacher.get(split),
+            )
+            for split, pool in pools.items()
+            if split in by_split
+        }
+        for model, by_split in logits.items()
+    }
+
+
+def compare(logits: Mapping[str, Logits], pool: Pool, split: str, dataset: Dataset, context: Context) -> dict[str, dict[str, Any]]:
+    """Return the student's macro F1 minus that of each control, with paired bootstrap intervals."""
+    student = logits[STUDENT][split].argmax(axis=1)
+    compared = {}
+    for control in logits:
+        if control in (TEACHER, STUDENT):
+            continue
+        result = paired_bootstrap(
+            pool.y, student, logits[control][split].argmax(axis=1), len(dataset.class_names), dataset.averaged, pool.group,
+            context.bootstrap["resamples"], context.bootstrap["seed"],
+        )  # fmt: skip
+        compared[control] = {"metric": "macro_f1", "split": split, **result}
+    return compared
+
+
+def verdict(models: Mapping[str, Mapping[str, Any]], comparison: Mapping[str, Mapping[str, Any]], split: str) -> str:
+    """Return the run's one sentence: the student against its matched control, or the first control there is."""
+    if STUDENT not in models or not comparison:
+        name = STUDENT if STUDENT in models else TEACHER
+        score = models.get(name, {}).get(split, {}).get("macro_f1")
+        said = "no scores" if score is None else f"macro F1 {score:.3f} on {split}"
+        return f"one seed: {name} {said}; no control was trained, so nothing is said about distillation"
+    control = SCRATCH if SCRATCH in comparison else next(iter(comparison))
+    return verdict_one_run(models[STUDENT][split]["macro_f1"], models[control][split]["macro_f1"], comparison[control], control)

@@ -1,0 +1,188 @@
+"""The teacher of a run: built and trained, found, or loaded."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from distill_cli import RECIPE_VERSION, files, runs
+from distill_cli.data.leakage import TrainRecord, meets
+from distill_cli.engine import Fit
+from distill_cli.errors import UserError
+from distill_cli.models.classifier import Classifier
+from distill_cli.pipeline import foreign
+from distill_cli.pipeline.context import Context
+from distill_cli.pipeline.data import teacher_pool, trained_on
+from distill_cli.pipeline.models import architecture, build_model, load_model, read_checkpoint
+from distill_cli.pipeline.training import TRAINING_KEYS, fit, hard_objective
+from distill_cli.teachers import FrozenTeacher, TableTeacher, Teacher, cached
+from distill_cli.types import Dataset, Pool
+
+# What decides a teacher's weights; a finished teacher is found by these, the data and the recipe version.
+KEY_PARTS = (*TRAINING_KEYS, "model", "prepare", "seed", "label_fraction", "class_weight")
+
+
+@dataclass
+class Taught:
+    """A teacher ready to teach.
+
+    Attributes:
+        source: in words: ``trained``, ``found <folder>``, ``checkpoint <folder>``, ``weights <file>``, ``outputs <file>``.
+        model: None where only outputs are known.
+        entry: how to build the model again.
+        table: outputs by row id, where there is no model.
+        record: its training rows, None where unknown.
+        cost: the report's training figures.
+        key: what it is found by, None where it was not trained by this tool.
+    """
+
+    source: str
+    model: Classifier | None
+    entry: dict[str, Any]
+    table: tuple[np.ndarray, np.ndarray] | None = None
+    record: TrainRecord | None = None
+    cost: dict[str, Any] = field(default_factory=dict)
+    key: str | None = None
+
+    def logits(self, pool: Pool, dataset: Dataset, context: Context) -> np.ndarray | None:
+        """Return logits ``[N, C]`` on a pool, or None where a table of outputs does not cover it."""
+        from distill_cli.engine import predict
+
+        if self.model is not None:
+            self.model.to(context.device)
+            return predict(self.model, context.rows(pool, dataset), context.chunk).numpy()
+        assert self.table is not None
+        return foreign.lookup(*self.table, pool.index)
+
+
+def teacher_key(node: Mapping[str, Any], dataset: Dataset, dataset_node: Mapping[str, Any], precision: str) -> str:
+    """Return what a trained teacher is found by."""
+    parts = {name: node.get(name) for name in KEY_PARTS}
+    if parts["label_fraction"] is None:
+        parts["label_fraction"] = dataset_node.get("label_fraction", 1.0)
+    parts["prepare"] = parts["prepare"] or dataset.prepare
+    return files.hash_json({**parts, "precision": precision, "data": dataset.fingerprint, "recipe_version": RECIPE_VERSION})
+
+
+def check_sources(node: Mapping[str, Any]) -> None:
+    """See that a teacher is given in one way at most."""
+    given = [name for name in ("checkpoint", "weights", "outputs") if node.get(name) is not None]
+    if len(given) > 1:
+        raise UserError(f"teacher.{given[0]} and teacher.{given[1]} are both given; a teacher comes from one of them")
+
+
+def obtain(cfg: Any, dataset: Dataset, context: Context, train_run: Any) -> Taught:
+    """Return the teacher that the config asks for, and refuse one that has seen the student's scored rows.
+
+    Args:
+        cfg: the composed config.
+        dataset: the student's.
+        context: of the student's run.
+        train_run: trains a teacher into a run folder of its own: ``train_run(cfg, dataset, context)``.
+    """
+    node = cfg.teacher
+    if node.checkpoint is not None:
+        taught = from_run(runs.find(node.checkpoint, "teacher.checkpoint"), node.checkpoint_model, "checkpoint")
+    elif node.weights is not None:
+        model, entry = foreign.load_weights(node, dataset)
+        taught = Taught(f"weights {node.weights}", model, entry)
+    elif node.outputs is not None:
+        table = foreign.load_outputs(node, dataset)
+        taught = Taught(f"outputs {node.outputs}", None, {}, table=table)
+    else:
+        taught = found_or_trained(cfg, dataset, context, train_run)
+    _check_fits(taught, dataset)
+    if taught.record is not None and (met := meets(taught.record, dataset)):
+        raise UserError(f"teacher ({taught.source}): {met}; train one on this split, or choose the split it was trained on")
+    return taught
+
+
+def _check_fits(taught: Taught, dataset: Dataset) -> None:
+    if not taught.entry:
+        return
+    shape, names = tuple(taught.entry["input_shape"]), taught.entry.get("class_names")
+    if shape != dataset.input_shape:
+        raise UserError(f"teacher ({taught.source}): takes samples of shape {shape}, the data has {dataset.input_shape}")
+    if names is not None and list(names) != list(dataset.class_names):
+        raise UserError(f"teacher ({taught.source}): knows the classes {', '.join(names)}; the data has {', '.join(dataset.class_names)}")
+
+
+def found_or_trained(cfg: Any, dataset: Dataset, context: Context, train_run: Any) -> Taught:
+    """Return a finished teacher with the same config and data, or train one, once even when many jobs ask at the same time."""
+    key = teacher_key(cfg.teacher, dataset, cfg.dataset, context.precision)
+    register = context.outputs / runs.REGISTER
+    found = runs.registered_teacher(context.outputs, key)
+    if found is None:
+        with files.lock(register / f"{key}.lock", lambda: context.progress.say("teacher: another run is training it; waiting")):
+            found = runs.registered_teacher(context.outputs, key)
+            if found is None:
+                context.progress.say(f"teacher: none with key {key} in {context.outputs}; training one")
+                name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+                folder = train_run(cfg, dataset, context, context.outputs / "train-teacher" / name)
+                return from_run(folder, "teacher", "trained")
+    context.progress.say(f"teacher: found {found}")
+    return from_run(found, "teacher", "found")
+
+
+def from_run(folder: Path, name: str, how: str) -> Taught:
+    """Return a model of a finished run as a teacher."""
+    class_names = read_checkpoint(folder).get("class_names")
+    model, entry = load_model(folder, name)
+    report = runs.read_json(folder / runs.REPORT)
+    cost = {k: v for k, v in report.get("models", {}).get(name, {}).items() if k in COST_KEYS}
+    record = runs.read_rows(folder, name) if runs.rows_file(folder, name).is_file() else None
+    return Taught(f"{how} {folder}", model, {**entry, "class_names": class_names}, record=record, cost=cost,
+                  key=report.get("teacher_key") if name == "teacher" else None)  # fmt: skip
+
+
+COST_KEYS = ("train_seconds", "samples_per_second", "steps", "epochs", "best_epoch", "labels_seen")
+
+
+def train_cost(result: Fit, labels_seen: int) -> dict[str, Any]:
+    """Return what a training cost, under the names of the report."""
+    return {
+        "train_seconds": result.seconds,
+        "samples_per_second": result.samples / max(result.seconds, 1e-9),
+        "steps": result.steps,
+        "epochs": len(result.records),
+        "best_epoch": result.best_epoch + 1,
+        "labels_seen": labels_seen,
+    }
+
+
+def train(cfg: Any, dataset: Dataset, context: Context) -> tuple[Taught, Fit]:
+    """Build and train the teacher of a config."""
+    node = cfg.teacher
+    pool = teacher_pool(dataset, cfg.dataset, node.label_fraction)
+    entry = architecture(node.model, node.prepare, dataset)
+    model = build_model(entry, "teacher.model", node.seed)
+    settings = {name: node[name] for name in TRAINING_KEYS}
+    result = fit("teacher", model, hard_objective(node.class_weight), pool, dataset, [], settings, node.seed, context)
+    key = teacher_key(node, dataset, cfg.dataset, context.precision)
+    return Taught("trained", model, entry, record=trained_on(pool, dataset), cost=train_cost(result, len(pool)), key=key), result
+
+
+def as_teachers(taught: Taught, pool: Pool, dataset: Dataset, context: Context, *, mixed: bool, cache: bool) -> list[Teacher]:
+    """Return the frozen teacher for a training pool: its outputs by row id where inputs are not mixed, else the model.
+
+    Raises:
+        UserError: a table of outputs cannot follow mixed inputs, or does not cover the pool.
+    """
+    if taught.model is not None:
+        taught.model.to(context.device)
+        if cache and not mixed:
+            return [cached(taught.model, context.rows(pool, dataset), context.chunk)]
+        return [FrozenTeacher(taught.model)]
+    if mixed:
+        raise UserError("teacher.outputs: fixed outputs cannot follow mixed inputs; use mixup=none or a teacher with weights")
+    logits = taught.logits(pool, dataset, context)
+    if logits is None:
+        raise UserError(f"teacher ({taught.source}): has no outputs for some of the student's training rows; give all row ids")
+    return [TableTeacher(pool.index, torch.from_numpy(logits).to(context.device))]

@@ -1,0 +1,138 @@
+"""Config -> a fit: objective, sampler, optimizer, schedule, and the loop that they go into."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from distill_cli.engine import Fit, Precision, Selection, Trainer, predict
+from distill_cli.batches import Sampler
+from distill_cli.errors import UserError
+from distill_cli.losses.hard import Hard
+from distill_cli.metrics import quick_scores
+from distill_cli.mixup import Mixup
+from distill_cli.models.classifier import Classifier
+from distill_cli.objective import Objective
+from distill_cli.pipeline.context import Context
+from distill_cli.pipeline.data import facts
+from distill_cli.rng import global_stream
+from distill_cli.teachers import Teacher
+from distill_cli.types import Dataset, Pool, Stage
+from distill_cli.validate import build
+
+# What of a student's training a control may change, and a teacher has for its own.
+TRAINING_KEYS = (
+    "epochs", "batch_size", "steps_per_epoch", "optimizer", "schedule", "mixup", "sampling", "select", "clip_grad_norm",
+)  # fmt: skip
+
+
+def build_objective(loss: Mapping[str, Any], terms: Mapping[str, Mapping[str, Any]], seed: int) -> Objective:
+    """Build the weighted losses of a student: the term `loss` and the further ones by name."""
+    nodes = {"loss": loss, **{f"terms.{name}": node for name, node in terms.items()}}
+    built, weights = {}, {}
+    with global_stream(seed, "loss_init"):
+        for path, node in nodes.items():
+            name = path.removeprefix("terms.")
+            if name in built or "." in name:
+                raise UserError(f"{path}: a term's name is one word, not '{name}', and not 'loss'; choose another")
+            weights[name] = float(node.get("weight", 1.0))
+            term = build({k: v for k, v in node.items() if k != "weight"}, path)
+            if not callable(term) or not hasattr(term, "uses_teacher"):
+                raise UserError(f"{path}: {type(term).__name__} is no loss: it needs `uses_teacher` and a call; see docs/extend.md")
+            built[name] = term if isinstance(term, nn.Module) else PlainLoss(term)
+    return Objective(built, weights)
+
+
+class PlainLoss(nn.Module):
+    """A user's loss that is no nn.Module, as one."""
+
+    def __init__(self, loss: Any) -> None:
+        super().__init__()
+        self.loss = loss
+        self.uses_teacher = bool(loss.uses_teacher)
+
+    def forward(self, *args: Any) -> torch.Tensor:
+        """Return what the loss returns."""
+        return self.loss(*args)
+
+
+def hard_objective(class_weight: Any) -> Objective:
+    """Return a teacher's own objective: cross-entropy."""
+    return Objective({"hard": Hard(class_weight)}, {"hard": 1.0})
+
+
+def fit(
+    name: str,
+    model: Classifier,
+    objective: Objective,
+    pool: Pool,
+    dataset: Dataset,
+    teachers: Sequence[Teacher],
+    settings: Mapping[str, Any],
+    seed: int,
+    context: Context,
+) -> Fit:
+    """Train one model: teacher, student and control all pass here.
+
+    Args:
+        name: what messages and metrics call it.
+        model: gets the best epoch's weights.
+        objective: what is minimised.
+        pool: its training rows; an objective without a teacher sees the labelled ones only.
+        dataset: for validation and the classes that macro F1 averages.
+        teachers: frozen.
+        settings: the keys TRAINING_KEYS.
+        seed: of order, mixup and dropout.
+        context: device, precision, progress.
+    """
+    if not objective.uses_teacher:
+        pool = pool.take(pool.labelled)
+    model.fit_preparation(pool.x)
+    model.to(context.device)
+    objective.to(context.device)
+    rows, val = context.rows(pool, dataset), context.rows(dataset.val, dataset)
+    _bind(objective, model, teachers, rows, pool, dataset)
+    sampler = Sampler(pool.y, settings["batch_size"], seed, settings["sampling"]["power"], settings["steps_per_epoch"])
+    alpha = settings["mixup"]["alpha"]
+    trainer = Trainer(
+        name=name,
+        model=model,
+        rows=rows,
+        sampler=sampler,
+        teachers=teachers,
+        validate=lambda m: quick_scores(predict(m, val, context.chunk).numpy(), dataset.val.y, dataset.averaged),
+        seed=seed,
+        precision=Precision(context.precision, context.device),
+        mixup=Mixup(alpha, seed) if alpha else None,
+        clip=settings["clip_grad_norm"],
+    )
+    stage = make_stage(model, objective, settings, sampler.steps_per_epoch, "teacher." if name == "teacher" else "")
+    context.progress.start(name, stage.epochs, sampler.steps_per_epoch * sampler.batch_size)
+    try:
+        return trainer.fit([stage], Selection(**settings["select"]), context.progress.epoch)
+    finally:
+        context.progress.finish()
+
+
+def make_stage(model: nn.Module, objective: Objective, settings: Mapping[str, Any], steps_per_epoch: int, where: str) -> Stage:
+    """Make optimizer and schedule for everything that the stage trains, the losses' own parameters included."""
+    parameters = [p for p in [*model.parameters(), *objective.parameters()] if p.requires_grad]
+    optimizer = build(settings["optimizer"], f"{where}optimizer", params=parameters)
+    total = settings["epochs"] * steps_per_epoch
+    schedule = build(settings["schedule"], f"{where}schedule", optimizer=optimizer, total_steps=total)
+    return Stage("train", objective, settings["epochs"], steps_per_epoch, optimizer, schedule)
+
+
+@torch.no_grad()
+def _bind(objective: Objective, model: nn.Module, teachers: Sequence[Teacher], rows: Any, pool: Pool, dataset: Dataset) -> None:
+    example = rows.take(torch.arange(min(2, len(rows))))
+    model.eval()
+    teacher_outputs = [teacher(example) for teacher in teachers] if objective.uses_teacher else []
+    try:
+        objective.bind(facts(pool, dataset), model(example.x), teacher_outputs)
+    except ValueError as e:
+        raise UserError(f"loss: {e}") from None
+    objective.to(rows.device)

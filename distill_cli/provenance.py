@@ -1,0 +1,80 @@
+"""What was run, with what, on what."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distill_cli import __version__
+
+PACKAGES = ("torch", "hydra-core", "omegaconf", "numpy", "scipy", "scikit-learn", "pandas", "safetensors", "wfdb")
+GIT_SECONDS = 5
+
+
+def provenance(device: torch.device, precision: str, started: float) -> dict[str, Any]:
+    """Return the report's `provenance` section.
+
+    Args:
+        device: where models were trained.
+        precision: of the forward pass.
+        started: seconds since the epoch.
+    """
+    return {
+        "distill": __version__,
+        "git_revision": git_revision(),
+        "versions": {"python": platform.python_version(), **_versions()},
+        "machine": {"system": platform.system(), "processor": _processor(), "cores": os.cpu_count()},
+        "threads": torch.get_num_threads(),
+        "device": device.type if device.type != "cuda" else torch.cuda.get_device_name(device),
+        "precision": precision,
+        "command_line": shlex.join([Path(sys.argv[0]).name, *os.environ.get("DISTILL_COMMAND_LINE", "").split("\0")]).strip(),
+        "started": datetime.datetime.fromtimestamp(started, datetime.UTC).isoformat(timespec="seconds"),
+        "seconds": time.time() - started,
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def git_revision() -> str | None:
+    """Return the revision of the tool's checkout, with ``+changes`` where it has uncommitted ones; None outside git."""
+    here = Path(__file__).resolve().parent.parent
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(here), *words], capture_output=True, text=True, timeout=GIT_SECONDS, check=True
+        ).stdout.strip()
+
+    if not (here / ".git").exists():
+        return None
+    try:
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None

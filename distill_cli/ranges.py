@@ -1,0 +1,202 @@
+"""Which values the tool's own keys may take. Works on a plain, resolved config."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from distill_cli.errors import UserError, near
+from distill_cli.files import safe_name
+
+# What of the student's training a control may change, and a teacher has for its own.
+TRAINING_KEYS = (
+    "epochs", "batch_size", "steps_per_epoch", "optimizer", "schedule", "mixup", "sampling", "select", "clip_grad_norm",
+)  # fmt: skip
+STUDENT_ONLY = (*TRAINING_KEYS, "student", "loss", "terms", "controls")
+TAKEN_NAMES = ("matched", "teacher", "student", "scratch")
+SPLITS = ("all", "train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What one value must be: a kind of number, a condition and how to say it; or one of some words."""
+
+    kind: str = "number"
+    holds: Callable[[Any], bool] = math.isfinite
+    says: str = "finite"
+    words: tuple[Any, ...] = ()
+    optional: bool = False
+
+    def broken(self, value: Any) -> str:
+        """Return what is wrong with `value`, or an empty string."""
+        null = " or null" if self.optional else ""
+        if value is None:
+            return "" if self.optional else f"expected {' or '.join(map(str, self.words)) or self.kind}"
+        if self.words:
+            return "" if value in self.words else f"expected {' or '.join(map(str, self.words))}{null}{near(value, self.words)}"
+        if isinstance(value, bool) or not isinstance(value, int if self.kind == "int" else (int, float)):
+            return f"expected {self.kind}{null}"
+        return "" if math.isfinite(value) and self.holds(value) else f"must be {self.says}{null}"
+
+
+def at_least(low: int, kind: str = "int", *, optional: bool = False) -> Rule:
+    """Return the rule ``value >= low``."""
+    return Rule(kind, lambda v: v >= low, f">= {low}", optional=optional)
+
+
+def one_of(*words: Any) -> Rule:
+    """Return the rule that a value is one of `words`."""
+    return Rule(words=words)
+
+
+FRACTION = Rule(holds=lambda v: 0 < v <= 1, says="above 0 and at most 1", optional=True)
+TRAINING_RULES = {
+    "epochs": at_least(1),
+    "batch_size": at_least(1),
+    "steps_per_epoch": at_least(1, optional=True),
+    "mixup.alpha": at_least(0, "number"),
+    "sampling.power": at_least(0, "number"),
+    "select.metric": one_of("macro_f1", "accuracy", "nll"),
+    "select.patience": at_least(1, optional=True),
+    "clip_grad_norm": Rule(holds=lambda v: v > 0, says="> 0", optional=True),
+}
+TEACHER_RULES = {
+    "teacher.seed": at_least(0),
+    "teacher.label_fraction": FRACTION,
+    "teacher.outputs_kind": one_of("logits", "probabilities"),
+    **{f"teacher.{key}": rule for key, rule in TRAINING_RULES.items()},
+}
+BASE_RULES = {
+    "seed": at_least(0),
+    "eval_batch_size": at_least(1),
+    "bootstrap.resamples": at_least(1),
+    "bootstrap.seed": at_least(0),
+    "device.name": one_of("auto", "cpu", "cuda", "mps"),
+    "device.precision": one_of(32, "32", "bf16", "fp16"),
+    "device.threads": at_least(1, optional=True),
+    "device.resident_gb": at_least(0, "number"),
+    "dataset.label_fraction": FRACTION,
+    "dataset.split_seed": at_least(0),
+}
+MISSING = object()
+
+
+def look_up(config: Mapping[str, Any], path: str) -> Any:
+    """Return the value at a dotted path, or MISSING."""
+    node: Any = config
+    for key in path.split("."):
+        if not isinstance(node, Mapping) or key not in node:
+            return MISSING
+        node = node[key]
+    return node
+
+
+def check_rules(config: Mapping[str, Any], rules: Mapping[str, Rule], prefix: str = "") -> None:
+    """Hold the values that `config` has against `rules`.
+
+    Raises:
+        UserError: ``path=value: what it must be``.
+    """
+    for path, rule in rules.items():
+        value = look_up(config, path)
+        if value is not MISSING and (wrong := rule.broken(value)):
+            raise UserError(f"{prefix}{path}={shown(value)}: {wrong}")
+
+
+def shown(value: Any) -> str:
+    """Return a value as a user would type it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)
+
+
+def check_values(config: Mapping[str, Any], command: str) -> None:
+    """Check every value that the tool's own keys hold.
+
+    Raises:
+        UserError: the first that is wrong.
+    """
+    check_rules(config, BASE_RULES)
+    if command == "eval":
+        if not isinstance(config["dataset"], Mapping | None):
+            raise UserError(f"dataset={config['dataset']}: expected an option or keys; see distill ls dataset")
+        return
+    check_rules(config, TEACHER_RULES)
+    for group in ("dataset", "teacher", *(() if command == "train-teacher" else ("student", "loss"))):
+        if not isinstance(config.get(group), Mapping):
+            raise UserError(f"{group} is required: choose one with {group}=OPTION; see distill ls {group}")
+    if command == "distill":
+        check_rules(config, TRAINING_RULES)
+        check_terms(config)
+        for _ in control_settings(config):
+            pass
+
+
+def check_terms(config: Mapping[str, Any]) -> None:
+    """Check the weights of loss and terms, and the names of the terms."""
+    check_rules(config, {"loss.weight": at_least(0, "number")})
+    terms = config["terms"]
+    if not isinstance(terms, Mapping):
+        raise UserError(f"terms={shown(terms)}: expected losses by name; add one with +loss@terms.NAME=OPTION")
+    for name, node in terms.items():
+        if not isinstance(node, Mapping) or "_target_" not in node:
+            raise UserError(f"terms.{name}: not a loss; add one with +loss@terms.{name}=OPTION")
+        check_rules(config, {f"terms.{name}.weight": at_least(0, "number")})
+
+
+def control_settings(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Check `controls`; yield name and settings of each that changes the student's training.
+
+    Raises:
+        UserError: not a list, a name that is taken or no file name, or a key that the student's training does not have.
+    """
+    controls = config["controls"]
+    if not isinstance(controls, list):
+        raise UserError(f"controls={shown(controls)}: expected a list such as [matched], or [] for none")
+    names: set[str] = set()
+    for n, control in enumerate(controls):
+        if control == "matched" and "scratch" not in names:
+            names.add("scratch")
+            continue
+        if not isinstance(control, Mapping):
+            wrong = "listed twice" if control == "matched" else f"expected matched or {{name: NAME, ...}}{near(control, ['matched'])}"
+            raise UserError(f"controls.{n}={shown(control)}: {wrong}")
+        name = control.get("name")
+        if not isinstance(name, str) or safe_name(name) != name or name in TAKEN_NAMES or name in names:
+            said = f"controls.{n}.name={shown(name)}: each needs a name of its own, of letters, digits, '.', '_' and '-'"
+            raise UserError(f"{said}, and none of {', '.join(TAKEN_NAMES)}")
+        names.add(name)
+        settings = {k: v for k, v in control.items() if k != "name"}
+        check_control(config, f"controls.{name}.", settings)
+        yield name, settings
+
+
+def check_control(config: Mapping[str, Any], prefix: str, settings: Mapping[str, Any]) -> None:
+    """Check that a control's keys exist in the student's training, and their values."""
+    for key, value in settings.items():
+        if key not in TRAINING_KEYS:
+            raise UserError(f"{prefix}{key}: the student's training has no such key{near(key, TRAINING_KEYS)}")
+        if isinstance(config.get(key), Mapping):
+            if not isinstance(value, Mapping):
+                raise UserError(f"{prefix}{key}={shown(value)}: expected keys, such as {{{next(iter(config[key]))}: ...}}")
+            for inner in value:
+                if inner not in config[key]:
+                    raise UserError(f"{prefix}{key}.{inner}: {key} has no such key{near(inner, config[key])}")
+    check_rules(settings, TRAINING_RULES, prefix)
+
+
+def check_typed(command: str, typed: list[str]) -> None:
+    """Refuse what a user typed for a student where only a teacher is trained; an experiment may still set it.
+
+    Raises:
+        UserError: names the teacher's key where there is one.
+    """
+    for override in typed if command == "train-teacher" else ():
+        path = override.lstrip("+~").partition("=")[0]
+        key = path.split(".")[0].split("@")[0]
+        if key not in STUDENT_ONLY or path.partition("@")[2].startswith("teacher"):
+            continue
+        hint = f"; did you mean 'teacher.{path}'?" if key in TRAINING_KEYS else f"; train-teacher has no {key}"
+        raise UserError(f"{path} belongs to the student{hint}")

@@ -1,0 +1,91 @@
+"""How a value looks in a cell: numbers with their units, and text from data made harmless where it is shown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+MISSING = "-"
+
+
+def score(value: float | None, digits: int = 3) -> str:
+    """Return a score such as ``0.912``, or ``-`` for None."""
+    return MISSING if value is None else f"{value:.{digits}f}"
+
+
+def interval(low_high: Sequence[float] | None) -> str:
+    """Return ``0.931..0.949``, or ``-``."""
+    return MISSING if low_high is None else f"{low_high[0]:.3f}..{low_high[1]:.3f}"
+
+
+def count(value: float | None) -> str:
+    """Return a whole number with commas, or ``-``."""
+    return MISSING if value is None else f"{value:,.0f}"
+
+
+def size(value: float | None) -> str:
+    """Return bytes as ``512 B``, ``15.6 kB`` or ``4.8 MB`` (powers of 1000), or ``-``."""
+    if value is None:
+        return MISSING
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if value >= scale:
+            return f"{value / scale:.1f} {unit}"
+    return f"{value:.0f} B"
+
+
+def duration(seconds: float | None) -> str:
+    """Return ``0.4 s``, ``12 s``, ``4 min 05 s`` or ``1 h 02 min``, or ``-``."""
+    if seconds is None:
+        return MISSING
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def milliseconds(value: float | None) -> str:
+    """Return ``0.062 ms`` or ``12.3 ms`` with three significant digits, or ``-``."""
+    return MISSING if value is None else f"{value:#.3g}".rstrip(".") + " ms"
+
+
+def markdown_text(text: object) -> str:
+    """Return text that markdown shows as it is, in a paragraph or in a cell of a table, on one line."""
+    line = " ".join(str(text).split())
+    line = re.sub(r"([\\`*|~]|\](?=[(\[:]))", r"\\\1", line)
+    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    line = re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", line)
+    return re.sub(r"^([#+=-]|\d+\.(?=\s))", r"\\\1", line)
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
+    """Return the lines of a table whose cells are markdown already: `left` columns left-aligned, the others right-aligned."""
+    align = [":--" if i < left else "--:" for i in range(len(header))]
+    return ["| " + " | ".join(cells) + " |" for cells in (header, align, *rows)]
+
+
+def markdown_code(text: str, language: str = "") -> list[str]:
+    """Return the lines of a code block whose fence is longer than any run of backticks inside."""
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    return [f"{fence}{language}", *text.splitlines(), fence]
+
+
+def spreadsheet_cell(text: object) -> str:
+    """Return text that a spreadsheet does not take for a formula: an apostrophe before a leading ``= + - @``, tab or return.
+
+    Numbers stay as they are.
+
+    >>> spreadsheet_cell("=1+1"), spreadsheet_cell("-1")
+    ("'=1+1", '-1')
+    """
+    text = str(text)
+    if not text.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text

@@ -1,0 +1,90 @@
+"""Two runs side by side, and the paired bootstrap between their students."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from distill_cli.errors import UserError
+from distill_cli.reports.collect import Run
+from distill_cli.reports.predictions import read_predictions
+from distill_cli.stats import bracket, paired_bootstrap
+
+
+@dataclass(frozen=True)
+class TwoRuns:
+    """Two runs.
+
+    Attributes:
+        a, b: the runs.
+        model: which of their models is compared: student, or teacher where a run has no student.
+        result: `paired_bootstrap` of a minus b on test, or None.
+        why_not: why there is no result, or None.
+    """
+
+    a: Run
+    b: Run
+    model: str
+    result: dict[str, Any] | None
+    why_not: str | None
+
+    @property
+    def side_by_side(self) -> dict[str, Any]:
+        """A report whose models are those of both runs, named ``A student``, ``B student`` and so on."""
+        models = {}
+        for name in dict.fromkeys(["student", *self.a.report["models"], *self.b.report["models"]]):
+            for letter, run in (("A", self.a), ("B", self.b)):
+                if run.report["models"].get(name):
+                    models[f"{letter} {name}"] = run.report["models"][name]
+        return {"models": models}
+
+    @property
+    def verdict(self) -> str:
+        """One sentence."""
+        if self.result is None:
+            return f"A and B are not compared row by row: {self.why_not}"
+        how = "samples" if self.result["resampled"] == "samples" else f"{self.result['n_groups']} groups"
+        span = "" if self.result["interval"] is None else f" {bracket(self.result['interval'])} (95 % paired bootstrap over {how})"
+        return f"{self.model}, test macro F1, A minus B: {self.result['difference']:+.3f}{span}: one run each, no verdict on the methods"
+
+
+def compare(a: Run, b: Run) -> TwoRuns:
+    """Return the comparison of two finished runs; it needs the same data and the predictions of both."""
+    models = [{name for name, model in run.report["models"].items() if model} for run in (a, b)]
+    model = "student" if "student" in models[0] & models[1] else "teacher"
+    try:
+        if model not in models[0] & models[1]:
+            raise UserError("one has a student, the other only a teacher")
+        return TwoRuns(a, b, model, _paired(a, b, model), None)
+    except UserError as e:
+        return TwoRuns(a, b, model, None, str(e))
+
+
+def _paired(a: Run, b: Run, model: str) -> dict[str, Any]:
+    data: list[Mapping[str, Any]] = [run.report.get("data") or {} for run in (a, b)]
+    if data[0].get("fingerprint") != data[1].get("fingerprint") or data[0].get("class_names") != data[1].get("class_names"):
+        raise UserError("their data or split differ (data.fingerprint)")
+    paths = [run.folder / "predictions.csv" for run in (a, b)]
+    for path in paths:
+        if not path.is_file():
+            raise UserError(f"{path} is missing")
+    names = list(data[0].get("class_names") or ())
+    left, right = (read_predictions(path, names, [model]) for path in paths)
+    if not (np.array_equal(left.rows, right.rows) and np.array_equal(left.y, right.y)):
+        raise UserError("their predictions are of other rows")
+    scores = a.report["models"][model].get("test") or {}
+    averaged = [c for c, name in enumerate(names) if name in scores.get("averaged", names)]
+    settings = (a.report.get("config") or {}).get("bootstrap") or {}
+    return paired_bootstrap(
+        left.y,
+        left.predicted[model],
+        right.predicted[model],
+        len(names),
+        averaged,
+        left.groups,
+        int(settings.get("resamples", 1000)),
+        int(settings.get("seed", 0)),
+    )

@@ -1,0 +1,177 @@
+"""Runs -> one table: settings by rows, means over seeds, what distillation gave, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from distill_cli.metrics import LOWER_IS_BETTER
+from distill_cli.reports.collect import Found, Run
+from distill_cli.reports.settings import labels, same_setting
+from distill_cli.stats import ENOUGH_SEEDS, holm, paired_t, words
+
+METRICS = ("macro_f1", "accuracy", "nll", "ece")
+
+
+@dataclass
+class Comparison:
+    """Student against one control, over the seeds that have both.
+
+    Attributes:
+        control: its name.
+        student, scores: test scores of student and control, seed by seed.
+        result: `paired_t` of student minus control; ``p_holm`` after correction for all comparisons of the table.
+    """
+
+    control: str
+    student: list[float]
+    scores: list[float]
+    result: dict[str, Any]
+
+
+@dataclass
+class Row:
+    """One setting.
+
+    Attributes:
+        label: what it is called.
+        runs: one a seed.
+        val: validation scores of the student, or of the teacher where there is no student.
+        test: test scores by model.
+        comparisons: student against each control.
+    """
+
+    label: str
+    runs: list[Run]
+    val: list[float]
+    test: dict[str, list[float]]
+    comparisons: list[Comparison]
+
+    @property
+    def seeds(self) -> list[int | None]:
+        """Seeds of the runs."""
+        return [run.seed for run in self.runs]
+
+    @property
+    def one_teacher(self) -> bool:
+        """Whether one teacher served all seeds."""
+        return len(set(self.test.get("teacher", ()))) == 1
+
+
+@dataclass
+class Leaderboard:
+    """The table.
+
+    Attributes:
+        metric: of all its scores.
+        rows: best first, by the validation mean.
+        controls: names of all controls, scratch first.
+        shared: overrides that all rows have.
+        notes: sentences a reader must know.
+        found: the runs it was made of, and those it could not be made of.
+    """
+
+    metric: str
+    rows: list[Row]
+    controls: list[str]
+    shared: list[str]
+    found: Found
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def comparisons(self) -> list[tuple[Row, Comparison]]:
+        """All comparisons of the table."""
+        return [(row, comparison) for row in self.rows for comparison in row.comparisons]
+
+
+def leaderboard(found: Found, metric: str = "macro_f1") -> Leaderboard:
+    """Return the table of the finished runs, best first by the mean VALIDATION score: test scores never choose.
+
+    Args:
+        found: runs.
+        metric: one of `METRICS`; of nll and ece less is better.
+    """
+    notes: list[str] = []
+    groups = [_one_a_seed(group, notes) for group in _groups(found.finished)]
+    names, shared = labels(groups)
+    rows = [_row(label, group, metric) for label, group in zip(names, groups, strict=True)]
+    sign = -1 if metric in LOWER_IS_BETTER else 1
+    rows.sort(key=lambda row: (not row.val, "student" not in row.test, -sign * mean(row.val)))
+    controls = list(dict.fromkeys(c.control for row in rows for c in row.comparisons))
+    controls.sort(key=lambda name: name != "scratch")
+    table = Leaderboard(metric, rows, controls, shared, found, notes)
+    _correct(table, sign)
+    if any(row.one_teacher and len(row.runs) > 1 for row in rows):
+        notes.append("a teacher without +- served all seeds of its row: intervals over seeds say nothing about other teachers")
+    return table
+
+
+def mean(values: Sequence[float]) -> float:
+    """Return the mean, 0 of nothing."""
+    return sum(values) / len(values) if values else 0.0
+
+
+def score(run: Run, model: str, split: str, metric: str) -> float | None:
+    """Return a model's score on a split, or None."""
+    part = (run.report["models"].get(model) or {}).get(split)
+    value = part.get(metric) if isinstance(part, dict) else None
+    return float(value) if isinstance(value, (int, float)) else None
+
+
+def _groups(runs: Sequence[Run]) -> list[list[Run]]:
+    groups: list[list[Run]] = []
+    for run in runs:
+        group = next((g for g in groups if same_setting(g[0], run)), None)
+        if group is None:
+            groups.append([run])
+        else:
+            group.append(run)
+    return groups
+
+
+def _one_a_seed(group: Sequence[Run], notes: list[str]) -> list[Run]:
+    newest: dict[int | None, Run] = {}
+    for run in sorted(group, key=lambda run: run.written):
+        if run.seed in newest:
+            notes.append(f"seed {run.seed} is there twice: {newest[run.seed].folder} is not counted, {run.folder} is newer")
+        newest[run.seed] = run
+    return [newest[seed] for seed in sorted(newest, key=lambda seed: (seed is None, seed or 0))]
+
+
+def _row(label: str, runs: list[Run], metric: str) -> Row:
+    models = list(dict.fromkeys(name for run in runs for name, model in run.report["models"].items() if model))
+    test = {name: [s for run in runs if (s := score(run, name, "test", metric)) is not None] for name in models}
+    leader = "student" if "student" in models else "teacher"
+    val = [s for run in runs if (s := score(run, leader, "val", metric)) is not None]
+    comparisons = []
+    for control in (name for name in models if name not in ("teacher", "student")):
+        both = [(score(run, "student", "test", metric), score(run, control, "test", metric)) for run in runs]
+        pairs = [(a, b) for a, b in both if a is not None and b is not None]
+        comparisons.append(Comparison(control, [a for a, _ in pairs], [b for _, b in pairs], {}))
+    comparisons.sort(key=lambda c: c.control != "scratch")
+    return Row(label, runs, val, {name: values for name, values in test.items() if values}, comparisons)
+
+
+def _correct(table: Leaderboard, sign: int) -> None:
+    """Fill in the tests; their words follow the corrected p."""
+    found = [comparison for _, comparison in table.comparisons]
+    for c in found:
+        c.result = paired_t([sign * (a - b) for a, b in zip(c.student, c.scores, strict=True)])
+    tested = [c for c in found if c.result["n"] >= ENOUGH_SEEDS]
+    adjusted = holm([c.result["p"] for c in tested]) if len(tested) > 1 else [None] * len(tested)
+    for c, p in zip(tested, adjusted, strict=True):
+        c.result["p_holm"] = p
+        c.result["words"] = words(c.result["n"], c.result["mean"], c.result["p"] if p is None else p)
+    for c in found if sign < 0 else ():
+        c.result["mean"] = None if c.result["mean"] is None else -c.result["mean"]
+        c.result["interval"] = c.result["interval"] and [-c.result["interval"][1], -c.result["interval"][0]]
+    if sum(c.result.get("p_holm") is not None for c in tested) > 1:
+        table.notes.append(f"p and verdicts are corrected for {len(tested)} comparisons (Holm)")
+
+
+def where_to_write(folders: Sequence[str | Path], runs: Sequence[Run]) -> Path | None:
+    """Return the folder that takes results.csv and results.md: the one that was named, unless it is a run itself."""
+    only = Path(folders[0]) if len(folders) == 1 else None
+    return None if only is None or any(run.folder == only for run in runs) else only

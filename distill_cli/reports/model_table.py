@@ -1,0 +1,87 @@
+"""The table of a run's models: one column a model, one row a quantity; the same for markdown and for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from distill_cli.reports import cells
+
+Report = Mapping[str, Any]
+LATENCY_BATCHES = ("1", "256")
+
+
+def model_names(report: Report) -> list[str]:
+    """Return teacher, student, scratch, then the other controls, as far as they are there."""
+    first = [name for name in ("teacher", "student", "scratch") if report["models"].get(name)]
+    return first + [name for name, model in report["models"].items() if model and name not in first]
+
+
+def splits(report: Report) -> list[str]:
+    """Return the scored splits: test, the extra ones, val, train."""
+    found = {name for model in report["models"].values() if model for name, part in model.items() if is_scores(part)}
+    extra = sorted(found - {"test", "val", "train"})
+    return [name for name in ("test", *extra, "val", "train") if name in found]
+
+
+def is_scores(part: object) -> bool:
+    """Whether a part of a model's report holds the scores of a split."""
+    return isinstance(part, Mapping) and "macro_f1" in part
+
+
+def rows(report: Report) -> list[tuple[str, list[str]]]:
+    """Return (what, one cell a model) for each row that any model fills: agreement is with the teacher, latency on the CPU (p50)."""
+    found = score_rows(report) + cost_rows(report)
+    return [(what, line) for what, line in found if any(cell != cells.MISSING for cell in line)]
+
+
+def score_rows(report: Report) -> list[tuple[str, list[str]]]:
+    """Return the rows of scores: the first split in full, the others by macro F1 and its interval."""
+    models = [report["models"][name] for name in model_names(report)]
+    table = []
+    for i, split in enumerate(splits(report)):
+        parts = [model.get(split) or {} for model in models]
+        wanted: list[tuple[str, str, Callable[[Any], str]]] = [
+            (f"{split} macro F1", "macro_f1", cells.score),
+            ("95 % interval", "macro_f1_interval", cells.interval),
+        ]
+        if i == 0:
+            wanted += [("accuracy", "accuracy", cells.score), ("NLL, nats", "nll", cells.score), ("ECE", "ece", cells.score)]
+            wanted += [("agreement", "agreement", cells.score)]
+        table += [(what, [show(part.get(key)) for part in parts]) for what, key, show in wanted]
+    return table
+
+
+def cost_rows(report: Report) -> list[tuple[str, list[str]]]:
+    """Return the rows of size, speed and training."""
+    models = [report["models"][name] for name in model_names(report)]
+    wanted: Sequence[tuple[str, Callable[[Mapping[str, Any]], str]]] = [
+        ("parameters", lambda m: cells.count(m.get("parameters"))),
+        ("MACs a sample", lambda m: cells.count(m.get("macs"))),
+        ("weights", lambda m: cells.size(m.get("weight_bytes"))),
+        *((f"latency, batch {b}", _latency(b)) for b in LATENCY_BATCHES),
+        ("training time", lambda m: cells.duration(m.get("train_seconds"))),
+        ("samples/s", lambda m: cells.count(m.get("samples_per_second"))),
+        ("steps", lambda m: cells.count(m.get("steps"))),
+        ("epochs", lambda m: cells.count(m.get("epochs"))),
+        ("best epoch", lambda m: cells.count(m.get("best_epoch"))),
+        ("labels seen", lambda m: cells.count(m.get("labels_seen"))),
+    ]
+    return [(what, [show(model) for model in models]) for what, show in wanted]
+
+
+def _latency(batch: str) -> Callable[[Mapping[str, Any]], str]:
+    return lambda m: cells.milliseconds(((m.get("latency_ms") or {}).get(batch) or {}).get("p50"))
+
+
+def class_rows(report: Report) -> list[tuple[str, list[str]]]:
+    """Return (class, support and F1 of each model) on the first split; a class that macro F1 leaves out is marked ``*``."""
+    split = splits(report)[0]
+    parts = [(report["models"][name].get(split) or {}) for name in model_names(report)]
+    full = next(part for part in parts if part)
+    table = []
+    for name, per_class in full["per_class"].items():
+        mark = "" if name in full["averaged"] else " *"
+        f1 = [cells.score(((part.get("per_class") or {}).get(name) or {}).get("f1")) for part in parts]
+        table.append((name + mark, [cells.count(per_class["support"]), *f1]))
+    return table

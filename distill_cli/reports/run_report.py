@@ -1,0 +1,134 @@
+"""report.md: one run for people, the verdict first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from distill_cli.reports import cells, model_table
+from distill_cli.reports.cells import markdown_code, markdown_table, markdown_text
+
+LARGEST_CONFUSION = 20
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """Return the report of a run (``docs/report-schema.md``) as markdown; text from data is escaped."""
+    parts = [_head, _models, _classes, _each_model, _comparisons, _terms, _data, _budget, _provenance]
+    blocks = [lines for part in parts if (lines := part(report))]
+    return "\n\n".join("\n".join(lines) for lines in blocks) + "\n"
+
+
+def _head(report: Mapping[str, Any]) -> list[str]:
+    title = f"# {markdown_text(report.get('name') or report.get('command'))}, seed {report.get('seed')}"
+    return [title, "", f"**{markdown_text(report['verdict'])}**"]
+
+
+def _models(report: Mapping[str, Any]) -> list[str]:
+    if not model_table.splits(report):
+        return []
+    names = [markdown_text(name) for name in model_table.model_names(report)]
+    return ["## Models", "", *markdown_table(["", *names], [[what, *line] for what, line in model_table.rows(report)])]
+
+
+def _classes(report: Mapping[str, Any]) -> list[str]:
+    if not model_table.splits(report):
+        return []
+    rows = [[markdown_text(name), *line] for name, line in model_table.class_rows(report)]
+    header = ["class", "rows", *(markdown_text(name) for name in model_table.model_names(report))]
+    lines = [f"## F1 of each class, {markdown_text(model_table.splits(report)[0])}", "", *markdown_table(header, rows)]
+    if any(name.endswith(" *") for name, _ in model_table.class_rows(report)):
+        lines += ["", "\\* shown, not averaged into macro F1."]
+    return lines
+
+
+def _each_model(report: Mapping[str, Any]) -> list[str]:
+    found = model_table.splits(report)
+    lines: list[str] = []
+    for name in model_table.model_names(report):
+        part = report["models"][name].get(found[0]) if found else None
+        if part:
+            lines += ["", f"## {markdown_text(name)} on {markdown_text(found[0])}", "", *_per_class(part), "", *_confusion(part)]
+    return lines[1:]
+
+
+def _per_class(part: Mapping[str, Any]) -> list[str]:
+    rows = [
+        [markdown_text(name), *(cells.score(v[key]) for key in ("f1", "precision", "recall")), cells.count(v["support"])]
+        for name, v in part["per_class"].items()
+    ]
+    return markdown_table(["class", "F1", "precision", "recall", "support"], rows)
+
+
+def _confusion(part: Mapping[str, Any]) -> list[str]:
+    names = [markdown_text(name) for name in part["per_class"]]
+    if len(names) > LARGEST_CONFUSION:
+        return [f"The confusion matrix of {len(names)} classes is in report.json."]
+    rows = [[name, *(cells.count(n) for n in line)] for name, line in zip(names, part["confusion"], strict=True)]
+    return ["Confusion, rows true, columns predicted:", "", *markdown_table(["true", *names], rows)]
+
+
+def _comparisons(report: Mapping[str, Any]) -> list[str]:
+    rows = []
+    for control, c in (report.get("comparison") or {}).items():
+        span = "-" if c["interval"] is None else f"{c['interval'][0]:+.3f}..{c['interval'][1]:+.3f}"
+        how = "samples" if c["resampled"] == "samples" else f"{c['n_groups']} groups"
+        what = markdown_text(f"{c.get('split', 'test')} {c.get('metric', 'macro_f1')}")
+        rows.append([markdown_text(control), what, f"{c['difference']:+.3f}", span, how])
+    if not rows:
+        return []
+    header = ["control", "of", "student minus control", "95 % interval", "bootstrap over"]
+    return ["## Differences", "", *markdown_table(header, rows, left=2)]
+
+
+def _terms(report: Mapping[str, Any]) -> list[str]:
+    rows = []
+    for name, term in (report.get("terms") or {}).items():
+        value = term.get("value")
+        rows.append([markdown_text(name), f"{term['weight']:g}", "-" if value is None else f"{value:.4g}"])
+    return ["## Loss terms", "", *markdown_table(["term", "weight", "mean in the best epoch"], rows)] if rows else []
+
+
+def _data(report: Mapping[str, Any]) -> list[str]:
+    data = report.get("data") or {}
+    counts = data.get("class_counts") or {}
+    if not counts:
+        return []
+    names = data.get("class_names") or sorted({name for split in counts.values() for name in split})
+    rows = [
+        [markdown_text(split), *(cells.count(n.get(name, 0)) for name in names), cells.count(sum(n.values()))]
+        for split, n in counts.items()
+    ]
+    about = f"{data.get('name')}, split {data.get('split')}, split seed {data.get('split_seed')}, fingerprint {data.get('fingerprint')}"
+    lines = ["## Data", "", markdown_text(about), "", *markdown_table(["split", *map(markdown_text, names), "rows"], rows)]
+    notes = [f"- {markdown_text(note)}" for note in data.get("notes") or ()]
+    return lines + ([""] + notes if notes else [])
+
+
+def _budget(report: Mapping[str, Any]) -> list[str]:
+    budget = report.get("budget") or {}
+    lines = []
+    if budget.get("student_steps") is not None:
+        controls = (f"{markdown_text(name)} {cells.count(n)}" for name, n in (budget.get("control_steps") or {}).items())
+        lines.append("- optimizer steps: " + ", ".join([f"student {cells.count(budget['student_steps'])}", *controls]))
+    if budget.get("teacher_steps") is not None:
+        lines.append(f"- teacher: {cells.count(budget['teacher_steps'])} steps, {cells.duration(budget.get('teacher_seconds'))}")
+    if report.get("teacher_source"):
+        lines.append(f"- where the teacher came from: {markdown_text(report['teacher_source'])}")
+    return ["## Budget", "", *lines] if lines else []
+
+
+def _provenance(report: Mapping[str, Any]) -> list[str]:
+    provenance = dict(report.get("provenance") or {})
+    again = provenance.pop("command_line", None)
+    lines = [f"- {markdown_text(key.replace('_', ' '))}: {markdown_text(_said(value))}" for key, value in provenance.items()]
+    lines.append(f"- recipe version: {markdown_text(report.get('recipe_version'))}")
+    block = ["## Provenance", "", *lines]
+    return block + (["", "## Run it again", "", *markdown_code(str(again), "sh")] if again else [])
+
+
+def _said(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_said(part)}" for key, part in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_said(part) for part in value)
+    return "-" if value is None else str(value)

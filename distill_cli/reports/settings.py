@@ -1,0 +1,83 @@
+"""Which runs differ in nothing but their seed, and what a setting is called."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from distill_cli.reports.collect import Run
+
+NOT_A_SETTING = ("seed", "sweep", "outputs", "require", "objective", "bootstrap", "hydra")
+MOST_DIFFERENCES = 3
+
+
+def same_setting(a: Run, b: Run) -> bool:
+    """Whether two runs have the same command, recipe, data and config, seeds aside.
+
+    A value that equals each run's own seed (``teacher.seed: ${seed}``) counts as seed. Runs without a config are told
+    apart by what was typed.
+    """
+    if any(a.report.get(key) != b.report.get(key) for key in ("command", "recipe_version")):
+        return False
+    if not (a.report.get("config") and b.report.get("config")):
+        return typed(a) == typed(b)
+    if differences(a, b):
+        return False
+    prints = [(run.report.get("data") or {}).get("fingerprint") for run in (a, b)]
+    return prints[0] == prints[1] or _follows_seed(a, b, "dataset.split_seed")
+
+
+def differences(a: Run, b: Run) -> dict[str, Any]:
+    """Return ``{path: value in b}`` of the config values that differ and do not follow the seed."""
+    left, right = (dict(_leaves(run.report.get("config") or {})) for run in (a, b))
+    paths = [path for path in {**left, **right} if path.split(".")[0] not in NOT_A_SETTING]
+    return {p: right.get(p) for p in paths if left.get(p) != right.get(p) and not _follows_seed(a, b, p)}
+
+
+def typed(run: Run) -> tuple[str, ...]:
+    """Return the overrides of a run that are settings, sorted."""
+    kept = (o for o in run.overrides or () if o.lstrip("+~").split("=")[0].split(".")[0] not in NOT_A_SETTING)
+    return tuple(sorted(kept))
+
+
+def labels(groups: Sequence[Sequence[Run]]) -> tuple[list[str], list[str]]:
+    """Return a label for each group of runs, and the overrides that all of them share.
+
+    A label is what was typed for this group and not for all; the report's name where that is nothing. Groups that would have
+    the same label say in which values of their config they differ from the first.
+    """
+    shared = sorted(set.intersection(*(set(typed(group[-1])) for group in groups))) if groups else []
+    found: list[str] = []
+    first: dict[str, Run] = {}
+    for group in groups:
+        run = group[-1]
+        label = " ".join(o for o in typed(run) if o not in shared) or str(run.report.get("name") or run.report.get("command"))
+        if run.report.get("command") != "distill":
+            label = f"{run.report.get('command')}: {label}"
+        if label in first:
+            label = f"{label} ({_difference(first[label], run)})"
+        first.setdefault(label, run)
+        found.append(label)
+    return found, shared
+
+
+def _difference(a: Run, b: Run) -> str:
+    changed = [f"{path}={value}" for path, value in differences(a, b).items()]
+    if changed:
+        return " ".join(changed[:MOST_DIFFERENCES]) + (" ..." if len(changed) > MOST_DIFFERENCES else "")
+    if a.report.get("recipe_version") != b.report.get("recipe_version"):
+        return f"recipe version {b.report.get('recipe_version')}"
+    return f"data {(b.report.get('data') or {}).get('fingerprint')}"
+
+
+def _follows_seed(a: Run, b: Run, path: str) -> bool:
+    values = [dict(_leaves(run.report.get("config") or {})).get(path) for run in (a, b)]
+    return values[0] is not None and values[0] == a.seed and values[1] == b.seed
+
+
+def _leaves(config: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(config, Mapping) and config:
+        for key, value in config.items():
+            yield from _leaves(value, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, config

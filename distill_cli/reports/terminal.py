@@ -1,0 +1,91 @@
+"""One run on the terminal: a rich table, or plain text where stdout is a pipe."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from distill_cli.reports import model_table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+PIPE_WIDTH = 10_000  # off a terminal nothing may be wrapped or cut
+MOST_CLASSES = 12
+FIRST_COLUMN, MODEL_COLUMN = 20, 15  # characters
+
+
+def console(file: IO[str] | None = None) -> Console:
+    """Return where tables are printed: with colour on a terminal, else plain text that is never wrapped."""
+    from rich.console import Console
+
+    file = sys.stdout if file is None else file
+    if file.isatty():
+        return Console(file=file, highlight=False, markup=False, emoji=False)
+    return Console(
+        file=file, highlight=False, markup=False, emoji=False, no_color=True, force_terminal=False, width=PIPE_WIDTH, soft_wrap=True
+    )
+
+
+def table(on: Console, header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> Table:
+    """Return a table: `left` columns of text, which fold where it is narrow, the others right-aligned and never cut."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=SIMPLE_HEAD if on.is_terminal else None, pad_edge=False, header_style="bold", padding=(0, 1))
+    for i, name in enumerate(header):
+        text = i < left
+        drawn.add_column(Text(name), justify="left" if text else "right", no_wrap=not text, overflow="fold")
+    for row in rows:
+        drawn.add_row(*(Text(cell) for cell in row))
+    return drawn
+
+
+def print_report(report: Mapping[str, Any], folder: str | Path, file: IO[str] | None = None) -> None:
+    """Print a run's models, F1 of each class, the verdict and the run folder.
+
+    Args:
+        report: what report.json holds.
+        folder: the run folder.
+        file: where to; None is stdout.
+    """
+    on = console(file)
+    if model_table.splits(report):
+        names = model_table.model_names(report)
+        _print_blocks(on, [""], [([what], line) for what, line in model_table.rows(report)], names)
+        _print_classes(on, report, names)
+    print_line(on, str(report["verdict"]), style="bold")
+    print_line(on, f"run folder: {folder}")
+
+
+def _print_classes(on: Console, report: Mapping[str, Any], names: Sequence[str]) -> None:
+    rows = model_table.class_rows(report)
+    said = f"F1, {model_table.splits(report)[0]}"
+    if len(rows) > MOST_CLASSES:
+        which = names.index("student") if "student" in names else 0
+        said += f", the {MOST_CLASSES} lowest of {len(rows)} ({names[which]})"
+        rows = sorted(rows, key=lambda row: row[1][1 + which])[:MOST_CLASSES]
+    _print_blocks(on, [said, "rows"], [([name, line[0]], line[1:]) for name, line in rows], names)
+    if any(name.endswith(" *") for name, _ in rows):
+        print_line(on, "* shown, not averaged into macro F1")
+
+
+def _print_blocks(on: Console, first: Sequence[str], rows: Sequence[tuple[list[str], list[str]]], names: Sequence[str]) -> None:
+    """Print one table, or as many below each other as the models need on a narrow terminal."""
+    at_once = max(1, (on.width - FIRST_COLUMN) // MODEL_COLUMN)
+    for start in range(0, len(names), at_once):
+        part = slice(start, start + at_once)
+        on.print(table(on, [*first, *names[part]], [[*head, *line[part]] for head, line in rows]))
+        if not on.is_terminal:
+            on.print()
+
+
+def print_line(on: Console, text: str, style: str = "") -> None:
+    """Print one line of text as it is, with white space evened out."""
+    from rich.text import Text
+
+    on.print(Text(" ".join(text.split()), style=style))

@@ -1,0 +1,157 @@
+"""What a run folder holds, when it is finished, and how it is found again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from distill_cli import RECIPE_VERSION, files
+from distill_cli.data.leakage import TrainRecord
+from distill_cli.errors import UserError
+
+REPORT = "report.json"
+CONFIG = "config.yaml"
+MODELS = "checkpoint/model.json"
+REGISTER = "teachers"
+LARGEST_JSON = 1 << 28
+
+
+def weights_file(folder: Path, name: str) -> Path:
+    """Return where a model's weights lie."""
+    return folder / "checkpoint" / f"{files.safe_name(name)}.safetensors"
+
+
+def rows_file(folder: Path, name: str) -> Path:
+    """Return where the record of a model's training rows lies."""
+    return folder / "checkpoint" / f"{files.safe_name(name)}_rows.safetensors"
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the run is finished: `report.json` is written last."""
+    return (folder / REPORT).is_file()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        UserError: missing, too large, not JSON, or not an object.
+    """
+    try:
+        if path.stat().st_size > LARGEST_JSON:
+            raise UserError(f"{path}: larger than any file this tool writes; not read")
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as e:
+        raise UserError(f"{path}: cannot read ({e.strerror})") from None
+    except (ValueError, RecursionError):
+        raise UserError(f"{path}: not valid JSON; the file is damaged") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: expected a JSON object; the file is damaged")
+    return value
+
+
+def find(path: str | Path, option: str) -> Path:
+    """Return the run folder at `path`, or the newest finished one below it.
+
+    Raises:
+        UserError: no such folder, not a run, or unfinished; `option` is what the user typed it for.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise UserError(f"{option}={path}: no such folder")
+    if is_finished(folder):
+        return folder
+    if (folder / CONFIG).is_file() or (folder / ".hydra").is_dir():
+        raise UserError(f"{option}={path}: this run is unfinished (it has no {REPORT}); run it again or choose another")
+    finished = sorted(folder.glob(f"**/{REPORT}"), key=lambda report: report.stat().st_mtime)
+    if not finished:
+        raise UserError(f"{option}={path}: not a run folder, and no finished run below it (no {REPORT})")
+    return finished[-1].parent
+
+
+def save_model(folder: Path, name: str, model: nn.Module) -> None:
+    """Write a model's weights."""
+    files.write_arrays(weights_file(folder, name), model.state_dict())
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file.
+
+    Raises:
+        UserError: missing or damaged.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; the run folder is incomplete")
+    try:
+        with safe_open(path, framework="pt") as f:
+            return {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118  (safe_open is no mapping)
+    except (SafetensorError, ValueError, OSError) as e:
+        raise UserError(f"{path}: not a readable safetensors file ({str(e).splitlines()[0]})") from None
+
+
+def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
+    """Load tensors into a model.
+
+    Raises:
+        UserError: names or shapes differ; names the first.
+    """
+    wanted = model.state_dict()
+    missing, unknown = sorted(set(wanted) - set(tensors)), sorted(set(tensors) - set(wanted))
+    if missing or unknown:
+        what = [f"lacks '{missing[0]}'" if missing else "", f"has an unknown '{unknown[0]}'" if unknown else ""]
+        raise UserError(f"{where}: these weights are of another architecture: {' and '.join(w for w in what if w)}")
+    for name, tensor in wanted.items():
+        if tensor.shape != tensors[name].shape:
+            raise UserError(
+                f"{where}: these weights are of another architecture: '{name}' has shape {tuple(tensors[name].shape)}, "
+                f"the model needs {tuple(tensor.shape)}"
+            )
+    model.load_state_dict(dict(tensors))
+
+
+def save_rows(folder: Path, name: str, rows: TrainRecord) -> None:
+    """Write which rows a model was trained on."""
+    metadata = {"source_fingerprint": rows.source_fingerprint, "groups": json.dumps(rows.groups)}
+    files.write_arrays(rows_file(folder, name), {"index": rows.index, "row_hashes": rows.row_hashes.view(np.int64)}, metadata)
+
+
+def read_rows(folder: Path, name: str) -> TrainRecord:
+    """Read which rows a model was trained on."""
+    path = rows_file(folder, name)
+    tensors = read_tensors(path)
+    with safe_open(path, framework="pt") as f:
+        metadata = f.metadata() or {}
+    if "index" not in tensors or "source_fingerprint" not in metadata:
+        raise UserError(f"{path}: not a record of training rows; the run folder is damaged")
+    groups = json.loads(metadata.get("groups", "null"))
+    hashes = tensors["row_hashes"].numpy().view(np.uint64)
+    return TrainRecord(metadata["source_fingerprint"], tensors["index"].numpy(), groups, hashes)
+
+
+def register_teacher(outputs: Path, key: str, folder: Path) -> None:
+    """Remember a finished teacher by its key."""
+    files.write_json(outputs / REGISTER / f"{key}.json", {"folder": str(relative(folder, outputs))})
+
+
+def registered_teacher(outputs: Path, key: str) -> Path | None:
+    """Return the finished teacher of a key, if it is still there and of this recipe version."""
+    entry = outputs / REGISTER / f"{key}.json"
+    if not entry.is_file():
+        return None
+    folder = outputs / str(read_json(entry).get("folder"))
+    if not is_finished(folder):
+        return None
+    report = read_json(folder / REPORT)
+    return folder if report.get("teacher_key") == key and report.get("recipe_version") == RECIPE_VERSION else None
+
+
+def relative(folder: Path, start: Path) -> Path:
+    """Return `folder` seen from `start` where it lies below it, else absolute."""
+    folder, start = folder.resolve(), start.resolve()
+    return folder.relative_to(start) if folder.is_relative_to(start) else folder

@@ -1,0 +1,84 @@
+"""Types of the keys that the tool owns; a plug-in's own keys stay open and are checked against its `_target_` (validate.py)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+
+@dataclass
+class Bootstrap:
+    """Draws behind the intervals of one run."""
+
+    resamples: int = 1000
+    seed: int = 0
+
+
+@dataclass
+class Device:
+    """Where it runs. `precision` is 32, bf16 or fp16."""
+
+    name: str = "auto"
+    precision: Any = 32
+    threads: int | None = None
+    resident_gb: float = 8.0
+
+
+@dataclass
+class Select:
+    """Which epoch's weights are kept, and when training stops early."""
+
+    metric: str = "macro_f1"
+    patience: int | None = None
+
+
+@dataclass
+class Base:
+    """What every command has."""
+
+    seed: int = 0
+    outputs: str = "outputs"
+    sweep: str = "${sweep_key:}"
+    require: Any = field(default_factory=dict)
+    bootstrap: Bootstrap = field(default_factory=Bootstrap)
+    device: Device = field(default_factory=Device)
+    objective: str = MISSING
+
+
+@dataclass
+class Training(Base):
+    """What `distill` and `train-teacher` share."""
+
+    dataset: Any = None
+    teacher: Any = None
+    student: Any = None
+    loss: Any = None
+    terms: Any = field(default_factory=dict)
+    optimizer: Any = None
+    schedule: Any = None
+    mixup: Any = None
+    sampling: Any = None
+    epochs: int = 30
+    batch_size: int = 64
+    steps_per_epoch: int | None = None
+    eval_batch_size: int = 256
+    controls: Any = None
+    select: Select = field(default_factory=Select)
+    clip_grad_norm: float | None = None
+
+
+@dataclass
+class Eval(Base):
+    """What `eval` adds."""
+
+    run: str = MISSING
+    split: str = "all"
+    eval_batch_size: int = 256
+    dataset: Any = field(default_factory=dict)
+
+
+for _command, _node in {"distill": Training, "train-teacher": Training, "eval": Eval}.items():
+    ConfigStore.instance().store(name=f"schema-{_command}", node=_node)

@@ -1,0 +1,276 @@
+"""How sure a number is: bootstrap intervals of one run, paired t over seeds, Holm's correction, and the verdict in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from distill_cli.confusion import confusion_counts, f1_of_counts, macro_f1
+
+ENOUGH_SEEDS = 5
+POWER = 0.8
+NO_SPREAD = 1e-12
+WEIGHTS_AT_ONCE = 10_000_000  # bounds the memory of a bootstrap over many groups
+
+Counts = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def bootstrap_interval(
+    y: np.ndarray,
+    predicted: np.ndarray,
+    num_classes: int,
+    averaged: Sequence[int],
+    groups: np.ndarray | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> list[float] | None:
+    """Return the percentile bootstrap interval [low, high] of macro F1 (Efron and Tibshirani 1993, chapter 13).
+
+    Without groups, rows are resampled within each true class, which is the same as drawing each row of the confusion matrix from
+    a multinomial distribution. With groups, whole groups are resampled, and a draw averages over those of the `averaged` classes
+    that it holds. None when there are no draws or fewer than two groups.
+
+    Args:
+        y, predicted: ``[N]`` classes, 0..C-1.
+        num_classes: C.
+        averaged: classes that macro F1 averages over.
+        groups: ``[N]`` names, or None.
+        resamples: number of draws.
+        seed: of the draws.
+        confidence: 0..1.
+    """
+    drawn = _draw(y, [predicted], num_classes, groups, resamples, seed)
+    return None if drawn is None else _interval(_macro_f1(drawn[0], averaged, y), confidence)
+
+
+def paired_bootstrap(
+    y: np.ndarray,
+    pred_a: np.ndarray,
+    pred_b: np.ndarray,
+    num_classes: int,
+    averaged: Sequence[int],
+    groups: np.ndarray | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> dict[str, Any]:
+    """Return macro F1 of a minus that of b on the same rows, with its percentile bootstrap interval.
+
+    What is drawn keeps pairs together: cells (true, predicted by a, predicted by b), or whole groups. Arguments as in
+    `bootstrap_interval`.
+
+    Returns:
+        ``difference``, ``interval`` ([low, high] or None), ``resampled`` (``samples`` or ``groups``), ``n_groups`` (or None).
+    """
+    a, b = (float(macro_f1(confusion_counts(y, p, num_classes), averaged)) for p in (pred_a, pred_b))
+    drawn = _draw(y, [pred_a, pred_b], num_classes, groups, resamples, seed)
+    interval = None
+    if drawn is not None:
+        interval = _interval(_macro_f1(drawn[0], averaged, y) - _macro_f1(drawn[1], averaged, y), confidence)
+    return {
+        "difference": a - b,
+        "interval": interval,
+        "resampled": "samples" if groups is None else "groups",
+        "n_groups": None if groups is None else len(np.unique(groups)),
+    }
+
+
+def _draw(
+    y: np.ndarray, predictions: Sequence[np.ndarray], num_classes: int, groups: np.ndarray | None, resamples: int, seed: int
+) -> list[Counts] | None:
+    """Return (hits, support, predicted), each ``[resamples, C]``, for each prediction, all from the same draws."""
+    from distill_cli.rng import numpy_stream
+
+    random = numpy_stream(seed, "bootstrap")
+    if resamples < 1 or not len(y):
+        return None
+    if groups is None:
+        return _draw_rows(y, predictions, num_classes, resamples, random)
+    names, group = np.unique(groups, return_inverse=True)
+    return None if len(names) < 2 else _draw_groups(y, predictions, num_classes, group, len(names), resamples, random)
+
+
+def _draw_rows(
+    y: np.ndarray, predictions: Sequence[np.ndarray], num_classes: int, resamples: int, random: np.random.Generator
+) -> list[Counts]:
+    hits = np.zeros((len(predictions), resamples, num_classes))
+    predicted = np.zeros_like(hits)
+    support = np.tile(np.bincount(y, minlength=num_classes).astype(np.float64), (resamples, 1))
+    table = np.stack(predictions, axis=1)
+    for c in np.unique(y):
+        cells, counts = np.unique(table[y == c], axis=0, return_counts=True)
+        draws = random.multinomial(counts.sum(), counts / counts.sum(), size=resamples).astype(np.float64)
+        for k in range(len(predictions)):
+            hits[k, :, c] = draws[:, cells[:, k] == c].sum(1)
+            for column in np.unique(cells[:, k]):
+                predicted[k, :, column] += draws[:, cells[:, k] == column].sum(1)
+    return [(hits[k], support, predicted[k]) for k in range(len(predictions))]
+
+
+def _draw_groups(
+    y: np.ndarray,
+    predictions: Sequence[np.ndarray],
+    num_classes: int,
+    group: np.ndarray,
+    n_groups: int,
+    resamples: int,
+    random: np.random.Generator,
+) -> list[Counts]:
+    def per_group(classes: np.ndarray, keep: np.ndarray | slice) -> np.ndarray:
+        cells = (group * num_classes + classes)[keep]
+        return np.bincount(cells, minlength=n_groups * num_classes).reshape(n_groups, num_classes).astype(np.float64)
+
+    support = per_group(y, slice(None))
+    held = [(per_group(y, p == y), support, per_group(p, slice(None))) for p in predictions]
+    at_once = max(1, WEIGHTS_AT_ONCE // n_groups)
+    parts = []
+    for start in range(0, resamples, at_once):
+        weights = random.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=min(at_once, resamples - start)).astype(np.float64)
+        parts.append([tuple(weights @ counts for counts in one) for one in held])
+    return [tuple(np.concatenate([part[k][i] for part in parts]) for i in range(3)) for k in range(len(predictions))]  # type: ignore[misc]
+
+
+def _macro_f1(counts: Counts, averaged: Sequence[int], y: np.ndarray) -> np.ndarray:
+    """Return ``[resamples]``: the mean over averaged classes, without those that the split holds but the draw does not."""
+    hits, support, predicted = counts
+    f1 = f1_of_counts(hits, support, predicted)[:, list(averaged)]
+    counted = (support[:, list(averaged)] > 0) | ~np.isin(averaged, y)
+    weight = counted.sum(1)
+    return np.divide((f1 * counted).sum(1), weight, out=np.full(len(f1), np.nan), where=weight > 0)
+
+
+def _interval(values: np.ndarray, confidence: float) -> list[float] | None:
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return None
+    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return [float(low), float(high)]
+
+
+def paired_t(differences: Sequence[float], confidence: float = 0.95) -> dict[str, Any]:
+    """Return what paired differences, one a seed, say about their mean (Student's paired t).
+
+    Args:
+        differences: student minus control for each seed, higher is better.
+        confidence: of the interval, 0..1; the test is two-sided at 1 - confidence.
+
+    Returns:
+        ``n``, ``mean``, ``sd`` (sample), ``interval``, ``p``, ``smallest_detectable`` (a true difference that a test of this n
+        and sd finds with 80 % power) and ``words``; what n does not allow is None. Seeds without any spread did not differ, so they
+        are no sample: no interval, no p, no evidence.
+    """
+    from scipy.stats import t
+
+    n = len(differences)
+    mean = float(np.mean(differences)) if n else None
+    sd = float(np.std(differences, ddof=1)) if n >= 2 else None
+    result: dict[str, Any] = {"n": n, "mean": mean, "sd": sd, "interval": None, "p": None, "smallest_detectable": None}
+    if sd is not None and mean is not None and sd > NO_SPREAD:
+        error = sd / math.sqrt(n)
+        half = float(t.ppf((1 + confidence) / 2, n - 1)) * error
+        result["p"] = float(2 * t.sf(abs(mean) / error, n - 1))
+        result |= {"interval": [mean - half, mean + half], "smallest_detectable": error * _detectable(n, 1 - confidence)}
+    return result | {"words": words(n, mean, result["p"], 1 - confidence)}
+
+
+def _detectable(n: int, alpha: float) -> float:
+    """Return the noncentrality (true difference in standard errors) at which a two-sided t test of n pairs has 80 % power
+    (Cohen 1988, chapter 2)."""
+    from scipy.optimize import brentq
+    from scipy.stats import chi2, norm, t
+
+    # scipy's noncentral t is NaN at the large noncentralities that two or three pairs need, so the power is
+    # averaged over quantiles of the sample variance instead.
+    quantiles = (np.arange(2000) + 0.5) / 2000
+    limit = t.ppf(1 - alpha / 2, n - 1) * np.sqrt(chi2.ppf(quantiles, n - 1) / (n - 1))
+
+    def power(noncentrality: float) -> float:
+        return float((norm.sf(limit - noncentrality) + norm.cdf(-limit - noncentrality)).mean())
+
+    return float(brentq(lambda x: power(x) - POWER, 0.0, 2 * limit.max() + 2))
+
+
+def words(n: int, mean: float | None, p: float | None, alpha: float = 0.05) -> str:
+    """Return ``helped``, ``no evidence`` or ``hurt``; below five seeds how many there are."""
+    if n < ENOUGH_SEEDS or mean is None:
+        return f"too few seeds ({n} of {ENOUGH_SEEDS})"
+    if p is None or p >= alpha:
+        return "no evidence"
+    return "helped" if mean > 0 else "hurt"
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Return p values adjusted for being several (Holm 1979), in the given order; None stays None and is not counted.
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    order = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
+    adjusted: list[float | None] = [None] * len(p_values)
+    highest = 0.0
+    for rank, (p, i) in enumerate(order):
+        highest = max(highest, min(1.0, p * (len(order) - rank)))
+        adjusted[i] = highest
+    return adjusted
+
+
+def verdict_one_run(student: float, control: float, comparison: Mapping[str, Any], control_name: str = "scratch") -> str:
+    """Return one sentence on one run: the difference and its interval, and that one seed allows no verdict.
+
+    Args:
+        student, control: their macro F1.
+        comparison: what `paired_bootstrap` returned.
+        control_name: what the control is called.
+    """
+    how = "samples" if comparison["resampled"] == "samples" else f"{comparison['n_groups']} groups"
+    interval = "" if comparison["interval"] is None else f" {bracket(comparison['interval'])} (95 % paired bootstrap over {how})"
+    return (
+        f"one seed: distilled {student:.3f}, {control_name} {control:.3f}, difference {comparison['difference']:+.3f}{interval}: "
+        f"no verdict from one seed; run {ENOUGH_SEEDS} or more"
+    )
+
+
+def verdict_over_seeds(
+    student: Sequence[float], control: Sequence[float], result: Mapping[str, Any], control_name: str = "scratch", metric: str = "macro F1"
+) -> str:
+    """Return one sentence on several seeds: means, their difference, its t interval, and what it shows.
+
+    Args:
+        student, control: their scores, seed by seed.
+        result: what `paired_t` returned for their differences; `p_holm`, where it has one, is said as well.
+        control_name: what the control is called.
+        metric: what the scores are.
+    """
+    n = result["n"]
+    if not n:
+        return f"no seed has both a student and {control_name}: no verdict"
+    text = (
+        f"{n} seed{'s' if n > 1 else ''}: {metric} distilled {spread(student)}, {control_name} {spread(control)}, "
+        f"difference {result['mean']:+.3f}"
+    )
+    if result["interval"] is not None:
+        text += f" {bracket(result['interval'])} (95 % paired t over seeds)"
+    if n < ENOUGH_SEEDS:
+        return f"{text}: no verdict from {n} seed{'s' if n > 1 else ''}; run {ENOUGH_SEEDS} or more"
+    if result["p"] is None:
+        return f"{text}: {result['words']}; the difference is the same in every seed, so the seeds are no sample"
+    holm_p = result.get("p_holm")
+    text += f", p {result['p']:.2g}" + ("" if holm_p is None else f", {holm_p:.2g} after Holm's correction")
+    text += f": {result['words']}"
+    if result["words"] == "no evidence":
+        text += f"; a difference under {result['smallest_detectable']:.3f} would likely be missed with these seeds (80 % power)"
+    return text
+
+
+def bracket(interval: Sequence[float]) -> str:
+    """Return ``[-0.004, +0.018]``."""
+    return f"[{interval[0]:+.3f}, {interval[1]:+.3f}]"
+
+
+def spread(values: Sequence[float]) -> str:
+    """Return the mean and, of two or more values, the sample standard deviation: ``0.912 +- 0.004``."""
+    return f"{np.mean(values):.3f}" + (f" +- {np.std(values, ddof=1):.3f}" if len(values) > 1 else "")

@@ -1,0 +1,1 @@
+"""What a task is: its targets, its loss on labels, its metrics."""

@@ -1,0 +1,74 @@
+"""0..n frozen teachers, and their outputs kept by row id."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from distill_cli.batches import Rows
+from distill_cli.types import Batch, ModelOutput
+
+
+class Teacher(Protocol):
+    """What a student learns from."""
+
+    def __call__(self, batch: Batch) -> ModelOutput:
+        """Return the teacher's output for a batch."""
+        ...
+
+
+class FrozenTeacher:
+    """A model in eval mode, for good: it is no nn.Module, so no `train()` of a parent reaches it.
+
+    Outputs are computed under `no_grad`, not `inference_mode`, so that adapters can learn from them.
+
+    Args:
+        model: its parameters stop requiring gradients.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model.eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch) -> ModelOutput:
+        """Return the output for the inputs of the batch, as the student sees them."""
+        if self._model.training or any(module.training for module in self._model.modules()):
+            raise RuntimeError("a teacher was put in train mode")
+        return self._model(batch.x)
+
+
+class TableTeacher:
+    """A teacher whose logits are known by row id: a cache of a model's, or a foreign teacher's outputs.
+
+    Args:
+        index: ``[N]`` row ids.
+        logits: ``[N, C]``.
+    """
+
+    def __init__(self, index: np.ndarray, logits: Tensor) -> None:
+        self._logits = logits
+        position = torch.full((int(index.max()) + 1,), -1, dtype=torch.int64)
+        position[torch.as_tensor(index)] = torch.arange(len(index))
+        self._position = position.to(logits.device)
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch) -> ModelOutput:
+        """Return the stored logits of the batch's rows."""
+        return ModelOutput(self._logits[self._position[batch.index]])
+
+
+@torch.no_grad()
+def cached(model: nn.Module, rows: Rows, chunk: int) -> TableTeacher:
+    """Return the model's outputs on all rows as a table: right whenever inputs are neither augmented nor mixed."""
+    FrozenTeacher(model)
+    logits = torch.cat([model(x).logits.float() for x in rows.chunks(chunk)])
+    return TableTeacher(rows.pool.index, logits)
+
+
+def outputs(teachers: Sequence[Teacher], batch: Batch) -> list[ModelOutput]:
+    """Return every teacher's output for the batch, in order."""
+    return [teacher(batch) for teacher in teachers]
