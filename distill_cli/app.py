@@ -21,14 +21,14 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from distill_cli import RECIPE_VERSION, schema  # noqa: F401  (importing the schema registers it)
 from distill_cli.errors import UserError
-from distill_cli.explain import flag_error, one_line
+from distill_cli.explain import HYDRA14, check_arguments, one_line
 from distill_cli.gate import RequirementMissed, check_require, objective_of
 from distill_cli.groups import conf_dir
 
-HYDRA14 = tuple(int(n) for n in hydra.__version__.split(".")[:2]) >= (1, 4)
 BUG, USER_ERROR, MISSED, INTERRUPTED = 1, 2, 3, 130
 NOT_IN_KEY = ("hydra", "sweep", "outputs", "require", "objective")  # they cannot move a result
 log = logging.getLogger(__name__)
@@ -76,10 +76,11 @@ def task(cfg: DictConfig) -> float:
     hc = HydraConfig.get()
     command, out = str(hc.job.config_name), Path(hc.runtime.output_dir)
     sweeping = hc.mode is RunMode.MULTIRUN
-    label = f"{' '.join(hc.overrides.task)}: " if sweeping else ""
+    typed = [str(o) for o in OmegaConf.to_container(hc.overrides.task, resolve=False) or []]
+    label = f"{' '.join(typed)}: " if sweeping else ""
     code, line = 0, ""
     try:
-        report = perform(cfg, command, out, list(hc.overrides.task), may_skip=sweeping)
+        report = perform(cfg, command, out, typed, may_skip=sweeping)
         check_require(report, cfg.require, command)
         return objective_of(report, cfg.objective)
     except RequirementMissed as e:
@@ -167,18 +168,18 @@ def run_command(command: str, json_to: TextIO | None = None) -> int:
     os.environ["DISTILL_INVOCATION"] = secrets.token_hex(4)
     code = 0
     try:
-        if message := flag_error(sys.argv[1:]):
-            raise UserError(message)
-        versioned = {"execution_whitelist": ("*",)} if HYDRA14 else {"version_base": "1.3"}
+        if "-sc" not in sys.argv:
+            check_arguments(command, sys.argv[1:])
+        versioned: Any = {"execution_whitelist": ("distill_cli.*",)} if HYDRA14 else {"version_base": "1.3"}
         hydra.main(config_path=str(conf_dir()), config_name=command, **versioned)(task)()
     except KeyboardInterrupt:
         return INTERRUPTED
     except SystemExit as e:
         code = e.code if isinstance(e.code, int) else BUG if e.code else 0
-    except (UserError, HydraException, OmegaConfBaseException, OSError) as e:
+    except (UserError, HydraException, OmegaConfBaseException, OSError, YAMLError, ValueError) as e:
         if raw:
             raise
-        sys.stderr.write(f"distill {command}: error: {one_line(e, command)}\n")
+        sys.stderr.write(f"distill {command}: error: {one_line(e, command, sys.argv[1:])}\n")
         code = USER_ERROR
     except Exception:
         if raw:

@@ -94,8 +94,8 @@ def rewrite(command: str, override: str) -> str:
     if override.startswith("~"):
         return override
     key, equals, _ = override.partition("=")
-    if not equals:
-        hint = f"run={key}" if command == "eval" else f"{key}=VALUE"
+    if not equals or not key:
+        hint = f"run={key}" if command == "eval" and "/" in key else f"{key or 'KEY'}=VALUE"
         raise UserError(f"'{override}' is not key=value; did you mean '{hint}'?")
     if nested := re.fullmatch(TEACHER_GROUPS, override, re.S):
         side, group, option = nested.groups()

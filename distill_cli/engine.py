@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -154,7 +155,7 @@ class Trainer:
         objective.train()
         device = self.precision.device
         every = 1 if device.type == "cpu" else STEPS_BETWEEN_CHECKS
-        total = torch.zeros(len(objective.names), dtype=torch.float64, device=device)
+        totals = [0.0] * len(objective.names)
         unseen: list[Tensor] = []
         rows = 0
         with global_stream(self.seed, "dropout", epoch):
@@ -165,14 +166,13 @@ class Trainer:
                 parts = self.train_step(stage, batch)
                 rows += len(positions)
                 unseen.append(parts)
-                total += parts
                 if len(unseen) == every:
-                    self.check_finite(objective.names, unseen, epoch, step)
+                    self.look_at(unseen, objective.names, totals, epoch, step)
                     unseen = []
                 stage.schedule.step()
-        self.check_finite(objective.names, unseen, epoch, stage.steps_per_epoch - 1)
-        means = (total / stage.steps_per_epoch).tolist()
-        return dict(zip(objective.names, means, strict=True)), rows
+        self.look_at(unseen, objective.names, totals, epoch, stage.steps_per_epoch - 1)
+        means = {name: total / stage.steps_per_epoch for name, total in zip(objective.names, totals, strict=True)}
+        return means, rows
 
     def train_step(self, stage: Stage, batch: Batch) -> Tensor:
         """Change the weights once; return the weighted terms ``[K]``."""
@@ -203,20 +203,17 @@ class Trainer:
             trained = [p for group in optimizer.param_groups for p in group["params"]]
             nn.utils.clip_grad_norm_(trained, self.clip)
 
-    def check_finite(self, names: Sequence[str], parts: Sequence[Tensor], epoch: int, last_step: int) -> None:
-        """Stop at the first of the last steps' terms that is not finite."""
-        if not parts:
-            return
-        values = parts[0].unsqueeze(0) if len(parts) == 1 else torch.stack(list(parts))
-        finite = values.isfinite()
-        if bool(finite.all()):
-            return
-        row, column = (~finite).nonzero()[0].tolist()
-        step = last_step - len(parts) + row + 1
-        raise UserError(
-            f"{self.name}: term '{names[column]}' is {values[row, column].item()} at epoch {epoch + 1}, step {step + 1} "
-            "of the epoch; lower the learning rate (optimizer.lr) or set clip_grad_norm=1"
-        )
+    def look_at(self, parts: Sequence[Tensor], names: Sequence[str], totals: list[float], epoch: int, last: int) -> None:
+        """Add the terms of the last steps, up to step `last`, to `totals`; stop at the first that is not finite."""
+        values = [parts[0].tolist()] if len(parts) == 1 else torch.stack(list(parts)).tolist() if parts else []
+        for row, terms in enumerate(values):
+            for k, value in enumerate(terms):
+                if not math.isfinite(value):
+                    raise UserError(
+                        f"{self.name}: term '{names[k]}' is {value} at epoch {epoch + 1}, step {last - len(values) + row + 2} "
+                        "of the epoch; lower the learning rate (optimizer.lr) or set clip_grad_norm=1"
+                    )
+                totals[k] += value
 
 
 @torch.no_grad()

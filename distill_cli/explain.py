@@ -1,21 +1,169 @@
-"""Hydra's and OmegaConf's messages, in one line of our own."""
+"""Hydra's and OmegaConf's messages in one line of our own, for Hydra 1.3 and 1.4."""
 
 from __future__ import annotations
 
+import argparse
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
 
+import hydra
+import yaml
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from distill_cli.errors import near
-from distill_cli.groups import conf_dir
+from distill_cli.errors import UserError, near
+from distill_cli.groups import conf_dir, options
+
+HYDRA14 = tuple(int(n) for n in hydra.__version__.split(".")[:2]) >= (1, 4)
+TYPES = {"Integer": "int", "Float": "float", "Boolean": "bool", "string": "str"}
+KEYS_WANTED = "has keys of its own; set {0}.KEY=VALUE"
 
 
-def one_line(error: BaseException, command: str) -> str:
-    """Return what went wrong, where, and what to do, on one line, for an error raised while composing or starting a job."""
-    return " ".join(str(error).split())
+class Line:
+    """Words about one failed command line; it knows which keys and options there would have been.
+
+    Args:
+        command: its first word.
+        argv: flags and overrides as they were handed to Hydra; empty inside a job.
+    """
+
+    def __init__(self, command: str, argv: Sequence[str] = ()) -> None:
+        self.command = command
+        self.overrides = [a for a in argv if not a.startswith("-")]
+        named = [b for a, b in zip(argv, argv[1:], strict=False) if a in ("--config-dir", "-cd")]
+        self.config_dirs = [Path(d) for d in named]
+
+    def options(self, group: str) -> list[str]:
+        """Return the options of a group, Hydra's own groups excepted."""
+        return list(options([conf_dir(), *self.config_dirs]).get(group, {}))
+
+    def keys(self) -> list[str]:
+        """Return all keys of the command with the options that were chosen."""
+        groups = options([conf_dir(), *self.config_dirs])
+        chosen = [o for o in self.overrides if o.partition("=")[0].lstrip("+").partition("@")[0] in groups and "," not in o]
+        search = [f"hydra.searchpath=[{','.join(f'file://{d.resolve()}' for d in self.config_dirs)}]"]
+        for overrides in (search + chosen, search):
+            try:
+                with hydra.initialize_config_dir(str(conf_dir()), **({} if HYDRA14 else {"version_base": "1.3"})):
+                    return list(walk(hydra.compose(self.command, overrides)))
+            except Exception:
+                continue
+        return []
+
+    def unknown_key(self, key: str, source: str = "") -> str:
+        """Return the words for a key that does not exist, with the nearest that does."""
+        return f"{source}unknown key '{key}'{near(key, [*self.keys(), *options([conf_dir()])])}"
+
+    def no_option(self, group: str, option: str, listed: str = "") -> str:
+        """Return the words for an option that does not exist, with those that do."""
+        known = self.options(group) or [o for o in listed.split() if not o.startswith("_")]
+        extra = "; pip install 'distill-cli[sweep]' brings joblib" if (group, option) == ("hydra/launcher", "joblib") else ""
+        there = f" (available: {', '.join(known)})" if known else ""
+        return f"{group}={option}: no such option{near(option, known)}{extra}{there}"
 
 
-def flag_error(argv: list[str]) -> str | None:
-    """Return what is wrong with the flags among `argv`, or None."""
-    return None
+def walk(node: DictConfig, prefix: str = "") -> Iterator[str]:
+    """Yield the dotted keys of a config, resolving nothing."""
+    for key in node:
+        yield f"{prefix}{key}"
+        inner = node._get_node(key)
+        if isinstance(inner, DictConfig) and not inner._is_none() and not inner._is_missing():
+            yield from walk(inner, f"{prefix}{key}.")
+
+
+Words = Callable[[Line, re.Match[str]], str]
+SOURCE = r"(?:In '([^']+)': \w+ raised while composing config: )?.*?"
+PATTERNS: list[tuple[str, Words]] = [
+    (r"Could not find '(?:(.+)/)?([^'/]+)'(?: Available options in '[^']+': (.*?))? ?Config search path",
+     lambda line, m: line.no_option(m[1] or "", m[2], m[3] or "")),
+    (r"looks like a config group override, but config group '([^']+)' does not exist",
+     lambda line, m: f"unknown group '{m[1]}'{near(m[1], options([conf_dir(), *line.config_dirs]))}"),
+    (r"Could not override '([^']+)'", lambda line, m: line.unknown_key(m[1])),
+    (r"Could not delete from config\. '([^']+)' does not exist", lambda line, m: line.unknown_key(m[1])),
+    (SOURCE + r"Key '[^']+' (?:not in|is not in) \S+ full_key: (\S+)",
+     lambda line, m: line.unknown_key(m[2], f"{m[1]}: " if m[1] else "")),
+    (SOURCE + r"Value '(.*?)' of type '\w+' could not be converted to (\w+) full_key: (\S+)",
+     lambda line, m: f"{f'{m[1]}: ' if m[1] else ''}{m[4]}={m[2]}: expected {TYPES.get(m[3], m[3].lower())}"),
+    (SOURCE + r"Cannot convert '\w+' to string: '(.*?)' full_key: (\S+)",
+     lambda line, m: f"{f'{m[1]}: ' if m[1] else ''}{m[3]}={m[2]}: expected str"),
+    (SOURCE + r"field '([^']+)' is not Optional", lambda line, m: f"{f'{m[1]}: ' if m[1] else ''}{m[2]}=null: a value is required"),
+    (r"Invalid type assigned: \w+ is not a subclass of \w+\. value: (.*?) full_key: (\S+)",
+     lambda line, m: f"{m[2]}={m[1]}: {KEYS_WANTED.format(m[2])}"),
+    (r"Error merging override (.*?) Cannot merge \w+ with \w+ full_key: (\S+)", lambda line, m: f"{m[1]}: {KEYS_WANTED.format(m[2])}"),
+    (r"Missing mandatory value: \S+(?: full_key: (\S+))?", lambda line, m: f"{m[1]} is required: pass {m[1]}=..."),
+    (r"(?:Ambiguous value for argument|Sweep parameters) '(.*?)'(?= 1\.| requires)",
+     lambda line, m: f"{m[1]}: several values make a sweep, which needs -m; a list is written [1,2]"),
+    (r"An item is already at '([^']+)'", lambda line, m: f"+{m[1]}: there is such a key already; drop the +"),
+    (r"Interpolation key '([^']+)' not found(?: full_key: (\S+))?", lambda line, m: f"{m[2]}: there is no key '{m[1]}' to take it from"),
+    (r"Additional config directory '([^']+)' not found", lambda line, m: f"--config-dir {m[1]}: no such folder"),
+]  # fmt: skip
+
+
+def one_line(error: BaseException, command: str, argv: Sequence[str] = ()) -> str:
+    """Return what went wrong, where, and what to do, for an error raised while a job was composed or its folder made.
+
+    Args:
+        error: what Hydra, OmegaConf, PyYAML or the system raised.
+        command: the command's name.
+        argv: flags and overrides, for the nearest keys and options.
+    """
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: cannot write there ({error.strerror}); choose another folder with outputs="
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"{error.problem_mark.name}: not YAML in line {error.problem_mark.line + 1}: {error.problem}"
+    text = said(error)
+    for pattern, words in PATTERNS:
+        if m := re.search(pattern, text):
+            return words(Line(command, argv), m)
+    return re.split(r" Config search path| full_key:| See https?:", text)[0]
+
+
+def said(error: BaseException) -> str:
+    """Return the messages of an error and of its causes on one line."""
+    parts: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None:
+        if str(cause) not in parts:
+            parts.append(str(cause))
+        cause = cause.__cause__
+    return " ".join(" ".join(parts).split())
+
+
+class _FlagParser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message)
+
+
+def check_arguments(command: str, argv: Sequence[str]) -> None:
+    """Read flags and overrides as Hydra will, one by one, so that a message can name the one that is wrong.
+
+    Raises:
+        UserError: a flag or its value is unknown, an override cannot be read, or a group is given no option.
+    """
+    parser: Any = get_args_parser()
+    parser.__class__ = _FlagParser
+    try:
+        parsed = parser.parse_args(list(argv))
+    except UserError as e:
+        wrong = str(e).removeprefix("unrecognized arguments: ")
+        flags = [flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")]
+        if wrong != str(e):
+            raise UserError(f"{wrong}: unknown flag{near(wrong, [*flags, '--json'])}") from None
+        raise UserError(re.sub(r"^argument ([^:]*): ", lambda m: f"{m[1].split('/')[0]}: ", wrong)) from None
+    line = Line(command, argv)
+    for text in parsed.overrides:
+        try:
+            override = OverridesParser.create().parse_override(text)
+        except HydraException:
+            raise UserError(f"{text}: cannot be read; quote values with spaces, brackets or commas: key='\"...\"'") from None
+        group = override.key_or_group
+        value = override.value()
+        if group in options([conf_dir()]) and not override.is_delete() and not override.is_sweep_override():
+            if not isinstance(value, str | list):
+                raise UserError(line.no_option(group, "null" if value is None else str(value)))

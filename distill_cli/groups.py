@@ -45,6 +45,12 @@ def options(folders: Iterable[Path]) -> dict[str, dict[str, Path]]:
     return dict(sorted(found.items()))
 
 
+def common_keys(group: str) -> list[str]:
+    """Return the keys that every option of `teacher` or `student` has: those of _common.yaml, and the model."""
+    text = (conf_dir() / group / "_common.yaml").read_text(encoding="utf-8")
+    return ["model", *re.findall(r"@(\w+):", text), *(key for key in re.findall(r"^(\w+):", text, re.M) if key != "defaults")]
+
+
 def command_files(command: str) -> list[str]:
     """Return the texts behind a command: its own yaml, then the shared files its defaults list names."""
     own = (conf_dir() / f"{command}.yaml").read_text(encoding="utf-8")

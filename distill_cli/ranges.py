@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from distill_cli.errors import UserError, near
 from distill_cli.files import safe_name
+from distill_cli.groups import common_keys
 
 # What of the student's training a control may change, and a teacher has for its own.
 TRAINING_KEYS = (
@@ -123,15 +124,39 @@ def check_values(config: Mapping[str, Any], command: str) -> None:
         if not isinstance(config["dataset"], Mapping | None):
             raise UserError(f"dataset={config['dataset']}: expected an option or keys; see distill ls dataset")
         return
-    check_rules(config, TEACHER_RULES)
     for group in ("dataset", "teacher", *(() if command == "train-teacher" else ("student", "loss"))):
         if not isinstance(config.get(group), Mapping):
             raise UserError(f"{group} is required: choose one with {group}=OPTION; see distill ls {group}")
+    check_rules(config, TEACHER_RULES)
+    check_keys(config["teacher"], common_keys("teacher"), "teacher.")
+    check_groups(config["teacher"], "teacher.")
     if command == "distill":
+        check_keys(config["student"], common_keys("student"), "student.")
+        check_groups(config, "")
         check_rules(config, TRAINING_RULES)
         check_terms(config)
         for _ in control_settings(config):
             pass
+
+
+def check_keys(node: Mapping[str, Any], known: Iterable[str], prefix: str) -> None:
+    """Refuse keys that nobody reads, which ``+key=value`` and a user's own option can bring.
+
+    Raises:
+        UserError: the first such key, with the nearest known one.
+    """
+    for key in node:
+        if key not in known:
+            raise UserError(f"unknown key '{prefix}{key}'{near(str(key), known)}")
+
+
+def check_groups(config: Mapping[str, Any], prefix: str) -> None:
+    """Check that the groups without a `_target_` are there, with keys that have a rule."""
+    for group in ("mixup", "sampling", "select"):
+        if not isinstance(config.get(group), Mapping):
+            raise UserError(f"{prefix}{group}={shown(config.get(group))}: has keys of its own; set {prefix}{group}.KEY=VALUE")
+        known = [path.partition(".")[2] for path in TRAINING_RULES if path.startswith(f"{group}.")]
+        check_keys(config[group], known, f"{prefix}{group}.")
 
 
 def check_terms(config: Mapping[str, Any]) -> None:

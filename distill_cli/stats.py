@@ -259,11 +259,16 @@ def verdict_over_seeds(
     if result["p"] is None:
         return f"{text}: {result['words']}; the difference is the same in every seed, so the seeds are no sample"
     holm_p = result.get("p_holm")
-    text += f", p {result['p']:.2g}" + ("" if holm_p is None else f", {holm_p:.2g} after Holm's correction")
+    text += f", p {p_text(result['p'])}" + ("" if holm_p is None else f", {p_text(holm_p)} after Holm's correction")
     text += f": {result['words']}"
     if result["words"] == "no evidence":
         text += f"; a difference under {result['smallest_detectable']:.3f} would likely be missed with these seeds (80 % power)"
     return text
+
+
+def p_text(value: float) -> str:
+    """Return ``0.012`` or ``<0.001``."""
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def bracket(interval: Sequence[float]) -> str:

@@ -10,6 +10,7 @@ import inspect
 import logging
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -21,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from distill_cli.errors import UserError, near
 from distill_cli.gate import check_bounds
 from distill_cli.ranges import TRAINING_KEYS, check_typed, check_values, control_settings, shown
-from distill_cli.trust import check_trusted, load_config
+from distill_cli.trust import check_trusted, leaves, load_config
 
 __all__ = ["TRAINING_KEYS", "build", "check", "check_component", "check_trusted", "load_config"]
 
@@ -43,6 +44,7 @@ def check(cfg: DictConfig, command: str, typed: list[str] | None = None) -> None
         OmegaConfBaseException: a mandatory value is missing, or an interpolation leads nowhere.
     """
     check_typed(command, typed or [])
+    check_known(cfg)
     config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     assert isinstance(config, dict)
     if not isinstance(config["require"], Mapping):
@@ -52,6 +54,24 @@ def check(cfg: DictConfig, command: str, typed: list[str] | None = None) -> None
     for path, node in components(config, command):
         extra = BESIDE.get(path.split(".")[0], ())
         check_component(path, {k: v for k, v in node.items() if k not in extra})
+
+
+def check_known(cfg: DictConfig, prefix: str = "") -> None:
+    """Refuse keys that ``+key=value`` added and nobody reads, and typed keys that ``~key`` took away.
+
+    Raises:
+        UserError: the first such key.
+    """
+    known = [f.name for f in fields(OmegaConf.get_type(cfg))]
+    for key in cfg:
+        if key not in known:
+            raise UserError(f"unknown key '{prefix}{key}'{near(str(key), known)}")
+    for key in set(known) - set(cfg.keys()):
+        raise UserError(f"~{prefix}{key}: this key cannot be taken away; set it to another value")
+    for key in known:
+        node = cfg._get_node(key)
+        if isinstance(node, DictConfig) and not node._is_none() and is_dataclass(OmegaConf.get_type(node)):
+            check_known(node, f"{prefix}{key}.")
 
 
 def components(config: Mapping[str, Any], command: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -169,6 +189,13 @@ def hint_text(hint: Any) -> str:
     return f"list of {elements[0]}" if elements else "list"
 
 
+def permission(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the argument by which Hydra 1.4 is told what it may call; what comes from a run folder was held by check_trusted."""
+    if "_execution_whitelist_" not in inspect.signature(instantiate).parameters:
+        return {}
+    return {"_execution_whitelist_": [str(value) for key, value in leaves(settings, "", "") if key.endswith("_target_")]}
+
+
 def build(node: Mapping[str, Any], path: str, **given: Any) -> Any:
     """Build a component.
 
@@ -195,7 +222,7 @@ def build(node: Mapping[str, Any], path: str, **given: Any) -> Any:
             if named and p.default is p.empty and name not in settings and name not in arguments:
                 raise UserError(f"{path}: {target.__qualname__} needs '{name}'; set it with +{path}.{name}=VALUE")
     try:
-        return instantiate({"_convert_": "all", **settings}, **arguments)
+        return instantiate({"_convert_": "all", **settings}, **arguments, **permission(settings))
     except UserError:
         raise
     except Exception as e:

@@ -14,10 +14,14 @@ from distill_cli.data.splits import check_fraction, cut_validation, stratified_m
 from distill_cli.errors import UserError, near
 from distill_cli.types import Dataset
 
-# de Chazal, O'Dwyer and Reilly 2004 (doi:10.1109/TBME.2004.827359), table II; the paced 102 104 107 217 are left out.
-DS1 = "101 106 108 109 112 114 115 116 118 119 122 124 201 203 205 207 208 209 215 220 223 230".split()
-DS2 = "100 103 105 111 113 117 121 123 200 202 210 212 213 214 219 221 222 228 231 232 233 234".split()
-VALIDATION = "114 124 205 207 223".split()
+# de Chazal, O'Dwyer and Reilly 2004 (doi:10.1109/TBME.2004.827359); the paced 102 104 107 217 are left out.
+DS1 = [
+    str(r) for r in (101, 106, 108, 109, 112, 114, 115, 116, 118, 119, 122, 124, 201, 203, 205, 207, 208, 209, 215, 220, 223, 230)
+]
+DS2 = [
+    str(r) for r in (100, 103, 105, 111, 113, 117, 121, 123, 200, 202, 210, 212, 213, 214, 219, 221, 222, 228, 231, 232, 233, 234)
+]
+VALIDATION = [str(r) for r in (114, 124, 205, 207, 223)]
 SAME_PERSON = {"202": "201"}
 TUTORIAL_VALIDATION = 0.2
 SPLITS = ("random", "inter_patient", "tutorial")

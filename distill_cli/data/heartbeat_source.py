@@ -64,9 +64,9 @@ def cut_records(folder: Path, names: list[str], lead: str, cut: Cut) -> Built:
         "index": np.concatenate(index),
         "record": np.concatenate(record),
     }
-    if not len(arrays["y"]):
-        raise UserError(f"{folder}: the records hold no annotated beats of the classes {' '.join(CLASS_NAMES)}")
-    notes = [f"{beats - len(arrays['y'])} of {beats:,} annotated beats are left out: they run past the end of their record."]
+    notes, dropped = [], beats - len(arrays["y"])
+    if dropped:
+        notes.append(f"{dropped} of {beats:,} annotated beats are left out: they run past the end of their record.")
     if without:
         notes.append(f"Records without lead {lead} give their first channel: {', '.join(without)}.")
     return arrays, {"notes": notes}

@@ -72,10 +72,11 @@ def grouped_rows(y: np.ndarray, group: np.ndarray, shares: Mapping[str, float], 
     """Cut rows into the pools named by `shares` so that no group straddles two of them.
 
     Groups are dealt greedily, those with the most uneven classes first, each to the pool where the classes' shares
-    then deviate least (as scikit-learn's StratifiedGroupKFold does); equal ones in an order drawn by `split_seed`.
+    then deviate least (as scikit-learn's StratifiedGroupKFold does); equal ones in an order drawn by `split_seed`. No pool stays
+    empty.
 
     Raises:
-        UserError: fewer groups than pools, or a pool that no group fell into.
+        UserError: fewer groups than pools.
     """
     check_split_seed(split_seed)
     names, member = np.unique(group, return_inverse=True)
@@ -89,14 +90,16 @@ def grouped_rows(y: np.ndarray, group: np.ndarray, shares: Mapping[str, float], 
     wanted = np.array(list(shares.values()))[:, None] * counts.sum(axis=0)
     held = np.zeros_like(wanted)
     home = np.empty(len(names), dtype=np.int64)
-    for g in order:
-        deviation = [
-            ((held + (np.arange(len(shares)) == s)[:, None] * counts[g]) / wanted).std(axis=0).mean() for s in range(len(shares))
-        ]
-        home[g] = int(np.argmin(deviation))
+    for left, g in zip(range(len(order), 0, -1), order, strict=True):
+        empty = np.flatnonzero(held.sum(axis=1) == 0)
+        pools = empty if left <= len(empty) else np.arange(len(shares))
+        home[g] = min(pools, key=lambda s: _deviation(held, s, counts[g], wanted))
         held[home[g]] += counts[g]
-    rows = {name: np.flatnonzero(home[member] == s) for s, name in enumerate(shares)}
-    empty = [name for name, r in rows.items() if not len(r)]
-    if empty:
-        raise UserError(f"no group fell into the {empty[0]} split; choose a larger {empty[0]}_fraction")
-    return rows
+    return {name: np.flatnonzero(home[member] == s) for s, name in enumerate(shares)}
+
+
+def _deviation(held: np.ndarray, pool: int, added: np.ndarray, wanted: np.ndarray) -> float:
+    """Return how unevenly the pools would be filled, over classes, if `added` rows came to `pool`."""
+    after = held.copy()
+    after[pool] += added
+    return float((after / wanted).std(axis=0).mean())

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from distill_cli.data.arrays import is_whole
 from distill_cli.errors import UserError, near
-
-LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -64,32 +63,40 @@ def read_table(path: str | Path, label: str | None, group: str | None, header: b
     Raises:
         UserError: with line and column, for everything that is not such a table.
     """
-    import pandas as pd
-
     layout = _layout(Path(path), label, group, header, "\t" if delimiter == "\\t" else delimiter)
-    text = {i: str for i in (layout.label, layout.group) if i is not None}
     try:
-        frame = pd.read_csv(
-            layout.path,
-            sep=layout.delimiter,
-            header=None,
-            skiprows=layout.header_line,
-            dtype={**dict.fromkeys(layout.features, np.float64), **text},
-            na_filter=False,
-            encoding="utf-8-sig",
-        )
-    except (ValueError, pd.errors.ParserError) as e:
+        x, labels, groups = _read_fast(layout)
+    except ValueError as e:
         find_fault(layout)
         raise UserError(f"{path}: cannot read this table ({' '.join(str(e).split())})") from None
-    x = frame[layout.features].to_numpy() if frame.shape[1] == len(layout.columns) else np.array([np.nan])
-    codes, values = pd.factorize(frame[layout.label].to_numpy(dtype=object)) if x.ndim == 2 else (np.zeros(0, int), np.zeros(0))
-    group_names = (
-        None if layout.group is None or x.ndim != 2 else np.char.strip(frame[layout.group].to_numpy(dtype=object).astype(str))
-    )
-    wrong_label = any(label_fault(str(v)) for v in values)
-    if not (np.abs(x) <= LARGEST).all() or wrong_label or (group_names is not None and (group_names == "").any()):
+    values, codes = np.unique(labels, return_inverse=True)
+    with np.errstate(over="ignore"):
+        x = x.astype(np.float32)
+    sound = bool(np.isfinite(x).all()) and not any(label_fault(v) for v in values.tolist())
+    if not sound or (groups is not None and (groups == "").any()):
         find_fault(layout)
-    return Table(layout, x.astype(np.float32), np.array([class_name(str(v)) for v in values])[codes], group_names)
+    names = np.array([class_name(v) for v in values.tolist()])
+    return Table(layout, x, names[codes], groups)
+
+
+def _read_fast(layout: Layout) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Return features float64, labels and groups as pandas reads them, or raise ValueError; `find_fault` then says where."""
+    import pandas as pd
+
+    text = {i: str for i in (layout.label, layout.group) if i is not None}
+    frame = pd.read_csv(
+        layout.path,
+        sep=layout.delimiter,
+        header=None,
+        skiprows=layout.header_line,
+        dtype={**dict.fromkeys(layout.features, np.float64), **text},
+        na_filter=False,
+        encoding="utf-8-sig",
+    )
+    if frame.shape[1] != len(layout.columns):
+        raise ValueError(f"{frame.shape[1]} columns under a header of {len(layout.columns)}")
+    words = {i: np.char.strip(frame[i].to_numpy(dtype=object).astype(str)) for i in text}
+    return frame[layout.features].to_numpy(), words[layout.label], None if layout.group is None else words[layout.group]
 
 
 def _rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
@@ -121,7 +128,7 @@ def _number(cell: str) -> float | None:
 def _has_header(rows: list[list[str]], label: str | None) -> bool:
     """Guess: the label's name is there, or text stands where the next row has numbers: everywhere, or over the label alone."""
     first = [c.strip() for c in rows[0]]
-    if label is not None and label in first:
+    if label is not None and label in first and not is_whole(label):
         return True
     if len(rows) == 1:
         return all(_number(c) is None for c in first)
@@ -174,7 +181,7 @@ def label_fault(cell: str) -> str | None:
     number = _number(cell.strip())
     if not cell.strip():
         return "the label is empty; fill it or leave the row out"
-    if number is None or number == number and abs(number) != np.inf and number == int(number):
+    if number is None or (np.isfinite(number) and number == int(number)):
         return None
     return f"label {cell.strip()} is not a class; classes are whole numbers or text"
 
@@ -185,8 +192,11 @@ def class_name(cell: str) -> str:
     >>> class_name("1.0"), class_name(" flower ")
     ('1', 'flower')
     """
-    number = _number(cell.strip())
-    return cell.strip() if number is None else str(int(number))
+    cell = cell.strip()
+    if is_whole(cell):
+        return str(int(cell))  # not through float, which would merge long numbers
+    number = _number(cell)
+    return cell if number is None else str(int(number))
 
 
 def _feature_fault(cell: str) -> str | None:
@@ -197,7 +207,9 @@ def _feature_fault(cell: str) -> str | None:
         return f"'{cell.strip()}' is not a number; features must be numeric"
     if number != number:
         return "NaN; fill it or leave the row out"
-    return None if abs(number) <= LARGEST else f"{cell.strip()} is infinite in 32-bit numbers; scale it or leave the row out"
+    with np.errstate(over="ignore"):
+        fits = np.isfinite(np.float32(number))
+    return None if fits else f"{cell.strip()} is infinite in 32-bit numbers; scale it or leave the row out"
 
 
 def find_fault(layout: Layout) -> None:

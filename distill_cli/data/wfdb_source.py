@@ -138,6 +138,8 @@ def read_record(root: Path, name: str, header: Any, lead: str) -> tuple[np.ndarr
     except Exception as e:  # as above
         raise UserError(f"{root / name}.atr: the annotations cannot be read ({_one_line(e)}); get the file again") from None
     beats = [(s, AAMI[k]) for s, k in zip(annotation.sample.tolist(), annotation.symbol, strict=True) if k in AAMI]
+    if not beats:
+        raise UserError(f"{root / name}.atr: no annotated beats; take the record out of the folder, or get the file again")
     samples, classes = np.array(beats, dtype=np.int64).reshape(-1, 2).T
     return record.p_signal[:, 0], samples, classes
 

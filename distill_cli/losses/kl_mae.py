@@ -34,5 +34,5 @@ class KLMAE(nn.Module):
         """Return the loss of each sample ``[B]``."""
         log_p = F.log_softmax(student.logits.float(), dim=-1)
         log_q = F.log_softmax(mean_logits(teachers), dim=-1)
-        q = log_q.exp()
-        return (q * (log_q - log_p)).sum(dim=-1) + self.mae * (q - log_p.exp()).abs().mean(dim=-1)
+        kl = F.kl_div(log_p, log_q, reduction="none", log_target=True).sum(dim=-1)
+        return kl + self.mae * (log_q.exp() - log_p.exp()).abs().mean(dim=-1)

@@ -49,7 +49,7 @@ class SoftTarget(nn.Module):
         temperature = self.temperature
         log_p = F.log_softmax(student.logits.float() / temperature, dim=-1)
         log_q = F.log_softmax(mean_logits(teachers) / temperature, dim=-1)
-        soft = (log_q.exp() * (log_q - log_p)).sum(dim=-1) * temperature**2
+        soft = F.kl_div(log_p, log_q, reduction="none", log_target=True).sum(dim=-1) * temperature**2
         if self.alpha == 1:
             return soft
         return self.alpha * soft + (1 - self.alpha) * self.hard(student, teachers, batch)

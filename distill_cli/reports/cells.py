@@ -58,7 +58,7 @@ def markdown_text(text: object) -> str:
     line = re.sub(r"([\\`*|~]|\](?=[(\[:]))", r"\\\1", line)
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     line = re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", line)
-    return re.sub(r"^([#+=-]|\d+\.(?=\s))", r"\\\1", line)
+    return re.sub(r"^(#|[+-](?=\s|$))", r"\\\1", line)
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from distill_cli.errors import UserError
 from distill_cli.reports.collect import Run
 from distill_cli.reports.predictions import read_predictions
+from distill_cli.reports.terminal import console, print_line, print_models
 from distill_cli.stats import bracket, paired_bootstrap
 
 
@@ -88,3 +89,25 @@ def _paired(a: Run, b: Run, model: str) -> dict[str, Any]:
         int(settings.get("resamples", 1000)),
         int(settings.get("seed", 0)),
     )
+
+
+def show(result: TwoRuns, file: IO[str] | None = None) -> None:
+    """Print the models of both runs side by side, and what the rows they share say."""
+    on = console(file)
+    print_models(on, result.side_by_side)
+    for letter, run in (("A", result.a), ("B", result.b)):
+        print_line(on, f"{letter}: {run.folder} (seed {run.seed})")
+    print_line(on, result.verdict, style="bold")
+
+
+def as_json(result: TwoRuns) -> dict[str, Any]:
+    """Return the comparison as `distill report A B --json` prints it."""
+    return {
+        "a": str(result.a.folder),
+        "b": str(result.b.folder),
+        "model": result.model,
+        "models": {"a": result.a.report["models"], "b": result.b.report["models"]},
+        "comparison": result.result,
+        "why_not": result.why_not,
+        "verdict": result.verdict,
+    }

@@ -1,177 +1,278 @@
-"""Runs -> one table: settings by rows, means over seeds, what distillation gave, and how sure that is."""
+"""The table over runs: on the terminal, as results.csv and results.md, and as JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import csv
+import io
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any
 
-from distill_cli.metrics import LOWER_IS_BETTER
-from distill_cli.reports.collect import Found, Run
-from distill_cli.reports.settings import labels, same_setting
-from distill_cli.stats import ENOUGH_SEEDS, holm, paired_t, words
+from distill_cli import files
+from distill_cli.errors import UserError
+from distill_cli.reports.cells import MISSING, markdown_table, markdown_text, spreadsheet_cell
+from distill_cli.reports.collect import collect
+from distill_cli.reports.standings import Comparison, Row, Standings, mean, standings
+from distill_cli.reports.terminal import console, print_line, table
+from distill_cli.stats import ENOUGH_SEEDS, bracket, p_text, spread, verdict_over_seeds
 
-METRICS = ("macro_f1", "accuracy", "nll", "ece")
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
-
-@dataclass
-class Comparison:
-    """Student against one control, over the seeds that have both.
-
-    Attributes:
-        control: its name.
-        student, scores: test scores of student and control, seed by seed.
-        result: `paired_t` of student minus control; ``p_holm`` after correction for all comparisons of the table.
-    """
-
-    control: str
-    student: list[float]
-    scores: list[float]
-    result: dict[str, Any]
+TITLES = {"macro_f1": "macro F1", "accuracy": "accuracy", "nll": "NLL", "ece": "ECE"}
+METHOD_WIDTH = 14  # the least that a method's name is folded to
+MOST_SENTENCES = 6
+COLUMN_GAP = 2
 
 
-@dataclass
-class Row:
-    """One setting.
-
-    Attributes:
-        label: what it is called.
-        runs: one a seed.
-        val: validation scores of the student, or of the teacher where there is no student.
-        test: test scores by model.
-        comparisons: student against each control.
-    """
-
-    label: str
-    runs: list[Run]
-    val: list[float]
-    test: dict[str, list[float]]
-    comparisons: list[Comparison]
-
-    @property
-    def seeds(self) -> list[int | None]:
-        """Seeds of the runs."""
-        return [run.seed for run in self.runs]
-
-    @property
-    def one_teacher(self) -> bool:
-        """Whether one teacher served all seeds."""
-        return len(set(self.test.get("teacher", ()))) == 1
-
-
-@dataclass
-class Leaderboard:
-    """The table.
-
-    Attributes:
-        metric: of all its scores.
-        rows: best first, by the validation mean.
-        controls: names of all controls, scratch first.
-        shared: overrides that all rows have.
-        notes: sentences a reader must know.
-        found: the runs it was made of, and those it could not be made of.
-    """
-
-    metric: str
-    rows: list[Row]
-    controls: list[str]
-    shared: list[str]
-    found: Found
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def comparisons(self) -> list[tuple[Row, Comparison]]:
-        """All comparisons of the table."""
-        return [(row, comparison) for row in self.rows for comparison in row.comparisons]
-
-
-def leaderboard(found: Found, metric: str = "macro_f1") -> Leaderboard:
-    """Return the table of the finished runs, best first by the mean VALIDATION score: test scores never choose.
+def sweep_report(folder: str | Path, metric: str = "macro_f1", file: IO[str] | None = None) -> Standings:
+    """Print the table of the runs below a folder, and write results.csv and results.md into it.
 
     Args:
-        found: runs.
-        metric: one of `METRICS`; of nll and ece less is better.
+        folder: of a sweep, which may still be running.
+        metric: one of `standings.METRICS`.
+        file: where to print; None is stdout.
+
+    Raises:
+        UserError: no run is there, or the folder is not writable.
     """
-    notes: list[str] = []
-    groups = [_one_a_seed(group, notes) for group in _groups(found.finished)]
-    names, shared = labels(groups)
-    rows = [_row(label, group, metric) for label, group in zip(names, groups, strict=True)]
-    sign = -1 if metric in LOWER_IS_BETTER else 1
-    rows.sort(key=lambda row: (not row.val, "student" not in row.test, -sign * mean(row.val)))
-    controls = list(dict.fromkeys(c.control for row in rows for c in row.comparisons))
-    controls.sort(key=lambda name: name != "scratch")
-    table = Leaderboard(metric, rows, controls, shared, found, notes)
-    _correct(table, sign)
-    if any(row.one_teacher and len(row.runs) > 1 for row in rows):
-        notes.append("a teacher without +- served all seeds of its row: intervals over seeds say nothing about other teachers")
+    result = standings(collect([folder]), metric)
+    show(result, file=file)
+    written = write(result, folder)
+    print_line(console(file), f"written: {written[0]} and {written[1].name}")
+    return result
+
+
+def default_columns(result: Standings) -> list[str]:
+    """Return the columns that a table shows unless others are asked for."""
+    return ["method", "n", "val", "student", *result.controls, "teacher", "difference", "p", "verdict"]
+
+
+def column_cells(result: Standings) -> dict[str, tuple[str, Callable[[Row], str]]]:
+    """Return every column: its title and what it shows of a row."""
+    columns: dict[str, tuple[str, Callable[[Row], str]]] = {
+        "method": ("method", lambda row: row.label),
+        "n": ("n", lambda row: str(len(row.runs))),
+        "seeds": ("seeds", lambda row: " ".join(str(seed) for seed in row.seeds)),
+        "val": (f"val {TITLES[result.metric]}", lambda row: spread(row.val) if row.val else MISSING),
+    }
+    for name in ("student", *result.controls, "teacher"):
+        columns[name] = (f"{name}, test", _model_cell(name))
+    control = result.controls[0] if result.controls else "control"
+    columns["difference"] = (f"student - {control}", _first(_difference_cell))
+    columns["p"] = ("p", _first(_p_cell))
+    columns["detectable"] = ("detectable", _first(_detectable_cell))
+    columns["verdict"] = ("verdict", lambda row: row.comparisons[0].result["words"] if row.comparisons else MISSING)
+    columns["parameters"] = ("parameters", _parameters_cell)
+    return columns
+
+
+def _model_cell(name: str) -> Callable[[Row], str]:
+    def cell(row: Row) -> str:
+        values = row.test.get(name)
+        if not values:
+            return MISSING
+        return f"{values[0]:.3f}" if name == "teacher" and row.one_teacher else spread(values)
+
+    return cell
+
+
+def _first(show_result: Callable[[Mapping[str, Any]], str]) -> Callable[[Row], str]:
+    return lambda row: show_result(row.comparisons[0].result) if row.comparisons else MISSING
+
+
+def _difference_cell(result: Mapping[str, Any]) -> str:
+    if result["mean"] is None:
+        return MISSING
+    return f"{result['mean']:+.3f}" + ("" if result["interval"] is None else f" {bracket(result['interval'])}")
+
+
+def _p_cell(result: Mapping[str, Any]) -> str:
+    p = result["p"] if result.get("p_holm") is None else result["p_holm"]
+    return MISSING if p is None or result["n"] < ENOUGH_SEEDS else p_text(p)
+
+
+def _detectable_cell(result: Mapping[str, Any]) -> str:
+    return MISSING if result["smallest_detectable"] is None else f"{result['smallest_detectable']:.3f}"
+
+
+def _parameters_cell(row: Row) -> str:
+    model = row.runs[0].report["models"].get("student") or row.runs[0].report["models"].get("teacher") or {}
+    return MISSING if model.get("parameters") is None else f"{model['parameters']:,}"
+
+
+def caption(result: Standings) -> list[str]:
+    """Return the sentences below the table: what it holds, how it is sorted, what is missing."""
+    found = result.found
+    counts = {"finished": len(found.finished), "unfinished": len(found.unfinished), "failed": len(found.failed)}
+    counts["unreadable"] = len(found.unreadable)
+    lines = [f"{found.total} runs: " + ", ".join(f"{n} {what}" for what, n in counts.items() if n)]
+    if result.rows:
+        order = "best first by validation, never by test" if result.sorted_by == "validation" else f"sorted by {result.sorted_by}"
+        lines.append(f"{TITLES[result.metric]}, mean +- sample standard deviation over n seeds; {order}")
+    if any(c.result["interval"] is not None for _, c in result.comparisons):
+        lines.append("in brackets: 95 % paired t interval over seeds")
+    if result.shared:
+        lines.append(f"all: {' '.join(result.shared)}")
+    return lines + result.notes
+
+
+def problems(result: Standings) -> list[str]:
+    """Return one line for each run that failed or cannot be read."""
+    return [f"failed: {folder}: {line}" for folder, line in result.found.failed] + [f"unreadable: {x}" for x in result.found.unreadable]
+
+
+def sentences(result: Standings, only: Sequence[Comparison] | None = None) -> list[str]:
+    """Return the verdict on each row against each of its controls, or on those comparisons alone."""
+    several = len(result.rows) > 1
+    kept = [(row, c) for row, c in result.comparisons if only is None or any(c is other for other in only)]
+    return [(f"{row.label}: " if several else "") + _sentence(c, result.metric) for row, c in kept]
+
+
+def _sentence(comparison: Comparison, metric: str) -> str:
+    return verdict_over_seeds(comparison.student, comparison.scores, comparison.result, comparison.control, TITLES[metric])
+
+
+def show(result: Standings, columns: Sequence[str] = (), file: IO[str] | None = None) -> None:
+    """Print the table, its caption, what failed, and the verdicts of a short table.
+
+    Args:
+        result: the table.
+        columns: which; by default those of `default_columns`, as far as they fit.
+        file: where to; None is stdout.
+    """
+    on = console(file)
+    left_out: list[str] = []
+    if result.rows:
+        drawn, left_out = _fitting(result, columns, on)
+        if drawn is None:
+            _show_stacked(on, result, columns or default_columns(result))
+        else:
+            on.print(drawn)
+    for line in [*caption(result), *problems(result)]:
+        print_line(on, line)
+    if left_out:
+        print_line(on, f"too narrow for: {', '.join(left_out)}; results.md has them, and columns= chooses")
+    first = [c for row in result.rows for c in row.comparisons[:1]]
+    for line in sentences(result, only=first) if len(first) <= MOST_SENTENCES else ():
+        print_line(on, line, style="bold")
+
+
+def _fitting(result: Standings, columns: Sequence[str], on: Console) -> tuple[Table | None, list[str]]:
+    """Return the widest table that the terminal holds and what it leaves out, or None."""
+    known = column_cells(result)
+    kept, left_out = list(columns or default_columns(result)), []
+    droppable = [] if columns else [*result.controls[:0:-1], "p", "teacher"]
+    while True:
+        for split in (str, _broken):
+            header = [split(known[name][0]) for name in kept]
+            rows = [[cell if name == "method" else split(cell) for name in kept for cell in (known[name][1](row),)] for row in result.rows]
+            if _width(header, rows, kept, METHOD_WIDTH if split is _broken else on.width) <= on.width:
+                return table(on, header, rows, left=int(kept[0] == "method")), left_out
+        if not droppable:
+            return None, []
+        left_out.append(droppable.pop(0))
+        kept.remove(left_out[-1])
+
+
+def _broken(cell: str) -> str:
+    """Break a cell between a number and its spread, within an interval, and words at spaces."""
+    cell = cell.replace("+- ", "+-\0").replace(" - ", " -\0")
+    return cell.replace(" ", "\n").replace("\0", " ").replace("\nof\n", " of ").replace("few\nseeds", "few seeds").replace("macro\nF1", "macro F1")
+
+
+def _width(header: Sequence[str], rows: Sequence[Sequence[str]], names: Sequence[str], method: int) -> int:
+    total = 0
+    for name, *column in zip(names, header, *rows, strict=True):
+        widest = max(len(line) for cell in column for line in cell.split("\n"))
+        total += (min(widest, method) if name == "method" else widest) + COLUMN_GAP
+    return total
+
+
+def _show_stacked(on: Console, result: Standings, columns: Sequence[str]) -> None:
+    known = column_cells(result)
+    for row in result.rows:
+        print_line(on, row.label, style="bold")
+        for title, cell in (known[name] for name in columns if name != "method"):
+            print_line(on, f"{title}: {cell(row)}")
+
+
+def markdown(result: Standings) -> str:
+    """Return results.md."""
+    known = column_cells(result)
+    names = default_columns(result)
+    rows = [[markdown_text(row.label), *(known[name][1](row) for name in names[1:])] for row in result.rows]
+    lines = ["# Results", ""]
+    if rows:
+        lines += [*markdown_table([markdown_text(known[name][0]) for name in names], rows), ""]
+    lines += [f"- {markdown_text(line)}" for line in caption(result)]
+    for title, found in (("Verdicts", sentences(result)), ("Failed and unreadable", problems(result))):
+        if found:
+            lines += ["", f"## {title}", "", *(f"- {markdown_text(line)}" for line in found)]
+    return "\n".join(lines) + "\n"
+
+
+def as_dicts(result: Standings) -> list[dict[str, Any]]:
+    """Return one flat dict a row, with the columns of results.csv (``docs/report-schema.md``)."""
+    models = list(dict.fromkeys(["student", *result.controls, "teacher", *(name for row in result.rows for name in row.test)]))
+    table = []
+    for rank, row in enumerate(result.rows, 1):
+        flat: dict[str, Any] = {"rank": rank, "method": row.label, "command": row.runs[0].report.get("command"), "n": len(row.runs)}
+        flat |= {"seeds": " ".join(str(seed) for seed in row.seeds), "metric": result.metric} | _spread("val", row.val)
+        for name in models:
+            flat |= _spread(f"test.{name}", row.test.get(name, []))
+        by_control = {c.control: c.result for c in row.comparisons}
+        for control in result.controls:
+            found = by_control.get(control, {})
+            low, high = found.get("interval") or (None, None)
+            flat |= {f"minus.{control}.{key}": found.get(key) for key in ("n", "mean", "sd")}
+            flat |= {f"minus.{control}.low": low, f"minus.{control}.high": high}
+            flat |= {f"minus.{control}.{key}": found.get(key) for key in ("p", "p_holm", "smallest_detectable", "words")}
+        table.append(flat)
     return table
 
 
-def mean(values: Sequence[float]) -> float:
-    """Return the mean, 0 of nothing."""
-    return sum(values) / len(values) if values else 0.0
+def _spread(name: str, values: Sequence[float]) -> dict[str, float | None]:
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    return {f"{name}.mean": mean(values) if values else None, f"{name}.std": deviation}
 
 
-def score(run: Run, model: str, split: str, metric: str) -> float | None:
-    """Return a model's score on a split, or None."""
-    part = (run.report["models"].get(model) or {}).get(split)
-    value = part.get(metric) if isinstance(part, dict) else None
-    return float(value) if isinstance(value, (int, float)) else None
+def results_csv(result: Standings) -> str:
+    """Return results.csv: numbers in full, empty where there is none."""
+    rows = as_dicts(result)
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([spreadsheet_cell(name) for name in (rows[0] if rows else {"rank": 0, "method": 0, "n": 0})])
+    for row in rows:
+        writer.writerow(["" if v is None else spreadsheet_cell(v) if isinstance(v, str) else v for v in row.values()])
+    return out.getvalue()
 
 
-def _groups(runs: Sequence[Run]) -> list[list[Run]]:
-    groups: list[list[Run]] = []
-    for run in runs:
-        group = next((g for g in groups if same_setting(g[0], run)), None)
-        if group is None:
-            groups.append([run])
-        else:
-            group.append(run)
-    return groups
+def as_json(result: Standings) -> dict[str, Any]:
+    """Return the table as `distill report --json` prints it."""
+    found = result.found
+    return {
+        "metric": result.metric,
+        "rows": as_dicts(result),
+        "shared": result.shared,
+        "notes": result.notes,
+        "verdicts": sentences(result),
+        "finished": len(found.finished),
+        "unfinished": [str(folder) for folder in found.unfinished],
+        "failed": {str(folder): line for folder, line in found.failed},
+        "unreadable": found.unreadable,
+    }
 
 
-def _one_a_seed(group: Sequence[Run], notes: list[str]) -> list[Run]:
-    newest: dict[int | None, Run] = {}
-    for run in sorted(group, key=lambda run: run.written):
-        if run.seed in newest:
-            notes.append(f"seed {run.seed} is there twice: {newest[run.seed].folder} is not counted, {run.folder} is newer")
-        newest[run.seed] = run
-    return [newest[seed] for seed in sorted(newest, key=lambda seed: (seed is None, seed or 0))]
+def write(result: Standings, folder: str | Path) -> tuple[Path, Path]:
+    """Write results.csv and results.md into a folder.
 
-
-def _row(label: str, runs: list[Run], metric: str) -> Row:
-    models = list(dict.fromkeys(name for run in runs for name, model in run.report["models"].items() if model))
-    test = {name: [s for run in runs if (s := score(run, name, "test", metric)) is not None] for name in models}
-    leader = "student" if "student" in models else "teacher"
-    val = [s for run in runs if (s := score(run, leader, "val", metric)) is not None]
-    comparisons = []
-    for control in (name for name in models if name not in ("teacher", "student")):
-        both = [(score(run, "student", "test", metric), score(run, control, "test", metric)) for run in runs]
-        pairs = [(a, b) for a, b in both if a is not None and b is not None]
-        comparisons.append(Comparison(control, [a for a, _ in pairs], [b for _, b in pairs], {}))
-    comparisons.sort(key=lambda c: c.control != "scratch")
-    return Row(label, runs, val, {name: values for name, values in test.items() if values}, comparisons)
-
-
-def _correct(table: Leaderboard, sign: int) -> None:
-    """Fill in the tests; their words follow the corrected p."""
-    found = [comparison for _, comparison in table.comparisons]
-    for c in found:
-        c.result = paired_t([sign * (a - b) for a, b in zip(c.student, c.scores, strict=True)])
-    tested = [c for c in found if c.result["n"] >= ENOUGH_SEEDS]
-    adjusted = holm([c.result["p"] for c in tested]) if len(tested) > 1 else [None] * len(tested)
-    for c, p in zip(tested, adjusted, strict=True):
-        c.result["p_holm"] = p
-        c.result["words"] = words(c.result["n"], c.result["mean"], c.result["p"] if p is None else p)
-    for c in found if sign < 0 else ():
-        c.result["mean"] = None if c.result["mean"] is None else -c.result["mean"]
-        c.result["interval"] = c.result["interval"] and [-c.result["interval"][1], -c.result["interval"][0]]
-    if sum(c.result.get("p_holm") is not None for c in tested) > 1:
-        table.notes.append(f"p and verdicts are corrected for {len(tested)} comparisons (Holm)")
-
-
-def where_to_write(folders: Sequence[str | Path], runs: Sequence[Run]) -> Path | None:
-    """Return the folder that takes results.csv and results.md: the one that was named, unless it is a run itself."""
-    only = Path(folders[0]) if len(folders) == 1 else None
-    return None if only is None or any(run.folder == only for run in runs) else only
+    Raises:
+        UserError: the folder is not writable, or is a file.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"output={folder}: is a file; name a folder for results.csv and results.md")
+    return files.write_text(folder / "results.csv", results_csv(result)), files.write_text(folder / "results.md", markdown(result))

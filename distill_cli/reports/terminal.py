@@ -36,7 +36,7 @@ def table(on: Console, header: Sequence[str], rows: Sequence[Sequence[str]], lef
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(box=SIMPLE_HEAD if on.is_terminal else None, pad_edge=False, header_style="bold", padding=(0, 1))
+    drawn = Table(box=SIMPLE_HEAD if on.is_terminal else None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0) if on.is_terminal else (0, 2, 0, 0))
     for i, name in enumerate(header):
         text = i < left
         drawn.add_column(Text(name), justify="left" if text else "right", no_wrap=not text, overflow="fold")
@@ -55,11 +55,15 @@ def print_report(report: Mapping[str, Any], folder: str | Path, file: IO[str] | 
     """
     on = console(file)
     if model_table.splits(report):
-        names = model_table.model_names(report)
-        _print_blocks(on, [""], [([what], line) for what, line in model_table.rows(report)], names)
-        _print_classes(on, report, names)
+        print_models(on, report)
+        _print_classes(on, report, model_table.model_names(report))
     print_line(on, str(report["verdict"]), style="bold")
     print_line(on, f"run folder: {folder}")
+
+
+def print_models(on: Console, report: Mapping[str, Any]) -> None:
+    """Print the table of a report's models."""
+    _print_blocks(on, [""], [([what], line) for what, line in model_table.rows(report)], model_table.model_names(report))
 
 
 def _print_classes(on: Console, report: Mapping[str, Any], names: Sequence[str]) -> None:

@@ -27,8 +27,7 @@ def cross_entropy(logits: Tensor, target: Tensor, labelled: Tensor, class_weight
         class_weight: ``[C]`` or None for ones. The sum is not divided by the weights of the batch, so that a
             sample's loss does not depend on its company.
     """
-    weighted = target if class_weight is None else target * class_weight
-    return -(weighted * F.log_softmax(logits.float(), dim=-1)).sum(dim=-1) * labelled
+    return F.cross_entropy(logits.float(), target, weight=class_weight, reduction="none") * labelled
 
 
 def class_weights(wanted: str | Sequence[float] | None, facts: DataFacts) -> Tensor | None:

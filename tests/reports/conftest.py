@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +28,7 @@ def model(split_logits: dict[str, np.ndarray], y: dict[str, np.ndarray], paramet
         "latency_ms": {"1": {"p50": 0.0624, "p99": 0.081}, "256": {"p50": 6.12, "p99": 7.4}},
         "latency_threads": 1,
         **(cost if trained else dict.fromkeys(cost)),
-        "architecture": {"_target_": "distill_cli.models.cnn1d.CNN1d", "filters": 32, "hidden": 16},
+        "architecture": {"target": "distill_cli.models.cnn1d.CNN1d", "arguments": {"filters": 32, "hidden": 16}},
         **more,
     }
 
@@ -94,12 +95,12 @@ def fake_report(seed: int = 0, student: float = 0.9, scratch: float = 0.88, **mo
         "provenance": {
             "git_revision": "b6f34b8",
             "versions": {"python": "3.11.9", "torch": "2.13.0"},
-            "machine": "Linux x86_64",
+            "machine": {"system": "Linux", "processor": "x86_64", "cores": 2},
             "threads": 1,
             "device": "cpu",
             "precision": "32",
             "command_line": "distill distill experiment=heartbeat dataset.root=data/mitdb seed=0",
-            "start": "2027-01-01T12:00:00",
+            "started": "2027-01-01T12:00:00+00:00",
             "seconds": 1320.0,
         },
         "config": {"seed": seed, "loss": {"temperature": 2.0}, "outputs": "outputs", "sweep": "s"},
@@ -125,3 +126,23 @@ def write_run() -> Callable[..., Path]:
         return folder
 
     return write
+
+
+class Terminal(io.StringIO):
+    """A file that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Terminal]:
+    """Return a function: columns -> a terminal without colours of that width."""
+
+    def make(columns: int) -> Terminal:
+        monkeypatch.setenv("COLUMNS", str(columns))
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setenv("NO_COLOR", "1")
+        return Terminal()
+
+    return make

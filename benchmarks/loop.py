@@ -1,0 +1,122 @@
+"""The fit loop against a bare hand-written loop, in one process, interleaved; then start-up times.
+
+    python benchmarks/loop.py
+
+Both distil the heartbeat pair (17,221 -> 3,909 parameters, batch 64, one thread, soft targets) on the same random beats
+with the same optimizer, the teacher in the loop. The order of the two alternates; each ratio is ours over bare of one
+pair of turns, and the median of five pairs is printed as `ratio in loop: X`. Validation is left out of both.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from distill_cli.batches import Rows, Sampler
+from distill_cli.engine import Precision, Selection, Trainer
+from distill_cli.losses.soft_target import SoftTarget
+from distill_cli.models.classifier import Classifier
+from distill_cli.models.cnn1d import CNN1d
+from distill_cli.objective import Objective
+from distill_cli.rng import global_stream
+from distill_cli.schedules import constant
+from distill_cli.teachers import FrozenTeacher, cached
+from distill_cli.types import Pool, Stage
+
+BATCH, STEPS, PAIRS, CLASSES, SHAPE = 64, 200, 5, 5, (1, 187)
+TEMPERATURE, ALPHA, RATE = 2.0, 0.9, 1e-3
+
+
+def beats() -> Pool:
+    """Return random beats with random classes."""
+    draw = np.random.default_rng(0)
+    rows = BATCH * STEPS
+    x = draw.random((rows, *SHAPE), dtype=np.float32)
+    return Pool(x, np.arange(rows), draw.integers(0, CLASSES, rows), np.arange(rows))
+
+
+def network(filters: int, hidden: int) -> Classifier:
+    """Return one of the pair, with the same weights every time."""
+    with global_stream(0, "init"):
+        return Classifier(CNN1d(CLASSES, SHAPE, filters, hidden), "none", SHAPE)
+
+
+def bare(pool: Pool, in_loop: bool) -> float:
+    """Return samples/s of the loop one would write by hand."""
+    student, teacher = network(32, 16).network, network(64, 64).network.eval()
+    x, y = torch.from_numpy(pool.x), torch.from_numpy(pool.y)
+    optimizer = torch.optim.Adam(student.parameters(), RATE, fused=True)
+    student.train()
+    with torch.no_grad():
+        kept = None if in_loop else torch.cat([teacher(part) for part in x.split(256)])
+    start = time.perf_counter()
+    order = torch.randperm(len(x))
+    for step in range(STEPS):
+        rows = order[step * BATCH : (step + 1) * BATCH]
+        inputs = x[rows]
+        with torch.no_grad():
+            wanted = teacher(inputs) if kept is None else kept[rows]
+        logits = student(inputs)
+        soft = F.kl_div(
+            F.log_softmax(logits / TEMPERATURE, 1), F.log_softmax(wanted / TEMPERATURE, 1), reduction="batchmean", log_target=True
+        )
+        loss = ALPHA * TEMPERATURE**2 * soft + (1 - ALPHA) * F.cross_entropy(logits, y[rows])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return len(x) / (time.perf_counter() - start)
+
+
+def ours(pool: Pool, in_loop: bool) -> float:
+    """Return samples/s of the tool's loop."""
+    student, cpu = network(32, 16), torch.device("cpu")
+    rows = Rows(pool, CLASSES, cpu)
+    sampler = Sampler(pool.y, BATCH, seed=0)
+    model = network(64, 64).eval()
+    teacher = FrozenTeacher(model) if in_loop else cached(model, rows, 256)
+    objective = Objective({"loss": SoftTarget(TEMPERATURE, ALPHA)}, {"loss": 1.0})
+    optimizer = torch.optim.Adam(student.parameters(), RATE, fused=True)
+    stage = Stage("train", objective, 1, sampler.steps_per_epoch, optimizer, constant(optimizer, sampler.steps_per_epoch))
+    trainer = Trainer(
+        "student", student, rows, sampler, [teacher], lambda m: {"macro_f1": 0.0}, seed=0, precision=Precision("32", cpu)
+    )
+    fit = trainer.fit([stage], Selection(), lambda record: None)
+    return fit.samples / fit.seconds
+
+
+def compare(title: str, in_loop: bool) -> None:
+    """Print both loops' medians and the median of their ratios."""
+    pool = beats()
+    bare(pool, in_loop), ours(pool, in_loop)
+    speeds: dict[str, list[float]] = {"bare": [], "ours": []}
+    for turn in range(PAIRS):
+        for name in ("bare", "ours") if turn % 2 == 0 else ("ours", "bare"):
+            speeds[name].append((bare if name == "bare" else ours)(pool, in_loop))
+    ratios = [o / b for o, b in zip(speeds["ours"], speeds["bare"], strict=True)]
+    medians = {name: statistics.median(values) for name, values in speeds.items()}
+    print(f"{title}: bare {medians['bare']:,.0f} samples/s, ours {medians['ours']:,.0f} samples/s, ratios {min(ratios):.3f} to {max(ratios):.3f}")
+    print(f"ratio {'in loop' if in_loop else 'cached'}: {statistics.median(ratios):.3f}")
+
+
+def start_up(*words: str) -> None:
+    """Print the median wall time of a command that trains nothing."""
+    times = []
+    for _ in range(PAIRS):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "distill_cli", *words], stdout=subprocess.DEVNULL, check=True)
+        times.append(time.perf_counter() - start)
+    print(f"start-up of `distill {' '.join(words)}`: {statistics.median(times):.3f} s")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    compare("teacher in the loop", in_loop=True)
+    compare("teacher's outputs cached", in_loop=False)
+    for command in (["--help"], ["distill", "--help"], ["distill", "--cfg", "job"], ["report", "--help"]):
+        start_up(*command)

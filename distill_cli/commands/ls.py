@@ -1,0 +1,84 @@
+"""`distill ls`: groups, a group's options, an option's file. Standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from distill_cli.errors import UserError, near
+from distill_cli.groups import PURPOSES, conf_dir, options
+
+USAGE = """\
+usage: distill ls [GROUP[/OPTION]] [--config-dir DIR]
+
+  distill ls                  groups and their options
+  distill ls loss             one line an option
+  distill ls loss/hard        the option's file: its keys, their defaults and what they mean
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print what can be chosen; return the exit code.
+
+    Raises:
+        UserError: no such group, option, folder or flag.
+    """
+    if {"-h", "--help"} & set(argv):
+        print(USAGE, end="")
+        return 0
+    wanted, folders = read_arguments(argv)
+    known = options([conf_dir(), *folders])
+    if not wanted:
+        for group, files in known.items():
+            print(f"{group:<12}{PURPOSES.get(group, '')}\n{'':14}{', '.join(files)}")
+    elif wanted in known:
+        width = max(map(len, known[wanted]))
+        for option, file in known[wanted].items():
+            print(f"{option:<{width + 2}}{first_comment(file)}".rstrip())
+    else:
+        print(find_option(known, wanted).read_text(encoding="utf-8"), end="")
+    return 0
+
+
+def read_arguments(argv: Sequence[str]) -> tuple[str, list[Path]]:
+    """Return the group or option asked for, and the folders of ``--config-dir``."""
+    wanted, folders = "", []
+    words = iter(argv)
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if flag in ("--config-dir", "-cd"):
+            folder = Path(value if equals else next(words, ""))
+            if not folder.is_dir() or folder == Path():
+                raise UserError(f"--config-dir {folder}: no such folder")
+            folders.append(folder)
+        elif word.startswith("-") or wanted:
+            raise UserError(f"'{word}': expected one GROUP or GROUP/OPTION; see distill ls --help")
+        else:
+            wanted = word.strip("/").removesuffix(".yaml")
+    return wanted, folders
+
+
+def find_option(known: dict[str, dict[str, Path]], wanted: str) -> Path:
+    """Return the file of ``group/option``.
+
+    Raises:
+        UserError: no such group or option, with the nearest.
+    """
+    group, slash, option = wanted.rpartition("/")
+    if not slash or group not in known:
+        group = group or option
+        hint = near(group, known) or f" (groups: {', '.join(known)})"
+        raise UserError(f"no group '{group}'{hint}")
+    if option not in known[group]:
+        raise UserError(f"no option '{option}' in {group}{near(option, known[group])} (available: {', '.join(known[group])})")
+    return known[group][option]
+
+
+def first_comment(file: Path) -> str:
+    """Return the comment that an option's file opens with."""
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if line.startswith("#") and not line.startswith("# @package"):
+            return line.lstrip("# ")
+        if line and not line.startswith("#"):
+            break
+    return ""

@@ -1,0 +1,200 @@
+"""Runs -> one table: settings by rows, means over seeds, what distillation gave, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from distill_cli.errors import UserError, near
+from distill_cli.metrics import LOWER_IS_BETTER
+from distill_cli.reports.collect import Found, Run
+from distill_cli.reports.settings import labels, same_setting
+from distill_cli.stats import ENOUGH_SEEDS, holm, paired_t, words
+
+METRICS = ("macro_f1", "accuracy", "nll", "ece")
+
+
+@dataclass
+class Comparison:
+    """Student against one control, over the seeds that have both.
+
+    Attributes:
+        control: its name.
+        student, scores: test scores of student and control, seed by seed.
+        result: `paired_t` of student minus control; ``p_holm`` after correction for all comparisons of the table.
+    """
+
+    control: str
+    student: list[float]
+    scores: list[float]
+    result: dict[str, Any]
+
+
+@dataclass
+class Row:
+    """One setting.
+
+    Attributes:
+        label: what it is called.
+        runs: one a seed.
+        val: validation scores of the student, or of the teacher where there is no student.
+        test: test scores by model.
+        comparisons: student against each control.
+    """
+
+    label: str
+    runs: list[Run]
+    val: list[float]
+    test: dict[str, list[float]]
+    comparisons: list[Comparison]
+
+    @property
+    def seeds(self) -> list[int | None]:
+        """Seeds of the runs."""
+        return [run.seed for run in self.runs]
+
+    @property
+    def one_teacher(self) -> bool:
+        """Whether one teacher served all seeds."""
+        return len(set(self.test.get("teacher", ()))) == 1
+
+
+@dataclass
+class Standings:
+    """The table.
+
+    Attributes:
+        metric: of all its scores.
+        rows: best first by `sorted_by`.
+        controls: names of all controls, scratch first.
+        shared: overrides that all rows have.
+        notes: sentences a reader must know.
+        found: the runs it was made of, and those it could not be made of.
+    """
+
+    metric: str
+    rows: list[Row]
+    controls: list[str]
+    shared: list[str]
+    found: Found
+    notes: list[str] = field(default_factory=list)
+    sorted_by: str = "validation"
+
+    @property
+    def comparisons(self) -> list[tuple[Row, Comparison]]:
+        """All comparisons of the table."""
+        return [(row, comparison) for row in self.rows for comparison in row.comparisons]
+
+
+def standings(found: Found, metric: str = "macro_f1") -> Standings:
+    """Return the table of the finished runs, best first by the mean VALIDATION score: test scores never choose.
+
+    Args:
+        found: runs.
+        metric: one of `METRICS`; of nll and ece less is better.
+    """
+    notes: list[str] = []
+    groups = [_one_a_seed(group, notes) for group in _groups(found.finished)]
+    names, shared = labels(groups)
+    rows = [_row(label, group, metric) for label, group in zip(names, groups, strict=True)]
+    controls = list(dict.fromkeys(c.control for row in rows for c in row.comparisons))
+    controls.sort(key=lambda name: name != "scratch")
+    table = Standings(metric, rows, controls, shared, found, notes)
+    _correct(table)
+    sort(table, "validation")
+    if any(row.one_teacher and len(row.runs) > 1 for row in rows):
+        notes.append("a teacher without +- served all seeds of its row: intervals over seeds say nothing about other teachers")
+    return table
+
+
+def mean(values: Sequence[float]) -> float:
+    """Return the mean, 0 of nothing."""
+    return sum(values) / len(values) if values else 0.0
+
+
+def score(run: Run, model: str, split: str, metric: str) -> float | None:
+    """Return a model's score on a split, or None."""
+    part = (run.report["models"].get(model) or {}).get(split)
+    value = part.get(metric) if isinstance(part, dict) else None
+    return float(value) if isinstance(value, (int, float)) else None
+
+
+def _groups(runs: Sequence[Run]) -> list[list[Run]]:
+    groups: list[list[Run]] = []
+    for run in runs:
+        group = next((g for g in groups if same_setting(g[0], run)), None)
+        if group is None:
+            groups.append([run])
+        else:
+            group.append(run)
+    return groups
+
+
+def _one_a_seed(group: Sequence[Run], notes: list[str]) -> list[Run]:
+    newest: dict[int | None, Run] = {}
+    for run in sorted(group, key=lambda run: run.written):
+        if run.seed in newest:
+            notes.append(f"seed {run.seed} is there twice: {newest[run.seed].folder} is not counted, {run.folder} is newer")
+        newest[run.seed] = run
+    return [newest[seed] for seed in sorted(newest, key=lambda seed: (seed is None, seed or 0))]
+
+
+def _row(label: str, runs: list[Run], metric: str) -> Row:
+    models = list(dict.fromkeys(name for run in runs for name, model in run.report["models"].items() if model))
+    test = {name: [s for run in runs if (s := score(run, name, "test", metric)) is not None] for name in models}
+    leader = "student" if "student" in models else "teacher"
+    val = [s for run in runs if (s := score(run, leader, "val", metric)) is not None]
+    comparisons = []
+    for control in (name for name in models if name not in ("teacher", "student")):
+        both = [(score(run, "student", "test", metric), score(run, control, "test", metric)) for run in runs]
+        pairs = [(a, b) for a, b in both if a is not None and b is not None]
+        comparisons.append(Comparison(control, [a for a, _ in pairs], [b for _, b in pairs], {}))
+    comparisons.sort(key=lambda c: c.control != "scratch")
+    return Row(label, runs, val, {name: values for name, values in test.items() if values}, comparisons)
+
+
+def sort(table: Standings, by: str) -> None:
+    """Sort the rows, best first: by the ``validation`` mean of the metric, a model's test mean, ``difference`` or ``n``.
+
+    Raises:
+        UserError: there is no such column of numbers.
+    """
+    sign = -1 if table.metric in LOWER_IS_BETTER else 1
+    models = [name for row in table.rows for name in row.test]
+    known = ["validation", "difference", "n", *dict.fromkeys(models)]
+    if by not in known:
+        raise UserError(f"sort={by}: no such column of numbers{near(by, known)} (available: {', '.join(known)})")
+
+    def value(row: Row) -> float | None:
+        if by == "n":
+            return sign * len(row.runs)
+        if by == "difference":
+            return row.comparisons[0].result["mean"] if row.comparisons else None
+        values = row.val if by == "validation" else row.test.get(by)
+        return mean(values) if values else None
+
+    def key(row: Row) -> tuple[bool, bool, float, str]:
+        found = value(row)
+        return found is None, "student" not in row.test, -sign * (found or 0.0), row.label
+
+    table.rows.sort(key=key)
+    table.sorted_by = by
+
+
+def _correct(table: Standings) -> None:
+    """Fill in the tests; their words follow the corrected p."""
+    sign = -1 if table.metric in LOWER_IS_BETTER else 1
+    found = [comparison for _, comparison in table.comparisons]
+    for c in found:
+        c.result = paired_t([sign * (a - b) for a, b in zip(c.student, c.scores, strict=True)])
+    tested = [c for c in found if c.result["n"] >= ENOUGH_SEEDS]
+    adjusted = holm([c.result["p"] for c in tested]) if len(tested) > 1 else [None] * len(tested)
+    for c, p in zip(tested, adjusted, strict=True):
+        c.result["p_holm"] = p
+        c.result["words"] = words(c.result["n"], c.result["mean"], c.result["p"] if p is None else p)
+    for c in found if sign < 0 else ():
+        c.result["mean"] = None if c.result["mean"] is None else -c.result["mean"]
+        c.result["interval"] = c.result["interval"] and [-c.result["interval"][1], -c.result["interval"][0]]
+    if sum(c.result.get("p_holm") is not None for c in tested) > 1:
+        table.notes.append(f"p and verdicts are corrected for {len(tested)} comparisons (Holm)")

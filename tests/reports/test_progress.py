@@ -1,0 +1,72 @@
+"""Progress lines: first, last, and not too many between."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from distill_cli.reports.progress import Progress
+from distill_cli.types import EpochRecord
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def record(epoch: int, score: float, best: bool) -> EpochRecord:
+    return EpochRecord(
+        "student", "train", epoch, epoch * 10, 1e-3, 0.5, {"loss": 0.5}, {"macro_f1": score, "accuracy": 0.9, "nll": 0.3}, 1.0, best
+    )
+
+
+def run(epochs: int, planned: int, seconds: float, **how: Any) -> list[str]:
+    clock, out = Clock(), io.StringIO()
+    with Progress(file=out, clock=clock, **how) as progress:
+        progress.start("student", planned, 1000)
+        for epoch in range(1, epochs + 1):
+            progress.step(500)
+            clock.now += seconds
+            progress.epoch(record(epoch, 0.8 + epoch / 100 if epoch < 4 else 0.7, epoch < 4))
+        progress.finish()
+    return out.getvalue().splitlines()
+
+
+def test_lines_say_where_training_is() -> None:
+    lines = run(4, 10, 6.0)
+    assert lines[0] == "student 1/10: loss 0.5, val macro_f1 0.810, best 0.810 (epoch 1), 167 samples/s, 54 s left"
+    assert "val macro_f1 0.700, best 0.830 (epoch 3)" in lines[3]
+
+
+def test_quick_epochs_print_the_first_the_last_and_one_in_five_seconds() -> None:
+    lines = run(100, 100, 0.5)
+    assert [line.split()[1] for line in lines] == ["1/100:", *(f"{n}/100:" for n in range(11, 100, 10)), "100/100:"]
+
+
+def test_early_stopping_still_prints_the_last_epoch_once() -> None:
+    assert [line.split()[1] for line in run(7, 100, 0.5)] == ["1/100:", "7/100:"]
+
+
+def test_quiet_prints_nothing_and_a_failure_ends_it() -> None:
+    assert run(3, 3, 1.0, quiet=True) == []
+
+
+def test_say_prints_at_once() -> None:
+    out = io.StringIO()
+    Progress(file=out).say("teacher: found x")
+    assert out.getvalue() == "teacher: found x\n"
+
+
+def test_on_a_terminal_a_bar_moves_and_stops(terminal: Any) -> None:
+    out = terminal(120)
+    with Progress(file=out) as progress:
+        progress.start("stud[ent]", 2, 1000)
+        progress.step(300)
+        progress.epoch(record(1, 0.81, True))
+        progress.say("teacher [found]")
+        progress.epoch(record(2, 0.82, True))
+    text = out.getvalue()
+    assert "stud[ent]" in text and "2/2" in text and "best 0.820 (epoch 2)" in text and "teacher [found]" in text

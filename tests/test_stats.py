@@ -1,0 +1,217 @@
+"""Intervals, tests and verdicts against scipy, against what is worked out by hand, and against simulation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import t, ttest_1samp, ttest_rel
+
+from distill_cli.confusion import confusion_counts, macro_f1
+from distill_cli.stats import bootstrap_interval, holm, paired_bootstrap, paired_t, verdict_one_run, verdict_over_seeds, words
+
+
+def drawn(n: int, right: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    y = random.choice(3, n, p=[0.6, 0.3, 0.1])
+    return y, np.where(random.random(n) < right, y, random.integers(0, 3, n))
+
+
+def test_interval_is_that_of_rows_drawn_one_by_one_within_their_class() -> None:
+    y, said = drawn(300, 0.8, 0)
+    random = np.random.default_rng(1)
+    rows = [np.flatnonzero(y == c) for c in range(3)]
+    plain = []
+    for _ in range(1500):
+        chosen = np.concatenate([random.choice(r, len(r)) for r in rows])
+        plain.append(macro_f1(confusion_counts(y[chosen], said[chosen], 3), range(3)))
+    got = bootstrap_interval(y, said, 3, range(3), resamples=4000)
+    assert got == pytest.approx(np.quantile(plain, [0.025, 0.975]), abs=0.008)
+
+
+def test_interval_over_groups_is_that_of_whole_groups_drawn() -> None:
+    y, said = drawn(300, 0.8, 0)
+    groups = np.arange(300) // 25
+    said[groups < 3] = 0
+    random = np.random.default_rng(1)
+    plain = []
+    for _ in range(1500):
+        chosen = np.concatenate([np.flatnonzero(groups == g) for g in random.integers(0, 12, 12)])
+        plain.append(macro_f1(confusion_counts(y[chosen], said[chosen], 3), range(3)))
+    got = bootstrap_interval(y, said, 3, range(3), groups.astype(str), resamples=4000)
+    assert got == pytest.approx(np.quantile(plain, [0.025, 0.975]), abs=0.012)
+    over_rows = bootstrap_interval(y, said, 3, range(3), resamples=4000)
+    assert got[1] - got[0] > 1.5 * (over_rows[1] - over_rows[0]), "patients who fail as a whole must widen the interval"
+
+
+def test_a_draw_without_a_class_averages_over_those_it_holds() -> None:
+    # class 2 lives in one group of four: many draws lack it, none may score it 0
+    y = np.array([0, 1] * 8 + [2, 2])
+    groups = np.array(["a"] * 6 + ["b"] * 6 + ["c"] * 4 + ["d"] * 2)
+    assert bootstrap_interval(y, y, 3, range(3), groups) == [1.0, 1.0]
+
+
+def test_a_class_absent_from_the_split_counts_zero_in_score_and_interval_alike() -> None:
+    y = np.array([0, 1] * 10)
+    groups = np.repeat(["a", "b", "c", "d"], 5)
+    for grouping in (None, groups):
+        assert bootstrap_interval(y, y, 3, range(3), grouping) == pytest.approx([2 / 3, 2 / 3])
+
+
+def test_same_seed_same_interval_other_seed_another() -> None:
+    y, said = drawn(200, 0.8, 0)
+    assert bootstrap_interval(y, said, 3, range(3), seed=1) == bootstrap_interval(y, said, 3, range(3), seed=1)
+    assert bootstrap_interval(y, said, 3, range(3), seed=1) != bootstrap_interval(y, said, 3, range(3), seed=2)
+
+
+def test_no_interval_without_draws_or_with_a_single_group() -> None:
+    y, said = drawn(50, 0.8, 0)
+    assert bootstrap_interval(y, said, 3, range(3), resamples=0) is None
+    assert bootstrap_interval(y, said, 3, range(3), np.full(50, "one")) is None
+
+
+def test_coverage_of_the_interval_is_near_its_name() -> None:
+    """With classes of a fixed size, the interval holds the macro F1 of the population in about 95 % of samples."""
+    rates = np.array([[0.9, 0.06, 0.04], [0.15, 0.8, 0.05], [0.1, 0.1, 0.8]])
+    sizes = np.array([300, 150, 60])
+    truth = macro_f1(rates * sizes[:, None], range(3))
+    random = np.random.default_rng(0)
+    held = 0
+    for trial in range(200):
+        counts = np.stack([random.multinomial(n, p) for n, p in zip(sizes, rates, strict=True)])
+        y = np.repeat(np.arange(3), sizes)
+        said = np.concatenate([np.repeat(np.arange(3), row) for row in counts])
+        low, high = bootstrap_interval(y, said, 3, range(3), resamples=300, seed=trial)
+        held += low <= truth <= high
+    assert 0.89 <= held / 200 <= 0.99
+
+
+def test_paired_bootstrap_keeps_pairs_together() -> None:
+    y, a = drawn(400, 0.8, 0)
+    b = a.copy()
+    same = paired_bootstrap(y, a, b, 3, range(3))
+    assert same == {"difference": 0.0, "interval": [0.0, 0.0], "resampled": "samples", "n_groups": None}
+    b[:4] = (y[:4] + 1) % 3
+    close = paired_bootstrap(y, a, b, 3, range(3))
+    alone = bootstrap_interval(y, a, 3, range(3))
+    assert close["interval"][1] - close["interval"][0] < 0.5 * (alone[1] - alone[0])
+    assert close["interval"][0] <= close["difference"] <= close["interval"][1]
+
+
+def test_paired_bootstrap_over_groups_says_so() -> None:
+    y, a = drawn(400, 0.9, 0)
+    _, b = drawn(400, 0.6, 0)
+    groups = (np.arange(400) % 8).astype(str)
+    result = paired_bootstrap(y, a, b, 3, range(3), groups)
+    assert (result["resampled"], result["n_groups"]) == ("groups", 8)
+    assert result["interval"][0] > 0
+    swapped = paired_bootstrap(y, b, a, 3, range(3), groups)
+    assert swapped["difference"] == -result["difference"]
+    assert swapped["interval"] == pytest.approx([-result["interval"][1], -result["interval"][0]])
+
+
+def test_many_groups_are_drawn_in_parts_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    y, said = drawn(200, 0.8, 0)
+    groups = np.arange(200) // 4
+    whole = bootstrap_interval(y, said, 3, range(3), groups, resamples=100)
+    monkeypatch.setattr("distill_cli.stats.WEIGHTS_AT_ONCE", 350)
+    assert bootstrap_interval(y, said, 3, range(3), groups, resamples=100) == pytest.approx(whole)
+
+
+@given(st.lists(st.floats(-0.2, 0.2), min_size=2, max_size=12))
+@settings(max_examples=40, deadline=None)
+def test_paired_t_equals_scipy(differences: list[float]) -> None:
+    if np.std(differences) < 1e-9:
+        return
+    got = paired_t(differences)
+    wanted = ttest_1samp(differences, 0.0)
+    assert got["p"] == pytest.approx(wanted.pvalue, rel=1e-9)
+    assert got["interval"] == pytest.approx(list(wanted.confidence_interval(0.95)))
+    excludes_zero = got["interval"][0] > 0 or got["interval"][1] < 0
+    assert excludes_zero == (got["p"] < 0.05)
+
+
+def test_paired_t_of_pairs_is_ttest_rel() -> None:
+    student, control = [0.91, 0.92, 0.90, 0.93, 0.92], [0.90, 0.90, 0.91, 0.90, 0.90]
+    got = paired_t([a - b for a, b in zip(student, control, strict=True)])
+    assert got["p"] == pytest.approx(ttest_rel(student, control).pvalue)
+    assert got["n"] == 5
+    assert got["sd"] == pytest.approx(np.std(np.subtract(student, control), ddof=1))
+
+
+@pytest.mark.parametrize("n", [3, 5, 10])
+def test_the_smallest_detectable_difference_is_found_in_four_of_five_trials(n: int) -> None:
+    random = np.random.default_rng(n)
+    differences = random.normal(0, 1, n)
+    delta = paired_t(differences)["smallest_detectable"] / np.std(differences, ddof=1)
+    trials = random.normal(delta, 1, (20_000, n))
+    statistic = trials.mean(1) / trials.std(1, ddof=1) * np.sqrt(n)
+    assert np.mean(np.abs(statistic) > t.ppf(0.975, n - 1)) == pytest.approx(0.8, abs=0.015)
+
+
+def test_no_verdict_word_below_five_seeds_however_clear() -> None:
+    assert paired_t([0.1, 0.11, 0.1, 0.12])["words"] == "too few seeds (4 of 5)"
+    assert paired_t([0.1, 0.11, 0.1, 0.12, 0.1])["words"] == "helped"
+    assert paired_t([-0.1, -0.11, -0.1, -0.12, -0.1])["words"] == "hurt"
+    assert paired_t([0.1, -0.11, 0.1, -0.12, 0.0])["words"] == "no evidence"
+
+
+def test_one_seed_none_and_seeds_that_do_not_differ() -> None:
+    one = paired_t([0.01])
+    assert (one["n"], one["mean"], one["interval"], one["p"], one["words"]) == (1, 0.01, None, None, "too few seeds (1 of 5)")
+    assert paired_t([])["mean"] is None
+    same = paired_t([0.01] * 5)
+    assert (same["sd"], same["interval"], same["p"], same["words"]) == (pytest.approx(0, abs=1e-15), None, None, "no evidence")
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([None, 0.02, None, 0.01]) == [None, 0.02, None, 0.02]
+    assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_keeps_order_and_lies_between_p_and_bonferroni(p_values: list[float]) -> None:
+    adjusted = holm(p_values)
+    for p, q in zip(p_values, adjusted, strict=True):
+        assert p <= q <= min(1.0, p * len(p_values)) + 1e-12
+    by_p = [q for _, q in sorted(zip(p_values, adjusted, strict=True))]
+    assert by_p == sorted(by_p)
+
+
+def test_words_follow_the_p_they_are_given() -> None:
+    assert words(5, 0.01, 0.049) == "helped"
+    assert words(5, 0.01, 0.051) == "no evidence"
+    assert words(5, -0.01, 0.049) == "hurt"
+
+
+def test_the_verdict_on_one_run() -> None:
+    comparison = {"difference": 0.0071, "interval": [-0.0042, 0.0183], "resampled": "samples", "n_groups": None}
+    assert verdict_one_run(0.9121, 0.905, comparison) == (
+        "one seed: distilled 0.912, scratch 0.905, difference +0.007 [-0.004, +0.018] (95 % paired bootstrap over samples): "
+        "no verdict from one seed; run 5 or more"
+    )
+    grouped = verdict_one_run(0.9, 0.8, comparison | {"resampled": "groups", "n_groups": 22}, "scratch_122")
+    assert "scratch_122 0.800" in grouped and "over 22 groups" in grouped
+    assert "bootstrap" not in verdict_one_run(0.9, 0.8, comparison | {"interval": None})
+
+
+def test_the_verdict_over_seeds() -> None:
+    student, control = [0.92, 0.93, 0.91, 0.92, 0.93], [0.90, 0.90, 0.90, 0.90, 0.90]
+    result = paired_t([a - b for a, b in zip(student, control, strict=True)])
+    assert verdict_over_seeds(student, control, result) == (
+        "5 seeds: macro F1 distilled 0.922 +- 0.008, scratch 0.900 +- 0.000, difference +0.022 [+0.012, +0.032] "
+        "(95 % paired t over seeds), p 0.004: helped"
+    )
+    assert verdict_over_seeds(student, control, result | {"p_holm": 0.03}).endswith("p 0.004, 0.030 after Holm's correction: helped")
+    few = paired_t([0.02])
+    assert verdict_over_seeds([0.92], [0.9], few) == (
+        "1 seed: macro F1 distilled 0.920, scratch 0.900, difference +0.020: no verdict from 1 seed; run 5 or more"
+    )
+    unsure = [0.92, 0.88, 0.91, 0.89, 0.90]
+    nothing = paired_t([a - b for a, b in zip(unsure, control, strict=True)])
+    assert "no evidence; a difference under 0.0" in verdict_over_seeds(unsure, control, nothing)
+    assert verdict_over_seeds([], [], paired_t([])).endswith("no verdict")
+    assert "seeds are no sample" in verdict_over_seeds([0.9] * 5, [0.9] * 5, paired_t([0.0] * 5))
