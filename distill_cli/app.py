@@ -11,6 +11,7 @@ import secrets
 import shutil
 import sys
 import traceback
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -77,26 +78,27 @@ def task(cfg: DictConfig) -> float:
     command, out = str(hc.job.config_name), Path(hc.runtime.output_dir)
     sweeping = hc.mode is RunMode.MULTIRUN
     typed = [str(o) for o in OmegaConf.to_container(hc.overrides.task, resolve=False) or []]
-    label = f"{' '.join(typed)}: " if sweeping else ""
     code, line = 0, ""
     try:
         report = perform(cfg, command, out, typed, may_skip=sweeping)
         check_require(report, cfg.require, command)
         return objective_of(report, cfg.objective)
     except RequirementMissed as e:
-        code, line = MISSED, f"{label}{e}"
+        code, line = MISSED, str(e)
     except UserError as e:
-        code, line = USER_ERROR, f"error: {label}{e}"
+        code, line = USER_ERROR, str(e)
     except Exception as e:
         if os.environ.get("DISTILL_FULL_ERROR") == "1":
             raise
         code = BUG
         log.exception("job failed")
-        line = f"error: {label}{type(e).__name__}: {' '.join(str(e).split())} (traceback in {out / hc.job.name}.log)"
+        line = f"{type(e).__name__}: {' '.join(str(e).split())} (traceback in {out / hc.job.name}.log)"
         if not sweeping:
             traceback.print_exc()
     if sweeping or code != BUG:
-        sys.stderr.write(f"distill {command}: {line}\n")
+        error = "" if code == MISSED else "error: "
+        label = f"{' '.join(typed)}: " if sweeping else ""
+        sys.stderr.write(f"distill {command}: {error}{label}{line}\n")
     if not sweeping:
         if code == USER_ERROR:
             discard(out, Path(cfg.outputs))
@@ -108,11 +110,12 @@ def task(cfg: DictConfig) -> float:
 def perform(cfg: DictConfig, command: str, out: Path, typed: list[str], *, may_skip: bool) -> dict[str, Any]:
     """Return the report of one job: the finished one where there is one, else that of a new run."""
     done = out / "report.json"
+    for word in ("failed.json", "missed.json"):
+        (out / word).unlink(missing_ok=True)
     if may_skip and (report := read_finished(done)) is not None:
-        print(f"skip {out} (finished)")
+        print(f"skip {out.relative_to(Path.cwd()) if out.is_relative_to(Path.cwd()) else out} (finished)")
         return report
-    for stale in (done, out / "failed.json", out / "missed.json"):
-        stale.unlink(missing_ok=True)
+    done.unlink(missing_ok=True)
     from distill_cli.validate import check
 
     try:
@@ -153,20 +156,34 @@ def discard(out: Path, outputs: Path) -> None:
     shutil.rmtree(out / ".hydra", ignore_errors=True)
     for file in out.glob("*.log"):
         file.unlink()
+    remove_empty(out, out.parent, outputs)
+
+
+def remove_empty(*folders: Path) -> None:
+    """Remove folders, in this order, up to the first that holds something or is the working folder."""
     with contextlib.suppress(OSError):
-        for folder in (out, out.parent, outputs):
-            if folder.resolve() != Path.cwd():
-                folder.rmdir()
+        for folder in folders:
+            if folder.resolve() == Path.cwd():
+                return
+            folder.rmdir()
 
 
 def run_command(command: str, json_to: TextIO | None = None) -> int:
     """Hand ``sys.argv`` to Hydra and return the exit code; with `json_to`, write the report there."""
-    if os.environ.get("HYDRA_FULL_ERROR") == "1":
-        os.environ["DISTILL_FULL_ERROR"] = "1"
-    raw = os.environ.get("DISTILL_FULL_ERROR") == "1"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing: printing is ours
-    os.environ["DISTILL_INVOCATION"] = secrets.token_hex(4)
-    code = 0
+    raw = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    # Hydra raises instead of printing: printing is ours. Launchers hand the environment on to their jobs.
+    ours = {"HYDRA_FULL_ERROR": "1", "DISTILL_FULL_ERROR": str(int(raw)), "DISTILL_INVOCATION": secrets.token_hex(4)}
+    with environment(ours):
+        code = start(command, raw=raw)
+        if "sweep" in started and code != INTERRUPTED:
+            return finish_sweep(started["sweep"], code, json_to)
+    if json_to is not None and code in (0, MISSED) and "job" in started:
+        json_to.write((started["job"] / "report.json").read_text(encoding="utf-8"))
+    return code
+
+
+def start(command: str, *, raw: bool) -> int:
+    """Run Hydra and return the exit code; with `raw`, let its exceptions through."""
     try:
         if "-sc" not in sys.argv:
             check_arguments(command, sys.argv[1:])
@@ -175,32 +192,46 @@ def run_command(command: str, json_to: TextIO | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except SystemExit as e:
-        code = e.code if isinstance(e.code, int) else BUG if e.code else 0
+        return e.code if isinstance(e.code, int) else BUG if e.code else 0
     except (UserError, HydraException, OmegaConfBaseException, OSError, YAMLError, ValueError) as e:
         if raw:
             raise
         sys.stderr.write(f"distill {command}: error: {one_line(e, command, sys.argv[1:])}\n")
-        code = USER_ERROR
+        return USER_ERROR
     except Exception:
         if raw:
             raise
         traceback.print_exc()
-        code = BUG
-    if "sweep" in started:
-        return finish_sweep(started["sweep"], code, json_to)
-    if json_to is not None and code in (0, MISSED) and "job" in started:
-        json_to.write((started["job"] / "report.json").read_text(encoding="utf-8"))
-    return code
+        return BUG
+    return 0
+
+
+@contextlib.contextmanager
+def environment(ours: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables inside the block."""
+    before = {name: os.environ.get(name) for name in ours}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def finish_sweep(folder: Path, code: int, json_to: TextIO | None) -> int:
     """Print a sweep's table, write its reports as a JSON list where asked, and return the exit code of the whole."""
     jobs = sorted(p.parent for p in folder.glob("*/.hydra"))
-    if not jobs:
+    if not jobs:  # the line was refused before the first job
+        with contextlib.suppress(OSError):
+            (folder / "multirun.yaml").unlink()
+        remove_empty(folder, folder.parent, folder.parent.parent)
         return code
     from distill_cli.reports.leaderboard import sweep_report
 
-    sweep_report(folder)
+    try:
+        sweep_report(folder)
+    except UserError as e:
+        sys.stderr.write(f"distill report: error: {e}\n")
     if json_to is not None:
         reports = [json.loads(f.read_text(encoding="utf-8")) for job in jobs if (f := job / "report.json").is_file()]
         json_to.write(json.dumps(reports, indent=2, ensure_ascii=False) + "\n")

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import itertools
-import json
+import importlib
 import os
-import re
 import sys
 from collections.abc import Iterator
 from typing import TextIO
 
+from distill_cli.arguments import rewrite, split_arguments, sweep_key
 from distill_cli.errors import UserError, near
 
 COMMANDS = {
@@ -25,19 +23,14 @@ PLAIN = {
 }
 FLAGS = """\
 flags:
-  -m, --multirun        one job for every combination: seed=0,1,2 loss=soft_target,hard
+  -m, --multirun        one job for every combination: seed=0,1,2 KEY=a,b
   --cfg job             print the composed config and run nothing
   --info defaults       print where every part of the config comes from
   --config-dir DIR      a folder with your own groups and experiments
   --json                print report.json to stdout, and nothing else there
   --hydra-help          further flags
 """
-VALUE_FLAGS = {"--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--experimental-rerun"}
 SHOWING_FLAGS = {"--cfg", "-c", "--info", "-i", "--hydra-help"}
-OPEN_KEYS = ("require", "teacher.rename")  # dictionaries that users fill with keys of their own
-TEACHER_GROUPS = r"(teacher|student)\.(model|optimizer|schedule|mixup|sampling)=([^{\[].*)"
-# Settings that cannot change a job's result, so that a sweep is found again whatever they are.
-NOT_HASHED = ("hydra.launcher", "hydra/launcher", "hydra.verbose", "require", "++require", "outputs=")
 
 
 def usage() -> str:
@@ -66,54 +59,6 @@ def command_help(command: str) -> str:
     )
 
 
-def split_arguments(argv: list[str]) -> tuple[list[str], list[str]]:
-    """Return flags (with their values) and overrides: Hydra 1.3 refuses overrides on both sides of a flag."""
-    flags: list[str] = []
-    overrides: list[str] = []
-    words = iter(argv)
-    for word in words:
-        if not word.startswith("-"):
-            overrides.append(word)
-            continue
-        if re.match(r"--[\w./@-]+=", word) and word.split("=")[0] not in VALUE_FLAGS | {"--info"}:
-            raise UserError(f"{word}: drop the dashes: {word.lstrip('-')}")
-        flags.append(word)
-        if word in VALUE_FLAGS:
-            flags += [value] if (value := next(words, None)) is not None else []
-    if flags and flags[-1] in ("--info", "-i") and overrides and "=" not in overrides[0]:
-        flags.append(overrides.pop(0))
-    return flags, overrides
-
-
-def rewrite(command: str, override: str) -> str:
-    """Return an override as Hydra wants it: ``++`` where new keys are welcome, ``group@package`` for a nested group.
-
-    Raises:
-        UserError: the word is not an override at all.
-    """
-    if override.startswith("~"):
-        return override
-    key, equals, _ = override.partition("=")
-    if not equals or not key:
-        hint = f"run={key}" if command == "eval" and "/" in key else f"{key or 'KEY'}=VALUE"
-        raise UserError(f"'{override}' is not key=value; did you mean '{hint}'?")
-    if nested := re.fullmatch(TEACHER_GROUPS, override, re.S):
-        side, group, option = nested.groups()
-        return f"{group}@{side}.{group}={option}"
-    open_keys = (*OPEN_KEYS, "dataset") if command == "eval" else OPEN_KEYS
-    chooses_group = key == "dataset"
-    if not chooses_group and any(key == k or key.startswith(f"{k}.") for k in open_keys):
-        return f"++{override}"
-    return override
-
-
-def sweep_key(command: str, flags: list[str], overrides: list[str]) -> str:
-    """Return a hash of a command line in which order does not matter: the name of its sweep's folder."""
-    folder = next((f"{a} {b}" for a, b in itertools.pairwise(flags) if a in ("--config-dir", "-cd")), "")
-    kept = sorted(o for o in overrides if not o.startswith(NOT_HASHED))
-    return hashlib.sha256(json.dumps([command, kept, folder]).encode()).hexdigest()[:10]
-
-
 @contextlib.contextmanager
 def stdout_kept_for_json() -> Iterator[TextIO]:
     """Send what this process and its children print to stderr; yield the real stdout."""
@@ -134,11 +79,9 @@ def run_hydra(command: str, argv: list[str]) -> int:
     try:
         flags, overrides = split_arguments([a for a in argv if a != "--json"])
         overrides = [rewrite(command, o) for o in overrides]
-        for flag in flags:
-            if flag.split("=")[0] in ("--config-name", "-cn", "--config-path", "-cp"):
-                raise UserError(f"{flag}: the command chooses the config; use experiment=NAME with --config-dir DIR")
-            if as_json and flag.split("=")[0] in SHOWING_FLAGS:
-                raise UserError(f"--json prints a report, and {flag} runs nothing; drop one of them")
+        shown = [flag for flag in flags if flag.split("=")[0] in SHOWING_FLAGS]
+        if as_json and shown:
+            raise UserError(f"--json prints a report, and {shown[0]} runs nothing; drop one of them")
     except UserError as e:
         sys.stderr.write(f"distill {command}: error: {e}\n")
         return 2
@@ -179,21 +122,14 @@ def completion(argv: list[str]) -> int:
 def run_plain(command: str, argv: list[str]) -> int:
     """Run a command that needs no Hydra."""
     try:
-        if command == "ls":
-            from distill_cli.commands.ls import main as plain
-        else:
-            from distill_cli.commands.report import main as plain
-        return plain(argv)
+        return importlib.import_module(f"distill_cli.commands.{command}").main(argv)
     except UserError as e:
         sys.stderr.write(f"distill {command}: error: {e}\n")
         return 2
-    except KeyboardInterrupt:
-        return 130
 
 
-def main() -> int:
-    """Run the command line; return 0, 1 (a bug), 2 (a mistake of the user), 3 (a `require` missed) or 130 (interrupted)."""
-    command, *argv = sys.argv[1:] or ["--help"]
+def dispatch(command: str, argv: list[str]) -> int:
+    """Hand the words after the first to what the first one names."""
     if command in ("-h", "--help", "help"):
         sys.stdout.write(usage())
     elif command == "--version":
@@ -213,3 +149,12 @@ def main() -> int:
     else:
         return run_hydra(command, argv)
     return 0
+
+
+def main() -> int:
+    """Run the command line; return 0, 1 (a bug), 2 (a mistake of the user), 3 (a `require` missed) or 130 (interrupted)."""
+    command, *argv = sys.argv[1:] or ["--help"]
+    try:
+        return dispatch(command, argv)
+    except KeyboardInterrupt:
+        return 130

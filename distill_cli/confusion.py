@@ -25,7 +25,7 @@ def confusion_counts(y: np.ndarray, predicted: np.ndarray, num_classes: int) -> 
     if y.shape != predicted.shape or y.ndim != 1:
         raise ValueError(f"confusion_counts: shapes {y.shape} and {predicted.shape} are not one and the same [N]")
     for name, classes in (("y", y), ("predicted", predicted)):
-        if classes.size and not (0 <= classes.min() and classes.max() < num_classes):
+        if classes.size and (classes.min() < 0 or classes.max() >= num_classes):
             raise ValueError(f"confusion_counts: {name} holds classes {classes.min()}..{classes.max()}, not 0..{num_classes - 1}")
     return np.bincount(y * num_classes + predicted, minlength=num_classes**2).reshape(num_classes, num_classes)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -34,7 +35,7 @@ class Line:
     def __init__(self, command: str, argv: Sequence[str] = ()) -> None:
         self.command = command
         self.overrides = [a for a in argv if not a.startswith("-")]
-        named = [b for a, b in zip(argv, argv[1:], strict=False) if a in ("--config-dir", "-cd")]
+        named = [b for a, b in itertools.pairwise(argv) if a in ("--config-dir", "-cd")]
         self.config_dirs = [Path(d) for d in named]
 
     def options(self, group: str) -> list[str]:
@@ -69,10 +70,10 @@ class Line:
 def walk(node: DictConfig, prefix: str = "") -> Iterator[str]:
     """Yield the dotted keys of a config, resolving nothing."""
     for key in node:
-        yield f"{prefix}{key}"
+        yield f"{prefix}{key!s}"
         inner = node._get_node(key)
         if isinstance(inner, DictConfig) and not inner._is_none() and not inner._is_missing():
-            yield from walk(inner, f"{prefix}{key}.")
+            yield from walk(inner, f"{prefix}{key!s}.")
 
 
 Words = Callable[[Line, re.Match[str]], str]
@@ -84,21 +85,24 @@ PATTERNS: list[tuple[str, Words]] = [
      lambda line, m: f"unknown group '{m[1]}'{near(m[1], options([conf_dir(), *line.config_dirs]))}"),
     (r"Could not override '([^']+)'", lambda line, m: line.unknown_key(m[1])),
     (r"Could not delete from config\. '([^']+)' does not exist", lambda line, m: line.unknown_key(m[1])),
-    (SOURCE + r"Key '[^']+' (?:not in|is not in) \S+ full_key: (\S+)",
+    (SOURCE + r"Key '[^']+' (?:not in|is not in) .*?full_key: (\S+)",
      lambda line, m: line.unknown_key(m[2], f"{m[1]}: " if m[1] else "")),
     (SOURCE + r"Value '(.*?)' of type '\w+' could not be converted to (\w+) full_key: (\S+)",
      lambda line, m: f"{f'{m[1]}: ' if m[1] else ''}{m[4]}={m[2]}: expected {TYPES.get(m[3], m[3].lower())}"),
     (SOURCE + r"Cannot convert '\w+' to string: '(.*?)' full_key: (\S+)",
      lambda line, m: f"{f'{m[1]}: ' if m[1] else ''}{m[3]}={m[2]}: expected str"),
-    (SOURCE + r"field '([^']+)' is not Optional", lambda line, m: f"{f'{m[1]}: ' if m[1] else ''}{m[2]}=null: a value is required"),
+    (SOURCE + r"field '([^']+)' is not Optional",
+     lambda line, m: f"{f'{m[1]}: ' if m[1] else ''}{m[2]}=null: a value is required"),
     (r"Invalid type assigned: \w+ is not a subclass of \w+\. value: (.*?) full_key: (\S+)",
      lambda line, m: f"{m[2]}={m[1]}: {KEYS_WANTED.format(m[2])}"),
-    (r"Error merging override (.*?) Cannot merge \w+ with \w+ full_key: (\S+)", lambda line, m: f"{m[1]}: {KEYS_WANTED.format(m[2])}"),
+    (r"Error merging override (.*?) Cannot merge .*?full_key: (\S+)",
+     lambda line, m: f"{m[1]}: {KEYS_WANTED.format(m[2])}"),
     (r"Missing mandatory value: \S+(?: full_key: (\S+))?", lambda line, m: f"{m[1]} is required: pass {m[1]}=..."),
     (r"(?:Ambiguous value for argument|Sweep parameters) '(.*?)'(?= 1\.| requires)",
      lambda line, m: f"{m[1]}: several values make a sweep, which needs -m; a list is written [1,2]"),
     (r"An item is already at '([^']+)'", lambda line, m: f"+{m[1]}: there is such a key already; drop the +"),
-    (r"Interpolation key '([^']+)' not found(?: full_key: (\S+))?", lambda line, m: f"{m[2]}: there is no key '{m[1]}' to take it from"),
+    (r"Interpolation key '([^']+)' not found(?: full_key: (\S+))?",
+     lambda line, m: f"{m[2]}: there is no key '{m[1]}' to take it from"),
     (r"Additional config directory '([^']+)' not found", lambda line, m: f"--config-dir {m[1]}: no such folder"),
 ]  # fmt: skip
 
@@ -162,8 +166,7 @@ def check_arguments(command: str, argv: Sequence[str]) -> None:
             override = OverridesParser.create().parse_override(text)
         except HydraException:
             raise UserError(f"{text}: cannot be read; quote values with spaces, brackets or commas: key='\"...\"'") from None
-        group = override.key_or_group
-        value = override.value()
-        if group in options([conf_dir()]) and not override.is_delete() and not override.is_sweep_override():
-            if not isinstance(value, str | list):
-                raise UserError(line.no_option(group, "null" if value is None else str(value)))
+        group, value = override.key_or_group, override.value()
+        chooses = group in options([conf_dir()]) and not override.is_delete() and not override.is_sweep_override()
+        if chooses and not isinstance(value, str | list):
+            raise UserError(line.no_option(group, "null" if value is None else str(value)))

@@ -26,8 +26,10 @@ def log_probabilities(logits: np.ndarray) -> np.ndarray:
     highest = logits.max(axis=-1, keepdims=True)
     bad = ~np.isfinite(highest[..., 0])
     if bad.any():
-        raise UserError(f"{int(bad.sum())} of {len(logits)} rows have outputs that are NaN or infinite: "
-                        "the model diverged; lower the learning rate or set clip_grad_norm=1")
+        raise UserError(
+            f"{int(bad.sum())} of {len(logits)} rows have outputs that are NaN or infinite: "
+            "the model diverged; lower the learning rate or set clip_grad_norm=1"
+        )
     shifted = logits - highest
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
@@ -49,7 +51,8 @@ def quick_scores(logits: np.ndarray, y: np.ndarray, averaged: Sequence[int]) -> 
     """
     log_p, y = log_probabilities(logits), np.asarray(y, dtype=np.int64)
     confusion = confusion_counts(y, np.asarray(logits).argmax(axis=1), log_p.shape[1])
-    return {"macro_f1": float(macro_f1(confusion, averaged)), "accuracy": float(np.trace(confusion) / len(y)), "nll": _nll(log_p, y)}
+    accuracy = float(np.trace(confusion) / len(y))
+    return {"macro_f1": float(macro_f1(confusion, averaged)), "accuracy": accuracy, "nll": _nll(log_p, y)}
 
 
 def ece(probabilities: np.ndarray, y: np.ndarray, bins: int = 15) -> float:
@@ -103,8 +106,10 @@ def scores(
     if not len(y):
         raise UserError("there are no rows to score in this split; choose another split or data set")
     if logits.shape != (len(y), len(labels)):
-        raise UserError(f"the model's outputs are {list(logits.shape)}, the data has {len(y)} rows of {len(labels)} classes; "
-                        "use a model with one output a class")
+        raise UserError(
+            f"the model's outputs are {list(logits.shape)}, the data has {len(y)} rows of {len(labels)} classes; "
+            "use a model with one output a class"
+        )
     log_p = log_probabilities(logits)
     predicted = np.asarray(logits).argmax(axis=1)
     precision, recall, f1, support = precision_recall_fscore_support(y, predicted, labels=labels, zero_division=0)
@@ -116,7 +121,12 @@ def scores(
         "nll": _nll(log_p, y),
         "ece": ece(np.exp(log_p), y),
         "per_class": {
-            str(name): {"f1": float(f1[c]), "precision": float(precision[c]), "recall": float(recall[c]), "support": int(support[c])}
+            str(name): {
+                "f1": float(f1[c]),
+                "precision": float(precision[c]),
+                "recall": float(recall[c]),
+                "support": int(support[c]),
+            }
             for c, name in enumerate(class_names)
         },
         "averaged": [str(class_names[c]) for c in averaged],

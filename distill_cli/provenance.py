@@ -6,9 +6,7 @@ import datetime
 import importlib.metadata
 import os
 import platform
-import shlex
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -21,13 +19,14 @@ PACKAGES = ("torch", "hydra-core", "omegaconf", "numpy", "scipy", "scikit-learn"
 GIT_SECONDS = 5
 
 
-def provenance(device: torch.device, precision: str, started: float) -> dict[str, Any]:
+def provenance(device: torch.device, precision: str, started: float, command_line: str) -> dict[str, Any]:
     """Return the report's `provenance` section.
 
     Args:
         device: where models were trained.
         precision: of the forward pass.
         started: seconds since the epoch.
+        command_line: what to type to run it again.
     """
     return {
         "distill": __version__,
@@ -37,7 +36,7 @@ def provenance(device: torch.device, precision: str, started: float) -> dict[str
         "threads": torch.get_num_threads(),
         "device": device.type if device.type != "cuda" else torch.cuda.get_device_name(device),
         "precision": precision,
-        "command_line": shlex.join([Path(sys.argv[0]).name, *os.environ.get("DISTILL_COMMAND_LINE", "").split("\0")]).strip(),
+        "command_line": command_line,
         "started": datetime.datetime.fromtimestamp(started, datetime.UTC).isoformat(timespec="seconds"),
         "seconds": time.time() - started,
     }

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from distill_cli.errors import UserError, near
 from distill_cli.files import safe_name
 from distill_cli.groups import common_keys
+from distill_cli.rules import Rule, at_least, check_keys, check_rules, one_of, shown
 
 # What of the student's training a control may change, and a teacher has for its own.
 TRAINING_KEYS = (
@@ -17,41 +16,6 @@ TRAINING_KEYS = (
 )  # fmt: skip
 STUDENT_ONLY = (*TRAINING_KEYS, "student", "loss", "terms", "controls")
 TAKEN_NAMES = ("matched", "teacher", "student", "scratch")
-SPLITS = ("all", "train", "val", "test")
-
-
-@dataclass(frozen=True)
-class Rule:
-    """What one value must be: a kind of number, a condition and how to say it; or one of some words."""
-
-    kind: str = "number"
-    holds: Callable[[Any], bool] = math.isfinite
-    says: str = "finite"
-    words: tuple[Any, ...] = ()
-    optional: bool = False
-
-    def broken(self, value: Any) -> str:
-        """Return what is wrong with `value`, or an empty string."""
-        null = " or null" if self.optional else ""
-        if value is None:
-            return "" if self.optional else f"expected {' or '.join(map(str, self.words)) or self.kind}"
-        if self.words:
-            return "" if value in self.words else f"expected {' or '.join(map(str, self.words))}{null}{near(value, self.words)}"
-        if isinstance(value, bool) or not isinstance(value, int if self.kind == "int" else (int, float)):
-            return f"expected {self.kind}{null}"
-        return "" if math.isfinite(value) and self.holds(value) else f"must be {self.says}{null}"
-
-
-def at_least(low: int, kind: str = "int", *, optional: bool = False) -> Rule:
-    """Return the rule ``value >= low``."""
-    return Rule(kind, lambda v: v >= low, f">= {low}", optional=optional)
-
-
-def one_of(*words: Any) -> Rule:
-    """Return the rule that a value is one of `words`."""
-    return Rule(words=words)
-
-
 FRACTION = Rule(holds=lambda v: 0 < v <= 1, says="above 0 and at most 1", optional=True)
 TRAINING_RULES = {
     "epochs": at_least(1),
@@ -81,38 +45,6 @@ BASE_RULES = {
     "dataset.label_fraction": FRACTION,
     "dataset.split_seed": at_least(0),
 }
-MISSING = object()
-
-
-def look_up(config: Mapping[str, Any], path: str) -> Any:
-    """Return the value at a dotted path, or MISSING."""
-    node: Any = config
-    for key in path.split("."):
-        if not isinstance(node, Mapping) or key not in node:
-            return MISSING
-        node = node[key]
-    return node
-
-
-def check_rules(config: Mapping[str, Any], rules: Mapping[str, Rule], prefix: str = "") -> None:
-    """Hold the values that `config` has against `rules`.
-
-    Raises:
-        UserError: ``path=value: what it must be``.
-    """
-    for path, rule in rules.items():
-        value = look_up(config, path)
-        if value is not MISSING and (wrong := rule.broken(value)):
-            raise UserError(f"{prefix}{path}={shown(value)}: {wrong}")
-
-
-def shown(value: Any) -> str:
-    """Return a value as a user would type it."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return str(value)
-
-
 def check_values(config: Mapping[str, Any], command: str) -> None:
     """Check every value that the tool's own keys hold.
 
@@ -137,17 +69,6 @@ def check_values(config: Mapping[str, Any], command: str) -> None:
         check_terms(config)
         for _ in control_settings(config):
             pass
-
-
-def check_keys(node: Mapping[str, Any], known: Iterable[str], prefix: str) -> None:
-    """Refuse keys that nobody reads, which ``+key=value`` and a user's own option can bring.
-
-    Raises:
-        UserError: the first such key, with the nearest known one.
-    """
-    for key in node:
-        if key not in known:
-            raise UserError(f"unknown key '{prefix}{key}'{near(str(key), known)}")
 
 
 def check_groups(config: Mapping[str, Any], prefix: str) -> None:
@@ -186,8 +107,8 @@ def control_settings(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[s
             names.add("scratch")
             continue
         if not isinstance(control, Mapping):
-            wrong = "listed twice" if control == "matched" else f"expected matched or {{name: NAME, ...}}{near(control, ['matched'])}"
-            raise UserError(f"controls.{n}={shown(control)}: {wrong}")
+            hint = "listed twice" if control == "matched" else f"expected matched or {{name: ...}}{near(control, ['matched'])}"
+            raise UserError(f"controls.{n}={shown(control)}: {hint}")
         name = control.get("name")
         if not isinstance(name, str) or safe_name(name) != name or name in TAKEN_NAMES or name in names:
             said = f"controls.{n}.name={shown(name)}: each needs a name of its own, of letters, digits, '.', '_' and '-'"

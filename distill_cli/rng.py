@@ -8,9 +8,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:  # a table over runs draws, but needs no torch
+    import torch
 
 
 def derive(seed: int, purpose: str, epoch: int = 0, step: int = 0) -> int:
@@ -22,11 +25,14 @@ def derive(seed: int, purpose: str, epoch: int = 0, step: int = 0) -> int:
 def stream(seed: int, purpose: str, epoch: int = 0, step: int = 0) -> torch.Generator:
     """Return a CPU generator for one purpose.
 
+    >>> import torch
     >>> a = torch.rand(2, generator=stream(0, "order", epoch=3))
     >>> b = torch.rand(2, generator=stream(0, "order", epoch=3))
     >>> bool((a == b).all())
     True
     """
+    import torch
+
     return torch.Generator().manual_seed(derive(seed, purpose, epoch, step))
 
 
@@ -39,6 +45,8 @@ def numpy_stream(seed: int, purpose: str) -> np.random.Generator:
 def global_stream(seed: int, purpose: str, epoch: int = 0) -> Iterator[None]:
     """Seed torch's global generators inside the block, for code that takes no generator
     (layer initialisation, dropout), and give them back as they were."""
+    import torch
+
     with torch.random.fork_rng():
         torch.manual_seed(derive(seed, purpose, epoch))
         yield

@@ -8,14 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from distill_cli.confusion import confusion_counts, f1_of_counts, macro_f1
+from distill_cli.confusion import confusion_counts, macro_f1
+from distill_cli.resampling import draw, macro_f1_of_draws
 
 ENOUGH_SEEDS = 5
 POWER = 0.8
 NO_SPREAD = 1e-12
-WEIGHTS_AT_ONCE = 10_000_000  # bounds the memory of a bootstrap over many groups
-
-Counts = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def bootstrap_interval(
@@ -43,8 +41,8 @@ def bootstrap_interval(
         seed: of the draws.
         confidence: 0..1.
     """
-    drawn = _draw(y, [predicted], num_classes, groups, resamples, seed)
-    return None if drawn is None else _interval(_macro_f1(drawn[0], averaged, y), confidence)
+    drawn = draw(y, [predicted], num_classes, groups, resamples, seed)
+    return None if drawn is None else _interval(macro_f1_of_draws(drawn[0], averaged, y), confidence)
 
 
 def paired_bootstrap(
@@ -67,80 +65,16 @@ def paired_bootstrap(
         ``difference``, ``interval`` ([low, high] or None), ``resampled`` (``samples`` or ``groups``), ``n_groups`` (or None).
     """
     a, b = (float(macro_f1(confusion_counts(y, p, num_classes), averaged)) for p in (pred_a, pred_b))
-    drawn = _draw(y, [pred_a, pred_b], num_classes, groups, resamples, seed)
+    drawn = draw(y, [pred_a, pred_b], num_classes, groups, resamples, seed)
     interval = None
     if drawn is not None:
-        interval = _interval(_macro_f1(drawn[0], averaged, y) - _macro_f1(drawn[1], averaged, y), confidence)
+        interval = _interval(macro_f1_of_draws(drawn[0], averaged, y) - macro_f1_of_draws(drawn[1], averaged, y), confidence)
     return {
         "difference": a - b,
         "interval": interval,
         "resampled": "samples" if groups is None else "groups",
         "n_groups": None if groups is None else len(np.unique(groups)),
     }
-
-
-def _draw(
-    y: np.ndarray, predictions: Sequence[np.ndarray], num_classes: int, groups: np.ndarray | None, resamples: int, seed: int
-) -> list[Counts] | None:
-    """Return (hits, support, predicted), each ``[resamples, C]``, for each prediction, all from the same draws."""
-    from distill_cli.rng import numpy_stream
-
-    random = numpy_stream(seed, "bootstrap")
-    if resamples < 1 or not len(y):
-        return None
-    if groups is None:
-        return _draw_rows(y, predictions, num_classes, resamples, random)
-    names, group = np.unique(groups, return_inverse=True)
-    return None if len(names) < 2 else _draw_groups(y, predictions, num_classes, group, len(names), resamples, random)
-
-
-def _draw_rows(
-    y: np.ndarray, predictions: Sequence[np.ndarray], num_classes: int, resamples: int, random: np.random.Generator
-) -> list[Counts]:
-    hits = np.zeros((len(predictions), resamples, num_classes))
-    predicted = np.zeros_like(hits)
-    support = np.tile(np.bincount(y, minlength=num_classes).astype(np.float64), (resamples, 1))
-    table = np.stack(predictions, axis=1)
-    for c in np.unique(y):
-        cells, counts = np.unique(table[y == c], axis=0, return_counts=True)
-        draws = random.multinomial(counts.sum(), counts / counts.sum(), size=resamples).astype(np.float64)
-        for k in range(len(predictions)):
-            hits[k, :, c] = draws[:, cells[:, k] == c].sum(1)
-            for column in np.unique(cells[:, k]):
-                predicted[k, :, column] += draws[:, cells[:, k] == column].sum(1)
-    return [(hits[k], support, predicted[k]) for k in range(len(predictions))]
-
-
-def _draw_groups(
-    y: np.ndarray,
-    predictions: Sequence[np.ndarray],
-    num_classes: int,
-    group: np.ndarray,
-    n_groups: int,
-    resamples: int,
-    random: np.random.Generator,
-) -> list[Counts]:
-    def per_group(classes: np.ndarray, keep: np.ndarray | slice) -> np.ndarray:
-        cells = (group * num_classes + classes)[keep]
-        return np.bincount(cells, minlength=n_groups * num_classes).reshape(n_groups, num_classes).astype(np.float64)
-
-    support = per_group(y, slice(None))
-    held = [(per_group(y, p == y), support, per_group(p, slice(None))) for p in predictions]
-    at_once = max(1, WEIGHTS_AT_ONCE // n_groups)
-    parts = []
-    for start in range(0, resamples, at_once):
-        weights = random.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=min(at_once, resamples - start)).astype(np.float64)
-        parts.append([tuple(weights @ counts for counts in one) for one in held])
-    return [tuple(np.concatenate([part[k][i] for part in parts]) for i in range(3)) for k in range(len(predictions))]  # type: ignore[misc]
-
-
-def _macro_f1(counts: Counts, averaged: Sequence[int], y: np.ndarray) -> np.ndarray:
-    """Return ``[resamples]``: the mean over averaged classes, without those that the split holds but the draw does not."""
-    hits, support, predicted = counts
-    f1 = f1_of_counts(hits, support, predicted)[:, list(averaged)]
-    counted = (support[:, list(averaged)] > 0) | ~np.isin(averaged, y)
-    weight = counted.sum(1)
-    return np.divide((f1 * counted).sum(1), weight, out=np.full(len(f1), np.nan), where=weight > 0)
 
 
 def _interval(values: np.ndarray, confidence: float) -> list[float] | None:
@@ -160,8 +94,8 @@ def paired_t(differences: Sequence[float], confidence: float = 0.95) -> dict[str
 
     Returns:
         ``n``, ``mean``, ``sd`` (sample), ``interval``, ``p``, ``smallest_detectable`` (a true difference that a test of this n
-        and sd finds with 80 % power) and ``words``; what n does not allow is None. Seeds without any spread did not differ, so they
-        are no sample: no interval, no p, no evidence.
+        and sd finds with 80 % power) and ``words``; what n does not allow is None. Seeds without any spread did not
+        differ, so they are no sample: no interval, no p, no evidence.
     """
     from scipy.stats import t
 
@@ -226,16 +160,26 @@ def verdict_one_run(student: float, control: float, comparison: Mapping[str, Any
         comparison: what `paired_bootstrap` returned.
         control_name: what the control is called.
     """
-    how = "samples" if comparison["resampled"] == "samples" else f"{comparison['n_groups']} groups"
-    interval = "" if comparison["interval"] is None else f" {bracket(comparison['interval'])} (95 % paired bootstrap over {how})"
     return (
-        f"one seed: distilled {student:.3f}, {control_name} {control:.3f}, difference {comparison['difference']:+.3f}{interval}: "
-        f"no verdict from one seed; run {ENOUGH_SEEDS} or more"
+        f"one seed: distilled {student:.3f}, {control_name} {control:.3f}, difference {comparison['difference']:+.3f}"
+        f"{bootstrapped(comparison)}: no verdict from one seed; run {ENOUGH_SEEDS} or more"
     )
 
 
+def bootstrapped(comparison: Mapping[str, Any]) -> str:
+    """Return `` [-0.004, +0.018] (95 % paired bootstrap over samples)``, or nothing where there is no interval."""
+    if comparison["interval"] is None:
+        return ""
+    how = "samples" if comparison["resampled"] == "samples" else f"{comparison['n_groups']} groups"
+    return f" {bracket(comparison['interval'])} (95 % paired bootstrap over {how})"
+
+
 def verdict_over_seeds(
-    student: Sequence[float], control: Sequence[float], result: Mapping[str, Any], control_name: str = "scratch", metric: str = "macro F1"
+    student: Sequence[float],
+    control: Sequence[float],
+    result: Mapping[str, Any],
+    control_name: str = "scratch",
+    metric: str = "macro F1",
 ) -> str:
     """Return one sentence on several seeds: means, their difference, its t interval, and what it shows.
 

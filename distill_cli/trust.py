@@ -30,7 +30,8 @@ def load_config(path: str | Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > LARGEST_BYTES:
             raise UserError(f"{path}: larger than {LARGEST_BYTES // 1000} kB, so not a config that this tool wrote")
-        config = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        # Not the loader in C: deep nesting crashes it, where this one raises.
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as e:
         raise UserError(f"{path}: cannot read ({e.strerror})") from None
     except yaml.YAMLError as e:

@@ -115,7 +115,7 @@ def test_many_groups_are_drawn_in_parts_with_the_same_result(monkeypatch: pytest
     y, said = drawn(200, 0.8, 0)
     groups = np.arange(200) // 4
     whole = bootstrap_interval(y, said, 3, range(3), groups, resamples=100)
-    monkeypatch.setattr("distill_cli.stats.WEIGHTS_AT_ONCE", 350)
+    monkeypatch.setattr("distill_cli.resampling.WEIGHTS_AT_ONCE", 350)
     assert bootstrap_interval(y, said, 3, range(3), groups, resamples=100) == pytest.approx(whole)
 
 
@@ -205,7 +205,9 @@ def test_the_verdict_over_seeds() -> None:
         "5 seeds: macro F1 distilled 0.922 +- 0.008, scratch 0.900 +- 0.000, difference +0.022 [+0.012, +0.032] "
         "(95 % paired t over seeds), p 0.004: helped"
     )
-    assert verdict_over_seeds(student, control, result | {"p_holm": 0.03}).endswith("p 0.004, 0.030 after Holm's correction: helped")
+    assert verdict_over_seeds(student, control, result | {"p_holm": 0.03}).endswith(
+        "p 0.004, 0.030 after Holm's correction: helped"
+    )
     few = paired_t([0.02])
     assert verdict_over_seeds([0.92], [0.9], few) == (
         "1 seed: macro F1 distilled 0.920, scratch 0.900, difference +0.020: no verdict from 1 seed; run 5 or more"

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 
+from distill_cli.pipeline.context import Job
 from distill_cli.reports.terminal import print_report
 
 
-def job_number() -> int | None:
-    """Return the number of this job in its sweep, None outside one."""
+def this_job(command: str) -> Job:
+    """Return how this run was started; in a sweep, the line that runs this job alone."""
     config = HydraConfig.get()
-    return int(config.job.num) if config.mode.name == "MULTIRUN" else None
+    number = int(config.job.num) if config.mode.name == "MULTIRUN" else None
+    return Job(number, shlex.join(["distill", command, *config.overrides.task]))
 
 
 def show(report: dict[str, Any], out: Path) -> dict[str, Any]:

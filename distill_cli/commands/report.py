@@ -89,30 +89,32 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _table(folders: Sequence[Path], typed: Arguments) -> None:
-    from distill_cli.reports import leaderboard
+    from distill_cli.reports import results
     from distill_cli.reports.collect import collect, is_run
+    from distill_cli.reports.columns import column_cells
+    from distill_cli.reports.leaderboard import show
     from distill_cli.reports.standings import sort, standings
     from distill_cli.reports.terminal import console, print_line
 
     result = standings(collect(folders), typed.metric)
-    known = leaderboard.column_cells(result)
-    columns = [name for name in typed.columns.split(",") if name] 
+    known = column_cells(result)
+    columns = [name for name in typed.columns.split(",") if name]
     for name in columns:
         if name not in known:
             raise UserError(f"columns={name}: no such column{near(name, known)} (available: {', '.join(known)})")
     sort(result, typed.sort)
     written = None
     if typed.output:
-        written = leaderboard.write(result, typed.output)
+        written = results.write(result, typed.output)
     elif len(folders) == 1 and not is_run(folders[0]):
         try:
-            written = leaderboard.write(result, folders[0])
+            written = results.write(result, folders[0])
         except UserError as e:
             sys.stderr.write(f"distill report: the table is not written: {e}; output=FOLDER chooses another folder\n")
     if typed.json:
-        print(json.dumps(leaderboard.as_json(result), indent=2, ensure_ascii=False))
+        print(json.dumps(results.as_json(result), indent=2, ensure_ascii=False))
         return
-    leaderboard.show(result, columns)
+    show(result, columns)
     if written is not None:
         print_line(console(), f"written: {written[0]} and {written[1].name}")
 

@@ -66,7 +66,9 @@ def cut_records(folder: Path, names: list[str], lead: str, cut: Cut) -> Built:
     }
     notes, dropped = [], beats - len(arrays["y"])
     if dropped:
-        notes.append(f"{dropped} of {beats:,} annotated beats are left out: they run past the end of their record.")
+        notes.append(
+            f"{dropped} of {beats:,} annotated beats are left out: they run past the end of their record or over missing samples."
+        )
     if without:
         notes.append(f"Records without lead {lead} give their first channel: {', '.join(without)}.")
     return arrays, {"notes": notes}

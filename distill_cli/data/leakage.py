@@ -36,9 +36,8 @@ def row_hashes(pool: Pool) -> np.ndarray:
     return np.frombuffer(b"".join(hashlib.blake2b(row.data, digest_size=8).digest() for row in x), dtype="<u8")
 
 
-def remember(dataset: Dataset) -> TrainRecord:
-    """Return what a model trained on this data set's train pool is remembered by."""
-    pool = dataset.train
+def remember(pool: Pool, dataset: Dataset) -> TrainRecord:
+    """Return what a model trained on `pool`, rows of this data set, is remembered by."""
     groups = None if pool.group is None else [str(g) for g in np.unique(pool.group)]
     return TrainRecord(dataset.source_fingerprint, pool.index, groups, row_hashes(pool))
 

@@ -92,7 +92,7 @@ def grouped_rows(y: np.ndarray, group: np.ndarray, shares: Mapping[str, float], 
     home = np.empty(len(names), dtype=np.int64)
     for left, g in zip(range(len(order), 0, -1), order, strict=True):
         empty = np.flatnonzero(held.sum(axis=1) == 0)
-        pools = empty if left <= len(empty) else np.arange(len(shares))
+        pools = empty.tolist() if left <= len(empty) else range(len(shares))
         home[g] = min(pools, key=lambda s: _deviation(held, s, counts[g], wanted))
         held[home[g]] += counts[g]
     return {name: np.flatnonzero(home[member] == s) for s, name in enumerate(shares)}

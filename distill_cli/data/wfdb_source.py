@@ -28,6 +28,7 @@ BYTES_PER_SAMPLE = {
     "310": 4 / 3,
     "311": 4 / 3,
 }
+END_MARK = b"\0\0"  # of annotation files (WFDB annot(5))
 PROBE_SECONDS = 4.0
 
 
@@ -128,6 +129,8 @@ def read_record(root: Path, name: str, header: Any, lead: str) -> tuple[np.ndarr
         UserError: the signal or the annotations cannot be read.
     """
     wfdb = load_wfdb()
+    if (root / f"{name}.atr").read_bytes()[-2:] != END_MARK:
+        raise UserError(f"{root / name}.atr: truncated: it does not end with an end mark; get the file again")
     channel = header.sig_name.index(lead) if lead in header.sig_name else 0
     try:
         record = wfdb.rdrecord(str(root / name), channels=[channel], ignore_skew=True)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distill_cli.losses.teachers_mean import mean_logits
+from distill_cli.tasks.classification import full_precision
 from distill_cli.types import Batch, ModelOutput
 
 
@@ -32,7 +33,7 @@ class KLMAE(nn.Module):
 
     def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
         """Return the loss of each sample ``[B]``."""
-        log_p = F.log_softmax(student.logits.float(), dim=-1)
+        log_p = F.log_softmax(full_precision(student.logits), dim=-1)
         log_q = F.log_softmax(mean_logits(teachers), dim=-1)
         kl = F.kl_div(log_p, log_q, reduction="none", log_target=True).sum(dim=-1)
         return kl + self.mae * (log_q.exp() - log_p.exp()).abs().mean(dim=-1)

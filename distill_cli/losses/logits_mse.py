@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from distill_cli.losses.teachers_mean import mean_logits
+from distill_cli.tasks.classification import full_precision
 from distill_cli.types import Batch, ModelOutput
 
 
@@ -20,4 +21,4 @@ class LogitsMSE(nn.Module):
 
     def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
         """Return the loss of each sample ``[B]``."""
-        return (student.logits.float() - mean_logits(teachers)).square().mean(dim=-1)
+        return (full_precision(student.logits) - mean_logits(teachers)).square().mean(dim=-1)

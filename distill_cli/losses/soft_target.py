@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from distill_cli.losses.hard import Hard
 from distill_cli.losses.teachers_mean import mean_logits
+from distill_cli.tasks.classification import full_precision
 from distill_cli.types import Batch, DataFacts, ModelOutput
 
 
@@ -47,7 +48,7 @@ class SoftTarget(nn.Module):
     def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
         """Return the weighted sum of each sample ``[B]``."""
         temperature = self.temperature
-        log_p = F.log_softmax(student.logits.float() / temperature, dim=-1)
+        log_p = F.log_softmax(full_precision(student.logits) / temperature, dim=-1)
         log_q = F.log_softmax(mean_logits(teachers) / temperature, dim=-1)
         soft = F.kl_div(log_p, log_q, reduction="none", log_target=True).sum(dim=-1) * temperature**2
         if self.alpha == 1:

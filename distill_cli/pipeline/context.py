@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,22 @@ import torch
 
 from distill_cli.batches import Rows
 from distill_cli.errors import UserError
+from distill_cli.memory import keep_freed_memory
 from distill_cli.reports.progress import Progress
 from distill_cli.types import Dataset, Pool
+
+
+@dataclass(frozen=True)
+class Job:
+    """How a run was started.
+
+    Attributes:
+        number: of the job in its sweep, None outside one.
+        command_line: what to type to run it again.
+    """
+
+    number: int | None = None
+    command_line: str = ""
 
 
 @dataclass
@@ -29,6 +44,8 @@ class Context:
         chunk: rows scored at once.
         bootstrap: ``resamples`` and ``seed``.
         progress: shows epochs as they end.
+        command_line: what to type to run it again.
+        started: seconds since the epoch.
     """
 
     out: Path
@@ -40,23 +57,26 @@ class Context:
     chunk: int
     bootstrap: Mapping[str, int]
     progress: Progress
+    command_line: str
+    started: float
 
     def rows(self, pool: Pool, dataset: Dataset) -> Rows:
         """Return a pool on the device."""
         return Rows(pool, len(dataset.class_names), self.device, self.resident_gb)
 
 
-def make_context(cfg: Any, out: Path, job: int | None = None) -> Context:
+def make_context(cfg: Any, out: Path, job: Job) -> Context:
     """Read the surroundings from a config.
 
     Args:
         cfg: the composed config.
         out: the run folder.
-        job: number of this job in a sweep: jobs take turns on the GPUs.
+        job: how the run was started; jobs of a sweep take turns on the GPUs.
     """
+    keep_freed_memory()
     if cfg.device.threads is not None:
         torch.set_num_threads(cfg.device.threads)
-    device = choose_device(cfg.device.name, job)
+    device = choose_device(cfg.device.name, job.number)
     precision = str(cfg.device.precision)
     if precision == "fp16" and device.type == "cpu":
         raise UserError("device.precision=fp16: not for the CPU; use bf16 or 32")
@@ -70,6 +90,8 @@ def make_context(cfg: Any, out: Path, job: int | None = None) -> Context:
         chunk=cfg.get("eval_batch_size", 256),
         bootstrap=dict(cfg.bootstrap),
         progress=Progress(),
+        command_line=job.command_line,
+        started=time.time(),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,11 @@ from omegaconf import OmegaConf
 from distill_cli import RECIPE_VERSION, runs
 from distill_cli.errors import UserError, near
 from distill_cli.pipeline import folder, scoring
-from distill_cli.pipeline.context import make_context
+from distill_cli.pipeline.context import Job, make_context
 from distill_cli.pipeline.data import describe, load_dataset
 from distill_cli.pipeline.models import load_model, read_checkpoint
-from distill_cli.pipeline.run import Report, logits_of, measured
+from distill_cli.pipeline.run import Report, logits_of, measured, provenance_of
 from distill_cli.pipeline.teacher import COST_KEYS
-from distill_cli.provenance import provenance
 from distill_cli.types import Dataset
 from distill_cli.validate import load_config
 
@@ -24,9 +22,8 @@ from distill_cli.validate import load_config
 KEPT = ("terms", "teacher_key", "teacher_source", "budget")
 
 
-def evaluate(cfg: Any, out: Path, job: int | None = None) -> Report:
+def evaluate(cfg: Any, out: Path, job: Job) -> Report:
     """Score every model of the run ``cfg.run`` on its own data or on ``cfg.dataset``."""
-    started = time.time()
     source = runs.find(cfg.run, "run")
     old = runs.read_json(source / runs.REPORT)
     config = load_config(source / runs.CONFIG)
@@ -65,7 +62,7 @@ def evaluate(cfg: Any, out: Path, job: int | None = None) -> Report:
         "evaluated_run": str(source),
         **{key: old.get(key) for key in KEPT},
     }
-    folder.finish(out, report, cfg, provenance(context.device, context.precision, started), [],
+    folder.finish(out, report, cfg, provenance_of(context), [],
                   folder.predictions(dataset, logits, split))  # fmt: skip
     return runs.read_json(out / runs.REPORT)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from distill_cli.cost import measure
 from distill_cli.engine import predict
 from distill_cli.models.classifier import Classifier
 from distill_cli.pipeline import controls, folder, scoring, teacher
-from distill_cli.pipeline.context import Context, make_context
+from distill_cli.pipeline.context import Context, Job, make_context
 from distill_cli.pipeline.data import describe, load_dataset, student_pool, trained_on
 from distill_cli.pipeline.models import Checkpoint, architecture, build_model
 from distill_cli.pipeline.training import build_objective, fit
@@ -24,7 +23,6 @@ Report = dict[str, Any]
 
 def run_teacher(cfg: Any, dataset: Dataset, context: Context, out: Path) -> Path:
     """Train the teacher of a config into the run folder `out`, register it, and return the folder."""
-    started = time.time()
     taught, result = teacher.train(cfg, dataset, context)
     assert taught.model is not None and taught.record is not None and taught.key is not None
     checkpoint = Checkpoint(out, dataset.class_names)
@@ -42,22 +40,21 @@ def run_teacher(cfg: Any, dataset: Dataset, context: Context, out: Path) -> Path
         "teacher_source": "trained",
         "budget": {"teacher_steps": result.steps, "teacher_seconds": result.seconds},
     }
-    folder.finish(out, report, cfg, provenance(context.device, context.precision, started), result.records,
+    folder.finish(out, report, cfg, provenance_of(context), result.records,
                   folder.predictions(dataset, logits))  # fmt: skip
     runs.register_teacher(context.outputs, taught.key, out)
     return out
 
 
-def train_teacher(cfg: Any, out: Path, job: int | None = None) -> Report:
+def train_teacher(cfg: Any, out: Path, job: Job) -> Report:
     """`distill train-teacher`."""
     teacher.check_sources(cfg.teacher)
     context = make_context(cfg, out, job)
     return runs.read_json(run_teacher(cfg, load_dataset(cfg.dataset), context, out) / runs.REPORT)
 
 
-def distill(cfg: Any, out: Path, job: int | None = None) -> Report:
+def distill(cfg: Any, out: Path, job: Job) -> Report:
     """`distill distill`: teacher, student, and the controls beside it."""
-    started = time.time()
     teacher.check_sources(cfg.teacher)
     context = make_context(cfg, out, job)
     dataset = load_dataset(cfg.dataset)
@@ -115,7 +112,7 @@ def distill(cfg: Any, out: Path, job: int | None = None) -> Report:
         "teacher_source": taught.source,
         "budget": budget(models),
     }
-    folder.finish(out, report, cfg, provenance(context.device, context.precision, started), records,
+    folder.finish(out, report, cfg, provenance_of(context), records,
                   folder.predictions(dataset, logits))  # fmt: skip
     return runs.read_json(out / runs.REPORT)
 
@@ -131,6 +128,11 @@ def head(command: str, cfg: Any, dataset: Dataset) -> Report:
         "seed": cfg.teacher.seed if command == "train-teacher" else cfg.seed,
         "data": describe(dataset, cfg.dataset),
     }
+
+
+def provenance_of(context: Context) -> dict[str, Any]:
+    """Return the report's `provenance` section."""
+    return provenance(context.device, context.precision, context.started, context.command_line)
 
 
 def logits_of(model: Classifier, dataset: Dataset, context: Context, split: str = "all") -> scoring.Logits:

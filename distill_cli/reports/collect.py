@@ -43,7 +43,7 @@ class Found:
     Attributes:
         finished: runs with a report.
         unfinished: run folders without one.
-        failed: run folders whose job ended with an error, and the error's line.
+        failed: run folders whose job ended with an error, and what was typed with the error's line.
         unreadable: one line for each report that cannot be read.
     """
 
@@ -105,7 +105,8 @@ def _sort_in(found: Found, folder: Path) -> None:
         except UserError as e:
             found.unreadable.append(str(e))
     elif (folder / "failed.json").exists():
-        found.failed.append((folder, _failure(folder / "failed.json")))
+        line, typed = _failure(folder / "failed.json"), " ".join(_overrides(folder) or ())
+        found.failed.append((folder, line if typed in line else f"{typed}: {line}"))
     else:
         found.unfinished.append(folder)
 

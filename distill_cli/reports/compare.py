@@ -12,7 +12,7 @@ from distill_cli.errors import UserError
 from distill_cli.reports.collect import Run
 from distill_cli.reports.predictions import read_predictions
 from distill_cli.reports.terminal import console, print_line, print_models
-from distill_cli.stats import bracket, paired_bootstrap
+from distill_cli.stats import bootstrapped, paired_bootstrap
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,10 @@ class TwoRuns:
         """One sentence."""
         if self.result is None:
             return f"A and B are not compared row by row: {self.why_not}"
-        how = "samples" if self.result["resampled"] == "samples" else f"{self.result['n_groups']} groups"
-        span = "" if self.result["interval"] is None else f" {bracket(self.result['interval'])} (95 % paired bootstrap over {how})"
-        return f"{self.model}, test macro F1, A minus B: {self.result['difference']:+.3f}{span}: one run each, no verdict on the methods"
+        return (
+            f"{self.model}, test macro F1, A minus B: {self.result['difference']:+.3f}{bootstrapped(self.result)}: "
+            "one run each, no verdict on the methods"
+        )
 
 
 def compare(a: Run, b: Run) -> TwoRuns:

@@ -25,7 +25,9 @@ def epochs_csv(records: Sequence[EpochRecord]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     names = [f"term.{name}" for name in terms]
-    writer.writerow(["model", "stage", "epoch", "step", "lr", "loss", *names, *(f"val.{k}" for k in VALIDATION), "seconds", "best"])
+    writer.writerow(
+        ["model", "stage", "epoch", "step", "lr", "loss", *names, *(f"val.{k}" for k in VALIDATION), "seconds", "best"]
+    )
     for r in records:
         head = [spreadsheet_cell(r.model), spreadsheet_cell(r.stage), r.epoch, r.step, r.lr, r.loss]
         parts = [r.terms.get(name, "") for name in terms] + [r.val.get(key, "") for key in VALIDATION]

@@ -30,7 +30,7 @@ def is_scores(part: object) -> bool:
 
 
 def rows(report: Report) -> list[tuple[str, list[str]]]:
-    """Return (what, one cell a model) for each row that any model fills: agreement is with the teacher, latency on the CPU (p50)."""
+    """Return (what, one cell a model) for each row that any model fills; latency is the median on the CPU."""
     found = score_rows(report) + cost_rows(report)
     return [(what, line) for what, line in found if any(cell != cells.MISSING for cell in line)]
 

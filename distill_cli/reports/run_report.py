@@ -98,10 +98,11 @@ def _data(report: Mapping[str, Any]) -> list[str]:
         [markdown_text(split), *(cells.count(n.get(name, 0)) for name in names), cells.count(sum(n.values()))]
         for split, n in counts.items()
     ]
-    about = f"{data.get('name')}, split {data.get('split')}, split seed {data.get('split_seed')}, fingerprint {data.get('fingerprint')}"
+    about = f"{data.get('name')}, split {data.get('split')}, split seed {data.get('split_seed')}"
+    about += f", fingerprint {data.get('fingerprint')}"
     lines = ["## Data", "", markdown_text(about), "", *markdown_table(["split", *map(markdown_text, names), "rows"], rows)]
     notes = [f"- {markdown_text(note)}" for note in data.get("notes") or ()]
-    return lines + ([""] + notes if notes else [])
+    return lines + (["", *notes] if notes else [])
 
 
 def _budget(report: Mapping[str, Any]) -> list[str]:
@@ -131,4 +132,6 @@ def _said(value: object) -> str:
         return ", ".join(f"{key} {_said(part)}" for key, part in value.items())
     if isinstance(value, (list, tuple)):
         return ", ".join(_said(part) for part in value)
+    if isinstance(value, float):
+        return f"{value:,.1f}"
     return "-" if value is None else str(value)

@@ -14,8 +14,8 @@ MOST_DIFFERENCES = 3
 def same_setting(a: Run, b: Run) -> bool:
     """Whether two runs have the same command, recipe, data and config, seeds aside.
 
-    A value that equals each run's own seed (``teacher.seed: ${seed}``) counts as seed. Runs without a config are told
-    apart by what was typed.
+    A value that equals each run's own seed (``teacher.seed: ${seed}``) counts as seed where the same was typed for both; a
+    value that was swept beside the seed does not. Runs without a config are told apart by what was typed.
     """
     if any(a.report.get(key) != b.report.get(key) for key in ("command", "recipe_version")):
         return False
@@ -71,6 +71,9 @@ def _difference(a: Run, b: Run) -> str:
 
 
 def _follows_seed(a: Run, b: Run, path: str) -> bool:
+    trains_teacher = path == "teacher.seed" and a.report.get("command") == b.report.get("command") == "train-teacher"
+    if not trains_teacher and (a.overrides is None or b.overrides is None or typed(a) != typed(b)):
+        return False
     values = [dict(_leaves(run.report.get("config") or {})).get(path) for run in (a, b)]
     return values[0] is not None and values[0] == a.seed and values[1] == b.seed
 

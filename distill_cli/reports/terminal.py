@@ -23,10 +23,16 @@ def console(file: IO[str] | None = None) -> Console:
     from rich.console import Console
 
     file = sys.stdout if file is None else file
-    if file.isatty():
-        return Console(file=file, highlight=False, markup=False, emoji=False)
+    on_terminal = file.isatty()
     return Console(
-        file=file, highlight=False, markup=False, emoji=False, no_color=True, force_terminal=False, width=PIPE_WIDTH, soft_wrap=True
+        file=file,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        no_color=None if on_terminal else True,
+        force_terminal=None if on_terminal else False,
+        width=None if on_terminal else PIPE_WIDTH,
+        soft_wrap=not on_terminal,
     )
 
 
@@ -36,7 +42,8 @@ def table(on: Console, header: Sequence[str], rows: Sequence[Sequence[str]], lef
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(box=SIMPLE_HEAD if on.is_terminal else None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0) if on.is_terminal else (0, 2, 0, 0))
+    box, right = (SIMPLE_HEAD, 1) if on.is_terminal else (None, 2)
+    drawn = Table(box=box, pad_edge=False, header_style="bold", padding=(0, right, 0, 0))
     for i, name in enumerate(header):
         text = i < left
         drawn.add_column(Text(name), justify="left" if text else "right", no_wrap=not text, overflow="fold")

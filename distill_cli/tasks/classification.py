@@ -17,6 +17,11 @@ def targets(y: np.ndarray, num_classes: int) -> Tensor:
     return F.one_hot(torch.from_numpy(np.asarray(y, dtype=np.int64)), num_classes).float()
 
 
+def full_precision(x: Tensor) -> Tensor:
+    """Return half-precision values as float32, others as they are: sums of exponentials need the digits."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
 def cross_entropy(logits: Tensor, target: Tensor, labelled: Tensor, class_weight: Tensor | None = None) -> Tensor:
     """Return ``-sum_c w_c t_c log p_c`` of each sample ``[B]``; 0 where `labelled` is 0.
 
@@ -27,7 +32,8 @@ def cross_entropy(logits: Tensor, target: Tensor, labelled: Tensor, class_weight
         class_weight: ``[C]`` or None for ones. The sum is not divided by the weights of the batch, so that a
             sample's loss does not depend on its company.
     """
-    return F.cross_entropy(logits.float(), target, weight=class_weight, reduction="none") * labelled
+    logits = full_precision(logits)
+    return F.cross_entropy(logits, target.to(logits.dtype), weight=class_weight, reduction="none") * labelled
 
 
 def class_weights(wanted: str | Sequence[float] | None, facts: DataFacts) -> Tensor | None:

@@ -34,7 +34,7 @@ def test_digits_data_set() -> None:
     d = digits()
     check_dataset(d)
     assert {k: len(p) for k, p in d.pools.items()} == {"train": 1078, "val": 270, "test": 449}
-    assert d.input_shape == (64,) and 0 <= d.train.x.min() and d.train.x.max() == 1
+    assert d.input_shape == (64,) and d.train.x.min() == 0 and d.train.x.max() == 1
     assert digits(split_seed=1).fingerprint != d.fingerprint
     assert digits(split_seed=1).source_fingerprint == d.source_fingerprint
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from distill_cli.data.arrays import from_arrays, from_source
-from distill_cli.data.leakage import meets, remember, row_hashes
+from distill_cli.data.leakage import TrainRecord, meets, remember, row_hashes
 from distill_cli.types import Dataset
 
 X = np.random.default_rng(0).standard_normal((12, 3)).astype(np.float32)
@@ -17,25 +17,29 @@ def cut(train: list[int], val: list[int], test: list[int], source: str = "s", **
     return from_source("toy", X, Y, rows, class_names=["a", "b"], source_fingerprint=source, **kw)
 
 
+def recorded(dataset: Dataset) -> TrainRecord:
+    return remember(dataset.train, dataset)
+
+
 STUDENT = cut([0, 1, 2, 3], [4, 5], [6, 7])
 
 
 def test_the_same_split_meets_nothing() -> None:
-    assert meets(remember(STUDENT), STUDENT) is None
+    assert meets(recorded(STUDENT), STUDENT) is None
 
 
 def test_rows_of_the_same_source_are_known_by_id() -> None:
     teacher = cut([0, 1, 6, 8], [2, 3], [10, 11])
-    assert meets(remember(teacher), STUDENT) == "its training rows hold 1 row of the student's test split (row ids 6)"
+    assert meets(recorded(teacher), STUDENT) == "its training rows hold 1 row of the student's test split (row ids 6)"
     teacher = cut([0, 1, 4, 5], [2, 3], [10, 11])
-    assert meets(remember(teacher), STUDENT) == "its training rows hold 2 rows of the student's val split (row ids 4, 5)"
+    assert meets(recorded(teacher), STUDENT) == "its training rows hold 2 rows of the student's val split (row ids 4, 5)"
 
 
 def test_ids_of_another_source_mean_nothing_but_equal_rows_do() -> None:
     other = from_arrays("other", (X[8:] + 1, Y[8:]), (X[8:9] + 1, ["0"]), (X[9:10] + 1, ["1"]))
-    assert meets(remember(other), STUDENT) is None
+    assert meets(recorded(other), STUDENT) is None
     copied = from_arrays("other", (np.concatenate([X[8:], X[7:8]]), [0, 1, 0, 1, 1]), (X[8:9], ["0"]), (X[9:10], ["1"]))
-    assert meets(remember(copied), STUDENT) == "its training rows hold 1 row of the student's test split (row ids 7)"
+    assert meets(recorded(copied), STUDENT) == "its training rows hold 1 row of the student's test split (row ids 7)"
 
 
 def test_a_row_that_the_students_own_training_rows_repeat_is_no_reason() -> None:
@@ -50,29 +54,29 @@ def test_a_row_that_the_students_own_training_rows_repeat_is_no_reason() -> None
         source_fingerprint="s",
     )
     teacher = cut([0, 8, 9], [10], [11], source="t")
-    assert meets(remember(teacher), student) is None
+    assert meets(recorded(teacher), student) is None
 
 
 def test_patients_meet_where_the_students_splits_keep_them_apart() -> None:
     group = np.array(list("aabbccddeeff"))
     student = cut([0, 1, 2, 3], [4, 5], [6, 7], group=group, grouped=True)
     teacher = cut([8, 9], [10], [11], source="t", group=np.array(list("xxxxxxxxddyy")), grouped=True)
-    assert meets(remember(teacher), student) == "its training rows hold patients of the student's test split (d)"
-    assert meets(remember(teacher), replace(student, grouped=False)) is None
-    no_groups = replace(remember(teacher), groups=None)
+    assert meets(recorded(teacher), student) == "its training rows hold patients of the student's test split (d)"
+    assert meets(recorded(teacher), replace(student, grouped=False)) is None
+    no_groups = replace(recorded(teacher), groups=None)
     assert meets(no_groups, student) is None
 
 
 def test_a_patient_whom_the_students_own_split_shares_is_no_reason() -> None:
     group = np.array(list("aabbccaaeeff"))
     student = cut([0, 1, 2, 3], [4, 5], [6, 7], group=group, grouped=True)
-    assert meets(remember(student), student) is None
+    assert meets(recorded(student), student) is None
 
 
 def test_further_pools_are_scored_and_therefore_compared() -> None:
     student = replace(STUDENT, extra={"more": cut([0], [1], [9]).test})
     assert (
-        meets(remember(cut([8, 9], [2], [3])), student) == "its training rows hold 1 row of the student's more split (row ids 9)"
+        meets(recorded(cut([8, 9], [2], [3])), student) == "its training rows hold 1 row of the student's more split (row ids 9)"
     )
 
 

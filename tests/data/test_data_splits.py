@@ -43,6 +43,12 @@ def test_split_seed_moves_the_split_and_val_fraction_does_not_move_test() -> Non
     np.testing.assert_array_equal(first["val"], stratified_rows(y, 0.2, 0.1, 0)["val"])
 
 
+def test_each_cut_draws_from_a_stream_of_its_own() -> None:
+    y = np.zeros(100, int)
+    masks = [stratified_mask(y, 0.5, 0, purpose) for purpose in ("test_fraction", "val_fraction")]
+    assert not np.array_equal(*masks)
+
+
 @settings(max_examples=50)
 @given(st.integers(3, 25), st.integers(1, 3), st.integers(0, 9))
 def test_groups_stay_whole(groups: int, classes_: int, seed: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,18 @@ CLASSES = ("normal (N)", "supraventricular (S)", "ventricular (V)", "fusion (F)"
 COUNTS = {"train": (58_000, 1_780, 4_630, 513, 5_145), "val": (14_500, 444, 1_158, 128, 1_286), "test": (1_812, 56, 145, 16, 161)}
 
 
-def model(split_logits: dict[str, np.ndarray], y: dict[str, np.ndarray], parameters: int, trained: bool, **more: Any) -> dict[str, Any]:
+def model(
+    split_logits: dict[str, np.ndarray], y: dict[str, np.ndarray], parameters: int, trained: bool, **more: Any
+) -> dict[str, Any]:
     parts = {split: scores(z, y[split], CLASSES, range(5), resamples=200) for split, z in split_logits.items()}
-    cost = {"train_seconds": 245.2, "samples_per_second": 8539.4, "steps": 54_722, "epochs": 60, "best_epoch": 51, "labels_seen": 70_068}
+    cost = {
+        "train_seconds": 245.2,
+        "samples_per_second": 8539.4,
+        "steps": 54_722,
+        "epochs": 60,
+        "best_epoch": 51,
+        "labels_seen": 70_068,
+    }
     return {
         **parts,
         "parameters": parameters,
@@ -133,6 +143,10 @@ class Terminal(io.StringIO):
 
     def isatty(self) -> bool:
         return True
+
+    @property
+    def shown(self) -> str:
+        return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", self.getvalue())
 
 
 @pytest.fixture

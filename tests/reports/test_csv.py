@@ -43,7 +43,7 @@ def write(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def test_predictions_hold_probabilities_of_the_right_model_and_class(tmp_path: Path) -> None:
     write(tmp_path / "p.csv")
-    rows = list(csv.DictReader(open(tmp_path / "p.csv", encoding="utf-8", newline="")))
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "p.csv").read_text(encoding="utf-8"), newline="")))
     assert list(rows[0])[:5] == ["row", "group", "true", "teacher", "teacher.normal"]
     assert rows[0]["row"] == "7" and rows[2]["student"] == "normal"
     assert float(rows[0]["student.=cmd()"]) == pytest.approx(0.7, abs=1e-6)
@@ -52,7 +52,7 @@ def test_predictions_hold_probabilities_of_the_right_model_and_class(tmp_path: P
 
 def test_cells_that_look_like_formulas_are_harmless_and_numbers_untouched(tmp_path: Path) -> None:
     write(tmp_path / "p.csv")
-    rows = list(csv.reader(open(tmp_path / "p.csv", encoding="utf-8", newline="")))
+    rows = list(csv.reader(io.StringIO((tmp_path / "p.csv").read_text(encoding="utf-8"), newline="")))
     assert rows[1][2] == "'=cmd()" and rows[2][1] == "'+p2"
     assert rows[2][2] == "-1"
     assert not any(cell.startswith(("=", "+", "@")) for row in rows for cell in row)

@@ -19,7 +19,16 @@ class Clock:
 
 def record(epoch: int, score: float, best: bool) -> EpochRecord:
     return EpochRecord(
-        "student", "train", epoch, epoch * 10, 1e-3, 0.5, {"loss": 0.5}, {"macro_f1": score, "accuracy": 0.9, "nll": 0.3}, 1.0, best
+        "student",
+        "train",
+        epoch,
+        epoch * 10,
+        1e-3,
+        0.5,
+        {"loss": 0.5},
+        {"macro_f1": score, "accuracy": 0.9, "nll": 0.3},
+        1.0,
+        best,
     )
 
 

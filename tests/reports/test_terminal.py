@@ -29,7 +29,7 @@ def test_through_a_pipe_nothing_is_coloured_wrapped_or_cut(make_report: Make) ->
 def test_on_a_terminal_every_number_is_whole_at_every_width(make_report: Make, terminal: Any, columns: int) -> None:
     report, out = make_report(), terminal(columns)
     print_report(report, "outputs/distill/x", out)
-    text = out.getvalue()
+    text = out.shown
     assert max(map(len, text.splitlines())) <= columns
     for name in ("teacher", "student", "scratch", "scratch_122"):
         part = report["models"][name]["test"]

@@ -1,0 +1,42 @@
+# distill: `make help` lists the targets. PYTHON chooses the interpreter that .venv is made with.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: help demo test lint smoke slow planted bench clean
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 12
+
+demo: $(VENV)/.installed  ## set up, distil on the embedded digits over five seeds, print the report
+	$(BIN)/distill distill experiment=digits -m seed=5,6,7,8,9
+
+test: $(VENV)/.installed  ## set up and pass the tests
+	$(BIN)/python -m pytest -m "not slow"
+
+slow: $(VENV)/.installed  ## the slow tests: packaging, and real data from DISTILL_TEST_DATA=FOLDER with mitdb/ and mnist/
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.installed  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+smoke: $(VENV)/.installed  ## a tiny run on synthetic beats, under 15 s
+	$(BIN)/distill distill experiment=smoke
+
+planted: $(VENV)/.installed  ## plant each known bug and see its test fail
+	$(BIN)/python tests/plant_bugs.py
+
+bench: $(VENV)/.installed  ## the fit loop against a bare loop, and start-up times
+	$(BIN)/python benchmarks/loop.py
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all,test]'
+	touch $@
+
+clean:  ## remove the virtual environment and caches; data and outputs stay
+	rm -rf $(VENV) .pytest_cache .hypothesis .mypy_cache .ruff_cache build dist

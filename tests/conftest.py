@@ -1,0 +1,94 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from distill_cli.types import Batch, Pool
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder of real data sets, or a skip with the reason."""
+    folder = os.environ.get("DISTILL_TEST_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("real data: set DISTILL_TEST_DATA to a folder with mitdb/ and mnist/")
+    return Path(folder)
+
+
+def make_pool(rows: int = 60, classes: int = 3, shape: tuple[int, ...] = (4,), seed: int = 0) -> Pool:
+    """Rows with a class that their first feature shows."""
+    draw = np.random.default_rng(seed)
+    y = np.arange(rows) % classes
+    x = draw.normal(size=(rows, *shape)).astype(np.float32)
+    x.reshape(rows, -1)[:, 0] += 3 * y
+    return Pool(x, np.arange(rows), y, 1000 + np.arange(rows))
+
+
+def make_batch(rows: int = 6, classes: int = 3, seed: int = 0) -> Batch:
+    """A batch with one-hot targets, all labelled."""
+    draw = torch.Generator().manual_seed(seed)
+    target = torch.eye(classes)[torch.arange(rows) % classes]
+    return Batch(torch.randn(rows, 4, generator=draw), target, torch.arange(rows), torch.ones(rows))
+
+
+@dataclass
+class Ran:
+    """What a command line left: exit code, stdout, stderr."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def folder(self) -> Path:
+        """The run folder that it named last."""
+        return Path(re.findall(r"run folder: (.+)", self.out)[-1])
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """The report in that folder."""
+        return json.loads((self.folder / "report.json").read_text())
+
+
+@pytest.fixture
+def distill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
+    """Run a command line in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str) -> Ran:
+        from hydra.core.global_hydra import GlobalHydra
+
+        from distill_cli.cli import main
+
+        GlobalHydra.instance().clear()
+        monkeypatch.setattr(sys, "argv", ["distill", *words])
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        try:
+            code = main()
+        except SystemExit as e:
+            code = int(e.code or 0)
+        printed = capfd.readouterr()
+        return Ran(code, printed.out, printed.err)
+
+    return run
+
+
+TINY = (
+    "device=cpu", "epochs=2", "teacher.epochs=2", "bootstrap.resamples=50", "teacher.model.hidden=[16]", "student.model.hidden=[8]",
+    "optimizer.lr=0.01", "teacher.optimizer.lr=0.01",
+)  # fmt: skip

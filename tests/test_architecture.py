@@ -1,0 +1,81 @@
+"""The floors of docs/architecture.md, read from the imports, and the words that live in one room."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / "distill_cli"
+FLOORS = [
+    {"types", "errors", "files", "rng"},
+    {"models", "data", "losses", "tasks", "mixup", "schedules", "metrics", "confusion", "stats"},
+    {"objective", "teachers", "batches", "runs", "cost"},
+    {"engine"},
+    {"pipeline", "provenance", "validate", "trust", "ranges", "reports", "gate"},
+    {"cli", "app", "schema", "explain", "groups", "commands", "__main__"},
+]
+ROOMS = {
+    r"\.backward\(|optimizer\.step\(|scaler\.step\(": {"engine"},
+    r"\binstantiate\(": {"validate"},
+    r"""open\([^)]*["'][wax]b?["']|\.write_text\(|\.write_bytes\(|save_file\(|\.to_csv\(""": {"files"},
+    r"sys\.exit|SystemExit": {"cli", "app", "__main__"},
+    r"torch\.manual_seed|np\.random\.seed|random\.seed": {"rng"},
+}
+# data/ writes arrays through files.py; numpy's own memory-mapped writer is the one way to cut beats larger than memory.
+MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p.name != "__init__.py")
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def floor(name: str) -> int:
+    return next(i for i, names in enumerate(FLOORS) if name in names)
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("distill_cli"):
+            parts = node.module.split(".")[1:]
+            found |= {parts[0]} if parts else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("distill_cli.")}
+    known = set().union(*FLOORS)
+    return {name for name in found if name in known}
+
+
+def test_every_module_has_a_floor() -> None:
+    unknown = {room(p) for p in MODULES} - set().union(*FLOORS)
+    assert not unknown, f"give these a floor in docs/architecture.md and here: {unknown}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_run_downward(path: Path) -> None:
+    up = {name for name in imports(path) if floor(name) > floor(room(path))}
+    assert not up, f"{path.name} is on floor {floor(room(path))} and imports {up}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_some_words_live_in_one_room(path: Path) -> None:
+    for pattern, rooms in ROOMS.items():
+        if room(path) not in rooms:
+            assert not re.search(pattern, path.read_text()), f"{pattern} belongs to {rooms}"
+
+
+def test_only_the_upper_floors_know_hydra() -> None:
+    lower = [p for p in MODULES if floor(room(p)) < 4]
+    assert not [p for p in lower if re.search(r"^\s*(import|from) (hydra|omegaconf)", p.read_text(), re.M)]
+
+
+def test_nothing_is_unpickled() -> None:
+    for path in MODULES:
+        text = path.read_text()
+        assert "import pickle" not in text or room(path) == "pipeline"  # the error class alone
+        for call in re.findall(r"torch\.load\([^)]*\)", text):
+            assert "weights_only=True" in call
+        for call in re.findall(r"np\.load\([^)]*\)", text):
+            assert "allow_pickle=False" in call, call

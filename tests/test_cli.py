@@ -1,0 +1,562 @@
+"""The door: what a user types, the line that comes back, the exit code, and what is left on disk."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from distill_cli import RECIPE_VERSION, __version__, app, cli
+from distill_cli.arguments import rewrite, split_arguments, sweep_key
+from distill_cli.errors import UserError
+from distill_cli.groups import conf_dir, options
+
+TOUCHED = ("HYDRA_FULL_ERROR", "DISTILL_FULL_ERROR", "DISTILL_JSON", "DISTILL_INVOCATION", "DISTILL_SWEEP_KEY")
+
+
+class Said(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Door = Callable[..., Said]
+
+
+@pytest.fixture
+def door(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Door]:
+    """Type a command line in an empty folder, in this process."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for name in TOUCHED:  # set first, so that whatever a command leaves is undone
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    root = logging.getLogger()
+    kept = root.level, root.handlers[:]
+
+    def type_line(*argv: str) -> Said:
+        app.started.clear()
+        monkeypatch.setattr(sys, "argv", ["distill", *argv])
+        code = cli.main()
+        return Said(code, *capsys.readouterr())
+
+    yield type_line
+    root.setLevel(kept[0])
+    root.handlers[:] = kept[1]
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
+    """Put a command in place of `distill` that writes a report at once, or fails as `seed` says; return what it was given."""
+    seen: list[dict] = []
+
+    def run(cfg, out: Path) -> dict:
+        seen.append({"seed": cfg.seed, "out": out, "cfg": cfg})
+        if cfg.seed == 13:
+            raise RuntimeError("a bug\nin two lines")
+        if cfg.seed == 14:
+            raise UserError("dataset: nothing to learn from")
+        if cfg.seed == 15:
+            raise KeyboardInterrupt
+        report = {
+            "recipe_version": RECIPE_VERSION,
+            "seed": cfg.seed,
+            "models": {"student": {"val": {"macro_f1": 0.5}, "test": {"macro_f1": 0.73124}}, "teacher": {"test": {"macro_f1": None}}},
+        }
+        (out / "report.json").write_text(json.dumps(report))
+        return report
+
+    module = types.ModuleType("distill_cli.commands.distill")
+    module.run = run  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "distill_cli.commands.distill", module)
+    table = types.ModuleType("distill_cli.reports.leaderboard")
+    table.sweep_report = lambda folder: print(f"table of {folder}")  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "distill_cli.reports.leaderboard", table)
+    return seen
+
+
+def left(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*"))
+
+
+def modules_after(*argv: str) -> set[str]:
+    """Return the top-level modules that a command line has loaded when it ends, in a fresh interpreter."""
+    code = f"import sys; sys.argv = {['distill', *argv]!r}\nfrom distill_cli.cli import main\nmain()\n"
+    code += "sys.stderr.write(' '.join({m.partition('.')[0] for m in sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stderr.split())
+
+
+# --- help, at no cost --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["--version"], ["distill", "--help"], ["eval", "-h"], ["ls"], ["ls", "loss/hard"]])
+def test_help_and_ls_load_nothing_heavy(argv: list[str]) -> None:
+    assert not modules_after(*argv) & {"torch", "hydra", "omegaconf", "numpy", "pandas", "rich", "yaml"}
+
+
+def test_composing_loads_no_torch() -> None:
+    loaded = modules_after("distill", "--cfg", "job")
+    assert "hydra" in loaded
+    assert not loaded & {"torch", "numpy", "pandas", "sklearn"}
+
+
+def test_help_names_every_command(door: Door) -> None:
+    said = door("--help")
+    assert said.code == 0
+    for command in (*cli.COMMANDS, *cli.PLAIN):
+        assert f"\n  {command} " in said.out
+    assert door() == said
+
+
+@pytest.mark.parametrize("command", list(cli.COMMANDS))
+def test_a_commands_help_shows_its_groups_options_and_keys(door: Door, command: str) -> None:
+    said = door(command, "--help")
+    assert said.code == 0
+    assert "auto, cpu, cuda, mps" in said.out
+    assert ("soft_target" in said.out) == (command != "eval")
+    assert "\n  seed: 0 " in said.out
+    assert "hydra:" not in said.out
+    assert "defaults:" not in said.out
+
+
+def test_every_group_says_what_it_is_for() -> None:
+    from distill_cli.groups import PURPOSES
+
+    assert set(options([conf_dir()])) <= set(PURPOSES)
+
+
+def test_version_and_module() -> None:
+    done = subprocess.run([sys.executable, "-m", "distill_cli", "--version"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"distill {__version__}\n")
+
+
+# --- ls ----------------------------------------------------------------------------------------------------------
+
+
+def test_ls_shows_groups_options_and_files(door: Door, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "loss").mkdir(parents=True)
+    (tmp_path / "mine" / "loss" / "odd.yaml").write_text("# Only odd rows count\n_target_: my.Odd\n")
+    assert "soft_target" in door("ls").out
+    assert door("ls", "loss").out.startswith("hard         Cross-entropy with the labels\n")
+    assert "_common" not in door("ls", "teacher").out
+    assert door("ls", "loss/hard").out == (conf_dir() / "loss" / "hard.yaml").read_text()
+    assert "odd          Only odd rows count\n" in door("ls", "loss", "--config-dir", "mine").out
+    assert door("ls", "loss/odd", "--config-dir=mine").out.endswith("_target_: my.Odd\n")
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["los"], "no group 'los'; did you mean 'loss'?"),
+        (["los/hard"], "no group 'los'; did you mean 'loss'?"),
+        (["mixup/bta"], "no option 'bta' in mixup; did you mean 'beta'? (available: beta, none)"),
+        (["mixup", "loss"], "'loss': expected one GROUP or GROUP/OPTION; see distill ls --help"),
+        (["--config-dir", "nowhere"], "--config-dir nowhere: no such folder"),
+        (["--config-dir"], "--config-dir .: no such folder"),
+        (["mixup/../loss/hard"], "no group 'mixup/../loss'"),
+    ],
+)
+def test_ls_of_what_is_not_there(door: Door, argv: list[str], said: str) -> None:
+    code, out, err = door("ls", *argv)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"distill ls: error: {said}")
+    assert err.count("\n") == 1
+
+
+# --- wrong input: one line, exit 2, nothing left -----------------------------------------------------------------
+
+LINES = {
+    "distil": "distill: error: unknown command 'distil'; did you mean 'distill'?",
+    "xyzzy": "distill: error: unknown command 'xyzzy'; see distill --help",
+    "distill loss.temprature=3": "distill distill: error: unknown key 'loss.temprature'; did you mean 'loss.temperature'?",
+    "distill loss=kl_mae loss.mea=3": "distill distill: error: unknown key 'loss.mea'; did you mean 'loss.mae'?",
+    "distill teacher.epocs=3": "distill distill: error: unknown key 'teacher.epocs'; did you mean 'teacher.epochs'?",
+    "distill lss=hard": "distill distill: error: unknown key 'lss'; did you mean 'loss'?",
+    "distill ~nothing": "distill distill: error: unknown key 'nothing'",
+    "distill +lss@terms.x=hard": "distill distill: error: unknown group 'lss'; did you mean 'loss'?",
+    "distill epochs=abc": "distill distill: error: epochs=abc: expected int",
+    "distill device.threads=1.5": "distill distill: error: device.threads=1.5: expected int",
+    "distill select.metric=[1]": "distill distill: error: select.metric=[1]: expected str",
+    "distill epochs=null": "distill distill: error: epochs=null: a value is required",
+    "distill seed=": "distill distill: error: seed=: expected int",
+    "distill bootstrap=3": "distill distill: error: bootstrap=3: has keys of its own; set bootstrap.KEY=VALUE",
+    "distill terms=[1]": "distill distill: error: terms=[1]: has keys of its own; set terms.KEY=VALUE",
+    "distill +seed=1": "distill distill: error: +seed: there is such a key already; drop the +",
+    "distill loss=softtarget": "distill distill: error: loss=softtarget: no such option; did you mean 'soft_target'? "
+    "(available: hard, kl_mae, logits_mse, soft_target)",
+    "distill +loss@terms.x=hrad": "distill distill: error: loss=hrad: no such option; did you mean 'hard'? "
+    "(available: hard, kl_mae, logits_mse, soft_target)",
+    "distill teacher.optimizer=sdg": "distill distill: error: optimizer=sdg: no such option; did you mean 'sgd'? "
+    "(available: adam, adamw, sgd)",
+    "distill mixup=null": "distill distill: error: mixup=null: no such option (available: beta, none)",
+    "distill mixup=3": "distill distill: error: mixup=3: no such option (available: beta, none)",
+    "distill experiment=smok": "distill distill: error: experiment=smok: no such option; did you mean 'smoke'? (available: ",
+    "distill hydra/launcher=basicc": "distill distill: error: hydra/launcher=basicc: no such option; did you mean 'basic'?",
+    "distill loss=[": "distill distill: error: loss=[: cannot be read; quote values with spaces, brackets or commas: key='\"...\"'",
+    "distill loss": "distill distill: error: 'loss' is not key=value; did you mean 'loss=VALUE'?",
+    "distill =3": "distill distill: error: '=3' is not key=value; did you mean 'KEY=VALUE'?",
+    "eval outputs/distill": "distill eval: error: 'outputs/distill' is not key=value; did you mean 'run=outputs/distill'?",
+    "eval": "distill eval: error: run is required: pass run=...",
+    "distill student=custom": "distill distill: error: student.model._target_ is required: pass student.model._target_=...",
+    "distill seed=1,2": "distill distill: error: seed=1,2: several values make a sweep, which needs -m; a list is written [1,2]",
+    "distill seed=range(3)": "distill distill: error: seed=range(3): several values make a sweep, which needs -m; "
+    "a list is written [1,2]",
+    "distill seed=${nothing}": "distill distill: error: seed: there is no key 'nothing' to take it from",
+    "distill --seed=3": "distill distill: error: --seed=3: drop the dashes: seed=3",
+    "distill --cfg nonsense": "distill distill: error: --cfg: invalid choice: 'nonsense' (choose from ",
+    "distill --multrun seed=1": "distill distill: error: --multrun: unknown flag; did you mean '--multirun'?",
+    "distill --jsno": "distill distill: error: --jsno: unknown flag; did you mean '--json'?",
+    "distill --config-dir": "distill distill: error: --config-dir: expected one argument",
+    "distill --json --cfg job": "distill distill: error: --json prints a report, and --cfg runs nothing; drop one of them",
+    "distill --config-name x": "distill distill: error: --config-name: the command chooses the config; "
+    "use experiment=NAME with --config-dir DIR",
+    "distill epochs=0": "distill distill: error: epochs=0: must be >= 1",
+    "distill batch_size=0": "distill distill: error: batch_size=0: must be >= 1",
+    "distill seed=-1": "distill distill: error: seed=-1: must be >= 0",
+    "distill loss.temperature=abc": "distill distill: error: loss.temperature=abc: expected float",
+    "distill +loss.temprature=3": "distill distill: error: loss.temprature: SoftTarget has no such parameter; "
+    "did you mean 'temperature'?",
+    "distill loss.temperature=0": "distill distill: error: loss: temperature must be > 0, got 0",
+    "distill loss.temperature=-1": "distill distill: error: loss: temperature must be > 0, got -1",
+    "distill loss.alpha=1.5": "distill distill: error: loss: alpha must be in [0, 1], got 1.5",
+    "distill require.macrof1=0.8": "distill distill: error: require.macrof1: a report has no 'macrof1'; did you mean 'macro_f1'?",
+    "train-teacher epochs=3": "distill train-teacher: error: epochs belongs to the student; did you mean 'teacher.epochs'?",
+    "train-teacher student=mlp": "distill train-teacher: error: student belongs to the student; train-teacher has no student",
+    "distill -m loss=hard,nope": "distill distill: error: loss=nope: no such option (available: ",
+}
+
+
+@pytest.mark.parametrize("typed", LINES)
+def test_a_mistake_is_one_line_and_leaves_nothing(door: Door, tmp_path: Path, typed: str) -> None:
+    code, out, err = door(*typed.split())
+    assert code == 2
+    assert out == ""
+    assert err.startswith(LINES[typed])
+    assert err == LINES[typed] + "\n" or "(choose from " in err or "(available: " in err
+    assert err.count("\n") == 1
+    assert left(tmp_path) == []
+
+
+def test_a_mistake_in_a_users_own_file_names_the_file(door: Door, tmp_path: Path) -> None:
+    folder = tmp_path / "mine" / "experiment"
+    folder.mkdir(parents=True)
+    (folder / "key.yaml").write_text("# @package _global_\nepcohs: 3\n")
+    (folder / "type.yaml").write_text("# @package _global_\nepochs: abc\n")
+    (folder / "yaml.yaml").write_text("# @package _global_\nepochs: [1\n")
+    said = {o: door("distill", "--config-dir", "mine", f"experiment={o}").err for o in ("key", "type", "yaml")}
+    assert said["key"] == "distill distill: error: experiment/key: unknown key 'epcohs'; did you mean 'epochs'?\n"
+    assert said["type"] == "distill distill: error: experiment/type: epochs=abc: expected int\n"
+    assert said["yaml"].startswith(f"distill distill: error: {folder / 'yaml.yaml'}: not YAML in line 3: ")
+    absent = door("distill", "--config-dir", "nowhere")
+    assert absent.err == f"distill distill: error: --config-dir {tmp_path / 'nowhere'}: no such folder\n"
+
+
+@pytest.mark.parametrize("flags", [[], ["-m"]])
+def test_outputs_that_cannot_be_written(door: Door, tmp_path: Path, fake: list[dict], flags: list[str]) -> None:
+    (tmp_path / "file").write_text("in the way")
+    code, _, err = door("distill", *flags, "outputs=file")
+    assert code == 2
+    assert err.startswith("distill distill: error: file/")
+    assert err.endswith(": cannot write there (Not a directory); choose another folder with outputs=\n")
+    assert err.count("\n") == 1
+    assert left(tmp_path) == ["file"]
+    assert fake == []
+
+
+def test_a_mistake_leaves_other_runs_and_a_used_folder_alone(door: Door, tmp_path: Path, fake: list[dict]) -> None:
+    assert door("distill", "hydra.run.dir=kept").code == 0
+    before = left(tmp_path)
+    assert door("distill", "hydra.run.dir=other/new", "seed=14").code == 2
+    assert left(tmp_path) == before
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "notes.txt").write_text("mine")
+    assert door("distill", "hydra.run.dir=used", "seed=14").code == 2
+    assert (tmp_path / "used" / "notes.txt").read_text() == "mine"
+
+
+def test_a_failed_run_into_a_finished_folder_is_no_longer_finished(door: Door, tmp_path: Path, fake: list[dict]) -> None:
+    assert door("distill", "hydra.run.dir=x").code == 0
+    assert door("distill", "hydra.run.dir=x", "seed=13").code == 1
+    assert not (tmp_path / "x" / "report.json").exists()
+
+
+# --- exit codes --------------------------------------------------------------------------------------------------
+
+
+def test_a_bug_shows_a_traceback_from_the_task_on(door: Door, tmp_path: Path, fake: list[dict]) -> None:
+    code, _, err = door("distill", "seed=13", "hydra.run.dir=x")
+    assert code == 1
+    assert err.startswith("Traceback (most recent call last):\n")
+    assert "site-packages/hydra" not in err
+    assert err.endswith("RuntimeError: a bug\nin two lines\n")
+    assert "RuntimeError: a bug" in (tmp_path / "x" / "distill.log").read_text()
+
+
+def test_an_interrupt_is_130(door: Door, fake: list[dict]) -> None:
+    code, _, err = door("distill", "seed=15")
+    assert (code, err) == (130, "")
+
+
+def test_hydra_full_error_is_a_raw_escape(door: Door, fake: list[dict], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(RuntimeError, match="a bug"):
+        door("distill", "seed=13")
+
+
+@pytest.mark.parametrize(
+    ("require", "code", "said"),
+    [
+        ("macro_f1=0.73", 0, ""),
+        ("macro_f1=0.8", 3, "distill distill: require.macro_f1=0.8 missed: 0.7312\n"),
+        ("macro_f1=0.731241", 3, "distill distill: require.macro_f1=0.731241 missed: 0.7312\n"),
+        ("macro_f1=0.73125", 3, "distill distill: require.macro_f1=0.73125 missed: 0.7312\n"),
+        ("models.student.val.macro_f1=0.5", 0, ""),
+        ("models.student.val.macro_f1=0.51", 3, "distill distill: require.models.student.val.macro_f1=0.51 missed: 0.5\n"),
+        ("models.teacher.test.macro_f1=0.1", 3, "distill distill: require.models.teacher.test.macro_f1=0.1 missed: null\n"),
+        ("models.student.tset.macro_f1=0.1", 2, "distill distill: error: require.models.student.tset.macro_f1: "
+         "report.json has no number there; did you mean 'models.student.test.macro_f1'?\n"),
+    ],
+)  # fmt: skip
+def test_the_gate(door: Door, tmp_path: Path, fake: list[dict], require: str, code: int, said: str) -> None:
+    assert door("distill", f"require.{require}", "hydra.run.dir=x") == (code, "", said)
+    assert (tmp_path / "x" / "report.json").exists()
+
+
+def test_a_number_that_rounds_to_its_bound_is_shown_in_full() -> None:
+    from distill_cli.gate import shown
+
+    assert shown(0.79999, 0.8) == "0.79999"
+
+
+# --- sweeps ------------------------------------------------------------------------------------------------------
+
+
+def jobs(folder: Path) -> dict[int, Path]:
+    found = {}
+    for file in folder.glob("outputs/sweeps/*/*/.hydra/overrides.yaml"):
+        seed = next(line for line in file.read_text().splitlines() if "seed=" in line)
+        found[int(seed.partition("seed=")[2])] = file.parent.parent
+    return found
+
+
+def test_a_sweep_runs_every_job_and_says_which_failed(door: Door, tmp_path: Path, fake: list[dict]) -> None:
+    code, out, err = door("distill", "seed=14,0,1", "-m")
+    assert code == 2
+    assert err == "distill distill: error: seed=14: dataset: nothing to learn from\n"
+    assert [job["seed"] for job in fake] == [14, 0, 1]
+    failed = json.loads((jobs(tmp_path)[14] / "failed.json").read_text())
+    assert failed["error"] == "dataset: nothing to learn from"
+    assert not (jobs(tmp_path)[0] / "failed.json").exists()
+    assert out.count("table of outputs/sweeps/") == 1
+
+
+def test_a_bug_outweighs_mistakes_and_is_one_line_in_a_sweep(door: Door, tmp_path: Path, fake: list[dict]) -> None:
+    code, _, err = door("distill", "-m", "seed=13,14,0")
+    log = jobs(tmp_path)[13] / "distill.log"
+    assert code == 1
+    assert err.splitlines() == [
+        f"distill distill: error: seed=13: RuntimeError: a bug in two lines (traceback in {log})",
+        "distill distill: error: seed=14: dataset: nothing to learn from",
+    ]
+    assert "Traceback" in log.read_text()
+    assert [job["seed"] for job in fake] == [13, 14, 0]
+
+
+def test_the_same_line_skips_finished_jobs_and_runs_failed_ones_again(door: Door, tmp_path: Path, fake: list[dict]) -> None:
+    assert door("distill", "-m", "seed=0,14", "epochs=3").code == 2
+    first = jobs(tmp_path)
+    fake.clear()
+    code, out, _ = door("distill", "epochs=3", "seed=0,14", "--multirun", "hydra.verbose=false")
+    assert code == 2
+    assert [job["seed"] for job in fake] == [14]
+    assert f"skip {first[0].relative_to(tmp_path)} (finished)\n" in out
+    assert jobs(tmp_path) == first
+
+
+def test_a_finished_job_of_another_recipe_is_run_again(
+    door: Door, tmp_path: Path, fake: list[dict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    door("distill", "-m", "seed=0,1")
+    report = jobs(tmp_path)[0] / "report.json"
+    report.write_text(report.read_text().replace(f'"recipe_version": {RECIPE_VERSION}', '"recipe_version": 0'))
+    (jobs(tmp_path)[1] / "report.json").write_text('{"recipe_ver')
+    fake.clear()
+    assert door("distill", "-m", "seed=0,1").code == 0
+    assert [job["seed"] for job in fake] == [0, 1]
+    monkeypatch.setattr(app, "RECIPE_VERSION", RECIPE_VERSION + 1)
+    fake.clear()
+    door("distill", "-m", "seed=0")
+    assert len(fake) == 1
+
+
+def test_a_gate_over_a_sweep_also_holds_for_skipped_jobs(door: Door, tmp_path: Path, fake: list[dict]) -> None:
+    assert door("distill", "-m", "seed=0,1").code == 0
+    fake.clear()
+    code, _, err = door("distill", "-m", "seed=0,1", "require.macro_f1=0.9")
+    assert code == 3
+    assert fake == []
+    assert err.splitlines()[0].endswith("require.macro_f1=0.9 missed: 0.7312")
+    assert door("distill", "-m", "seed=0,1", "require.macro_f1=0.1").code == 0
+    assert not list(tmp_path.rglob("missed.json"))
+    assert door("distill", "-m", "seed=0,14", "require.macro_f1=0.9").code == 2
+
+
+def test_an_old_failure_in_a_shared_folder_does_not_fail_a_good_sweep(door: Door, fake: list[dict]) -> None:
+    assert door("distill", "-m", "seed=14", "sweep=shared").code == 2
+    assert door("distill", "-m", "seed=0", "sweep=shared").code == 0
+
+
+def test_a_sweeper_gets_the_objective_and_a_word_where_there_is_none(door: Door, fake: list[dict], capsys) -> None:
+    from distill_cli.gate import objective_of
+
+    report = {"models": {"student": {"val": {"macro_f1": 0.5}}}}
+    assert objective_of(report, "models.student.val.macro_f1") == 0.5
+    assert objective_of(report, "models.student.val.macrof1") != 0.5
+    assert capsys.readouterr().err.startswith("objective=models.student.val.macrof1: report.json has no number there; did you mean")
+
+
+def test_jobs_are_named_by_what_can_move_a_result(door: Door, tmp_path: Path, fake: list[dict]) -> None:
+    same = [[], ["outputs=elsewhere"], ["++require.macro_f1=0.1"], ["objective=models.student.test.macro_f1"], ["hydra.verbose=true"]]
+    others = [["seed=1"], ["loss=hard"], ["loss.temperature=3.5"], ["dataset.split_seed=1"], ["experiment=smoke"]]
+    for line in [*same, *others]:
+        assert door("distill", "-m", "sweep=s", *line).code == 0
+        names = {file.parent.parent.name for file in tmp_path.rglob("overrides.yaml")}
+        assert len(names) == 1 + (others.index(line) + 1 if line in others else 0), line
+
+
+def test_run_folders_of_one_second_do_not_collide(door: Door, fake: list[dict]) -> None:
+    for _ in range(4):
+        door("distill")
+    assert len({job["out"] for job in fake}) == 4
+
+
+def test_a_sweeps_folder_is_named_by_its_line_whatever_the_order() -> None:
+    base = sweep_key("distill", ["-m"], ["seed=0,1", "loss=hard"])
+    assert base == sweep_key("distill", [], ["loss=hard", "seed=0,1", "hydra.launcher.n_jobs=2", "hydra/launcher=joblib"])
+    assert base == sweep_key("distill", ["--multirun"], ["loss=hard", "seed=0,1", "++require.macro_f1=0.8"])
+    others = [
+        sweep_key("train-teacher", ["-m"], ["seed=0,1", "loss=hard"]),
+        sweep_key("distill", ["-m"], ["seed=0,2", "loss=hard"]),
+        sweep_key("distill", ["-m", "--config-dir", "mine"], ["seed=0,1", "loss=hard"]),
+    ]
+    assert len({base, *others}) == 4
+
+
+# --- words in, words out -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("argv", "flags", "overrides"),
+    [
+        (["seed=1", "-m", "loss=a,b"], ["-m"], ["seed=1", "loss=a,b"]),
+        (["--config-dir", "a=b", "seed=1"], ["--config-dir", "a=b"], ["seed=1"]),
+        (["seed=1", "--config-dir=mine"], ["--config-dir", "mine"], ["seed=1"]),
+        (["--info", "defaults", "seed=1"], ["--info", "defaults"], ["seed=1"]),
+        (["--info", "seed=1"], ["--info"], ["seed=1"]),
+        (["~mixup", "--cfg", "job"], ["--cfg", "job"], ["~mixup"]),
+    ],
+)
+def test_overrides_come_after_flags(argv: list[str], flags: list[str], overrides: list[str]) -> None:
+    assert split_arguments(argv) == (flags, overrides)
+
+
+@pytest.mark.parametrize(
+    ("command", "typed", "handed_on"),
+    [
+        ("distill", "require.macro_f1=0.8", "++require.macro_f1=0.8"),
+        ("distill", "teacher.rename.old=new", "++teacher.rename.old=new"),
+        ("distill", "teacher.rename={a.b:c}", "++teacher.rename={a.b:c}"),
+        ("eval", "dataset.root=x", "++dataset.root=x"),
+        ("eval", "dataset=mnist", "dataset=mnist"),
+        ("distill", "dataset.root=x", "dataset.root=x"),
+        ("distill", "teacher.optimizer=sgd", "optimizer@teacher.optimizer=sgd"),
+        ("distill", "teacher.optimizer=sgd,adam", "optimizer@teacher.optimizer=sgd,adam"),
+        ("distill", "student.model=mlp", "model@student.model=mlp"),
+        ("distill", "teacher.optimizer={lr:1}", "teacher.optimizer={lr:1}"),
+        ("distill", "teacher.optimizer.lr=1", "teacher.optimizer.lr=1"),
+        ("distill", "student.optimizer=sgd", "student.optimizer=sgd"),
+        ("distill", "++require.x=1", "++require.x=1"),
+        ("distill", "~require", "~require"),
+    ],
+)
+def test_an_override_is_rewritten_where_new_keys_are_welcome(command: str, typed: str, handed_on: str) -> None:
+    assert rewrite(command, typed) == handed_on
+
+
+def test_composed_overrides_arrive(door: Door) -> None:
+    said = door("train-teacher", "teacher.optimizer=sgd", "teacher.rename={net.a:b}", "require.macro_f1=0.5", "--cfg", "job")
+    assert said.code == 0
+    assert "_target_: torch.optim.SGD" in said.out
+    assert "net.a: b" in said.out
+    assert "macro_f1: 0.5" in said.out
+    assert "dataset:\n  root: x" in door("eval", "run=r", "dataset.root=x", "--cfg", "job").out
+
+
+def test_a_users_code_in_the_working_folder_is_found(door: Door, tmp_path: Path, fake: list[dict]) -> None:
+    (tmp_path / "my_little_models.py").write_text("class Tiny:\n    def __init__(self, num_classes: int, width: int = 4): ...\n")
+    line = ["student=custom", "student.model._target_=my_little_models.Tiny"]
+    assert door("distill", *line, "+student.model.width=8").code == 0
+    assert fake[0]["cfg"].student.model.width == 8
+    said = door("distill", *line, "+student.model.widht=8")
+    assert said.err == "distill distill: error: student.model.widht: Tiny has no such parameter; did you mean 'width'?\n"
+
+
+def complete(line: str) -> list[str]:
+    env = {**os.environ, "COMP_LINE": line, "COMP_POINT": str(len(line))}
+    done = subprocess.run([sys.executable, "-m", "distill_cli", "-sc", "query=bash"], capture_output=True, text=True, env=env)
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+def test_completion_of_commands_groups_and_options() -> None:
+    assert complete("distill ") == [*cli.COMMANDS, *cli.PLAIN]
+    assert "loss=" in complete("distill distill ")
+    assert {"loss=hard", "loss=soft_target"} <= set(complete("distill distill loss="))
+    assert complete("distill train-teacher teacher.epo") == ["teacher.epochs="]
+    assert complete("distill report ") == []
+
+
+# --- whole processes ---------------------------------------------------------------------------------------------
+
+SMALL = ("experiment=smoke", "dataset.n=600", "epochs=1", "teacher.epochs=1", "bootstrap.resamples=20")
+
+
+def shell(folder: Path, *argv: str) -> Said:
+    env = {k: v for k, v in os.environ.items() if k not in TOUCHED} | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-m", "distill_cli", *argv], cwd=folder, capture_output=True, text=True, env=env)
+    return Said(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.mark.slow
+def test_json_stands_alone_on_stdout(tmp_path: Path) -> None:
+    said = shell(tmp_path, "distill", *SMALL, "--json", "require.macro_f1=0.99")
+    assert said.code == 3
+    folder = next(tmp_path.glob("outputs/distill/*"))
+    assert said.out == (folder / "report.json").read_text()
+    assert "run folder" in said.err
+    refused = shell(tmp_path, "distill", "--json", "epochs=0")
+    assert (refused.code, refused.out) == (2, "")
+
+
+@pytest.mark.slow
+def test_a_parallel_sweep_shares_its_folder_and_hears_of_failures(tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="needs the extra `sweep`")
+    line = ("distill", *SMALL, "-m", "seed=0,1", "loss.temperature=2,-1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    said = shell(tmp_path, *line, "--json")
+    assert said.code == 2
+    reports = json.loads(said.out)
+    assert sorted(r["seed"] for r in reports) == [0, 1]
+    assert said.err.count("loss: temperature must be > 0, got -1\n") >= 2
+    assert len(list(tmp_path.glob("outputs/sweeps/*"))) == 1
+    assert len(list(tmp_path.glob("outputs/sweeps/*/*/failed.json"))) == 2
+    again = shell(tmp_path, "distill", *SMALL, "-m", "loss.temperature=2,-1", "seed=0,1")
+    assert again.out.count("(finished)") == 2

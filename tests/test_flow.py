@@ -1,0 +1,361 @@
+"""One test per arrow of the data flow: Batch -> mixup -> student, teachers -> Objective -> backward -> best weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_batch, make_pool
+from torch import Tensor, nn
+
+from distill_cli.batches import Rows, Sampler
+from distill_cli.engine import Precision, Selection, Trainer, predict
+from distill_cli.errors import UserError
+from distill_cli.losses.hard import Hard
+from distill_cli.losses.logits_mse import LogitsMSE
+from distill_cli.losses.soft_target import SoftTarget
+from distill_cli.metrics import quick_scores
+from distill_cli.mixup import Mixup
+from distill_cli.models.classifier import Classifier
+from distill_cli.models.mlp import MLP
+from distill_cli.objective import Objective
+from distill_cli.rng import global_stream
+from distill_cli.schedules import constant
+from distill_cli.teachers import FrozenTeacher, TableTeacher, cached
+from distill_cli.types import Batch, EpochRecord, ModelOutput, Pool, Stage
+
+CPU = torch.device("cpu")
+
+
+def network(seed: int = 0, hidden: Sequence[int] = (8,), dropout: float = 0.0) -> Classifier:
+    with global_stream(seed, "init"):
+        return Classifier(MLP(3, (4,), hidden, dropout), "none", (4,))
+
+
+class Fixed(nn.Module):
+    """A loss that returns a constant for each sample."""
+
+    uses_teacher = False
+
+    def __init__(self, values: list[float]) -> None:
+        super().__init__()
+        self.values = torch.tensor(values)
+
+    def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
+        return self.values + 0 * student.logits.sum()
+
+
+class Spy(nn.Module):
+    """A loss that keeps what it is given; with a parameter of its own."""
+
+    uses_teacher = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+        self.seen: list[tuple[ModelOutput, list[ModelOutput], Batch]] = []
+
+    def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
+        self.seen.append((student, list(teachers), batch))
+        return (student.logits * self.scale).square().sum(1)
+
+
+def trainer(model: Classifier, objective: Objective, pool: Pool, **changes: object) -> tuple[Trainer, Stage]:
+    rows, sampler = Rows(pool, 3, CPU), Sampler(pool.y, 16, seed=0)
+    given = {
+        "name": "student", "model": model, "rows": rows, "sampler": sampler, "teachers": [], "seed": 0,
+        "precision": Precision("32", CPU),
+        "validate": lambda m: quick_scores(predict(m, rows, 32).numpy(), pool.y, (0, 1, 2)), **changes,
+    }  # fmt: skip
+    optimizer = torch.optim.Adam([*model.parameters(), *objective.parameters()], 1e-2)
+    stage = Stage("train", objective, 3, sampler.steps_per_epoch, optimizer, constant(optimizer, 3 * sampler.steps_per_epoch))
+    return Trainer(**given), stage  # type: ignore[arg-type]
+
+
+def run(model: Classifier, objective: Objective, pool: Pool, **changes: object) -> list[EpochRecord]:
+    loop, stage = trainer(model, objective, pool, **changes)
+    return loop.fit([stage], Selection(), lambda record: None).records
+
+
+# Batch -> mixup -> student
+
+
+def test_mixup_blends_inputs_targets_and_labels_by_one_weight() -> None:
+    batch = make_batch(8)
+    batch.x = batch.target.clone()  # then inputs and targets must stay equal
+    batch.labelled[0] = 0
+    mixed = Mixup(0.5, seed=3)(batch, epoch=1, step=2)
+    assert torch.equal(mixed.x, mixed.target)
+    assert not torch.equal(mixed.x, batch.x)
+    assert torch.allclose(mixed.target.sum(1), torch.ones(8))
+    blended = (mixed.labelled == 0).sum()
+    assert blended in (1, 2)  # row 0, and the row whose partner it is
+
+
+def test_mixup_is_a_function_of_seed_epoch_and_step() -> None:
+    mix = Mixup(0.5, seed=3)
+    first, again, other = (mix(make_batch(8), 1, step).x for step in (2, 2, 3))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_student_and_teachers_see_the_mixed_batch() -> None:
+    spy, pool = Spy(), make_pool()
+    seen: list[Tensor] = []
+
+    def listen(batch: Batch) -> ModelOutput:
+        seen.append(batch.x)
+        return ModelOutput(batch.x[:, :3])
+
+    def mark(batch: Batch, epoch: int, step: int) -> Batch:
+        batch.x = torch.full_like(batch.x, 7.0)
+        return batch
+
+    model = network()
+    inputs: list[Tensor] = []
+    model.network.register_forward_pre_hook(lambda module, given: inputs.append(given[0]) if module.training else None)
+    run(model, Objective({"spy": spy}, {"spy": 1.0}), pool, teachers=[listen], mixup=mark)
+    assert inputs and all((x == 7).all() for x in inputs)
+    assert seen and all((x == 7).all() for x in seen)
+    assert all((batch.x == 7).all() for _, _, batch in spy.seen)
+
+
+# Objective
+
+
+def test_total_is_the_sum_of_weight_times_mean() -> None:
+    objective = Objective({"a": Fixed([1.0, 2.0, 3.0]), "b": Fixed([10.0])}, {"a": 0.5, "b": 2.0})
+    total, parts = objective(ModelOutput(torch.zeros(3, 3)), [], make_batch(3))
+    assert total.item() == pytest.approx(0.5 * 2 + 2 * 10)
+    assert parts.tolist() == pytest.approx([1.0, 20.0])
+
+
+def test_a_scalar_loss_is_taken_as_it_is_and_a_matrix_is_refused() -> None:
+    class Related(Fixed):
+        def forward(self, *args: object) -> Tensor:
+            return self.values
+
+    scalar, matrix = Related([1.0]), Related([1.0])
+    scalar.values, matrix.values = torch.tensor(4.0), torch.ones(2, 2)
+    given = (ModelOutput(torch.zeros(3, 3)), [], make_batch(3))
+    assert Objective({"a": scalar}, {"a": 0.5})(*given)[0].item() == 2
+    with pytest.raises(ValueError, match=r"a loss returns \[B\] or a scalar"):
+        Objective({"a": matrix}, {"a": 0.5})(*given)
+
+
+def test_every_teacher_reaches_the_loss() -> None:
+    spy = Spy()
+    teachers = [lambda b, k=k: ModelOutput(torch.full((len(b.x), 3), float(k))) for k in range(3)]
+    run(network(), Objective({"spy": spy}, {"spy": 1.0}), make_pool(), teachers=teachers)
+    assert all([t.logits[0, 0].item() for t in seen] == [0, 1, 2] for _, seen, _ in spy.seen)
+
+
+def test_a_loss_learns_its_own_parameters_and_the_student_does_not_keep_them() -> None:
+    spy, model = Spy(), network()
+    run(model, Objective({"spy": spy}, {"spy": 1.0}), make_pool())
+    assert spy.scale.item() != 1.0
+    assert not any("scale" in name for name in model.state_dict())
+
+
+def test_a_control_loses_the_teachers_terms_and_keeps_the_others() -> None:
+    extra = Fixed([1.0])
+    control = Objective({"kd": SoftTarget(), "mse": LogitsMSE(), "own": extra}, {"kd": 1.0, "mse": 2.0, "own": 3.0}).without_teacher()
+    assert control.weights == {"own": 3.0, "hard": 1.0}
+    assert not control.uses_teacher
+    kept = Objective({"loss": Hard(), "mse": LogitsMSE()}, {"loss": 0.7, "mse": 2.0}).without_teacher()
+    assert kept.weights == {"loss": 0.7}
+
+
+def test_a_controls_cross_entropy_has_the_class_weights_of_what_it_replaces() -> None:
+    control = Objective({"kd": SoftTarget(class_weight="balanced")}, {"kd": 1.0}).without_teacher()
+    assert control.terms["hard"].class_weight == "balanced"
+
+
+# Teachers
+
+
+def test_a_teacher_is_bit_equal_after_teaching_and_never_in_train_mode() -> None:
+    with global_stream(0, "init"):
+        body = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 3))
+    model = Classifier(body, "none", (4,))
+    model.train()
+    teacher = FrozenTeacher(model)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    run(network(1), Objective({"kd": SoftTarget()}, {"kd": 1.0}), make_pool(), teachers=[teacher])
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+    assert not any(p.requires_grad for p in model.parameters())
+    batch = make_batch(4)
+    assert torch.equal(teacher(batch).logits, teacher(batch).logits)  # dropout is off
+    model.train()
+    with pytest.raises(RuntimeError, match="train mode"):
+        teacher(batch)
+
+
+def test_cached_outputs_are_those_of_the_model_whatever_the_order() -> None:
+    pool, model = make_pool(), network(2)
+    rows = Rows(pool, 3, CPU)
+    batch = rows.take(torch.tensor([5, 0, 41, 7]))
+    assert torch.allclose(cached(model, rows, 16)(batch).logits, FrozenTeacher(model)(batch).logits, atol=1e-6)
+
+
+def test_a_table_of_outputs_is_looked_up_by_row_id() -> None:
+    table = TableTeacher(np.array([30, 10, 20]), torch.tensor([[3.0], [1.0], [2.0]]))
+    batch = make_batch(2)
+    batch.index = torch.tensor([20, 30])
+    assert table(batch).logits.tolist() == [[2.0], [3.0]]
+
+
+def test_a_teacher_keeps_its_own_input_preparation() -> None:
+    pool = make_pool()
+    own = Classifier(MLP(3, (4,), (8,)), "standardise", (4,))
+    own.fit_preparation(pool.x * 10 + 5)
+    batch = Rows(pool, 3, CPU).take(torch.arange(6))
+    by_hand = (batch.x - torch.tensor((pool.x * 10 + 5).mean(0))) / torch.tensor((pool.x * 10 + 5).std(0))
+    assert torch.allclose(FrozenTeacher(own)(batch).logits, own.network(by_hand), atol=1e-5)
+
+
+# Order, steps, selection
+
+
+def test_student_and_control_see_equal_batches_and_start_from_equal_weights() -> None:
+    pool, orders = make_pool(), []
+    for _ in range(2):
+        sampler = Sampler(pool.y, 16, seed=4)
+        orders.append([positions.tolist() for epoch in range(2) for positions in sampler.epoch(epoch)])
+    assert orders[0] == orders[1]
+    assert orders[0][:4] != orders[0][4:]
+    a, b = network(5), network(5)
+    assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+
+
+def test_an_epoch_visits_every_row_once_and_leaves_out_a_lone_last_one() -> None:
+    visited = torch.cat(list(Sampler(np.zeros(50, int), 16, seed=0).epoch(3)))
+    assert sorted(visited.tolist()) == list(range(50))
+    assert [len(p) for p in Sampler(np.zeros(33, int), 16, seed=0).epoch(0)] == [16, 16]
+
+
+def test_a_fixed_number_of_steps_goes_on_with_the_next_pass() -> None:
+    sampler = Sampler(np.zeros(8, int), 4, seed=0, steps_per_epoch=3)
+    two_epochs = [p.tolist() for epoch in range(2) for p in sampler.epoch(epoch)]
+    passes = [p.tolist() for a_pass in range(3) for p in sampler.order(a_pass).split(4)]
+    assert two_epochs == passes
+
+
+def test_balanced_sampling_draws_every_class_equally_often() -> None:
+    y = np.array([0] * 900 + [1] * 100)
+    drawn = torch.cat(list(Sampler(y, 100, seed=0, power=1.0).epoch(0)))
+    assert 0.42 < (torch.as_tensor(y)[drawn] == 1).float().mean() < 0.58
+
+
+def test_the_best_epoch_by_validation_is_kept_not_the_last() -> None:
+    model, scores, snapshots = network(), iter([0.2, 0.9, 0.4]), []
+
+    def validate(m: nn.Module) -> dict[str, float]:
+        snapshots.append({k: v.clone() for k, v in m.state_dict().items()})
+        return {"macro_f1": next(scores), "accuracy": 0.0, "nll": 0.0}
+
+    loop, stage = trainer(model, Objective({"hard": Hard()}, {"hard": 1.0}), make_pool(), validate=validate)
+    fit = loop.fit([stage], Selection(), lambda record: None)
+    assert fit.best_epoch == 1
+    assert all(torch.equal(snapshots[1][k], v) for k, v in model.state_dict().items())
+    assert not all(torch.equal(snapshots[2][k], v) for k, v in model.state_dict().items())
+
+
+def test_nll_is_better_when_lower_and_the_first_of_equals_stays() -> None:
+    model, selection = network(), Selection("nll", patience=2)
+    assert selection.see(0, {"nll": 1.0}, model)
+    assert not selection.see(1, {"nll": 1.0}, model)
+    assert not selection.exhausted(1)
+    assert not selection.see(2, {"nll": 2.0}, model)
+    assert selection.exhausted(2)
+    assert selection.see(3, {"nll": 0.5}, model)
+
+
+def test_training_stops_when_patience_is_used_up() -> None:
+    loop, stage = trainer(network(), Objective({"hard": Hard()}, {"hard": 1.0}), make_pool(), validate=lambda m: {"macro_f1": 0.5})
+    assert len(loop.fit([stage], Selection(patience=1), lambda record: None).records) == 2
+
+
+def test_training_learns() -> None:
+    records = run(network(), Objective({"hard": Hard()}, {"hard": 1.0}), make_pool(300))
+    assert records[-1].loss < 0.7 * records[0].loss
+    assert records[-1].terms["hard"] == pytest.approx(records[-1].loss)
+
+
+def test_dropout_has_a_stream_of_its_own_and_leaves_the_global_one_alone() -> None:
+    pool = make_pool()
+    torch.manual_seed(99)
+    wanted = torch.rand(3)
+    losses = []
+    for _ in range(2):
+        torch.manual_seed(99)
+        losses.append([r.loss for r in run(network(dropout=0.5), Objective({"hard": Hard()}, {"hard": 1.0}), pool)])
+        assert torch.equal(torch.rand(3), wanted)
+        torch.rand(5)
+    assert losses[0] == losses[1]
+
+
+def test_a_term_that_is_not_finite_stops_the_run_with_its_name_and_step() -> None:
+    class Breaks(Fixed):
+        calls = 0
+
+        def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
+            self.calls += 1
+            return student.logits.sum(1) * (float("nan") if self.calls == 6 else 1.0)
+
+    objective = Objective({"fine": Hard(), "broken": Breaks([0.0])}, {"fine": 1.0, "broken": 1.0})
+    with pytest.raises(UserError, match="student: term 'broken' is nan at epoch 2, step 2 of the epoch; lower the learning rate"):
+        run(network(), objective, make_pool())
+
+
+def test_gradients_are_clipped_to_the_given_norm() -> None:
+    norms = []
+    loop, stage = trainer(network(), Objective({"hard": Hard()}, {"hard": 1000.0}), make_pool(), clip=0.5)
+    step = stage.optimizer.step
+
+    def spy(*args: object, **kwargs: object) -> object:
+        norms.append(torch.cat([p.grad.flatten() for p in loop.model.parameters()]).norm().item())
+        return step(*args, **kwargs)
+
+    stage.optimizer.step = spy  # type: ignore[method-assign]
+    loop.fit([stage], Selection(), lambda record: None)
+    assert norms == pytest.approx([0.5] * len(norms), rel=1e-3)
+
+
+def test_a_bound_on_norms_holds_after_every_step() -> None:
+    with global_stream(0, "init"):
+        model = Classifier(MLP(3, (4,), (8,), max_norm=0.3), "none", (4,))
+    run(model, Objective({"hard": Hard()}, {"hard": 1.0}), make_pool())
+    assert model.network.body[1].weight.norm(dim=1).max() <= 0.3 + 1e-6
+
+
+def test_bf16_trains_and_predicts_finite_float32() -> None:
+    model, pool = network(), make_pool()
+    records = run(model, Objective({"hard": Hard()}, {"hard": 1.0}), pool, precision=Precision("bf16", CPU))
+    assert np.isfinite([r.loss for r in records]).all()
+    assert predict(model, Rows(pool, 3, CPU), 7).dtype == torch.float32
+
+
+# Pools -> rows
+
+
+def test_data_too_large_for_the_device_gives_the_same_batches() -> None:
+    pool = make_pool()
+    small, large = Rows(pool, 3, CPU), Rows(pool, 3, CPU, resident_gb=0.0)
+    assert small.resident and not large.resident
+    positions = torch.tensor([3, 59, 0])
+    assert torch.equal(small.take(positions).x, large.take(positions).x)
+    assert torch.equal(torch.cat(list(small.chunks(7))), torch.cat(list(large.chunks(7))))
+
+
+def test_rows_carry_ids_targets_labels_and_groups() -> None:
+    pool = make_pool(6)
+    labelled = np.array([True, False] * 3)
+    pool = Pool(pool.source, pool.rows, pool.y, pool.index, np.array(list("aabbcc")), labelled)
+    batch = Rows(pool, 3, CPU).take(torch.tensor([1, 4]))
+    assert batch.index.tolist() == [1001, 1004]
+    assert batch.target.tolist() == [[0, 1, 0], [0, 1, 0]]
+    assert batch.labelled.tolist() == [0, 1]
+    assert batch.group is not None and batch.group.tolist() == [0, 2]

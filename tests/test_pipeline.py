@@ -1,0 +1,243 @@
+"""Whole runs on the embedded digits: what a run folder holds, and what its report may be trusted for."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, Ran
+from safetensors.torch import load_file, save_file
+
+Distill = Callable[..., Ran]
+TIMES = ("latency_ms", "train_seconds", "samples_per_second", "provenance", "config", "budget", "command")
+
+
+def scores(report: dict[str, Any]) -> dict[str, Any]:
+    """All of a report that does not depend on the clock."""
+    models = {name: {k: v for k, v in m.items() if k not in TIMES} for name, m in report["models"].items()}
+    return {"models": models, "comparison": report["comparison"], "verdict": report["verdict"]}
+
+
+@pytest.fixture
+def ran(distill: Distill) -> Ran:
+    result = distill("distill", *TINY)
+    assert result.code == 0, result.err
+    return result
+
+
+def test_a_run_folder_holds_what_the_readme_says(ran: Ran) -> None:
+    files = {str(p.relative_to(ran.folder)) for p in ran.folder.rglob("*") if p.is_file() and ".hydra" not in p.parts}
+    assert files == {
+        "report.json", "report.md", "config.yaml", "metrics.csv", "predictions.csv", "distill.log",
+        *(f"checkpoint/{n}" for n in ("model.json", "teacher.safetensors", "student.safetensors", "scratch.safetensors",
+                                      "teacher_rows.safetensors", "student_rows.safetensors")),
+    }  # fmt: skip
+    report = ran.report
+    for model in ("teacher", "student", "scratch"):
+        for split in ("val", "test"):
+            assert 0 <= report["models"][model][split]["macro_f1"] <= 1
+            low, high = report["models"][model][split]["macro_f1_interval"]
+            assert low <= high
+        assert report["models"][model]["parameters"] > 0
+    assert sum(report["data"]["class_counts"]["test"].values()) == report["models"]["student"]["test"]["n"]
+    assert "one seed" in report["verdict"]
+    assert report["budget"]["control_steps"]["scratch"] == report["budget"]["student_steps"]
+    assert report["provenance"]["command_line"].startswith("distill distill device=cpu")
+
+
+def test_the_same_seed_gives_the_same_report_and_another_seed_does_not(ran: Ran, distill: Distill) -> None:
+    again, other = distill("distill", *TINY), distill("distill", *TINY, "seed=1")
+    assert scores(again.report) == scores(ran.report)
+    assert scores(other.report)["models"]["student"]["test"] != scores(ran.report)["models"]["student"]["test"]
+    weights = [load_file(r.folder / "checkpoint/student.safetensors") for r in (ran, again)]
+    assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
+
+
+def test_eval_gives_the_same_scores_to_the_last_digit(ran: Ran, distill: Distill) -> None:
+    evaluated = distill("eval", f"run={ran.folder}", "device=cpu", "bootstrap.resamples=50")
+    assert evaluated.code == 0, evaluated.err
+    assert scores(evaluated.report) == scores(ran.report)
+    assert evaluated.report["evaluated_run"] == str(ran.folder)
+
+
+def test_reported_scores_are_those_of_the_weights_on_disk(ran: Ran, distill: Distill) -> None:
+    path = ran.folder / "checkpoint/student.safetensors"
+    save_file({k: torch.zeros_like(v) for k, v in load_file(path).items()}, path)
+    evaluated = distill("eval", f"run={ran.folder}", "device=cpu").report["models"]
+    assert evaluated["student"]["test"]["macro_f1"] < 0.1
+    assert evaluated["scratch"]["test"]["macro_f1"] == ran.report["models"]["scratch"]["test"]["macro_f1"]
+
+
+def test_the_best_epoch_is_that_of_metrics_csv(ran: Ran) -> None:
+    with open(ran.folder / "metrics.csv", encoding="utf-8") as f:
+        rows = [r for r in csv.DictReader(f) if r["model"] == "student"]
+    best = max(rows, key=lambda r: float(r["val.macro_f1"]))
+    assert ran.report["models"]["student"]["best_epoch"] == int(best["epoch"])
+    assert ran.report["models"]["student"]["val"]["macro_f1"] == pytest.approx(float(best["val.macro_f1"]), abs=1e-12)
+    assert float(rows[0]["term.loss"]) == pytest.approx(float(rows[0]["loss"]))
+
+
+def test_predictions_are_those_that_were_scored(ran: Ran) -> None:
+    with open(ran.folder / "predictions.csv", encoding="utf-8") as f:
+        rows = list(csv.DictReader(f))
+    right = np.mean([r["true"] == r["student"] for r in rows])
+    assert right == pytest.approx(ran.report["models"]["student"]["test"]["accuracy"])
+
+
+def test_student_and_control_start_from_the_same_weights_and_differ_by_the_loss_alone(distill: Distill) -> None:
+    report = distill("distill", *TINY, "loss=hard").report
+    assert report["models"]["student"]["test"] == report["models"]["scratch"]["test"]
+
+
+def test_a_named_control_differs_as_it_says(distill: Distill) -> None:
+    report = distill("distill", *TINY, "controls=[matched,{name: longer, epochs: 4, optimizer: {lr: 0.02}}]").report
+    assert report["budget"]["control_steps"]["longer"] == 2 * report["budget"]["control_steps"]["scratch"]
+    assert {"scratch", "longer"} == set(report["comparison"])
+
+
+def test_two_losses_compose_and_each_is_reported(distill: Distill) -> None:
+    report = distill("distill", *TINY, "+loss@terms.mse=logits_mse", "terms.mse.weight=0.5").report
+    assert set(report["terms"]) == {"loss", "mse"}
+    assert report["terms"]["mse"]["weight"] == 0.5
+    assert report["terms"]["mse"]["value"] > 0
+
+
+# Teachers
+
+
+def test_a_finished_teacher_is_found_and_another_config_trains_another(ran: Ran, distill: Distill) -> None:
+    found = distill("distill", *TINY, "seed=3")
+    assert found.report["teacher_source"].startswith("found outputs/train-teacher/")
+    other = distill("distill", *TINY, "teacher.epochs=3")
+    assert other.report["teacher_source"].startswith("trained")
+    assert "training one" in other.err
+
+
+def test_train_teacher_leaves_what_distill_finds(distill: Distill) -> None:
+    trained = distill("train-teacher", *(word for word in TINY if word.startswith(("teacher.", "device", "bootstrap"))))
+    assert trained.code == 0, trained.err
+    assert set(trained.report["models"]) == {"teacher"}
+    found = distill("distill", *TINY)
+    assert found.report["teacher_key"] == trained.report["teacher_key"]
+    assert found.report["teacher_source"] == f"found {trained.folder.relative_to(Path.cwd())}"
+    assert found.report["models"]["teacher"]["test"] == trained.report["models"]["teacher"]["test"]
+
+
+def test_a_checkpoint_teaches_as_the_found_teacher_does(ran: Ran, distill: Distill) -> None:
+    given = distill("distill", *TINY, f"teacher.checkpoint={ran.folder}")
+    assert given.report["models"]["student"]["test"] == ran.report["models"]["student"]["test"]
+    assert given.report["teacher_source"] == f"checkpoint {ran.folder}"
+
+
+def test_foreign_weights_with_other_names_and_class_order_teach_the_same(ran: Ran, distill: Distill, tmp_path: Path) -> None:
+    tensors = load_file(ran.folder / "checkpoint/teacher.safetensors")
+    order = [3, 1, 4, 0, 5, 9, 2, 6, 8, 7]
+    foreign = {k.replace("network.", "module."): v for k, v in tensors.items()}
+    for name in ("module.head.weight", "module.head.bias"):
+        foreign[name] = foreign[name][order]
+    names = "[" + ",".join(f"'{c}'" for c in order) + "]"
+    for path in (tmp_path / "foreign.safetensors", tmp_path / "foreign.pt"):
+        save_file(foreign, path) if path.suffix == ".safetensors" else torch.save(foreign, path)
+        given = distill("distill", *TINY, f"teacher.weights={path}", "+teacher.rename={module.: ''}", f"teacher.class_order={names}")
+        assert given.code == 0, given.err
+        assert given.report["models"]["teacher"]["test"] == ran.report["models"]["teacher"]["test"]
+        assert given.report["models"]["student"]["test"] == ran.report["models"]["student"]["test"]
+    again = distill("eval", f"run={given.folder}", "device=cpu", "bootstrap.resamples=50")
+    assert scores(again.report) == scores(given.report)
+
+
+def test_foreign_outputs_by_row_id_teach_the_same(ran: Ran, distill: Distill, tmp_path: Path) -> None:
+    from distill_cli.batches import Rows
+    from distill_cli.data.digits import digits
+    from distill_cli.engine import predict
+    from distill_cli.pipeline.models import load_model
+
+    data, (teacher, _) = digits(), load_model(ran.folder, "teacher")
+    table = {}
+    for pool in data.pools.values():
+        logits = predict(teacher, Rows(pool, 10, torch.device("cpu")), 256)
+        table |= dict(zip(pool.index.tolist(), logits.softmax(1).double().numpy(), strict=True))
+    values = np.stack([table[i] for i in range(len(table))])
+    np.save(tmp_path / "outputs.npy", values)
+    given = distill("distill", *TINY, f"teacher.outputs={tmp_path / 'outputs.npy'}", "teacher.outputs_kind=probabilities")
+    assert given.code == 0, given.err
+    assert given.report["models"]["teacher"]["test"]["accuracy"] == ran.report["models"]["teacher"]["test"]["accuracy"]
+    mine, theirs = (r.report["models"]["student"]["test"]["nll"] for r in (given, ran))
+    assert mine == pytest.approx(theirs, rel=1e-3)
+
+
+def test_a_teacher_that_saw_the_students_test_rows_is_refused(ran: Ran, distill: Distill) -> None:
+    leaky = distill("distill", *TINY, "dataset.split_seed=1", f"teacher.checkpoint={ran.folder}")
+    assert leaky.code == 2
+    assert "its training rows hold" in leaky.err and "of the student's val split" in leaky.err
+    assert len(leaky.err.strip().splitlines()) == 1
+
+
+# Labels
+
+
+def test_a_label_fraction_holds_for_all_models_and_steps_stay_equal(distill: Distill) -> None:
+    report = distill("distill", *TINY, "dataset.label_fraction=0.1").report
+    seen = {m["labels_seen"] for m in report["models"].values()}
+    assert len(seen) == 1 and 100 <= seen.pop() <= 120
+    assert report["budget"]["control_steps"]["scratch"] == report["budget"]["student_steps"]
+    assert report["models"]["teacher"]["steps"] < report["budget"]["student_steps"]
+
+
+def test_the_teacher_may_see_more_labels(distill: Distill) -> None:
+    report = distill("distill", *TINY, "dataset.label_fraction=0.1", "teacher.label_fraction=1.0").report
+    assert report["models"]["teacher"]["labels_seen"] > 1000 > report["models"]["student"]["labels_seen"]
+
+
+def test_classes_left_out_on_purpose_reach_neither_student_nor_control(distill: Distill) -> None:
+    report = distill("distill", *TINY, "dataset.transfer_exclude=[3]", "epochs=6").report
+    assert report["models"]["scratch"]["test"]["per_class"]["3"]["f1"] == 0
+    assert report["models"]["scratch"]["labels_seen"] < report["models"]["teacher"]["labels_seen"]
+    assert report["models"]["teacher"]["test"]["per_class"]["3"]["f1"] > 0
+
+
+# The gate, json, sweeps
+
+
+def test_json_is_alone_on_stdout_and_is_the_report(distill: Distill) -> None:
+    ran = distill("distill", *TINY, "--json")
+    report = json.loads(ran.out)
+    assert report["models"]["student"]["test"]["macro_f1"] > 0
+
+
+@pytest.mark.parametrize(("bound", "code"), [("0.0", 0), ("1.1", 3)])
+def test_the_gate(distill: Distill, bound: str, code: int) -> None:
+    ran = distill("distill", *TINY, f"require.macro_f1={bound}")
+    assert ran.code == code
+    assert ran.report["models"]["student"]["test"]["macro_f1"] >= 0
+    assert ("missed" in ran.err) == bool(code)
+
+
+def test_a_sweep_skips_what_is_finished_and_its_table_speaks_over_seeds(distill: Distill) -> None:
+    line = ("distill", *TINY, "-m", "seed=0,1,2,3,4")
+    first = distill(*line)
+    assert first.code == 0, first.err
+    assert "5 runs: 5 finished" in first.out
+    assert any(w in first.out for w in ("helped", "no evidence", "hurt"))
+    jobs = sorted(Path("outputs/sweeps").glob("*/*/report.json"))
+    assert len(jobs) == 5
+    assert len({json.loads(j.read_text())["teacher_key"] for j in jobs}) == 1
+    shutil.rmtree(jobs[0].parent)
+    second = distill(*line)
+    assert second.out.count("skip ") == 4
+    assert len(sorted(Path("outputs/sweeps").glob("*/*/report.json"))) == 5
+
+
+def test_a_bad_job_leaves_the_others_alone_and_is_named(distill: Distill) -> None:
+    ran = distill("distill", *TINY, "-m", "loss.temperature=2,-1")
+    assert ran.code == 2
+    assert "loss: temperature must be > 0, got -1" in ran.err
+    assert "2 runs: 1 finished, 1 failed" in ran.out
+    assert len(list(Path("outputs/sweeps").glob("*/*/report.json"))) == 1
