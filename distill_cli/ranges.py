@@ -45,6 +45,8 @@ BASE_RULES = {
     "dataset.label_fraction": FRACTION,
     "dataset.split_seed": at_least(0),
 }
+
+
 def check_values(config: Mapping[str, Any], command: str) -> None:
     """Check every value that the tool's own keys hold.
 

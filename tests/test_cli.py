@@ -69,7 +69,10 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
         report = {
             "recipe_version": RECIPE_VERSION,
             "seed": cfg.seed,
-            "models": {"student": {"val": {"macro_f1": 0.5}, "test": {"macro_f1": 0.73124}}, "teacher": {"test": {"macro_f1": None}}},
+            "models": {
+                "student": {"val": {"macro_f1": 0.5}, "test": {"macro_f1": 0.73124}},
+                "teacher": {"test": {"macro_f1": None}},
+            },
         }
         (out / "report.json").write_text(json.dumps(report))
         return report
@@ -421,11 +424,19 @@ def test_a_sweeper_gets_the_objective_and_a_word_where_there_is_none(door: Door,
     report = {"models": {"student": {"val": {"macro_f1": 0.5}}}}
     assert objective_of(report, "models.student.val.macro_f1") == 0.5
     assert objective_of(report, "models.student.val.macrof1") != 0.5
-    assert capsys.readouterr().err.startswith("objective=models.student.val.macrof1: report.json has no number there; did you mean")
+    assert capsys.readouterr().err.startswith(
+        "objective=models.student.val.macrof1: report.json has no number there; did you mean"
+    )
 
 
 def test_jobs_are_named_by_what_can_move_a_result(door: Door, tmp_path: Path, fake: list[dict]) -> None:
-    same = [[], ["outputs=elsewhere"], ["++require.macro_f1=0.1"], ["objective=models.student.test.macro_f1"], ["hydra.verbose=true"]]
+    same = [
+        [],
+        ["outputs=elsewhere"],
+        ["++require.macro_f1=0.1"],
+        ["objective=models.student.test.macro_f1"],
+        ["hydra.verbose=true"],
+    ]
     others = [["seed=1"], ["loss=hard"], ["loss.temperature=3.5"], ["dataset.split_seed=1"], ["experiment=smoke"]]
     for line in [*same, *others]:
         assert door("distill", "-m", "sweep=s", *line).code == 0

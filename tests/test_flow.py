@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from distill_cli.mixup import Mixup
 from distill_cli.models.classifier import Classifier
 from distill_cli.models.mlp import MLP
 from distill_cli.objective import Objective
+from distill_cli.pipeline.training import make_stage
 from distill_cli.rng import global_stream
 from distill_cli.schedules import constant
 from distill_cli.teachers import FrozenTeacher, TableTeacher, cached
@@ -110,8 +112,7 @@ def test_student_and_teachers_see_the_mixed_batch() -> None:
         return ModelOutput(batch.x[:, :3])
 
     def mark(batch: Batch, epoch: int, step: int) -> Batch:
-        batch.x = torch.full_like(batch.x, 7.0)
-        return batch
+        return replace(batch, x=torch.full_like(batch.x, 7.0))
 
     model = network()
     inputs: list[Tensor] = []
@@ -157,6 +158,18 @@ def test_a_loss_learns_its_own_parameters_and_the_student_does_not_keep_them() -
     run(model, Objective({"spy": spy}, {"spy": 1.0}), make_pool())
     assert spy.scale.item() != 1.0
     assert not any("scale" in name for name in model.state_dict())
+
+
+def test_a_stage_optimises_the_student_and_every_parameter_of_its_objective() -> None:
+    spy, model = Spy(), network()
+    settings = {
+        "optimizer": {"_target_": "torch.optim.SGD", "lr": 0.1},
+        "schedule": {"_target_": "distill_cli.schedules.constant"},
+        "epochs": 2,
+    }
+    stage = make_stage(model, Objective({"spy": spy}, {"spy": 1.0}), settings, 5, "")
+    optimised = {id(p) for group in stage.optimizer.param_groups for p in group["params"]}
+    assert optimised == {id(p) for p in [*model.parameters(), spy.scale]}
 
 
 def test_a_control_loses_the_teachers_terms_and_keeps_the_others() -> None:

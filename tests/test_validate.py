@@ -34,7 +34,9 @@ def line(command: str, *overrides: str, typed: tuple[str, ...] = ()) -> str:
 # --- what is shipped ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("choice", [f"{group}={option}" for group, files in SHIPPED.items() for option in files if group != "model"])
+@pytest.mark.parametrize(
+    "choice", [f"{group}={option}" for group, files in SHIPPED.items() for option in files if group != "model"]
+)
 @pytest.mark.parametrize("command", ["distill", "train-teacher"])
 def test_every_option_of_every_group_composes_and_fits_its_target(command: str, choice: str) -> None:
     side, _, option = choice.partition("=")

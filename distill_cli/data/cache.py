@@ -59,7 +59,7 @@ def cached_arrays(
 def _load(folder: Path) -> tuple[Arrays, dict[str, Any]] | None:
     try:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        arrays = {key: np.load(folder / f"{key}.npy", mmap_mode="r") for key in meta["shapes"]}
+        arrays = {key: np.load(folder / f"{key}.npy", mmap_mode="r", allow_pickle=False) for key in meta["shapes"]}
         complete = all(list(arrays[key].shape) == shape for key, shape in meta["shapes"].items())
         return (arrays, meta["facts"]) if complete else None
     except (OSError, ValueError, KeyError, TypeError):

@@ -53,7 +53,7 @@ def class_positions(class_names: Sequence[str], classes: Sequence[str | int]) ->
         elif isinstance(c, int) and not isinstance(c, bool) and not numbered and 0 <= c < len(class_names):
             positions.append(c)
         else:
-            raise UserError(f"transfer_exclude: no class '{c}'{near(str(c), class_names)} (classes: {', '.join(class_names)})")
+            raise UserError(f"dataset.transfer_exclude: no class '{c}'{near(str(c), class_names)} (classes: {', '.join(class_names)})")
     return positions
 
 
@@ -65,5 +65,5 @@ def without_classes(pool: Pool, class_names: Sequence[str], exclude: Sequence[st
     """
     keep = ~np.isin(pool.y, class_positions(class_names, exclude))
     if not keep.any():
-        raise UserError("transfer_exclude leaves no training row; leave out fewer classes")
+        raise UserError("dataset.transfer_exclude leaves no training row; leave out fewer classes")
     return pool.take(keep)

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from distill_cli.data.checks import check_dataset
-from distill_cli.data.leakage import TrainRecord, row_hashes
 from distill_cli.data.transfer import with_labels, without_classes
 from distill_cli.errors import UserError
 from distill_cli.types import DataFacts, Dataset, Pool
@@ -36,10 +35,7 @@ def teacher_pool(dataset: Dataset, node: Mapping[str, Any], fraction: float | No
 
 def student_pool(dataset: Dataset, node: Mapping[str, Any]) -> Pool:
     """Return the student's training rows, labelled or not, less the classes left out on purpose."""
-    pool = without_classes(_labelled(dataset, node, None), dataset.class_names, list(node.get("transfer_exclude") or []))
-    if not len(pool):
-        raise UserError("dataset.transfer_exclude leaves no training rows for the student; exclude fewer classes")
-    return pool
+    return without_classes(_labelled(dataset, node, None), dataset.class_names, list(node.get("transfer_exclude") or []))
 
 
 def _labelled(dataset: Dataset, node: Mapping[str, Any], fraction: float | None) -> Pool:
@@ -51,12 +47,6 @@ def facts(pool: Pool, dataset: Dataset) -> DataFacts:
     """Return what losses may know of a training pool."""
     counts = np.bincount(pool.y[pool.labelled], minlength=len(dataset.class_names))
     return DataFacts(dataset.input_shape, tuple(int(n) for n in counts), len(pool))
-
-
-def trained_on(pool: Pool, dataset: Dataset) -> TrainRecord:
-    """Return what a training pool is remembered by."""
-    groups = None if pool.group is None else sorted({str(g) for g in np.unique(pool.group)})
-    return TrainRecord(dataset.source_fingerprint, pool.index, groups, row_hashes(pool))
 
 
 def describe(dataset: Dataset, node: Mapping[str, Any]) -> dict[str, Any]:

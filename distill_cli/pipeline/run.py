@@ -8,11 +8,12 @@ from typing import Any
 
 from distill_cli import RECIPE_VERSION, runs
 from distill_cli.cost import measure
+from distill_cli.data.leakage import remember
 from distill_cli.engine import predict
 from distill_cli.models.classifier import Classifier
 from distill_cli.pipeline import controls, folder, scoring, teacher
 from distill_cli.pipeline.context import Context, Job, make_context
-from distill_cli.pipeline.data import describe, load_dataset, student_pool, trained_on
+from distill_cli.pipeline.data import describe, load_dataset, student_pool
 from distill_cli.pipeline.models import Checkpoint, architecture, build_model
 from distill_cli.pipeline.training import build_objective, fit
 from distill_cli.provenance import provenance
@@ -93,7 +94,7 @@ def distill(cfg: Any, out: Path, job: Job) -> Report:
         if plan.name == scoring.STUDENT:
             steps_per_epoch = result.steps // len(result.records)
             terms = {n: {"weight": objective.weights[n], "value": v} for n, v in result.terms.items()}
-            runs.save_rows(out, plan.name, trained_on(pool, dataset))
+            runs.save_rows(out, plan.name, remember(pool, dataset))
         checkpoint.add(plan.name, model, entry)
         logits[plan.name] = logits_of(model, dataset, context)
         models[plan.name] = {**measured(model, entry), **teacher.train_cost(result, int(pool.labelled.sum()))}

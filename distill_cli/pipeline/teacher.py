@@ -13,13 +13,13 @@ import numpy as np
 import torch
 
 from distill_cli import RECIPE_VERSION, files, runs
-from distill_cli.data.leakage import TrainRecord, meets
+from distill_cli.data.leakage import TrainRecord, meets, remember
 from distill_cli.engine import Fit
 from distill_cli.errors import UserError
 from distill_cli.models.classifier import Classifier
 from distill_cli.pipeline import foreign
 from distill_cli.pipeline.context import Context
-from distill_cli.pipeline.data import teacher_pool, trained_on
+from distill_cli.pipeline.data import teacher_pool
 from distill_cli.pipeline.models import architecture, build_model, load_model, read_checkpoint
 from distill_cli.pipeline.training import TRAINING_KEYS, fit, hard_objective
 from distill_cli.teachers import FrozenTeacher, TableTeacher, Teacher, cached
@@ -166,7 +166,7 @@ def train(cfg: Any, dataset: Dataset, context: Context) -> tuple[Taught, Fit]:
     settings = {name: node[name] for name in TRAINING_KEYS}
     result = fit("teacher", model, hard_objective(node.class_weight), pool, dataset, [], settings, node.seed, context)
     key = teacher_key(node, dataset, cfg.dataset, context.precision)
-    return Taught("trained", model, entry, record=trained_on(pool, dataset), cost=train_cost(result, len(pool)), key=key), result
+    return Taught("trained", model, entry, record=remember(pool, dataset), cost=train_cost(result, len(pool)), key=key), result
 
 
 def as_teachers(taught: Taught, pool: Pool, dataset: Dataset, context: Context, *, mixed: bool, cache: bool) -> list[Teacher]:

@@ -1,0 +1,91 @@
+"""Plant each known bug in a copy of the code and see that its test fails there: a test that cannot fail proves nothing.
+
+    python tests/plant_bugs.py            # or: make planted
+
+Each line names a file, what stands there, the bug that replaces it, and the test that must notice.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+FLOW, PIPELINE, LOSSES = "tests/test_flow.py", "tests/test_pipeline.py", "tests/test_losses.py"
+
+BUGS = [
+    ("the student does not see the mixed batch", "engine.py", "batch = self.mixup(batch, epoch, step)",
+     "self.mixup(batch, epoch, step)", FLOW, "see_the_mixed_batch"),
+    ("mixup blends targets by another weight", "mixup.py", "target=torch.lerp(batch.target[partner], batch.target, weight)",
+     "target=torch.lerp(batch.target[partner], batch.target, 1 - weight)", FLOW, "by_one_weight"),
+    ("weights of terms are ignored", "objective.py", "self.weights[name] * batch_value(", "1.0 * batch_value(", FLOW, "weight_times_mean"),
+    ("a batch is summed, not averaged", "objective.py", "return loss.mean() if", "return loss.sum() if", FLOW, "weight_times_mean"),
+    ("only the first teacher is heard", "teachers.py", "for teacher in teachers]", "for teacher in teachers[:1]]", FLOW, "every_teacher"),
+    ("a loss's own parameters are not trained", "pipeline/training.py", "[*model.parameters(), *objective.parameters()]",
+     "[*model.parameters()]", FLOW, "every_parameter_of_its_objective"),
+    ("a teacher keeps its dropout", "teachers.py", "self._model = model.eval().requires_grad_(False)",
+     "self._model = model.requires_grad_(False)", FLOW, "bit_equal"),
+    ("a teacher that is put in train mode is not noticed", "teachers.py", "if self._model.training or", "if False and", FLOW, "bit_equal"),
+    ("the cache forgets the order of rows", "teachers.py", "position[torch.as_tensor(index)] = torch.arange(len(index))",
+     "position[torch.as_tensor(np.sort(index))] = torch.arange(len(index))", FLOW, "looked_up_by_row_id"),
+    ("the last epoch is kept, not the best", "engine.py", "self.model.load_state_dict(selection.weights)", "pass", FLOW, "best_epoch_by_validation"),
+    ("the best NLL is the highest", "engine.py", 'LOWER_IS_BETTER = ("nll",)', "LOWER_IS_BETTER = ()", FLOW, "nll_is_better"),
+    ("weights are saved before the best are loaded", "engine.py", "tensor.detach().clone() for", "tensor.detach() for", FLOW, "best_epoch_by_validation"),
+    ("the order does not depend on the epoch", "batches.py", 'stream(self.seed, "order", a_pass)', 'stream(self.seed, "order", 0)',
+     FLOW, "equal_batches"),
+    ("dropout draws from the global stream", "engine.py", 'with global_stream(self.seed, "dropout", epoch):', "with contextlib.nullcontext():",
+     FLOW, "stream_of_its_own"),
+    ("the control starts from other weights", "pipeline/run.py", 'model = build_model(entry, "student.model", plan.seed)',
+     'model = build_model(entry, "student.model", plan.seed + plan.is_control)', PIPELINE, "same_weights_and_differ"),
+    ("the control keeps the teacher", "objective.py", "if not term.uses_teacher}", "}", FLOW, "loses_the_teachers_terms"),
+    ("a control has fewer steps", "pipeline/run.py", "(steps_per_epoch if plan.same_batches else None)", "None", PIPELINE, "steps_stay_equal"),
+    ("unlabelled rows teach by their label", "tasks/classification.py", '"none") * labelled', '"none")', LOSSES, "without_a_label"),
+    ("no T^2", "losses/soft_target.py", "* temperature**2", "", LOSSES, "is_the_reference"),
+    ("KL is averaged over classes", "losses/soft_target.py", "log_target=True).sum(dim=-1)", "log_target=True).mean(dim=-1)", LOSSES, "is_the_reference"),
+    ("the absolute error is summed over classes", "losses/kl_mae.py", ".abs().mean(dim=-1)", ".abs().sum(dim=-1)", LOSSES, "is_the_reference"),
+    ("test rows reach the teacher", "pipeline/teacher.py", "if taught.record is not None and (met := meets(taught.record, dataset)):",
+     "if False:", PIPELINE, "saw_the_students_test_rows"),
+    ("a teacher of another config is found", "pipeline/teacher.py", "KEY_PARTS = (*TRAINING_KEYS, ", "KEY_PARTS = (", PIPELINE, "another_config_trains"),
+    ("scores are those of validation", "pipeline/scoring.py", "by_split[split],\n                pool.y,", "by_split['val'][: len(pool)],\n                pool.y,",
+     PIPELINE, "last_digit or predictions_are_those"),
+    ("F1 is half of what it is", "confusion.py", "np.divide(2.0 * hits", "np.divide(hits", "tests/test_metrics.py", "equal_sklearn"),
+]  # fmt: skip
+
+
+def fails(folder: Path, test: str, words: str) -> bool:
+    """Run one test in the copy; return whether it failed."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", test, "-k", words]
+    environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    if done.returncode not in (0, 1):
+        sys.exit(f"cannot run {test} -k '{words}':\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return done.returncode == 1
+
+
+def main() -> int:
+    """Plant all bugs, one at a time; return 1 if a test missed one."""
+    missed = 0
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "copy"
+        shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".git", ".venv", "outputs", "data", "__pycache__"))
+        shutil.copytree(ROOT / "distill_cli/data", folder / "distill_cli/data", dirs_exist_ok=True)
+        for what, name, old, new, test, words in BUGS:
+            path = folder / "distill_cli" / name
+            text = path.read_text()
+            if text.count(old) != 1:
+                sys.exit(f"{name}: '{old}' stands there {text.count(old)} times; mend the list in {Path(__file__).name}")
+            path.write_text(text.replace(old, new))
+            caught = fails(folder, test, words)
+            path.write_text(text)
+            missed += not caught
+            print(f"{'caught' if caught else 'MISSED'}  {what}  ({test} -k '{words}')", flush=True)
+    print(f"{len(BUGS) - missed} of {len(BUGS)} planted bugs caught")
+    return int(missed > 0)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

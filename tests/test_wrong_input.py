@@ -1,0 +1,234 @@
+"""Every wrong input ends in exit code 2 and exactly one line on stderr, without a traceback and with nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TINY, Ran
+
+Distill = Callable[..., Ran]
+
+
+def refused(distill: Distill, line: str, *words: str) -> None:
+    """Run and see that it is refused with exactly `line` and leaves nothing."""
+    before = {p for p in Path("outputs").rglob("*") if p.is_file()}
+    ran = distill(*words)
+    assert ran.err.splitlines() == [line]
+    assert ran.out == ""
+    assert ran.code == 2
+    assert {p for p in Path("outputs").rglob("*") if p.is_file()} == before
+
+
+COMMAND = [
+    ("distill: error: unknown command 'distil'; did you mean 'distill'?", ("distil",)),
+    ("distill: error: unknown command 'frobnicate'; see distill --help", ("frobnicate",)),
+    ("distill distill: error: unknown key 'epoch'; did you mean 'epochs'?", ("distill", "epoch=3")),
+    ("distill distill: error: unknown key 'loss.temprature'; did you mean 'loss.temperature'?", ("distill", "loss.temprature=3")),
+    ("distill distill: error: loss.temprature: SoftTarget has no such parameter; did you mean 'temperature'?",
+     ("distill", "+loss.temprature=3")),
+    ("distill distill: error: epochs=many: expected int", ("distill", "epochs=many")),
+    ("distill distill: error: loss.temperature=hot: expected float", ("distill", "loss.temperature=hot")),
+    ("distill distill: error: loss: temperature must be > 0, got 0", ("distill", "loss.temperature=0")),
+    ("distill distill: error: loss: temperature must be > 0, got -1", ("distill", "loss.temperature=-1")),
+    ("distill distill: error: loss: alpha must be in [0, 1], got 1.5", ("distill", "loss.alpha=1.5")),
+    ("distill distill: error: loss=soft_targt: no such option; did you mean 'soft_target'? "
+     "(available: hard, kl_mae, logits_mse, soft_target)", ("distill", "loss=soft_targt")),
+    ("distill distill: error: batch_size=0: must be >= 1", ("distill", "batch_size=0")),
+    ("distill distill: error: epochs=0: must be >= 1", ("distill", "epochs=0")),
+    ("distill distill: error: teacher.epochs=0: must be >= 1", ("distill", "teacher.epochs=0")),
+    ("distill distill: error: seed=-1: must be >= 0", ("distill", "seed=-1")),
+    ("distill eval: error: run is required: pass run=...", ("eval",)),
+    ("distill eval: error: run=nowhere: no such folder", ("eval", "run=nowhere")),
+    ("distill distill: error: device=cuda: no CUDA GPU is usable here; use device=cpu or device=auto", ("distill", "device=cuda")),
+    ("distill distill: error: device.precision=fp16: not for the CPU; use bf16 or 32",
+     ("distill", "device=cpu", "device.precision=fp16")),
+    ("distill distill: error: student.model: gives [7] outputs a sample, the data has 10 classes; "
+     "leave student.model.num_classes out to follow the data", ("distill", "device=cpu", "+student.model.num_classes=7")),
+    ("distill distill: error: student.model: a 1-d network takes samples of shape (channels, length), the data has (64,)",
+     ("distill", "device=cpu", "student=cnn1d_student")),
+    ("distill distill: error: student.model: this network cannot take the data's samples of shape (64,): "
+     "mat1 and mat2 shapes cannot be multiplied (2x64 and 50x16)", ("distill", "device=cpu", "+student.model.input_shape=[50]")),
+    ("distill distill: error: dataset.transfer_exclude: no class '12'; did you mean '2'? (classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9)",
+     ("distill", "device=cpu", "dataset.transfer_exclude=[12]")),
+    ("distill distill: error: teacher.checkpoint and teacher.weights are both given; a teacher comes from one of them",
+     ("distill", "teacher.checkpoint=a", "teacher.weights=b")),
+    ("distill distill: error: teacher.weights=nothing.pt: no such file", ("distill", "device=cpu", "teacher.weights=nothing.pt")),
+    ("distill distill: error: nowhere: no such folder; set dataset.root to the folder of the WFDB records "
+     "(an empty one is filled by download)",
+     ("distill", "device=cpu", "experiment=heartbeat", "dataset.root=nowhere")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("line", "words"), COMMAND, ids=[" ".join(words) for _, words in COMMAND])
+def test_one_line(distill: Distill, line: str, words: tuple[str, ...]) -> None:
+    if "device=cuda" in words:
+        import torch
+
+        if torch.cuda.is_available():
+            pytest.skip("there is a GPU here")
+    refused(distill, line, *words)
+
+
+def test_outputs_that_cannot_be_written(distill: Distill) -> None:
+    Path("taken").write_text("a file")
+    ran = distill("distill", "device=cpu", "outputs=taken")
+    assert ran.code == 2
+    assert len(ran.err.splitlines()) == 1 and "taken" in ran.err and "Traceback" not in ran.err
+    assert Path("taken").read_text() == "a file"
+
+
+# Data
+
+
+def rows(count: int = 60) -> list[list[str]]:
+    draw = np.random.default_rng(0)
+    return [[f"{v:.3f}" for v in draw.normal(size=3)] + ["ab"[i % 2]] for i in range(count)]
+
+
+def write(table: list[list[str]], name: str = "table.csv") -> str:
+    Path(name).write_text("\n".join(",".join(row) for row in [["x", "y", "z", "label"], *table]) + "\n")
+    return name
+
+
+def changed(row: int, column: int, cell: str) -> list[list[str]]:
+    table = rows()
+    table[row][column] = cell
+    return table
+
+
+CSV = {
+    "text": ("table.csv: line 6, column 'y': 'tall' is not a number; features must be numeric",
+             lambda: changed(4, 1, "tall")),
+    "empty cell": ("table.csv: line 6, column 'y': empty cell; fill it or leave the row out",
+                   lambda: changed(4, 1, "")),
+    "NaN": ("table.csv: line 6, column 'y': NaN; fill it or leave the row out",
+            lambda: changed(4, 1, "nan")),
+    "ragged": ("table.csv: line 6 has 5 cells, the first row has 4; make them equal",
+               lambda: [*rows()[:4], ["1", "2", "3", "4", "a"], *rows()]),
+    "one class": ("table.csv: column 'label' holds one class only ('a'); a classifier needs at least two",
+                  lambda: [[*row[:3], "a"] for row in rows()]),
+    "label 1.5": ("table.csv: line 6, column 'label': label 1.5 is not a class; classes are whole numbers or text",
+                  lambda: [[*row[:3], "1.5" if i == 4 else str(i % 2)] for i, row in enumerate(rows())]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CSV)
+def test_a_table_with_a_fault(distill: Distill, name: str) -> None:
+    line, make = CSV[name]
+    refused(distill, f"distill distill: error: {line}", "distill", "device=cpu", "dataset=csv", f"dataset.path={write(make())}")
+
+
+def test_a_table_without_rows(distill: Distill) -> None:
+    Path("table.csv").write_text("")
+    refused(distill, "distill distill: error: table.csv: the file is empty; it needs one row a sample",
+            "distill", "device=cpu", "dataset=csv", "dataset.path=table.csv")  # fmt: skip
+
+
+def test_a_class_that_only_test_has(distill: Distill) -> None:
+    write(rows(), "train.csv")
+    write([*rows(), ["1", "2", "3", "new"]], "test.csv")
+    refused(
+        distill,
+        "distill distill: error: test.csv: line 62: class 'new' is not in train.csv; give train rows of it",
+        "distill", "device=cpu", "dataset=csv", "dataset.train=train.csv", "dataset.test=test.csv",
+    )  # fmt: skip
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> Path:
+    """A folder with one small WFDB record."""
+    wfdb = pytest.importorskip("wfdb", reason="the extra 'ecg' is not installed")
+    folder = tmp_path / "records"
+    folder.mkdir()
+    signal = np.random.default_rng(0).normal(size=(3600, 2))
+    wfdb.wrsamp("100", 360, ["mV", "mV"], ["MLII", "V5"], p_signal=signal, fmt=["212", "212"], write_dir=str(folder))
+    wfdb.wrann("100", "atr", np.arange(100, 3500, 300), ["N"] * 12, write_dir=str(folder))
+    return folder
+
+
+def beats_refused(distill: Distill, line: str, folder: Path) -> None:
+    words = ("distill", "device=cpu", "experiment=heartbeat", f"dataset.root={folder}", "dataset.download=false")
+    refused(distill, f"distill distill: error: {line}", *words)
+
+
+def test_a_folder_without_records(distill: Distill, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    folder = tmp_path / "empty"
+    beats_refused(distill, f"{folder}: no WFDB records here; put the MIT-BIH records (100.hea, 100.dat, 100.atr, ...) there, "
+                  "or mitbih_train.csv and mitbih_test.csv", folder)  # fmt: skip
+
+
+def test_a_truncated_signal(distill: Distill, records: Path) -> None:
+    path = records / "100.dat"
+    path.write_bytes(path.read_bytes()[:500])
+    beats_refused(distill, f"{path}: truncated: 100.hea promises 10,800 bytes, found 500; get the file again", records)
+
+
+def test_missing_annotations(distill: Distill, records: Path) -> None:
+    (records / "100.atr").unlink()
+    beats_refused(distill, f"{records / '100.atr'}: no such file, but 100.hea is there; put all three files of the record in the folder", records)
+
+
+# Run folders
+
+
+@pytest.fixture
+def finished(distill: Distill) -> Path:
+    ran = distill("distill", *TINY, "controls=[]")
+    assert ran.code == 0, ran.err
+    return ran.folder
+
+
+def test_a_folder_that_is_no_run(distill: Distill, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    refused(distill, "distill eval: error: run=other: not a run folder, and no finished run below it (no report.json)", "eval", "run=other")
+
+
+def test_an_unfinished_run(distill: Distill, finished: Path) -> None:
+    (finished / "report.json").unlink()
+    refused(distill, f"distill eval: error: run={finished}: this run is unfinished (it has no report.json); run it again or choose another",
+            "eval", f"run={finished}")  # fmt: skip
+
+
+def test_corrupt_weights(distill: Distill, finished: Path) -> None:
+    path = finished / "checkpoint/student.safetensors"
+    path.write_bytes(path.read_bytes()[:40])
+    ran = distill("eval", f"run={finished}", "device=cpu")
+    assert ran.code == 2
+    assert ran.err.startswith(f"distill eval: error: {path}: not a readable safetensors file (")
+    assert len(ran.err.splitlines()) == 1
+
+
+def test_weights_of_another_architecture(distill: Distill, finished: Path) -> None:
+    folder = finished / "checkpoint"
+    shutil.copy(folder / "teacher.safetensors", folder / "student.safetensors")
+    refused(distill, f"distill eval: error: {folder / 'student.safetensors'}: these weights are of another architecture: "
+            "'network.body.1.weight' has shape (16, 64), the model needs (8, 64)", "eval", f"run={finished}", "device=cpu")  # fmt: skip
+    weights = folder / "teacher.safetensors"
+    refused(
+        distill,
+        f"distill distill: error: teacher.weights={weights}: these weights are of another architecture: "
+        "lacks 'body.1.bias' and has an unknown 'network.body.1.bias'",
+        "distill", *TINY, f"teacher.weights={weights}",
+    )  # fmt: skip
+
+
+def test_data_of_another_shape(distill: Distill, finished: Path) -> None:
+    refused(distill, f"distill eval: error: {finished}: its models know the classes 0, 1, 2, 3, 4, 5, 6, 7, 8, 9; this data set has N, S, V, F, Q",
+            "eval", f"run={finished}", "device=cpu", "dataset=heartbeat_synthetic")  # fmt: skip
+
+
+def test_a_strangers_run_folder_runs_no_code(distill: Distill, finished: Path) -> None:
+    path = finished / "checkpoint/model.json"
+    content = json.loads(path.read_text())
+    content["models"]["student"]["model"]["_target_"] = "os.system"
+    path.write_text(json.dumps(content))
+    ran = distill("eval", f"run={finished}", "device=cpu")
+    assert ran.code == 2
+    assert "os.system is not trusted" in ran.err and "DISTILL_TRUST" in ran.err
+    assert len(ran.err.splitlines()) == 1
