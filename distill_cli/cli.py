@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import os
 import sys
 from collections.abc import Iterator
-from typing import TextIO
 
 from distill_cli.arguments import rewrite, split_arguments, sweep_key
 from distill_cli.errors import UserError, near
@@ -60,17 +60,17 @@ def command_help(command: str) -> str:
 
 
 @contextlib.contextmanager
-def stdout_kept_for_json() -> Iterator[TextIO]:
-    """Send what this process and its children print to stderr; yield the real stdout."""
+def stdout_to_stderr() -> Iterator[None]:
+    """Send what is printed inside the block to stderr, also what child processes and libraries in C print."""
     sys.stdout.flush()
-    with os.fdopen(os.dup(1), "w", encoding="utf-8") as real:
-        os.dup2(2, 1)
-        try:
-            yield real
-        finally:
-            sys.stdout.flush()
-            real.flush()
-            os.dup2(real.fileno(), 1)
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def run_hydra(command: str, argv: list[str]) -> int:
@@ -93,10 +93,13 @@ def run_hydra(command: str, argv: list[str]) -> int:
 
         return run_command(command)
     os.environ["DISTILL_JSON"] = "1"
-    with stdout_kept_for_json() as real:
+    report = io.StringIO()
+    with stdout_to_stderr():
         from distill_cli.app import run_command
 
-        return run_command(command, real)
+        code = run_command(command, report)
+    sys.stdout.write(report.getvalue())
+    return code
 
 
 def completion(argv: list[str]) -> int:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from distill_cli.batches import Rows, Sampler
 from distill_cli.errors import UserError
 from distill_cli.mixup import Mixup
+from distill_cli.models.classifier import Classifier
 from distill_cli.objective import Objective
 from distill_cli.rng import global_stream
 from distill_cli.teachers import Teacher, outputs
@@ -109,7 +110,7 @@ class Trainer:
     """
 
     name: str
-    model: nn.Module
+    model: Classifier
     rows: Rows
     sampler: Sampler
     teachers: Sequence[Teacher]

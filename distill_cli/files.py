@@ -52,7 +52,7 @@ def write_atomic(path: str | Path, write: Callable[[IO[Any]], object], *, binary
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(3)}.tmp")
     try:
-        with open(temporary, "wb" if binary else "w", **({} if binary else {"encoding": "utf-8", "newline": ""})) as f:
+        with open(temporary, "wb") if binary else open(temporary, "w", encoding="utf-8", newline="") as f:
             write(f)
             f.flush()
             os.fsync(f.fileno())

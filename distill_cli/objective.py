@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,10 @@ class Objective(nn.Module):
         self.terms = nn.ModuleDict(terms)
         self.weights = {name: float(weights[name]) for name in terms}
 
+    def items(self) -> list[tuple[str, Any]]:
+        """Return the terms with their names; what a loss must have is said by `types.Loss`."""
+        return list(self.terms.items())
+
     @property
     def names(self) -> list[str]:
         """Names of the terms, in the order of `parts`."""
@@ -39,7 +44,7 @@ class Objective(nn.Module):
     @property
     def uses_teacher(self) -> bool:
         """Whether any term needs a teacher."""
-        return any(term.uses_teacher for term in self.terms.values())
+        return any(term.uses_teacher for _, term in self.items())
 
     def without_teacher(self) -> Objective:
         """Return the control's objective: the teacher's terms replaced by cross-entropy.
@@ -47,17 +52,17 @@ class Objective(nn.Module):
         Terms that need no teacher stay. Where none of them is a cross-entropy, one of weight 1 joins them, with the
         class weights of the first term that it stands for.
         """
-        kept = {name: term for name, term in self.terms.items() if not term.uses_teacher}
+        kept = {name: term for name, term in self.items() if not term.uses_teacher}
         weights = {name: self.weights[name] for name in kept}
         if not any(isinstance(term, Hard) for term in kept.values()):
-            replaced = [t.without_teacher() for t in self.terms.values() if hasattr(t, "without_teacher")]
+            replaced = [t.without_teacher() for _, t in self.items() if hasattr(t, "without_teacher")]
             kept[HARD] = replaced[0] if replaced else Hard()
             weights[HARD] = 1.0
         return Objective(kept, weights)
 
     def bind(self, facts: DataFacts, student: ModelOutput, teachers: Sequence[ModelOutput]) -> None:
         """Let each term look at the data and at example outputs, before the optimizer exists."""
-        for term in self.terms.values():
+        for _, term in self.items():
             if hasattr(term, "bind"):
                 wanted = inspect.signature(term.bind).parameters
                 given = {"facts": facts, "student": student, "teachers": teachers}
@@ -65,9 +70,7 @@ class Objective(nn.Module):
 
     def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the total (scalar) and the weighted terms ``[K]``, in the order of `names`."""
-        parts = [
-            self.weights[name] * batch_value(term(student, teachers, batch)) for name, term in self.terms.items()
-        ]
+        parts = [self.weights[name] * batch_value(term(student, teachers, batch)) for name, term in self.items()]
         if len(parts) == 1:
             return parts[0], parts[0].detach().unsqueeze(0)
         stacked = torch.stack(parts)

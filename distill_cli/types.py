@@ -22,7 +22,7 @@ class Pool:
         y: ``[N]`` int64 class of each row, 0..C-1.
         index: ``[N]`` int64 row ids, unique over all pools of the data set (teacher outputs are kept by them).
         group: ``[N]`` names of what must not straddle splits (a patient), or None.
-        labelled: ``[N]`` bool, whether the label may be used in training.
+        labelled: ``[N]`` bool, whether the label may be used in training; by default everywhere.
     """
 
     source: np.ndarray
@@ -30,10 +30,10 @@ class Pool:
     y: np.ndarray
     index: np.ndarray
     group: np.ndarray | None = None
-    labelled: np.ndarray = field(default=None)  # type: ignore[assignment]
+    labelled: np.ndarray = field(default_factory=lambda: np.ones(0, dtype=bool))
 
     def __post_init__(self) -> None:
-        if self.labelled is None:
+        if len(self.labelled) == 0:  # not given: all rows
             object.__setattr__(self, "labelled", np.ones(len(self.rows), dtype=bool))
 
     def __len__(self) -> int:

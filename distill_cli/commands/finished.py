@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 
 from distill_cli.pipeline.context import Job
 from distill_cli.reports.terminal import print_report
@@ -15,7 +16,7 @@ from distill_cli.reports.terminal import print_report
 def this_job(command: str) -> Job:
     """Return how this run was started; in a sweep, the line that runs this job alone."""
     config = HydraConfig.get()
-    number = int(config.job.num) if config.mode.name == "MULTIRUN" else None
+    number = int(config.job.num) if config.mode is RunMode.MULTIRUN else None
     return Job(number, shlex.join(["distill", command, *config.overrides.task]))
 
 

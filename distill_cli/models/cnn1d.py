@@ -34,6 +34,7 @@ class CNN1d(nn.Module):
         self.head = nn.Linear(hidden, num_classes)
         for layer in (self.conv1, self.conv2, self.dense, self.head):
             nn.init.xavier_uniform_(layer.weight)
+            assert layer.bias is not None
             nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:

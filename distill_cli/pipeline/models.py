@@ -47,17 +47,21 @@ def build_model(entry: Mapping[str, Any], where: str, seed: int = 0) -> Classifi
     given = {k: v for k, v in zip(FACTS, (classes, shape), strict=True) if node.get(k) is None}
     node = {k: v for k, v in node.items() if k not in given}
     with global_stream(seed, "init"):
-        network = build(node, where, **given)
+        model = _build(node, where, given, entry)
+        _try(model, shape, classes, where)  # in the stream: lazy layers draw their weights at the first batch
+    return model
+
+
+def _build(node: Mapping[str, Any], where: str, given: Mapping[str, Any], entry: Mapping[str, Any]) -> Classifier:
+    network = build(node, where, **given)
     if not isinstance(network, nn.Module):
         raise UserError(f"{where}._target_={node.get('_target_')}: returned {type(network).__name__}, expected a torch.nn.Module")
     if entry.get("order") is not None:
         network = Reordered(network, entry["order"])
     try:
-        model = Classifier(network, entry["prepare"], shape)
+        return Classifier(network, entry["prepare"], tuple(entry["input_shape"]))
     except ValueError as e:
         raise UserError(f"{where.removesuffix('.model')}.{e}") from None
-    _try(model, shape, classes, where)
-    return model
 
 
 @torch.no_grad()
