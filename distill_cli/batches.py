@@ -37,6 +37,7 @@ class Rows:
         self.target = targets(pool.y, num_classes).to(device)
         self.index = torch.as_tensor(pool.index, device=device)
         self.labelled = torch.as_tensor(pool.labelled, dtype=torch.float32, device=device)
+        self.all_labelled = bool(pool.labelled.all())
         self.group = None
         if pool.group is not None:
             self.group = torch.as_tensor(np.unique(pool.group, return_inverse=True)[1], device=device)
@@ -51,7 +52,7 @@ class Rows:
             x=self.inputs(positions, here),
             target=self.target[here],
             index=self.index[here],
-            labelled=self.labelled[here],
+            labelled=self.labelled[: len(positions)] if self.all_labelled else self.labelled[here],
             group=None if self.group is None else self.group[here],
         )
 

@@ -70,15 +70,16 @@ class Objective(nn.Module):
 
     def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the total (scalar) and the weighted terms ``[K]``, in the order of `names`."""
-        parts = [self.weights[name] * batch_value(term(student, teachers, batch)) for name, term in self.items()]
+        parts = [batch_value(term(student, teachers, batch), self.weights[name]) for name, term in self.items()]
         if len(parts) == 1:
             return parts[0], parts[0].detach().unsqueeze(0)
         stacked = torch.stack(parts)
         return stacked.sum(), stacked.detach()
 
 
-def batch_value(loss: Tensor) -> Tensor:
-    """Return the mean of a loss per sample ``[B]``; a scalar is taken as it is."""
+def batch_value(loss: Tensor, weight: float = 1.0) -> Tensor:
+    """Return `weight` times the mean of a loss per sample ``[B]``; a scalar is taken as it is."""
     if loss.dim() > 1:
         raise ValueError(f"a loss returns [B] or a scalar, got shape {tuple(loss.shape)}")
-    return loss.mean() if loss.dim() == 1 else loss
+    value = loss.mean() if loss.dim() == 1 else loss
+    return value if weight == 1 else weight * value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -22,7 +23,7 @@ class Teacher(Protocol):
 
 
 class FrozenTeacher:
-    """A model in eval mode, for good: it is no nn.Module, so no `train()` of a parent reaches it.
+    """A model in eval mode, for good: every module of it refuses `train()`, whoever calls it.
 
     Outputs are computed under `no_grad`, not `inference_mode`, so that adapters can learn from them.
 
@@ -32,13 +33,19 @@ class FrozenTeacher:
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model.eval().requires_grad_(False)
+        for module in model.modules():
+            module.train = functools.partial(_stay_in_eval, module)  # type: ignore[method-assign]
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> ModelOutput:
         """Return the output for the inputs of the batch, as the student sees them."""
-        if self._model.training or any(module.training for module in self._model.modules()):
-            raise RuntimeError("a teacher was put in train mode")
         return self._model(batch.x)
+
+
+def _stay_in_eval(module: nn.Module, mode: bool = True) -> nn.Module:
+    if mode:
+        raise RuntimeError("a teacher was put in train mode")
+    return module
 
 
 class TableTeacher:
@@ -64,7 +71,7 @@ class TableTeacher:
 @torch.no_grad()
 def cached(model: nn.Module, rows: Rows, chunk: int) -> TableTeacher:
     """Return the model's outputs on all rows as a table: right whenever inputs are neither augmented nor mixed."""
-    FrozenTeacher(model)
+    model.eval()
     logits = torch.cat([model(x).logits.float() for x in rows.chunks(chunk)])
     return TableTeacher(rows.pool.index, logits)
 

@@ -204,7 +204,8 @@ LINES = {
     "distill mixup=3": "distill distill: error: mixup=3: no such option (available: beta, none)",
     "distill experiment=smok": "distill distill: error: experiment=smok: no such option; did you mean 'smoke'? (available: ",
     "distill hydra/launcher=basicc": "distill distill: error: hydra/launcher=basicc: no such option; did you mean 'basic'?",
-    "distill loss=[": "distill distill: error: loss=[: cannot be read; quote values with spaces, brackets or commas: key='\"...\"'",
+    "distill loss=[": "distill distill: error: loss=[: cannot be read; "
+    "quote values with spaces, brackets or commas: key='\"...\"'",
     "distill loss": "distill distill: error: 'loss' is not key=value; did you mean 'loss=VALUE'?",
     "distill =3": "distill distill: error: '=3' is not key=value; did you mean 'KEY=VALUE'?",
     "eval outputs/distill": "distill eval: error: 'outputs/distill' is not key=value; did you mean 'run=outputs/distill'?",

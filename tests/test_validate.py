@@ -334,7 +334,7 @@ def test_the_line_says_how_to_trust(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_hydras_special_keys_and_interpolations_from_a_run_folder_are_refused(node: dict) -> None:
-    with pytest.raises(UserError, match="run/config.yaml: "):
+    with pytest.raises(UserError, match=r"run/config\.yaml: "):
         check_trusted(node, "run/config.yaml")
 
 

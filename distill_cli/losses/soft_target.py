@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -50,7 +51,7 @@ class SoftTarget(nn.Module):
         temperature = self.temperature
         log_p = F.log_softmax(full_precision(student.logits) / temperature, dim=-1)
         log_q = F.log_softmax(mean_logits(teachers) / temperature, dim=-1)
-        soft = F.kl_div(log_p, log_q, reduction="none", log_target=True).sum(dim=-1) * temperature**2
+        soft = F.kl_div(log_p, log_q, reduction="none", log_target=True).sum(dim=-1) * (self.alpha * temperature**2)
         if self.alpha == 1:
             return soft
-        return self.alpha * soft + (1 - self.alpha) * self.hard(student, teachers, batch)
+        return torch.add(soft, self.hard(student, teachers, batch), alpha=1 - self.alpha)
