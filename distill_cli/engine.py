@@ -107,6 +107,7 @@ class Trainer:
         precision: arithmetic of the forward pass.
         mixup: applied to every batch before both forward passes.
         clip: largest norm of the gradient, or None.
+        on_rows: told now and then how many rows of the epoch are done.
     """
 
     name: str
@@ -119,6 +120,7 @@ class Trainer:
     precision: Precision
     mixup: Mixup | None = None
     clip: float | None = None
+    on_rows: Callable[[int], object] | None = None
 
     def fit(self, stages: Sequence[Stage], selection: Selection, listen: EpochListener) -> Fit:
         """Run the stages one after the other and load the best weights.
@@ -167,6 +169,8 @@ class Trainer:
                 parts = self.train_step(stage, batch)
                 rows += len(positions)
                 unseen.append(parts)
+                if self.on_rows is not None and step % STEPS_BETWEEN_CHECKS == 0:
+                    self.on_rows(rows)
                 if len(unseen) == every:
                     self.look_at(unseen, objective.names, totals, epoch, step)
                     unseen = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
@@ -43,6 +43,11 @@ class Pool:
     def x(self) -> np.ndarray:
         """Features ``[N, *shape]``, read into memory on first use."""
         return np.ascontiguousarray(self.source[self.rows])
+
+    def chunks(self, size: int = 4096) -> Iterator[np.ndarray]:
+        """Yield features in order, `size` rows at a time, without reading all of them into memory."""
+        for start in range(0, len(self), size):
+            yield np.ascontiguousarray(self.source[self.rows[start : start + size]])
 
     def take(self, keep: np.ndarray) -> Pool:
         """Return the pool of the rows chosen by a mask or by positions, in that order."""

@@ -12,6 +12,7 @@ from distill_cli.models.cnn1d import CNN1d
 from distill_cli.models.mlp import MLP
 from distill_cli.models.resnet1d import ResNet1d
 from distill_cli.rng import global_stream
+from distill_cli.types import Pool
 from distill_cli.schedules import constant, cosine, one_cycle, step
 
 BEAT = (1, 187)
@@ -91,7 +92,7 @@ def test_standardised_rows_have_mean_0_and_deviation_1_and_a_constant_feature_st
     x = np.random.default_rng(0).normal(5, 3, (200, 3)).astype(np.float32)
     x[:, 1] = 2
     layer = Standardise((3,))
-    layer.fit(x)
+    layer.fit(Pool(x, np.arange(200), np.zeros(200, int), np.arange(200)))
     out = layer(torch.from_numpy(x))
     assert out.mean(0).abs().max() < 1e-5
     assert out.std(0, correction=0).tolist() == pytest.approx([1, 0, 1], abs=1e-5)

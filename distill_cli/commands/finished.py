@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 from pathlib import Path
 from typing import Any
@@ -22,5 +23,6 @@ def this_job(command: str) -> Job:
 
 def show(report: dict[str, Any], out: Path) -> dict[str, Any]:
     """Print a report and hand it on."""
+    logging.getLogger(__name__).info(report["verdict"])
     print_report(report, out)
     return report

@@ -32,8 +32,8 @@ class TrainRecord:
 
 def row_hashes(pool: Pool) -> np.ndarray:
     """Return a 64-bit content hash (BLAKE2b) of each float32 row, uint64 ``[N]``."""
-    x = np.ascontiguousarray(pool.x, dtype="<f4").reshape(len(pool), -1)
-    return np.frombuffer(b"".join(hashlib.blake2b(row.data, digest_size=8).digest() for row in x), dtype="<u8")
+    rows = (row for x in pool.chunks() for row in x.astype("<f4", copy=False).reshape(len(x), -1))
+    return np.frombuffer(b"".join(hashlib.blake2b(row.data, digest_size=8).digest() for row in rows), dtype="<u8")
 
 
 def remember(pool: Pool, dataset: Dataset) -> TrainRecord:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from distill_cli.types import ModelOutput
+from distill_cli.types import ModelOutput, Pool
 
 CONSTANT = 1e-8
 PREPARATIONS = ("none", "standardise")
@@ -25,13 +25,14 @@ class Standardise(nn.Module):
         self.register_buffer("mean", torch.zeros(shape))
         self.register_buffer("std", torch.ones(shape))
 
-    def fit(self, x: np.ndarray) -> None:
-        """Take the statistics of ``x [N, *shape]``, in float64, so that their order of summation does not show."""
-        mean = x.mean(axis=0, dtype=np.float64)
-        std = x.std(axis=0, dtype=np.float64)
+    def fit(self, pool: Pool) -> None:
+        """Take the statistics of the rows, in float64 and chunk by chunk: the rows may not fit into memory."""
+        mean = sum(x.sum(axis=0, dtype=np.float64) for x in pool.chunks()) / len(pool)
+        variance = sum(np.square(x - mean).sum(axis=0) for x in pool.chunks()) / len(pool)
+        std = np.sqrt(variance)
         std = np.where(std < CONSTANT, 1.0, std)
-        self.mean.copy_(torch.from_numpy(mean.reshape(self.mean.shape)))
-        self.std.copy_(torch.from_numpy(std.reshape(self.std.shape)))
+        self.mean.copy_(torch.from_numpy(np.asarray(mean)))
+        self.std.copy_(torch.from_numpy(std))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x with mean 0 and deviation 1 on the training rows, same shape."""
@@ -70,10 +71,10 @@ class Classifier(nn.Module):
         self.network = network
         self._after_step = getattr(network, "after_step", None)
 
-    def fit_preparation(self, x: np.ndarray) -> None:
-        """Take the statistics of the training rows ``x [N, *shape]``."""
+    def fit_preparation(self, pool: Pool) -> None:
+        """Take the statistics of the training rows."""
         if isinstance(self.prepare, Standardise):
-            self.prepare.fit(x)
+            self.prepare.fit(pool)
 
     def after_step(self) -> None:
         """Let the network restore its own constraints (a bound on norms) after an optimizer step."""

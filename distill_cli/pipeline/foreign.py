@@ -38,7 +38,7 @@ def load_weights(node: Mapping[str, Any], dataset: Dataset) -> tuple[Classifier,
     tensors = renamed(_read_state(path), node.get("rename") or {})
     network = model.network.network if isinstance(model.network, Reordered) else model.network
     runs.load_weights(network, tensors, f"teacher.weights={path}")
-    model.fit_preparation(dataset.train.x)
+    model.fit_preparation(dataset.train)
     return model.eval(), entry
 
 

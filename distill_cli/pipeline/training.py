@@ -90,7 +90,7 @@ def fit(
     """
     if not objective.uses_teacher:
         pool = pool.take(pool.labelled)
-    model.fit_preparation(pool.x)
+    model.fit_preparation(pool)
     model.to(context.device)
     objective.to(context.device)
     rows, val = context.rows(pool, dataset), context.rows(dataset.val, dataset)
@@ -108,6 +108,7 @@ def fit(
         precision=Precision(context.precision, context.device),
         mixup=Mixup(alpha, seed) if alpha else None,
         clip=settings["clip_grad_norm"],
+        on_rows=context.progress.step,
     )
     stage = make_stage(model, objective, settings, sampler.steps_per_epoch, "teacher." if name == "teacher" else "")
     context.progress.start(name, stage.epochs, sampler.steps_per_epoch * sampler.batch_size)

@@ -1,7 +1,8 @@
-"""How far training is, on stderr: a bar on a terminal, else a plain line now and then."""
+"""How far training is, on stderr: a bar on a terminal, else a plain line now and then; every epoch goes to the log."""
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from distill_cli.types import EpochRecord
 
 SECONDS_BETWEEN_LINES = 5.0
+log = logging.getLogger(__name__)
 
 
 class Progress:
@@ -66,17 +68,16 @@ class Progress:
         score = f"val macro_f1 {record.val['macro_f1']:.3f}" if "macro_f1" in record.val else ""
         if record.best and score:
             self._best = f"best {record.val['macro_f1']:.3f} (epoch {self._done})"
-        if self._quiet:
-            return
         said = ", ".join(part for part in (f"loss {record.loss:.4g}", score, self._best) if part)
+        line = f"{self._model} {self._done}/{self._epochs}: {said}, {self._rate()}, {self._left()} left"
+        log.info(line)
         if self._bar is not None:
             done, at = self._done * self._rows_per_epoch, f"{self._done}/{self._epochs}"
             self._bar.update(self._task, completed=done, epochs=at, said=said, rate=self._rate())
             return
-        line = f"{self._model} {self._done}/{self._epochs}: {said}, {self._rate()}, {self._left()} left"
         due = self._done in (1, self._epochs) or self._clock() - self._said_at >= SECONDS_BETWEEN_LINES
         if due:
-            self.say(line)
+            self._print(line)
         else:
             self._unsaid = line
 
@@ -86,13 +87,16 @@ class Progress:
             self._bar.stop()
             self._bar = None
         elif self._unsaid is not None:
-            self.say(self._unsaid)
+            self._print(self._unsaid)
 
     def say(self, line: str) -> None:
-        """Print one line, above the bar where there is one."""
-        if self._quiet:
-            return
-        print(line, file=self._file, flush=True)
+        """Print one line and keep it in the log."""
+        log.info(line)
+        self._print(line)
+
+    def _print(self, line: str) -> None:
+        if not self._quiet:
+            print(line, file=self._file, flush=True)
         self._said_at, self._unsaid = self._clock(), None
 
     def _rate(self) -> str:
