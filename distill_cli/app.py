@@ -191,6 +191,8 @@ def start(command: str, *, raw: bool) -> int:
         hydra.main(config_path=str(conf_dir()), config_name=command, **versioned)(task)()
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:
+        raise
     except SystemExit as e:
         return e.code if isinstance(e.code, int) else BUG if e.code else 0
     except (UserError, HydraException, OmegaConfBaseException, OSError, YAMLError, ValueError) as e:

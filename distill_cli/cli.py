@@ -161,3 +161,6 @@ def main() -> int:
         return dispatch(command, argv)
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1

@@ -79,7 +79,7 @@ def test_an_installed_wheel_runs_from_another_folder(installed: Path, tmp_path: 
     assert run(installed / "python", "-m", "distill_cli", "--version", cwd=tmp_path) == f"distill {PROJECT_VERSION}\n"
     assert "soft_target" in run(installed / "distill", "ls", "loss", cwd=tmp_path)
     assert "soft_target" in run(installed / "distill", "distill", "--help", cwd=tmp_path)
-    assert "epochs: 2\n" in run(installed / "distill", "distill", "experiment=smoke", "--cfg", "job", cwd=tmp_path)
+    assert "\nepochs: 7\n" in run(installed / "distill", "distill", "epochs=7", "--cfg", "job", cwd=tmp_path)
     small = ["experiment=smoke", "dataset.n=600", "epochs=1", "teacher.epochs=1", "bootstrap.resamples=20"]
     run(installed / "distill", "distill", *small, "hydra.run.dir=run", cwd=tmp_path)
     assert (tmp_path / "run" / "report.json").is_file()
