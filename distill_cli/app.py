@@ -24,11 +24,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from distill_cli import RECIPE_VERSION, schema  # noqa: F401  (importing the schema registers it)
+from distill_cli import RECIPE_VERSION
+from distill_cli.config import schema  # noqa: F401  (importing the schema registers it)
+from distill_cli.config.gate import RequirementMissed, check_require, objective_of
+from distill_cli.config.groups import conf_dir
 from distill_cli.errors import UserError
 from distill_cli.explain import HYDRA14, check_arguments, one_line
-from distill_cli.gate import RequirementMissed, check_require, objective_of
-from distill_cli.groups import conf_dir
 
 BUG, USER_ERROR, MISSED, INTERRUPTED = 1, 2, 3, 130
 NOT_IN_KEY = ("hydra", "sweep", "outputs", "require", "objective")  # they cannot move a result
@@ -116,7 +117,7 @@ def perform(cfg: DictConfig, command: str, out: Path, typed: list[str], *, may_s
         print(f"skip {out.relative_to(Path.cwd()) if out.is_relative_to(Path.cwd()) else out} (finished)")
         return report
     done.unlink(missing_ok=True)
-    from distill_cli.validate import check
+    from distill_cli.config.validate import check
 
     try:
         check(cfg, command, typed)

@@ -84,9 +84,7 @@ class Sampler:
         steps_per_epoch: steps of one epoch; None: as many as a pass over the N rows has. More go on with the next pass.
     """
 
-    def __init__(
-        self, y: np.ndarray, batch_size: int, seed: int, power: float = 0.0, steps_per_epoch: int | None = None
-    ) -> None:
+    def __init__(self, y: np.ndarray, batch_size: int, seed: int, power: float = 0.0, steps_per_epoch: int | None = None) -> None:
         self.rows = len(y)
         self.batch_size = min(batch_size, self.rows)
         self.seed = seed

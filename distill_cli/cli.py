@@ -46,7 +46,7 @@ def usage() -> str:
 
 def command_help(command: str) -> str:
     """Return the text of `distill <command> --help`, read from conf/ as it stands, composing nothing."""
-    from distill_cli.groups import PURPOSES, command_files, conf_dir, default_options, keys, options
+    from distill_cli.config.groups import PURPOSES, command_files, conf_dir, default_options, keys, options
 
     texts = command_files(command)
     known = options([conf_dir()])

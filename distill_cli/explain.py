@@ -16,8 +16,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
+from distill_cli.config.groups import conf_dir, options
 from distill_cli.errors import UserError, near
-from distill_cli.groups import conf_dir, options
 
 HYDRA14 = tuple(int(n) for n in hydra.__version__.split(".")[:2]) >= (1, 4)
 TYPES = {"Integer": "int", "Float": "float", "Boolean": "bool", "string": "str"}

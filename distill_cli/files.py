@@ -77,11 +77,11 @@ def write_json(path: str | Path, value: Any) -> Path:
 
 def write_arrays(path: str | Path, arrays: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> Path:
     """Write named tensors or arrays as safetensors, atomically."""
+    import torch
     from safetensors.torch import save
 
-    import torch
-
-    tensors = {k: torch.as_tensor(np.array(v) if isinstance(v, np.ndarray) else v).detach().cpu().contiguous() for k, v in arrays.items()}
+    given = {name: np.array(value) if isinstance(value, np.ndarray) else value for name, value in arrays.items()}
+    tensors = {name: torch.as_tensor(value).detach().cpu().contiguous() for name, value in given.items()}
     data = save(tensors, metadata=dict(metadata or {}))
     return write_atomic(path, lambda f: f.write(data), binary=True)
 

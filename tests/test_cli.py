@@ -16,8 +16,8 @@ import pytest
 
 from distill_cli import RECIPE_VERSION, __version__, app, cli
 from distill_cli.arguments import rewrite, split_arguments, sweep_key
+from distill_cli.config.groups import conf_dir, options
 from distill_cli.errors import UserError
-from distill_cli.groups import conf_dir, options
 
 TOUCHED = ("HYDRA_FULL_ERROR", "DISTILL_FULL_ERROR", "DISTILL_JSON", "DISTILL_INVOCATION", "DISTILL_SWEEP_KEY")
 
@@ -132,7 +132,7 @@ def test_a_commands_help_shows_its_groups_options_and_keys(door: Door, command: 
 
 
 def test_every_group_says_what_it_is_for() -> None:
-    from distill_cli.groups import PURPOSES
+    from distill_cli.config.groups import PURPOSES
 
     assert set(options([conf_dir()])) <= set(PURPOSES)
 
@@ -336,7 +336,7 @@ def test_the_gate(door: Door, tmp_path: Path, fake: list[dict], require: str, co
 
 
 def test_a_number_that_rounds_to_its_bound_is_shown_in_full() -> None:
-    from distill_cli.gate import shown
+    from distill_cli.config.gate import shown
 
     assert shown(0.79999, 0.8) == "0.79999"
 
@@ -420,7 +420,7 @@ def test_an_old_failure_in_a_shared_folder_does_not_fail_a_good_sweep(door: Door
 
 
 def test_a_sweeper_gets_the_objective_and_a_word_where_there_is_none(door: Door, fake: list[dict], capsys) -> None:
-    from distill_cli.gate import objective_of
+    from distill_cli.config.gate import objective_of
 
     report = {"models": {"student": {"val": {"macro_f1": 0.5}}}}
     assert objective_of(report, "models.student.val.macro_f1") == 0.5

@@ -17,7 +17,7 @@ from distill_cli.errors import UserError
 from distill_cli.losses.hard import Hard
 from distill_cli.losses.logits_mse import LogitsMSE
 from distill_cli.losses.soft_target import SoftTarget
-from distill_cli.metrics import quick_scores
+from distill_cli.metrics.scores import quick_scores
 from distill_cli.mixup import Mixup
 from distill_cli.models.classifier import Classifier
 from distill_cli.models.mlp import MLP
@@ -174,7 +174,9 @@ def test_a_stage_optimises_the_student_and_every_parameter_of_its_objective() ->
 
 def test_a_control_loses_the_teachers_terms_and_keeps_the_others() -> None:
     extra = Fixed([1.0])
-    control = Objective({"kd": SoftTarget(), "mse": LogitsMSE(), "own": extra}, {"kd": 1.0, "mse": 2.0, "own": 3.0}).without_teacher()
+    control = Objective(
+        {"kd": SoftTarget(), "mse": LogitsMSE(), "own": extra}, {"kd": 1.0, "mse": 2.0, "own": 3.0}
+    ).without_teacher()
     assert control.weights == {"own": 3.0, "hard": 1.0}
     assert not control.uses_teacher
     kept = Objective({"loss": Hard(), "mse": LogitsMSE()}, {"loss": 0.7, "mse": 2.0}).without_teacher()
@@ -287,7 +289,9 @@ def test_nll_is_better_when_lower_and_the_first_of_equals_stays() -> None:
 
 
 def test_training_stops_when_patience_is_used_up() -> None:
-    loop, stage = trainer(network(), Objective({"hard": Hard()}, {"hard": 1.0}), make_pool(), validate=lambda m: {"macro_f1": 0.5})
+    loop, stage = trainer(
+        network(), Objective({"hard": Hard()}, {"hard": 1.0}), make_pool(), validate=lambda m: {"macro_f1": 0.5}
+    )
     assert len(loop.fit([stage], Selection(patience=1), lambda record: None).records) == 2
 
 

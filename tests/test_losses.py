@@ -151,7 +151,9 @@ def test_balanced_weights_are_rows_by_classes_times_count() -> None:
     assert torch.allclose(weighted / plain, wanted[batch.target.argmax(1)].double())
 
 
-@pytest.mark.parametrize(("weights", "said"), [("heavy", "expected none"), ([1, 2], "expected 3 numbers"), ([1, -1, 1], "numbers >= 0")])
+@pytest.mark.parametrize(
+    ("weights", "said"), [("heavy", "expected none"), ([1, 2], "expected 3 numbers"), ([1, -1, 1], "numbers >= 0")]
+)
 def test_class_weights_that_make_no_sense_are_refused(weights: object, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         Hard(weights).bind(DataFacts((4,), (1, 1, 1), 3))

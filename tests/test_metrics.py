@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss
 
-from distill_cli.confusion import confusion_counts, macro_f1
 from distill_cli.errors import UserError
-from distill_cli.metrics import ece, log_probabilities, quick_scores, scores
+from distill_cli.metrics.confusion import confusion_counts, macro_f1
+from distill_cli.metrics.scores import ece, log_probabilities, quick_scores, scores
 
 NAMES = ("N", "S", "V", "F", "Q")
 

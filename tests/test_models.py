@@ -12,8 +12,8 @@ from distill_cli.models.cnn1d import CNN1d
 from distill_cli.models.mlp import MLP
 from distill_cli.models.resnet1d import ResNet1d
 from distill_cli.rng import global_stream
-from distill_cli.types import Pool
 from distill_cli.schedules import constant, cosine, one_cycle, step
+from distill_cli.types import Pool
 
 BEAT = (1, 187)
 

@@ -145,7 +145,9 @@ def test_foreign_weights_with_other_names_and_class_order_teach_the_same(ran: Ra
     names = "[" + ",".join(f"'{c}'" for c in order) + "]"
     for path in (tmp_path / "foreign.safetensors", tmp_path / "foreign.pt"):
         save_file(foreign, path) if path.suffix == ".safetensors" else torch.save(foreign, path)
-        given = distill("distill", *TINY, f"teacher.weights={path}", "+teacher.rename={module.: ''}", f"teacher.class_order={names}")
+        given = distill(
+            "distill", *TINY, f"teacher.weights={path}", "+teacher.rename={module.: ''}", f"teacher.class_order={names}"
+        )
         assert given.code == 0, given.err
         assert given.report["models"]["teacher"]["test"] == ran.report["models"]["teacher"]["test"]
         assert given.report["models"]["student"]["test"] == ran.report["models"]["student"]["test"]

@@ -8,8 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import t, ttest_1samp, ttest_rel
 
-from distill_cli.confusion import confusion_counts, macro_f1
-from distill_cli.stats import bootstrap_interval, holm, paired_bootstrap, paired_t, verdict_one_run, verdict_over_seeds, words
+from distill_cli.metrics.confusion import confusion_counts, macro_f1
+from distill_cli.metrics.intervals import (
+    bootstrap_interval,
+    holm,
+    paired_bootstrap,
+    paired_t,
+    verdict_one_run,
+    verdict_over_seeds,
+    words,
+)
 
 
 def drawn(n: int, right: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -115,7 +123,7 @@ def test_many_groups_are_drawn_in_parts_with_the_same_result(monkeypatch: pytest
     y, said = drawn(200, 0.8, 0)
     groups = np.arange(200) // 4
     whole = bootstrap_interval(y, said, 3, range(3), groups, resamples=100)
-    monkeypatch.setattr("distill_cli.resampling.WEIGHTS_AT_ONCE", 350)
+    monkeypatch.setattr("distill_cli.metrics.resampling.WEIGHTS_AT_ONCE", 350)
     assert bootstrap_interval(y, said, 3, range(3), groups, resamples=100) == pytest.approx(whole)
 
 

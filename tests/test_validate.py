@@ -10,10 +10,10 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from distill_cli import app  # noqa: F401  (registers resolvers and schema)
+from distill_cli.config.groups import conf_dir, options
+from distill_cli.config.validate import build, check, check_component, check_trusted, load_config
 from distill_cli.errors import UserError
 from distill_cli.explain import HYDRA14
-from distill_cli.groups import conf_dir, options
-from distill_cli.validate import build, check, check_component, check_trusted, load_config
 
 SHIPPED = options([conf_dir()])
 

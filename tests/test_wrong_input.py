@@ -171,7 +171,11 @@ def test_a_truncated_signal(distill: Distill, records: Path) -> None:
 
 def test_missing_annotations(distill: Distill, records: Path) -> None:
     (records / "100.atr").unlink()
-    beats_refused(distill, f"{records / '100.atr'}: no such file, but 100.hea is there; put all three files of the record in the folder", records)
+    beats_refused(
+        distill,
+        f"{records / '100.atr'}: no such file, but 100.hea is there; put all three files of the record in the folder",
+        records,
+    )
 
 
 # Run folders
@@ -186,7 +190,12 @@ def finished(distill: Distill) -> Path:
 
 def test_a_folder_that_is_no_run(distill: Distill, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
-    refused(distill, "distill eval: error: run=other: not a run folder, and no finished run below it (no report.json)", "eval", "run=other")
+    refused(
+        distill,
+        "distill eval: error: run=other: not a run folder, and no finished run below it (no report.json)",
+        "eval",
+        "run=other",
+    )
 
 
 def test_an_unfinished_run(distill: Distill, finished: Path) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from distill_cli.config.groups import PURPOSES, conf_dir, options
 from distill_cli.errors import UserError, near
-from distill_cli.groups import PURPOSES, conf_dir, options
 
 USAGE = """\
 usage: distill ls [GROUP[/OPTION]] [--config-dir DIR]

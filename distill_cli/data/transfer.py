@@ -53,7 +53,8 @@ def class_positions(class_names: Sequence[str], classes: Sequence[str | int]) ->
         elif isinstance(c, int) and not isinstance(c, bool) and not numbered and 0 <= c < len(class_names):
             positions.append(c)
         else:
-            raise UserError(f"dataset.transfer_exclude: no class '{c}'{near(str(c), class_names)} (classes: {', '.join(class_names)})")
+            known = ", ".join(class_names)
+            raise UserError(f"dataset.transfer_exclude: no class '{c}'{near(str(c), class_names)} (classes: {known})")
     return positions
 
 

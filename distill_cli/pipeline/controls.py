@@ -8,8 +8,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from distill_cli.config.validate import TRAINING_KEYS
 from distill_cli.pipeline.scoring import SCRATCH, STUDENT
-from distill_cli.pipeline.training import TRAINING_KEYS
 
 MATCHED = "matched"
 
@@ -58,4 +58,3 @@ def plan(cfg: Any, controls: Sequence[Any] | None) -> list[Plan]:
 
 def _plain(node: Any) -> Any:
     return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
-

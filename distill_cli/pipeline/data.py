@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from distill_cli.config.validate import build
 from distill_cli.data.checks import check_dataset
 from distill_cli.data.transfer import with_labels, without_classes
 from distill_cli.errors import UserError
 from distill_cli.types import DataFacts, Dataset, Pool
-from distill_cli.validate import build
 
 # Keys of every data set that say how its training rows are used, not what they are.
 USE_KEYS = ("label_fraction", "transfer_exclude")

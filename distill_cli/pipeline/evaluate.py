@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from distill_cli import RECIPE_VERSION, runs
+from distill_cli.config.validate import load_config
 from distill_cli.errors import UserError, near
 from distill_cli.pipeline import folder, scoring
 from distill_cli.pipeline.context import Job, make_context
@@ -16,7 +17,6 @@ from distill_cli.pipeline.models import load_model, read_checkpoint
 from distill_cli.pipeline.run import Report, logits_of, measured, provenance_of
 from distill_cli.pipeline.teacher import COST_KEYS
 from distill_cli.types import Dataset
-from distill_cli.validate import load_config
 
 # What of a run's report still holds when its models are scored again.
 KEPT = ("terms", "teacher_key", "teacher_source", "budget")
@@ -35,7 +35,8 @@ def evaluate(cfg: Any, out: Path, job: Job) -> Report:
     _check_same_shape(dataset, checkpoint, source)
     pools = scoring.scored_pools(dataset, cfg.split)
     if not pools:
-        raise UserError(f"split={cfg.split}: no such split{near(cfg.split, dataset.pools)} (it has: all, {', '.join(dataset.pools)})")
+        known = ", ".join(dataset.pools)
+        raise UserError(f"split={cfg.split}: no such split{near(cfg.split, dataset.pools)} (it has: all, {known})")
 
     logits, models = {}, {}
     for name in checkpoint["models"]:
@@ -78,7 +79,9 @@ def _dataset_node(wanted: Any, config: dict[str, Any]) -> dict[str, Any]:
 def _check_same_shape(dataset: Dataset, checkpoint: dict[str, Any], source: Path) -> None:
     names = checkpoint.get("class_names")
     if names is not None and list(names) != list(dataset.class_names):
-        raise UserError(f"{source}: its models know the classes {', '.join(names)}; this data set has {', '.join(dataset.class_names)}")
+        raise UserError(
+            f"{source}: its models know the classes {', '.join(names)}; this data set has {', '.join(dataset.class_names)}"
+        )
     for name, entry in checkpoint["models"].items():
         if tuple(entry["input_shape"]) != dataset.input_shape:
             raise UserError(

@@ -51,7 +51,8 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError, zipfile.BadZipFile):
         raise UserError(
-            f"teacher.weights={path}: not a plain state dict (nothing else is unpickled); save model.state_dict(), best as .safetensors"
+            f"teacher.weights={path}: not a plain state dict (nothing else is unpickled); "
+            "save model.state_dict(), best as .safetensors"
         ) from None
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
@@ -76,7 +77,9 @@ def renamed(tensors: Mapping[str, Tensor], prefixes: Mapping[str, str]) -> dict[
 def _order(names: list[Any], dataset: Dataset) -> list[int]:
     texts = [str(name) for name in names]
     if sorted(texts) != sorted(dataset.class_names):
-        raise UserError(f"teacher.class_order={texts}: expected the data's classes {list(dataset.class_names)} in the teacher's order")
+        raise UserError(
+            f"teacher.class_order={texts}: expected the data's classes {list(dataset.class_names)} in the teacher's order"
+        )
     return [texts.index(name) for name in dataset.class_names]
 
 
@@ -101,7 +104,9 @@ def load_outputs(node: Mapping[str, Any], dataset: Dataset) -> tuple[np.ndarray,
     if kind == "logits":
         return index, values.astype(np.float32)
     if (values < 0).any() or (np.abs(values.sum(axis=1) - 1) > 1e-3).any():
-        raise UserError(f"{where}: not probabilities (each row must be >= 0 and sum to 1); say teacher.outputs_kind=logits if they are logits")
+        raise UserError(
+            f"{where}: not probabilities (each row must be >= 0 and sum to 1); say teacher.outputs_kind=logits if they are logits"
+        )
     return index, log_softmax(np.log(np.maximum(values, LEAST_PROBABILITY)), axis=1).astype(np.float32)
 
 

@@ -11,12 +11,12 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from distill_cli import runs
+from distill_cli.config.validate import build, check_trusted
 from distill_cli.errors import UserError
 from distill_cli.files import hash_file, write_json
 from distill_cli.models.classifier import Classifier, Reordered
 from distill_cli.rng import global_stream
 from distill_cli.types import Dataset
-from distill_cli.validate import build, check_trusted
 
 FACTS = ("num_classes", "input_shape")
 
@@ -70,7 +70,8 @@ def _try(model: Classifier, shape: tuple[int, ...], classes: int, where: str) ->
     try:
         logits = model(torch.zeros(2, *shape)).logits
     except (RuntimeError, ValueError, IndexError, TypeError) as e:
-        raise UserError(f"{where}: this network cannot take the data's samples of shape {shape}: {str(e).splitlines()[0]}") from None
+        why = str(e).splitlines()[0]
+        raise UserError(f"{where}: this network cannot take the data's samples of shape {shape}: {why}") from None
     if tuple(logits.shape) != (2, classes):
         raise UserError(
             f"{where}: gives {list(logits.shape)[1:]} outputs a sample, the data has {classes} classes; "

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +19,50 @@ from distill_cli.pipeline.data import describe, load_dataset, student_pool
 from distill_cli.pipeline.models import Checkpoint, architecture, build_model
 from distill_cli.pipeline.training import build_objective, fit
 from distill_cli.provenance import provenance
-from distill_cli.types import Dataset, EpochRecord
+from distill_cli.teachers import Teacher
+from distill_cli.types import Dataset, EpochRecord, Pool
 
 Report = dict[str, Any]
 
 
+@dataclass
+class Parts:
+    """What a run has so far: weights on disk, and of each model its logits and its figures."""
+
+    dataset: Dataset
+    context: Context
+    checkpoint: Checkpoint
+    logits: dict[str, scoring.Logits] = field(default_factory=dict)
+    models: dict[str, dict[str, Any]] = field(default_factory=dict)
+    records: list[EpochRecord] = field(default_factory=list)
+    terms: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, dataset: Dataset, context: Context, out: Path) -> Parts:
+        """Return an empty one for a run folder."""
+        return cls(dataset, context, Checkpoint(out, dataset.class_names))
+
+    def add(self, name: str, model: Classifier, entry: Mapping[str, Any], cost: Mapping[str, Any]) -> None:
+        """Write a model's weights, predict every scored split with it, and measure it."""
+        self.checkpoint.add(name, model, entry)
+        self.logits[name] = logits_of(model, self.dataset, self.context)
+        self.models[name] = {**measured(model, entry), **cost}
+
+    def scored(self) -> dict[str, dict[str, Any]]:
+        """Return the report's `models`: scores by split, then size and cost."""
+        scores = scoring.score_all(self.logits, scoring.scored_pools(self.dataset), self.dataset, self.context)
+        return {name: scores.get(name, {}) | figures for name, figures in self.models.items()}
+
+
 def run_teacher(cfg: Any, dataset: Dataset, context: Context, out: Path) -> Path:
     """Train the teacher of a config into the run folder `out`, register it, and return the folder."""
+    started = replace(context, started=time.time())
     taught, result = teacher.train(cfg, dataset, context)
     assert taught.model is not None and taught.record is not None and taught.key is not None
-    checkpoint = Checkpoint(out, dataset.class_names)
-    checkpoint.add(scoring.TEACHER, taught.model, taught.entry)
+    parts = Parts.of(dataset, context, out)
+    parts.add(scoring.TEACHER, taught.model, taught.entry, taught.cost)
     runs.save_rows(out, scoring.TEACHER, taught.record)
-    pools = scoring.scored_pools(dataset)
-    logits = {scoring.TEACHER: logits_of(taught.model, dataset, context)}
-    models = scoring.score_all(logits, pools, dataset, context)
-    models[scoring.TEACHER] |= {**measured(taught.model, taught.entry), **taught.cost}
+    models = parts.scored()
     report = head("train-teacher", cfg, dataset) | {
         "models": models,
         "comparison": {},
@@ -41,8 +71,7 @@ def run_teacher(cfg: Any, dataset: Dataset, context: Context, out: Path) -> Path
         "teacher_source": "trained",
         "budget": {"teacher_steps": result.steps, "teacher_seconds": result.seconds},
     }
-    folder.finish(out, report, cfg, provenance_of(context), result.records,
-                  folder.predictions(dataset, logits))  # fmt: skip
+    folder.finish(out, report, cfg, provenance_of(started), result.records, folder.predictions(dataset, parts.logits))
     runs.register_teacher(context.outputs, taught.key, out)
     return out
 
@@ -59,7 +88,6 @@ def distill(cfg: Any, out: Path, job: Job) -> Report:
     teacher.check_sources(cfg.teacher)
     context = make_context(cfg, out, job)
     dataset = load_dataset(cfg.dataset)
-    plans = controls.plan(cfg, cfg.controls)
     # Before hours go into a teacher: is the student's side sound?
     entry = architecture(cfg.student.model, cfg.student.prepare, dataset)
     build_model(entry, "student.model", cfg.seed)
@@ -67,55 +95,59 @@ def distill(cfg: Any, out: Path, job: Job) -> Report:
     pool = student_pool(dataset, cfg.dataset)
 
     taught = teacher.obtain(cfg, dataset, context, run_teacher)
-    checkpoint = Checkpoint(out, dataset.class_names)
-    logits: dict[str, scoring.Logits] = {}
-    models: dict[str, dict[str, Any]] = {}
-    logits[scoring.TEACHER] = taught_logits(taught, dataset, context)
-    models[scoring.TEACHER] = dict(taught.cost)
-    if taught.model is not None:
-        checkpoint.add(scoring.TEACHER, taught.model, taught.entry)
-        models[scoring.TEACHER] |= measured(taught.model, taught.entry)
-
-    records: list[EpochRecord] = []
-    terms: dict[str, Any] = {}
-    steps_per_epoch = None
-    for plan in plans:
-        mixed = plan.settings["mixup"]["alpha"] > 0
-        objective = build_objective(cfg.loss, cfg.terms, cfg.seed)
-        if plan.is_control:
-            objective = objective.without_teacher()
-            plan.settings["steps_per_epoch"] = plan.settings["steps_per_epoch"] or (steps_per_epoch if plan.same_batches else None)
-        teachers = []
-        if objective.uses_teacher:
-            teachers = teacher.as_teachers(taught, pool, dataset, context, mixed=mixed, cache=cfg.teacher.cache)
-        model = build_model(entry, "student.model", plan.seed)
-        result = fit(plan.name, model, objective, pool, dataset, teachers, plan.settings, plan.seed, context)
-        records += result.records
-        if plan.name == scoring.STUDENT:
-            steps_per_epoch = result.steps // len(result.records)
-            terms = {n: {"weight": objective.weights[n], "value": v} for n, v in result.terms.items()}
-            runs.save_rows(out, plan.name, remember(pool, dataset))
-        checkpoint.add(plan.name, model, entry)
-        logits[plan.name] = logits_of(model, dataset, context)
-        models[plan.name] = {**measured(model, entry), **teacher.train_cost(result, int(pool.labelled.sum()))}
-
-    if taught.record is not None:
-        runs.save_rows(out, scoring.TEACHER, taught.record)
-    for name, by_split in scoring.score_all(logits, scoring.scored_pools(dataset), dataset, context).items():
-        models[name] = by_split | models[name]
-    comparison = scoring.compare(logits, dataset.test, scoring.COMPARED, dataset, context)
+    parts = Parts.of(dataset, context, out)
+    add_teacher(parts, taught, out)
+    train_students(cfg, parts, entry, pool, taught)
+    runs.save_rows(out, scoring.STUDENT, remember(pool, dataset))
+    models = parts.scored()
+    comparison = scoring.compare(parts.logits, dataset.test, scoring.COMPARED, dataset, context)
     report = head("distill", cfg, dataset) | {
         "models": models,
         "comparison": comparison,
         "verdict": scoring.verdict(models, comparison, scoring.COMPARED),
-        "terms": terms,
+        "terms": parts.terms,
         "teacher_key": taught.key,
         "teacher_source": taught.source,
         "budget": budget(models),
     }
-    folder.finish(out, report, cfg, provenance_of(context), records,
-                  folder.predictions(dataset, logits))  # fmt: skip
+    folder.finish(out, report, cfg, provenance_of(context), parts.records, folder.predictions(dataset, parts.logits))
     return runs.read_json(out / runs.REPORT)
+
+
+def add_teacher(parts: Parts, taught: teacher.Taught, out: Path) -> None:
+    """Put the teacher into the run folder, so that the run can be scored again without the folder it came from."""
+    if taught.record is not None:
+        runs.save_rows(out, scoring.TEACHER, taught.record)
+    if taught.model is not None:
+        parts.add(scoring.TEACHER, taught.model, taught.entry, taught.cost)
+        return
+    pools = scoring.scored_pools(parts.dataset)
+    known = {name: taught.logits(pool, parts.dataset, parts.context) for name, pool in pools.items()}
+    parts.logits[scoring.TEACHER] = {name: values for name, values in known.items() if values is not None}
+    parts.models[scoring.TEACHER] = dict(taught.cost)
+
+
+def train_students(cfg: Any, parts: Parts, entry: Mapping[str, Any], pool: Pool, taught: teacher.Taught) -> None:
+    """Train the student, then its controls: the same network from the same weights, without the teacher's terms."""
+    dataset, context = parts.dataset, parts.context
+    labels, steps_per_epoch = int(pool.labelled.sum()), None
+    for plan in controls.plan(cfg, cfg.controls):
+        objective = build_objective(cfg.loss, cfg.terms, cfg.seed)
+        if plan.is_control:
+            objective = objective.without_teacher()
+            if plan.same_batches:  # fewer rows may have labels than a teacher can teach: the control makes as many steps
+                plan.settings["steps_per_epoch"] = steps_per_epoch
+        teachers: list[Teacher] = []
+        if objective.uses_teacher:
+            mixed = plan.settings["mixup"]["alpha"] > 0
+            teachers = teacher.as_teachers(taught, pool, dataset, context, mixed=mixed, cache=cfg.teacher.cache)
+        model = build_model(entry, "student.model", plan.seed)
+        result = fit(plan.name, model, objective, pool, dataset, teachers, plan.settings, plan.seed, context)
+        parts.records += result.records
+        if not plan.is_control:
+            steps_per_epoch = result.steps // len(result.records)
+            parts.terms = {n: {"weight": objective.weights[n], "value": v} for n, v in result.terms.items()}
+        parts.add(plan.name, model, entry, teacher.train_cost(result, labels))
 
 
 def head(command: str, cfg: Any, dataset: Dataset) -> Report:
@@ -140,12 +172,6 @@ def logits_of(model: Classifier, dataset: Dataset, context: Context, split: str 
     """Return a model's logits on every scored split."""
     pools = scoring.scored_pools(dataset, split)
     return {name: predict(model, context.rows(pool, dataset), context.chunk).numpy() for name, pool in pools.items()}
-
-
-def taught_logits(taught: teacher.Taught, dataset: Dataset, context: Context, split: str = "all") -> scoring.Logits:
-    """Return the teacher's logits on every scored split that it knows."""
-    known = {name: taught.logits(pool, dataset, context) for name, pool in scoring.scored_pools(dataset, split).items()}
-    return {name: values for name, values in known.items() if values is not None}
 
 
 def measured(model: Classifier, entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from distill_cli.metrics import scores
+from distill_cli.metrics.intervals import paired_bootstrap, verdict_one_run
+from distill_cli.metrics.scores import scores
 from distill_cli.pipeline.context import Context
-from distill_cli.stats import paired_bootstrap, verdict_one_run
 from distill_cli.types import Dataset, Pool
 
 # Logits of one model by split.
 Logits = dict[str, np.ndarray]
+Scores = dict[str, dict[str, Any]]
 
 TEACHER, STUDENT, SCRATCH = "teacher", "student", "scratch"
 COMPARED = "test"
@@ -24,7 +25,7 @@ def scored_pools(dataset: Dataset, split: str = "all") -> dict[str, Pool]:
     return {k: p for k, p in dataset.pools.items() if (k == split or (split == "all" and k != "train"))}
 
 
-def score_all(logits: Mapping[str, Logits], pools: Mapping[str, Pool], dataset: Dataset, context: Context) -> dict[str, dict[str, Any]]:
+def score_all(logits: Mapping[str, Logits], pools: Mapping[str, Pool], dataset: Dataset, context: Context) -> Scores:
     """Return the scores of each model on each split: ``{model: {split: scores}}``."""
     teacher = logits.get(TEACHER, {})
     return {
@@ -46,7 +47,7 @@ def score_all(logits: Mapping[str, Logits], pools: Mapping[str, Pool], dataset: 
     }
 
 
-def compare(logits: Mapping[str, Logits], pool: Pool, split: str, dataset: Dataset, context: Context) -> dict[str, dict[str, Any]]:
+def compare(logits: Mapping[str, Logits], pool: Pool, split: str, dataset: Dataset, context: Context) -> Scores:
     """Return the student's macro F1 minus that of each control, with paired bootstrap intervals."""
     student = logits[STUDENT][split].argmax(axis=1)
     compared = {}

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from distill_cli import RECIPE_VERSION, files, runs
+from distill_cli.config.validate import TRAINING_KEYS
 from distill_cli.data.leakage import TrainRecord, meets, remember
 from distill_cli.engine import Fit
 from distill_cli.errors import UserError
@@ -21,7 +22,7 @@ from distill_cli.pipeline import foreign
 from distill_cli.pipeline.context import Context
 from distill_cli.pipeline.data import teacher_pool
 from distill_cli.pipeline.models import architecture, build_model, load_model, read_checkpoint
-from distill_cli.pipeline.training import TRAINING_KEYS, fit, hard_objective
+from distill_cli.pipeline.training import fit, hard_objective
 from distill_cli.teachers import FrozenTeacher, TableTeacher, Teacher, cached
 from distill_cli.types import Dataset, Pool
 
@@ -111,7 +112,9 @@ def _check_fits(taught: Taught, dataset: Dataset) -> None:
     if shape != dataset.input_shape:
         raise UserError(f"teacher ({taught.source}): takes samples of shape {shape}, the data has {dataset.input_shape}")
     if names is not None and list(names) != list(dataset.class_names):
-        raise UserError(f"teacher ({taught.source}): knows the classes {', '.join(names)}; the data has {', '.join(dataset.class_names)}")
+        raise UserError(
+            f"teacher ({taught.source}): knows the classes {', '.join(names)}; the data has {', '.join(dataset.class_names)}"
+        )
 
 
 def found_or_trained(cfg: Any, dataset: Dataset, context: Context, train_run: Any) -> Taught:

@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from distill_cli.engine import Fit, Precision, Selection, Trainer, predict
 from distill_cli.batches import Sampler
+from distill_cli.config.validate import build
+from distill_cli.engine import Fit, Precision, Selection, Trainer, predict
 from distill_cli.errors import UserError
 from distill_cli.losses.hard import Hard
-from distill_cli.metrics import quick_scores
+from distill_cli.metrics.scores import quick_scores
 from distill_cli.mixup import Mixup
 from distill_cli.models.classifier import Classifier
 from distill_cli.objective import Objective
@@ -21,12 +22,6 @@ from distill_cli.pipeline.data import facts
 from distill_cli.rng import global_stream
 from distill_cli.teachers import Teacher
 from distill_cli.types import Dataset, Pool, Stage
-from distill_cli.validate import build
-
-# What of a student's training a control may change, and a teacher has for its own.
-TRAINING_KEYS = (
-    "epochs", "batch_size", "steps_per_epoch", "optimizer", "schedule", "mixup", "sampling", "select", "clip_grad_norm",
-)  # fmt: skip
 
 
 def build_objective(loss: Mapping[str, Any], terms: Mapping[str, Mapping[str, Any]], seed: int) -> Objective:
@@ -41,7 +36,7 @@ def build_objective(loss: Mapping[str, Any], terms: Mapping[str, Mapping[str, An
             weights[name] = float(node.get("weight", 1.0))
             term = build({k: v for k, v in node.items() if k != "weight"}, path)
             if not callable(term) or not hasattr(term, "uses_teacher"):
-                raise UserError(f"{path}: {type(term).__name__} is no loss: it needs `uses_teacher` and a call; see docs/extend.md")
+                raise UserError(f"{path}: {type(term).__name__} is no loss: it needs uses_teacher and a call; see docs/extend.md")
             built[name] = term if isinstance(term, nn.Module) else PlainLoss(term)
     return Objective(built, weights)
 

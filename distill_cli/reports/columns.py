@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from distill_cli.metrics.intervals import ENOUGH_SEEDS, bracket, p_text, spread, verdict_over_seeds
 from distill_cli.reports.cells import MISSING
 from distill_cli.reports.standings import Comparison, Row, Standings
-from distill_cli.stats import ENOUGH_SEEDS, bracket, p_text, spread, verdict_over_seeds
 
 TITLES = {"macro_f1": "macro F1", "accuracy": "accuracy", "nll": "NLL", "ece": "ECE"}
 

@@ -9,10 +9,10 @@ from typing import IO, Any
 import numpy as np
 
 from distill_cli.errors import UserError
+from distill_cli.metrics.intervals import bootstrapped, paired_bootstrap
 from distill_cli.reports.collect import Run
 from distill_cli.reports.predictions import read_predictions
 from distill_cli.reports.terminal import console, print_line, print_models
-from distill_cli.stats import bootstrapped, paired_bootstrap
 
 
 @dataclass(frozen=True)

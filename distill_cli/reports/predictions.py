@@ -51,7 +51,7 @@ def predictions_csv(
         logits: ``[N, C]`` logits or log-probabilities of each model.
         groups: ``[N]`` names, or None.
     """
-    from distill_cli.metrics import log_probabilities
+    from distill_cli.metrics.scores import log_probabilities
 
     names = [spreadsheet_cell(name) for name in class_names]
     header, columns = ["row"], [np.asarray(index).tolist()]

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from distill_cli.errors import UserError, near
-from distill_cli.metrics import LOWER_IS_BETTER
+from distill_cli.metrics.intervals import ENOUGH_SEEDS, holm, paired_t, words
+from distill_cli.metrics.scores import LOWER_IS_BETTER
 from distill_cli.reports.collect import Found, Run
 from distill_cli.reports.settings import labels, same_setting
-from distill_cli.stats import ENOUGH_SEEDS, holm, paired_t, words
 
 METRICS = ("macro_f1", "accuracy", "nll", "ece")
 

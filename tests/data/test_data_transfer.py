@@ -57,7 +57,11 @@ def test_classes_are_left_out_by_name_or_position() -> None:
 @pytest.mark.parametrize(
     ("names", "exclude", "line"),
     [
-        (("normal", "paced"), ["pace"], "dataset.transfer_exclude: no class 'pace'; did you mean 'paced'? (classes: normal, paced)"),
+        (
+            ("normal", "paced"),
+            ["pace"],
+            "dataset.transfer_exclude: no class 'pace'; did you mean 'paced'? (classes: normal, paced)",
+        ),
         (("1", "2"), [0], "dataset.transfer_exclude: no class '0' (classes: 1, 2)"),
         (("N", "S"), [2], "dataset.transfer_exclude: no class '2' (classes: N, S)"),
         (("N", "S"), [True], "dataset.transfer_exclude: no class 'True' (classes: N, S)"),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from distill_cli.confusion import f1_of_counts
+from distill_cli.metrics.confusion import f1_of_counts
 
 WEIGHTS_AT_ONCE = 10_000_000  # bounds the memory of a bootstrap over many groups
 

@@ -12,8 +12,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from hydra.utils import get_object
 
+from distill_cli.config.rules import shown
 from distill_cli.errors import UserError, near
-from distill_cli.rules import shown
 
 PLAIN_TYPES = {bool: "bool", int: "int", float: "float", str: "str", NoneType: "null"}
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
+from distill_cli.config.groups import conf_dir, options
 from distill_cli.errors import UserError
-from distill_cli.groups import conf_dir, options
 
 LARGEST_BYTES = 1_000_000
 LARGEST_NODES = 100_000

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from distill_cli.confusion import confusion_counts, macro_f1
 from distill_cli.errors import UserError
-from distill_cli.stats import bootstrap_interval
+from distill_cli.metrics.confusion import confusion_counts, macro_f1
+from distill_cli.metrics.intervals import bootstrap_interval
 
 __all__ = ["confusion_counts", "ece", "log_probabilities", "macro_f1", "quick_scores", "scores"]
 

@@ -24,7 +24,7 @@ PURPOSES = {
 
 def conf_dir() -> Path:
     """Return the folder of the tool's own configs: beside the code in a wheel, beside the package in a checkout."""
-    here = Path(__file__).resolve().parent
+    here = Path(__file__).resolve().parent.parent
     for folder in (here / "conf", here.parent / "conf"):
         if (folder / "distill.yaml").is_file():
             return folder

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from distill_cli.config.groups import common_keys
+from distill_cli.config.rules import Rule, at_least, check_keys, check_rules, one_of, shown
 from distill_cli.errors import UserError, near
 from distill_cli.files import safe_name
-from distill_cli.groups import common_keys
-from distill_cli.rules import Rule, at_least, check_keys, check_rules, one_of, shown
 
 # What of the student's training a control may change, and a teacher has for its own.
 TRAINING_KEYS = (

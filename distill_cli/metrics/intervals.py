@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from distill_cli.confusion import confusion_counts, macro_f1
-from distill_cli.resampling import draw, macro_f1_of_draws
+from distill_cli.metrics.confusion import confusion_counts, macro_f1
+from distill_cli.metrics.resampling import draw, macro_f1_of_draws
 
 ENOUGH_SEEDS = 5
 POWER = 0.8

@@ -16,12 +16,12 @@ from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from distill_cli.config.gate import check_bounds
+from distill_cli.config.ranges import TRAINING_KEYS, check_typed, check_values, control_settings
+from distill_cli.config.rules import shown
+from distill_cli.config.signatures import check_component, find_target
+from distill_cli.config.trust import check_trusted, leaves, load_config
 from distill_cli.errors import UserError, near
-from distill_cli.gate import check_bounds
-from distill_cli.ranges import TRAINING_KEYS, check_typed, check_values, control_settings
-from distill_cli.rules import shown
-from distill_cli.signatures import check_component, find_target
-from distill_cli.trust import check_trusted, leaves, load_config
 
 __all__ = ["TRAINING_KEYS", "build", "check", "check_component", "check_trusted", "load_config"]
 

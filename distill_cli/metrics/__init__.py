@@ -1,0 +1,1 @@
+"""Counts -> F1 and calibration; intervals over rows, groups and seeds."""
