@@ -57,19 +57,22 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def find(path: str | Path, option: str) -> Path:
-    """Return the run folder at `path`, or the newest finished one below it.
+    """Return the run folder at `path`, or the newest finished one below it that holds models.
 
     Raises:
-        UserError: no such folder, not a run, or unfinished; `option` is what the user typed it for.
+        UserError: no such folder, not a run, unfinished, or without models; `option` is what the user typed it for.
     """
     folder = Path(path)
     if not folder.is_dir():
         raise UserError(f"{option}={path}: no such folder")
     if is_finished(folder):
+        if not (folder / MODELS).is_file():
+            raise UserError(f"{option}={path}: this run holds no models (no {MODELS}); give the run that trained them")
         return folder
     if (folder / CONFIG).is_file() or (folder / ".hydra").is_dir():
         raise UserError(f"{option}={path}: this run is unfinished (it has no {REPORT}); run it again or choose another")
-    finished = sorted(folder.glob(f"**/{REPORT}"), key=lambda report: report.stat().st_mtime)
+    reports = [report for report in folder.glob(f"**/{REPORT}") if (report.parent / MODELS).is_file()]
+    finished = sorted(reports, key=lambda report: report.stat().st_mtime)
     if not finished:
         raise UserError(f"{option}={path}: not a run folder, and no finished run below it (no {REPORT})")
     return finished[-1].parent

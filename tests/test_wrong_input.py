@@ -198,6 +198,19 @@ def test_a_folder_that_is_no_run(distill: Distill, tmp_path: Path) -> None:
     )
 
 
+def test_an_evaluation_holds_no_models_and_is_passed_over_for_the_newest_run(distill: Distill, finished: Path) -> None:
+    evaluated = distill("eval", "run=outputs", "device=cpu")
+    assert evaluated.report["evaluated_run"] == str(finished.relative_to(Path.cwd()))
+    refused(
+        distill,
+        f"distill eval: error: run={evaluated.folder}: this run holds no models (no checkpoint/model.json); give the run that trained them",
+        "eval",
+        f"run={evaluated.folder}",
+    )
+    again = distill("eval", "run=outputs", "device=cpu")
+    assert again.report["evaluated_run"] == evaluated.report["evaluated_run"]
+
+
 def test_an_unfinished_run(distill: Distill, finished: Path) -> None:
     (finished / "report.json").unlink()
     refused(distill, f"distill eval: error: run={finished}: this run is unfinished (it has no report.json); run it again or choose another",
