@@ -83,7 +83,7 @@ def task(cfg: DictConfig) -> float:
     try:
         report = perform(cfg, command, out, typed, may_skip=sweeping)
         check_require(report, cfg.require, command)
-        return objective_of(report, cfg.objective)
+        return objective_of(report, cfg.objective) if sweeping else 0.0
     except RequirementMissed as e:
         code, line = MISSED, str(e)
     except UserError as e:

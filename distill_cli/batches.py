@@ -93,7 +93,7 @@ class Sampler:
             counts = np.bincount(y)
             self.probability = torch.as_tensor(counts[y].astype(np.float64) ** -power)
         whole, rest = divmod(self.rows, self.batch_size)
-        self.steps_of_pass = whole + (rest > 1 or (rest == 1 and self.batch_size == 1))
+        self.steps_of_pass = whole + (rest > 1)
         self.steps_per_epoch = steps_per_epoch or self.steps_of_pass
 
     def epoch(self, epoch: int) -> Iterator[Tensor]:

@@ -53,10 +53,12 @@ class Selection:
     Args:
         metric: ``macro_f1``, ``accuracy`` (highest) or ``nll`` (lowest).
         patience: epochs without progress before training stops; None: never.
+        stop_after: epochs after which training stops, instead of patience; None: at the end.
     """
 
     metric: str = "macro_f1"
     patience: int | None = None
+    stop_after: int | None = None
     best: float | None = None
     epoch: int = -1
     weights: dict[str, Tensor] = field(default_factory=dict)
@@ -72,7 +74,9 @@ class Selection:
         return True
 
     def exhausted(self, epoch: int) -> bool:
-        """Whether `patience` is used up."""
+        """Whether training ends with this epoch, counted from 0."""
+        if self.stop_after is not None:
+            return epoch + 1 >= self.stop_after
         return self.patience is not None and epoch - self.epoch >= self.patience
 
 
@@ -219,6 +223,13 @@ class Trainer:
                         "of the epoch; lower the learning rate (optimizer.lr) or set clip_grad_norm=1"
                     )
                 totals[k] += value
+
+
+def try_step(stage: Stage, parameter: nn.Parameter) -> None:
+    """Make one optimizer and schedule step on a parameter with a gradient of ones."""
+    parameter.grad = torch.ones_like(parameter)
+    stage.optimizer.step()
+    stage.schedule.step()
 
 
 @torch.no_grad()

@@ -29,12 +29,13 @@ class Objective(nn.Module):
             raise ValueError("an objective needs at least one term")
         if set(terms) != set(weights):
             raise ValueError(f"weights for {sorted(weights)}, terms {sorted(terms)}")
-        self.terms = nn.ModuleDict(terms)
+        # A list: a ModuleDict refuses names such as `forward` and `train`.
+        self.losses = nn.ModuleList(terms.values())
         self.weights = {name: float(weights[name]) for name in terms}
 
     def items(self) -> list[tuple[str, Any]]:
         """Return the terms with their names; what a loss must have is said by `types.Loss`."""
-        return list(self.terms.items())
+        return list(zip(self.weights, self.losses, strict=True))
 
     @property
     def names(self) -> list[str]:
@@ -45,6 +46,11 @@ class Objective(nn.Module):
     def uses_teacher(self) -> bool:
         """Whether any term needs a teacher."""
         return any(term.uses_teacher for _, term in self.items())
+
+    @property
+    def uses_labels(self) -> bool:
+        """Whether any term looks at labels; a loss says no by `uses_labels = False`."""
+        return any(getattr(term, "uses_labels", True) for name, term in self.items() if self.weights[name])
 
     def without_teacher(self) -> Objective:
         """Return the control's objective: the teacher's terms replaced by cross-entropy.

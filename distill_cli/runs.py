@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from torch import Tensor, int64, nn
 
 from distill_cli import RECIPE_VERSION, files
 from distill_cli.data.leakage import TrainRecord
@@ -29,7 +29,7 @@ def weights_file(folder: Path, name: str) -> Path:
 
 def rows_file(folder: Path, name: str) -> Path:
     """Return where the record of a model's training rows lies."""
-    return folder / "checkpoint" / f"{files.safe_name(name)}_rows.safetensors"
+    return folder / "checkpoint" / "rows" / f"{files.safe_name(name)}.safetensors"
 
 
 def is_finished(folder: Path) -> bool:
@@ -54,6 +54,13 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError(f"{path}: expected a JSON object; the file is damaged")
     return value
+
+
+def figures_of(report: Mapping[str, Any], name: str, keys: Iterable[str]) -> dict[str, Any]:
+    """Return some of a model's figures in a report; what is not there, or damaged, is left out."""
+    models = report.get("models")
+    figures = models.get(name) if isinstance(models, Mapping) else None
+    return {k: figures[k] for k in keys if k in figures} if isinstance(figures, Mapping) else {}
 
 
 def find(path: str | Path, option: str) -> Path:
@@ -130,10 +137,15 @@ def read_rows(folder: Path, name: str) -> TrainRecord:
     tensors = read_tensors(path)
     with safe_open(path, framework="pt") as f:
         metadata = f.metadata() or {}
-    if "index" not in tensors or "source_fingerprint" not in metadata:
+    try:
+        groups = json.loads(metadata["groups"])
+        hashes = tensors["row_hashes"].numpy()
+        sound = tensors["index"].dtype == int64 and hashes.dtype == np.int64 and isinstance(groups, list | None)
+    except (KeyError, ValueError):
+        sound = False
+    if not sound or "source_fingerprint" not in metadata:
         raise UserError(f"{path}: not a record of training rows; the run folder is damaged")
-    groups = json.loads(metadata.get("groups", "null"))
-    hashes = tensors["row_hashes"].numpy().view(np.uint64)
+    hashes = hashes.view(np.uint64)
     return TrainRecord(metadata["source_fingerprint"], tensors["index"].numpy(), groups, hashes)
 
 

@@ -54,6 +54,8 @@ def one_cycle(
     (Smith and Topin 2018, arXiv:1708.07120, as torch's OneCycleLR)."""
     if not 0 < peak_at < 1:
         raise ValueError(f"peak_at must be in (0, 1), got {peak_at}")
+    if not (div_factor > 0 and final_div_factor > 0):
+        raise ValueError(f"div_factor and final_div_factor must be > 0, got {div_factor} and {final_div_factor}")
     return OneCycleLR(
         optimizer,
         max_lr=[group["lr"] for group in optimizer.param_groups],

@@ -185,7 +185,7 @@ def test_a_control_loses_the_teachers_terms_and_keeps_the_others() -> None:
 
 def test_a_controls_cross_entropy_has_the_class_weights_of_what_it_replaces() -> None:
     control = Objective({"kd": SoftTarget(class_weight="balanced")}, {"kd": 1.0}).without_teacher()
-    assert control.terms["hard"].class_weight == "balanced"
+    assert dict(control.items())["hard"].class_weight == "balanced"
 
 
 # Teachers

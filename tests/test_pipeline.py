@@ -37,7 +37,7 @@ def test_a_run_folder_holds_what_the_readme_says(ran: Ran) -> None:
     assert files == {
         "report.json", "report.md", "config.yaml", "metrics.csv", "predictions.csv", "distill.log",
         *(f"checkpoint/{n}" for n in ("model.json", "teacher.safetensors", "student.safetensors", "scratch.safetensors",
-                                      "teacher_rows.safetensors", "student_rows.safetensors")),
+                                      "rows/teacher.safetensors", "rows/student.safetensors", "rows/scratch.safetensors")),
     }  # fmt: skip
     report = ran.report
     for model in ("teacher", "student", "scratch"):
@@ -61,7 +61,7 @@ def test_the_same_seed_gives_the_same_report_and_another_seed_does_not(ran: Ran,
 
 
 def test_eval_gives_the_same_scores_to_the_last_digit(ran: Ran, distill: Distill) -> None:
-    evaluated = distill("eval", f"run={ran.folder}", "device=cpu", "bootstrap.resamples=50")
+    evaluated = distill("eval", f"run={ran.folder}", "device=cpu")
     assert evaluated.code == 0, evaluated.err
     assert scores(evaluated.report) == scores(ran.report)
     assert evaluated.report["evaluated_run"] == str(ran.folder)
@@ -94,6 +94,32 @@ def test_predictions_are_those_that_were_scored(ran: Ran) -> None:
 def test_student_and_control_start_from_the_same_weights_and_differ_by_the_loss_alone(distill: Distill) -> None:
     report = distill("distill", *TINY, "loss=hard").report
     assert report["models"]["student"]["test"] == report["models"]["scratch"]["test"]
+
+
+def test_a_control_makes_as_many_steps_where_the_students_patience_runs_out(distill: Distill) -> None:
+    report = distill("distill", *TINY, "epochs=12", "select.patience=1", "optimizer.lr=0.05").report
+    assert report["models"]["student"]["epochs"] < 12
+    assert report["budget"]["control_steps"]["scratch"] == report["budget"]["student_steps"]
+
+
+def test_classes_that_are_hidden_may_not_decide_what_is_drawn(distill: Distill) -> None:
+    ran = distill("distill", *TINY, "dataset.label_fraction=0.1", "sampling=balanced")
+    assert ran.code == 2
+    assert "with dataset.label_fraction < 1 most classes are unknown; use sampling=uniform" in ran.err
+
+
+def test_labels_seen_are_none_where_no_term_looks_at_them(distill: Distill) -> None:
+    report = distill("distill", *TINY, "loss=kl_mae").report
+    assert report["models"]["student"]["labels_seen"] == 0
+    assert report["models"]["scratch"]["labels_seen"] > 1000
+
+
+def test_a_score_on_rows_that_were_trained_on_says_so(ran: Ran, distill: Distill) -> None:
+    moved = distill("eval", f"run={ran.folder}", "dataset.split_seed=5", "device=cpu")
+    assert any(note.startswith("student was trained on rows that are scored here") for note in moved.report["data"]["notes"])
+    train = distill("eval", f"run={ran.folder}", "split=train", "device=cpu")
+    assert "these rows were trained on" in train.report["data"]["notes"][0]
+    assert train.report["models"]["student"]["train"]["macro_f1"] > 0
 
 
 def test_a_named_control_differs_as_it_says(distill: Distill) -> None:
@@ -212,6 +238,19 @@ def test_json_is_alone_on_stdout_and_is_the_report(distill: Distill) -> None:
     ran = distill("distill", *TINY, "--json")
     report = json.loads(ran.out)
     assert report["models"]["student"]["test"]["macro_f1"] > 0
+
+
+def test_a_teacher_without_a_record_of_its_rows_is_refused(ran: Ran, distill: Distill) -> None:
+    (ran.folder / "checkpoint/rows/teacher.safetensors").unlink()
+    refused = distill("distill", *TINY, f"teacher.checkpoint={ran.folder}")
+    assert refused.code == 2
+    assert "nobody can tell what this teacher was trained on" in refused.err
+
+
+def test_a_control_as_a_teacher_is_checked_for_leaks_too(ran: Ran, distill: Distill) -> None:
+    line = (f"teacher.checkpoint={ran.folder}", "teacher.checkpoint_model=scratch")
+    assert distill("distill", *TINY, *line).code == 0
+    assert "its training rows hold" in distill("distill", *TINY, *line, "dataset.split_seed=5").err
 
 
 @pytest.mark.parametrize(("bound", "code"), [("0.0", 0), ("1.1", 3)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -53,6 +54,26 @@ COMMAND = [
      ("distill", "device=cpu", "student=cnn1d_student")),
     ("distill distill: error: student.model: this network cannot take the data's samples of shape (64,): "
      "mat1 and mat2 shapes cannot be multiplied (2x64 and 50x16)", ("distill", "device=cpu", "+student.model.input_shape=[50]")),
+    ("distill distill: error: dataset.transfer_exclude=3: expected a list of classes, such as [3]",
+     ("distill", "dataset.transfer_exclude=3")),
+    ("distill distill: error: dataset.label_fraction=null: expected number", ("distill", "dataset.label_fraction=null")),
+    ("distill distill: error: schedule: div_factor and final_div_factor must be > 0, got 0 and 10000.0",
+     ("distill", "device=cpu", "schedule=one_cycle", "schedule.div_factor=0")),
+    ("distill distill: error: optimizer: Invalid learning rate: -1", ("distill", "device=cpu", "optimizer.lr=-1")),
+    ("distill distill: error: teacher.optimizer: Invalid learning rate: -1", ("distill", "device=cpu", "teacher.optimizer.lr=-1")),
+    ("distill distill: error: controls.slow.optimizer: Invalid learning rate: -1",
+     ("distill", "device=cpu", "controls=[{name: slow, optimizer: {lr: -1}}]")),
+    ("distill distill: error: optimizer: a step with it is not finite; look at lr=inf", ("distill", "device=cpu", "optimizer.lr=inf")),
+    ("distill distill: error: sampling.power=1000000.0: must be >= 0 and at most 10", ("distill", "sampling=balanced", "sampling.power=1e6")),
+    ("distill distill: error: device.threads=100000: must be >= 1 and at most 512 or null", ("distill", "device.threads=100000")),
+    ("distill distill: error: loss.weight=0: nothing is left to minimise; give the loss or a term a weight above 0",
+     ("distill", "device=cpu", "loss.weight=0")),
+    ("distill distill: error: outputs is empty: name a folder", ("distill", "outputs=")),
+    ("distill eval: error: run is empty: name a folder", ("eval", "run=")),
+    ("distill train-teacher: error: teacher.checkpoint names a teacher that is there already, and train-teacher trains one; leave it out",
+     ("train-teacher", "device=cpu", "teacher.checkpoint=somewhere")),
+    ("distill distill: error: teacher.model: a 1-d network takes samples of shape (channels, length), the data has (64,)",
+     ("distill", "device=cpu", "teacher=resnet1d")),
     ("distill distill: error: dataset.transfer_exclude: no class '12'; did you mean '2'? (classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9)",
      ("distill", "device=cpu", "dataset.transfer_exclude=[12]")),
     ("distill distill: error: teacher.checkpoint and teacher.weights are both given; a teacher comes from one of them",
@@ -243,6 +264,38 @@ def test_weights_of_another_architecture(distill: Distill, finished: Path) -> No
 def test_data_of_another_shape(distill: Distill, finished: Path) -> None:
     refused(distill, f"distill eval: error: {finished}: its models know the classes 0, 1, 2, 3, 4, 5, 6, 7, 8, 9; this data set has N, S, V, F, Q",
             "eval", f"run={finished}", "device=cpu", "dataset=heartbeat_synthetic")  # fmt: skip
+
+
+def test_the_same_table_as_train_and_test(distill: Distill) -> None:
+    write(rows(), "a.csv")
+    refused(distill, "distill distill: error: a.csv: test and train are the same table; a score on rows that were trained on says nothing",
+            "distill", "device=cpu", "dataset=csv", "dataset.train=a.csv", "dataset.test=a.csv")  # fmt: skip
+
+
+def test_a_strangers_config_runs_no_code(distill: Distill, finished: Path, tmp_path: Path) -> None:
+    path, made = finished / "config.yaml", tmp_path / "made"
+    path.write_text(
+        re.sub(r"_target_: distill_cli\.data\.digits\.digits", f"_target_: os.mkdir\n  path: {made}", path.read_text())
+    )
+    refused(distill, f"distill eval: error: {path}: dataset: _target_=os.mkdir is not trusted; set DISTILL_TRUST='os.mkdir' if you trust it",
+            "eval", f"run={finished}", "device=cpu")  # fmt: skip
+    assert not made.exists()
+
+
+DAMAGE = {
+    "model.json": ['{"models": 3}', '{"class_names": 5, "models": {}}', '{"class_names": ["a"], "models": {"student": {}}}', "{"],
+    "config.yaml": ["a: 1", "dataset: 1", "eval_batch_size: 0\ndataset: {}", "{"],
+    "report.json": ['{"models": [1]}', '{"models": {"student": 3}}', "[]", "{"],
+}
+
+
+@pytest.mark.parametrize(("name", "text"), [(n, t) for n, texts in DAMAGE.items() for t in texts])
+def test_a_damaged_run_folder_gives_no_traceback(distill: Distill, finished: Path, name: str, text: str) -> None:
+    (finished / ("checkpoint" if name == "model.json" else "") / name).write_text(text)
+    ran = distill("eval", f"run={finished}", "device=cpu")
+    assert "Traceback" not in ran.err
+    assert ran.code == (0 if text.startswith('{"models": [') or 'student": 3' in text else 2)
+    assert ran.code == 0 or len(ran.err.splitlines()) == 1
 
 
 def test_a_strangers_run_folder_runs_no_code(distill: Distill, finished: Path) -> None:

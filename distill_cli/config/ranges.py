@@ -16,20 +16,27 @@ TRAINING_KEYS = (
 )  # fmt: skip
 STUDENT_ONLY = (*TRAINING_KEYS, "student", "loss", "terms", "controls")
 TAKEN_NAMES = ("matched", "teacher", "student", "scratch")
-FRACTION = Rule(holds=lambda v: 0 < v <= 1, says="above 0 and at most 1", optional=True)
+MOST_THREADS, MOST_POWER = 512, 10
+
+
+def fraction(*, optional: bool) -> Rule:
+    """Return the rule ``0 < value <= 1``."""
+    return Rule(holds=lambda v: 0 < v <= 1, says="above 0 and at most 1", optional=optional)
+
+
 TRAINING_RULES = {
     "epochs": at_least(1),
     "batch_size": at_least(1),
     "steps_per_epoch": at_least(1, optional=True),
     "mixup.alpha": at_least(0, "number"),
-    "sampling.power": at_least(0, "number"),
+    "sampling.power": Rule(holds=lambda v: 0 <= v <= MOST_POWER, says=f">= 0 and at most {MOST_POWER}"),
     "select.metric": one_of("macro_f1", "accuracy", "nll"),
     "select.patience": at_least(1, optional=True),
     "clip_grad_norm": Rule(holds=lambda v: v > 0, says="> 0", optional=True),
 }
 TEACHER_RULES = {
     "teacher.seed": at_least(0),
-    "teacher.label_fraction": FRACTION,
+    "teacher.label_fraction": fraction(optional=True),
     "teacher.outputs_kind": one_of("logits", "probabilities"),
     **{f"teacher.{key}": rule for key, rule in TRAINING_RULES.items()},
 }
@@ -40,9 +47,9 @@ BASE_RULES = {
     "bootstrap.seed": at_least(0),
     "device.name": one_of("auto", "cpu", "cuda", "mps"),
     "device.precision": one_of(32, "32", "bf16", "fp16"),
-    "device.threads": at_least(1, optional=True),
+    "device.threads": Rule("int", lambda v: 1 <= v <= MOST_THREADS, f">= 1 and at most {MOST_THREADS}", optional=True),
     "device.resident_gb": at_least(0, "number"),
-    "dataset.label_fraction": FRACTION,
+    "dataset.label_fraction": fraction(optional=False),
     "dataset.split_seed": at_least(0),
 }
 
@@ -53,14 +60,23 @@ def check_values(config: Mapping[str, Any], command: str) -> None:
     Raises:
         UserError: the first that is wrong.
     """
+    if command == "eval":  # null: as the run was scored
+        config = {key: value for key, value in config.items() if value is not None}
+        config = {**config, "bootstrap": {k: v for k, v in config["bootstrap"].items() if v is not None}}
     check_rules(config, BASE_RULES)
+    for key in ("outputs", "run"):
+        if key in config and not str(config[key]).strip():
+            raise UserError(f"{key} is empty: name a folder")
     if command == "eval":
-        if not isinstance(config["dataset"], Mapping | None):
+        if not isinstance(config.get("dataset"), Mapping | None):
             raise UserError(f"dataset={config['dataset']}: expected an option or keys; see distill ls dataset")
         return
     for group in ("dataset", "teacher", *(() if command == "train-teacher" else ("student", "loss"))):
         if not isinstance(config.get(group), Mapping):
             raise UserError(f"{group} is required: choose one with {group}=OPTION; see distill ls {group}")
+    exclude = config["dataset"].get("transfer_exclude") or []
+    if not isinstance(exclude, list):
+        raise UserError(f"dataset.transfer_exclude={shown(exclude)}: expected a list of classes, such as [3]")
     check_rules(config, TEACHER_RULES)
     check_keys(config["teacher"], common_keys("teacher"), "teacher.")
     check_groups(config["teacher"], "teacher.")
@@ -112,10 +128,10 @@ def control_settings(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[s
             hint = "listed twice" if control == "matched" else f"expected matched or {{name: ...}}{near(control, ['matched'])}"
             raise UserError(f"controls.{n}={shown(control)}: {hint}")
         name = control.get("name")
-        if not isinstance(name, str) or safe_name(name) != name or name in TAKEN_NAMES or name in names:
+        if not isinstance(name, str) or safe_name(name) != name or name.casefold() in {*TAKEN_NAMES, *names}:
             said = f"controls.{n}.name={shown(name)}: each needs a name of its own, of letters, digits, '.', '_' and '-'"
             raise UserError(f"{said}, and none of {', '.join(TAKEN_NAMES)}")
-        names.add(name)
+        names.add(name.casefold())
         settings = {k: v for k, v in control.items() if k != "name"}
         check_control(config, f"controls.{name}.", settings)
         yield name, settings

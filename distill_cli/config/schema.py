@@ -71,12 +71,21 @@ class Training(Base):
 
 
 @dataclass
+class EvalBootstrap:
+    """As Bootstrap; null: as the run was scored."""
+
+    resamples: int | None = None
+    seed: int | None = None
+
+
+@dataclass
 class Eval(Base):
     """What `eval` adds."""
 
     run: str = MISSING
     split: str = "all"
-    eval_batch_size: int = 256
+    eval_batch_size: int | None = None
+    bootstrap: EvalBootstrap = field(default_factory=EvalBootstrap)  # type: ignore[assignment]
     dataset: Any = field(default_factory=dict)
 
 

@@ -10,6 +10,10 @@ from distill_cli.types import Dataset, Pool
 CHUNK = 8192
 
 
+# Reports hold a confusion matrix for every model and split.
+MOST_CLASSES = 1000
+
+
 def check_dataset(dataset: Dataset) -> None:
     """Check a data set as its loader returns it; `transfer_exclude` acts after this.
 
@@ -17,6 +21,11 @@ def check_dataset(dataset: Dataset) -> None:
         UserError: an empty split, a label outside the classes, a NaN or an infinite feature, one class only, a class that
             train lacks, a row id that occurs twice or on both sides of a split.
     """
+    if len(dataset.class_names) > MOST_CLASSES:
+        raise UserError(
+            f"{dataset.name}: {len(dataset.class_names):,} classes, at most {MOST_CLASSES:,} are supported; "
+            "is the label a number to predict?"
+        )
     for split, pool in dataset.pools.items():
         if not len(pool):
             raise UserError(f"{dataset.name}: the {split} split is empty; give it rows or a larger fraction")

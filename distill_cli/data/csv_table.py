@@ -11,6 +11,7 @@ from distill_cli.data.arrays import array_fingerprint, check_groups_apart, class
 from distill_cli.data.splits import check_fraction, cut_validation, grouped_rows, stratified_rows
 from distill_cli.data.table import Table, line_of, read_table
 from distill_cli.errors import UserError
+from distill_cli.files import hash_file
 from distill_cli.types import Dataset
 
 
@@ -50,6 +51,7 @@ def csv_table(
     files = _files(path, train, val, test)
     options = (None if label is None else str(label), None if group is None else str(group), header, delimiter)
     tables = {part: read_table(file, *options) for part, file in files.items()}
+    _check_files_differ(files)
     _check_same_columns(tables)
     labels = np.concatenate([t.labels for t in tables.values()])
     class_names = class_order(labels.tolist())
@@ -82,6 +84,14 @@ def _files(path: str | None, train: str | None, val: str | None, test: str | Non
     if path is None and train is not None and test is not None:
         return {k: v for k, v in (("train", train), ("val", val), ("test", test)) if v is not None}
     raise UserError("csv: set dataset.path to one file, or dataset.train and dataset.test (and dataset.val) to one each")
+
+
+def _check_files_differ(files: Mapping[str, str]) -> None:
+    seen: dict[str, str] = {}
+    for part, file in files.items():
+        other = seen.setdefault(hash_file(file), part)
+        if other != part:
+            raise UserError(f"{file}: {part} and {other} are the same table; a score on rows that were trained on says nothing")
 
 
 def _check_same_columns(tables: Mapping[str, Table]) -> None:

@@ -36,6 +36,7 @@ class SoftTarget(nn.Module):
             raise ValueError(f"alpha must be in [0, 1], got {alpha}")
         self.temperature = temperature
         self.alpha = alpha
+        self.uses_labels = alpha < 1
         self.hard = Hard(class_weight)
 
     def bind(self, facts: DataFacts) -> None:

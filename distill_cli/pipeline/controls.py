@@ -23,12 +23,14 @@ class Plan:
         settings: the keys TRAINING_KEYS.
         seed: of weights, order, mixup and dropout.
         same_batches: whether its batches are the student's, so that its epochs have as many steps.
+        same_length: whether it ends with the student, also where the student's patience runs out.
     """
 
     name: str
     settings: dict[str, Any]
     seed: int
     same_batches: bool = True
+    same_length: bool = True
 
     @property
     def is_control(self) -> bool:
@@ -49,10 +51,10 @@ def plan(cfg: Any, controls: Sequence[Any] | None) -> list[Plan]:
         if control == MATCHED:
             plans.append(Plan(SCRATCH, dict(own), cfg.seed))
             continue
-        changes = {key: value for key, value in _plain(control).items() if key not in ("name", "seed")}
+        changes = {key: value for key, value in _plain(control).items() if key != "name"}
         merged = _plain(OmegaConf.merge(OmegaConf.create(own), OmegaConf.create(changes)))
         same = not {"batch_size", "steps_per_epoch"} & set(changes)
-        plans.append(Plan(str(control["name"]), merged, int(control.get("seed", cfg.seed)), same))
+        plans.append(Plan(str(control["name"]), merged, cfg.seed, same, not {"epochs", "select"} & set(changes)))
     return plans
 
 

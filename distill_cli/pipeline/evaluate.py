@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
 from distill_cli import RECIPE_VERSION, runs
-from distill_cli.config.validate import load_config
+from distill_cli.config.ranges import check_values
+from distill_cli.config.validate import check_trusted, load_config
+from distill_cli.data.leakage import meets
 from distill_cli.errors import UserError, near
 from distill_cli.pipeline import folder, scoring
 from distill_cli.pipeline.context import Job, make_context
@@ -27,9 +30,8 @@ def evaluate(cfg: Any, out: Path, job: Job) -> Report:
     source = runs.find(cfg.run, "run")
     old = runs.read_json(source / runs.REPORT)
     config = load_config(source / runs.CONFIG)
-    context = make_context(cfg, out, job)
-    context.chunk = config.get("eval_batch_size", context.chunk)
-    node = _dataset_node(cfg.dataset, config)
+    context = make_context(_as_it_was_scored(cfg, config), out, job)
+    node = _dataset_node(cfg.dataset, config, source / runs.CONFIG)
     dataset = load_dataset(node)
     checkpoint = read_checkpoint(source)
     _check_same_shape(dataset, checkpoint, source)
@@ -43,10 +45,14 @@ def evaluate(cfg: Any, out: Path, job: Job) -> Report:
         model, entry = load_model(source, name)
         model.to(context.device)
         logits[name] = logits_of(model, dataset, context, cfg.split)
-        cost = {k: v for k, v in old.get("models", {}).get(name, {}).items() if k in COST_KEYS}
+        cost = runs.figures_of(old, name, COST_KEYS)
         models[name] = {**measured(model, entry), **cost}
     for name, by_split in scoring.score_all(logits, pools, dataset, context).items():
         models[name] = by_split | models[name]
+    data = describe(dataset, node)
+    for note in _seen(source, checkpoint["models"], dataset, cfg.split):
+        context.progress.say(f"note: {note}")
+        data["notes"].append(note)
     split = scoring.COMPARED if scoring.COMPARED in pools else next(iter(pools))
     comparison = scoring.compare(logits, pools[split], split, dataset, context) if scoring.STUDENT in logits else {}
     report = {
@@ -56,7 +62,7 @@ def evaluate(cfg: Any, out: Path, job: Job) -> Report:
         "task": "classification",
         "name": old.get("name"),
         "seed": old.get("seed"),
-        "data": describe(dataset, node),
+        "data": data,
         "models": models,
         "comparison": comparison,
         "verdict": scoring.verdict(models, comparison, split),
@@ -68,12 +74,39 @@ def evaluate(cfg: Any, out: Path, job: Job) -> Report:
     return runs.read_json(out / runs.REPORT)
 
 
-def _dataset_node(wanted: Any, config: dict[str, Any]) -> dict[str, Any]:
+def _as_it_was_scored(cfg: Any, config: dict[str, Any]) -> Any:
+    """Return the config with the run's own chunk size and draws where the user typed none: the last digits depend on them."""
+    changes = {key: config.get(key) for key in ("eval_batch_size", "bootstrap") if key in config}
+    typed = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(typed, dict)
+    for key, value in changes.items():
+        if isinstance(value, dict):
+            typed[key] = {**value, **{k: v for k, v in typed[key].items() if v is not None}}
+        elif typed[key] is None:
+            typed[key] = value
+    check_values({str(key): value for key, value in typed.items()}, "eval")
+    return OmegaConf.create(typed)
+
+
+def _dataset_node(wanted: Any, config: dict[str, Any], where: Path) -> dict[str, Any]:
     """Return the run's data set, another one, or the run's with some keys changed."""
     changes: dict[str, Any] = OmegaConf.to_container(wanted, resolve=True) if wanted else {}  # type: ignore[assignment]
     if "_target_" in changes:
         return changes
-    return {**config["dataset"], **changes}
+    own = config.get("dataset")
+    if not isinstance(own, dict) or "_target_" not in own:
+        raise UserError(f"{where}: names no data set; the file is damaged, or choose one with dataset=OPTION")
+    check_trusted(own, f"{where}: dataset")
+    return {**own, **changes}
+
+
+def _seen(source: Path, names: Iterable[str], dataset: Dataset, split: str) -> list[str]:
+    """Return a note for each model that was trained on rows that are scored here."""
+    notes = [f"{split}: these rows were trained on; such scores say nothing about new ones"] if split == "train" else []
+    for name in names:
+        if runs.rows_file(source, name).is_file() and (met := meets(runs.read_rows(source, name), dataset)):
+            notes.append(f"{name} was trained on rows that are scored here: {met}")
+    return notes
 
 
 def _check_same_shape(dataset: Dataset, checkpoint: dict[str, Any], source: Path) -> None:

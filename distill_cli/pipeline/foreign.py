@@ -131,12 +131,12 @@ def _read_csv(path: Path, where: str, dataset: Dataset) -> tuple[np.ndarray, np.
     if lacking:
         raise UserError(f"{where}: lacks the column '{lacking[0]}'; it needs '{ROW}' and one column a class")
     try:
-        index = table[ROW].to_numpy(dtype=np.int64)
+        index = table[ROW].to_numpy()
         values = table[list(dataset.class_names)].to_numpy(dtype=np.float64)
     except (ValueError, TypeError) as e:
         raise UserError(f"{where}: a cell is no number ({e})") from None
-    if len(np.unique(index)) != len(index) or (len(index) and index.min() < 0):
-        raise UserError(f"{where}: row ids must be >= 0 and differ")
+    if not np.issubdtype(index.dtype, np.integer) or len(np.unique(index)) != len(index) or (len(index) and index.min() < 0):
+        raise UserError(f"{where}: row ids must be whole numbers >= 0, each once")
     return index, values
 
 

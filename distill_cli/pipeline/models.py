@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,24 @@ from torch import nn
 from distill_cli import runs
 from distill_cli.config.validate import build, check_trusted
 from distill_cli.errors import UserError
-from distill_cli.files import hash_file, write_json
+from distill_cli.files import write_json
 from distill_cli.models.classifier import Classifier, Reordered
 from distill_cli.rng import global_stream
 from distill_cli.types import Dataset
 
 FACTS = ("num_classes", "input_shape")
+LARGEST = 1 << 24
+# What an entry of model.json must hold, as a stranger may have written it.
+SOUND: dict[str, Callable[[Any], bool]] = {
+    "model": lambda v: isinstance(v, dict) and "_target_" in v,
+    "prepare": lambda v: isinstance(v, str),
+    "num_classes": lambda v: _is_size(v),
+    "input_shape": lambda v: isinstance(v, list) and len(v) > 0 and all(_is_size(n) for n in v),
+}
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= LARGEST
 
 
 def architecture(node: Mapping[str, Any], prepare: str | None, dataset: Dataset) -> dict[str, Any]:
@@ -95,7 +107,7 @@ class Checkpoint:
         """Write one model's weights, then model.json with all models so far."""
         runs.save_model(self.folder, name, model)
         file = runs.weights_file(self.folder, name)
-        self.content["models"][name] = {**entry, "file": file.name, "sha256": hash_file(file)}
+        self.content["models"][name] = {**entry, "file": file.name}
         write_json(self.folder / runs.MODELS, self.content)
 
 
@@ -106,8 +118,13 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
     models = content.get("models")
     if not isinstance(models, dict) or not all(isinstance(entry, dict) for entry in models.values()):
         raise UserError(f"{path}: holds no models; the file is damaged")
+    names = content.get("class_names")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"{path}: class_names is no list of names; the file is damaged")
     for name, entry in models.items():
         check_trusted(entry, f"{path}: {name}")
+        if lacking := [key for key, sound in SOUND.items() if not sound(entry.get(key))]:
+            raise UserError(f"{path}: {name} has no usable '{lacking[0]}'; the file is damaged")
     return content
 
 
@@ -121,10 +138,12 @@ def load_model(folder: Path, name: str) -> tuple[Classifier, dict[str, Any]]:
     if name not in models:
         raise UserError(f"{folder}: holds no model '{name}' (it has: {', '.join(sorted(models)) or 'none'})")
     entry = models[name]
-    lacking = [key for key in ("model", "prepare", *FACTS) if key not in entry]
-    if lacking:
-        raise UserError(f"{folder / runs.MODELS}: {name} lacks '{lacking[0]}'; the file is damaged")
-    model = build_model(entry, f"{folder / runs.MODELS}: {name}.model")
+    try:
+        model = build_model(entry, f"{folder / runs.MODELS}: {name}.model")
+    except (RuntimeError, MemoryError, OverflowError) as e:
+        raise UserError(
+            f"{folder / runs.MODELS}: {name} cannot be built ({str(e).splitlines()[0]}); the file is damaged"
+        ) from None
     file = runs.weights_file(folder, name)
     runs.load_weights(model, runs.read_tensors(file), str(file))
     return model.eval(), entry

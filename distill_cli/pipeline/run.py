@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from distill_cli import RECIPE_VERSION, runs
+from distill_cli.config.validate import TRAINING_KEYS
 from distill_cli.cost import measure
 from distill_cli.data.leakage import remember
 from distill_cli.engine import predict
+from distill_cli.errors import UserError
 from distill_cli.models.classifier import Classifier
 from distill_cli.pipeline import controls, folder, scoring, teacher
 from distill_cli.pipeline.context import Context, Job, make_context
 from distill_cli.pipeline.data import describe, load_dataset, student_pool
 from distill_cli.pipeline.models import Checkpoint, architecture, build_model
-from distill_cli.pipeline.training import build_objective, fit
+from distill_cli.pipeline.training import build_objective, check_training, fit
 from distill_cli.provenance import provenance
 from distill_cli.teachers import Teacher
 from distill_cli.types import Dataset, EpochRecord, Pool
@@ -78,7 +80,7 @@ def run_teacher(cfg: Any, dataset: Dataset, context: Context, out: Path) -> Path
 
 def train_teacher(cfg: Any, out: Path, job: Job) -> Report:
     """`distill train-teacher`."""
-    teacher.check_sources(cfg.teacher)
+    teacher.check_sources(cfg.teacher, trained=True)
     context = make_context(cfg, out, job)
     return runs.read_json(run_teacher(cfg, load_dataset(cfg.dataset), context, out) / runs.REPORT)
 
@@ -91,14 +93,13 @@ def distill(cfg: Any, out: Path, job: Job) -> Report:
     # Before hours go into a teacher: is the student's side sound?
     entry = architecture(cfg.student.model, cfg.student.prepare, dataset)
     build_model(entry, "student.model", cfg.seed)
-    build_objective(cfg.loss, cfg.terms, cfg.seed)
+    check_sound(cfg, dataset)
     pool = student_pool(dataset, cfg.dataset)
 
     taught = teacher.obtain(cfg, dataset, context, run_teacher)
     parts = Parts.of(dataset, context, out)
     add_teacher(parts, taught, out)
     train_students(cfg, parts, entry, pool, taught)
-    runs.save_rows(out, scoring.STUDENT, remember(pool, dataset))
     models = parts.scored()
     comparison = scoring.compare(parts.logits, dataset.test, scoring.COMPARED, dataset, context)
     report = head("distill", cfg, dataset) | {
@@ -112,6 +113,30 @@ def distill(cfg: Any, out: Path, job: Job) -> Report:
     }
     folder.finish(out, report, cfg, provenance_of(context), parts.records, folder.predictions(dataset, parts.logits))
     return runs.read_json(out / runs.REPORT)
+
+
+def check_sound(cfg: Any, dataset: Dataset) -> None:
+    """Build everything that training will need once, on nothing, so that a mistake costs no training.
+
+    Raises:
+        UserError: what cannot be built, or cannot make a step.
+    """
+    objective = build_objective(cfg.loss, cfg.terms, cfg.seed)
+    for plan in controls.plan(cfg, cfg.controls):
+        check_training(plan.settings, f"controls.{plan.name}." if plan.is_control and plan.name != scoring.SCRATCH else "")
+        if (
+            not plan.is_control
+            and objective.uses_teacher
+            and plan.settings["sampling"]["power"]
+            and cfg.dataset.label_fraction < 1
+        ):
+            raise UserError(
+                "sampling draws rows by their class, and with dataset.label_fraction < 1 most classes are "
+                "unknown; use sampling=uniform"
+            )
+    if not any(cfg.teacher[key] is not None for key in teacher.SOURCES):
+        check_training({key: cfg.teacher[key] for key in TRAINING_KEYS}, "teacher.")
+        build_model(architecture(cfg.teacher.model, cfg.teacher.prepare, dataset), "teacher.model", cfg.teacher.seed)
 
 
 def add_teacher(parts: Parts, taught: teacher.Taught, out: Path) -> None:
@@ -130,24 +155,27 @@ def add_teacher(parts: Parts, taught: teacher.Taught, out: Path) -> None:
 def train_students(cfg: Any, parts: Parts, entry: Mapping[str, Any], pool: Pool, taught: teacher.Taught) -> None:
     """Train the student, then its controls: the same network from the same weights, without the teacher's terms."""
     dataset, context = parts.dataset, parts.context
-    labels, steps_per_epoch = int(pool.labelled.sum()), None
+    labels, steps_per_epoch, epochs = int(pool.labelled.sum()), None, None
     for plan in controls.plan(cfg, cfg.controls):
-        objective = build_objective(cfg.loss, cfg.terms, cfg.seed)
+        objective, stop_after = build_objective(cfg.loss, cfg.terms, cfg.seed), None
         if plan.is_control:
             objective = objective.without_teacher()
             if plan.same_batches:  # fewer rows may have labels than a teacher can teach: the control makes as many steps
                 plan.settings["steps_per_epoch"] = steps_per_epoch
+            if plan.same_length:  # the student's patience ends both, whatever the control's own validation says
+                stop_after = epochs
         teachers: list[Teacher] = []
         if objective.uses_teacher:
             mixed = plan.settings["mixup"]["alpha"] > 0
             teachers = teacher.as_teachers(taught, pool, dataset, context, mixed=mixed, cache=cfg.teacher.cache)
         model = build_model(entry, "student.model", plan.seed)
-        result = fit(plan.name, model, objective, pool, dataset, teachers, plan.settings, plan.seed, context)
+        result = fit(plan.name, model, objective, pool, dataset, teachers, plan.settings, plan.seed, context, stop_after)
         parts.records += result.records
         if not plan.is_control:
-            steps_per_epoch = result.steps // len(result.records)
+            steps_per_epoch, epochs = result.steps // len(result.records), len(result.records)
             parts.terms = {n: {"weight": objective.weights[n], "value": v} for n, v in result.terms.items()}
-        parts.add(plan.name, model, entry, teacher.train_cost(result, labels))
+        runs.save_rows(context.out, plan.name, remember(pool, dataset))
+        parts.add(plan.name, model, entry, teacher.train_cost(result, labels if objective.uses_labels else 0))
 
 
 def head(command: str, cfg: Any, dataset: Dataset) -> Report:

@@ -26,6 +26,8 @@ from distill_cli.pipeline.training import fit, hard_objective
 from distill_cli.teachers import FrozenTeacher, TableTeacher, Teacher, cached
 from distill_cli.types import Dataset, Pool
 
+# Where a teacher that is not trained here comes from.
+SOURCES = ("checkpoint", "weights", "outputs")
 # What decides a teacher's weights; a finished teacher is found by these, the data and the recipe version.
 KEY_PARTS = (*TRAINING_KEYS, "model", "prepare", "seed", "label_fraction", "class_weight")
 
@@ -72,9 +74,11 @@ def teacher_key(node: Mapping[str, Any], dataset: Dataset, dataset_node: Mapping
     return files.hash_json({**parts, "precision": precision, "data": dataset.fingerprint, "recipe_version": RECIPE_VERSION})
 
 
-def check_sources(node: Mapping[str, Any]) -> None:
-    """See that a teacher is given in one way at most."""
-    given = [name for name in ("checkpoint", "weights", "outputs") if node.get(name) is not None]
+def check_sources(node: Mapping[str, Any], *, trained: bool = False) -> None:
+    """See that a teacher is given in one way at most, and in none where it is to be trained."""
+    given = [name for name in SOURCES if node.get(name) is not None]
+    if given and trained:
+        raise UserError(f"teacher.{given[0]} names a teacher that is there already, and train-teacher trains one; leave it out")
     if len(given) > 1:
         raise UserError(f"teacher.{given[0]} and teacher.{given[1]} are both given; a teacher comes from one of them")
 
@@ -139,8 +143,12 @@ def from_run(folder: Path, name: str, how: str) -> Taught:
     class_names = read_checkpoint(folder).get("class_names")
     model, entry = load_model(folder, name)
     report = runs.read_json(folder / runs.REPORT)
-    cost = {k: v for k, v in report.get("models", {}).get(name, {}).items() if k in COST_KEYS}
+    cost = runs.figures_of(report, name, COST_KEYS)
     record = runs.read_rows(folder, name) if runs.rows_file(folder, name).is_file() else None
+    if record is None and not (name == "teacher" and str(report.get("teacher_source")).startswith(("weights", "outputs"))):
+        raise UserError(
+            f"{runs.rows_file(folder, name)}: missing, so nobody can tell what this teacher was trained on; the run is damaged"
+        )
     return Taught(f"{how} {folder}", model, {**entry, "class_names": class_names}, record=record, cost=cost,
                   key=report.get("teacher_key") if name == "teacher" else None)  # fmt: skip
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
-from distill_cli.batches import Sampler
+from distill_cli.batches import Rows, Sampler
 from distill_cli.config.validate import build
-from distill_cli.engine import Fit, Precision, Selection, Trainer, predict
+from distill_cli.engine import Fit, Precision, Selection, Trainer, predict, try_step
 from distill_cli.errors import UserError
 from distill_cli.losses.hard import Hard
 from distill_cli.metrics.scores import quick_scores
@@ -32,12 +33,14 @@ def build_objective(loss: Mapping[str, Any], terms: Mapping[str, Mapping[str, An
         for path, node in nodes.items():
             name = path.removeprefix("terms.")
             if name in built or "." in name:
-                raise UserError(f"{path}: a term's name is one word, not '{name}', and not 'loss'; choose another")
+                raise UserError(f"{path}: a term is named by one word other than 'loss'; choose another name")
             weights[name] = float(node.get("weight", 1.0))
             term = build({k: v for k, v in node.items() if k != "weight"}, path)
             if not callable(term) or not hasattr(term, "uses_teacher"):
                 raise UserError(f"{path}: {type(term).__name__} is no loss: it needs uses_teacher and a call; see docs/extend.md")
             built[name] = term if isinstance(term, nn.Module) else PlainLoss(term)
+    if not any(weights.values()):
+        raise UserError("loss.weight=0: nothing is left to minimise; give the loss or a term a weight above 0")
     return Objective(built, weights)
 
 
@@ -69,6 +72,7 @@ def fit(
     settings: Mapping[str, Any],
     seed: int,
     context: Context,
+    stop_after: int | None = None,
 ) -> Fit:
     """Train one model: teacher, student and control all pass here.
 
@@ -82,14 +86,16 @@ def fit(
         settings: the keys TRAINING_KEYS.
         seed: of order, mixup and dropout.
         context: device, precision, progress.
+        stop_after: epochs after which it stops, instead of by patience.
     """
+    model.fit_preparation(pool)  # inputs need no labels: student and control prepare theirs alike
     if not objective.uses_teacher:
         pool = pool.take(pool.labelled)
-    model.fit_preparation(pool)
     model.to(context.device)
     objective.to(context.device)
     rows, val = context.rows(pool, dataset), context.rows(dataset.val, dataset)
     _bind(objective, model, teachers, rows, pool, dataset)
+    _try_train_mode(model, rows, min(settings["batch_size"], len(rows)), name)
     sampler = Sampler(pool.y, settings["batch_size"], seed, settings["sampling"]["power"], settings["steps_per_epoch"])
     alpha = settings["mixup"]["alpha"]
     trainer = Trainer(
@@ -108,9 +114,26 @@ def fit(
     stage = make_stage(model, objective, settings, sampler.steps_per_epoch, "teacher." if name == "teacher" else "")
     context.progress.start(name, stage.epochs, sampler.steps_per_epoch * sampler.batch_size)
     try:
-        return trainer.fit([stage], Selection(**settings["select"]), context.progress.epoch)
+        return trainer.fit([stage], Selection(**settings["select"], stop_after=stop_after), context.progress.epoch)
     finally:
         context.progress.finish()
+
+
+def check_training(settings: Mapping[str, Any], where: str) -> None:
+    """Build optimizer and schedule for one number and make a step, so that a value that cannot work is found at once.
+
+    Raises:
+        UserError: names the setting's place and what is wrong with it.
+    """
+    number = nn.Parameter(torch.zeros(1))
+    try:
+        try_step(make_stage(nn.ParameterList([number]), hard_objective("none"), settings, 1, where), number)
+    except UserError:
+        raise
+    except (ValueError, TypeError, ArithmeticError, RuntimeError) as e:
+        raise UserError(f"{where}optimizer or {where}schedule cannot make a step: {str(e).splitlines()[0]}") from None
+    if not bool(number.isfinite().all()):
+        raise UserError(f"{where}optimizer: a step with it is not finite; look at lr={settings['optimizer'].get('lr')}")
 
 
 def make_stage(model: nn.Module, objective: Objective, settings: Mapping[str, Any], steps_per_epoch: int, where: str) -> Stage:
@@ -123,12 +146,23 @@ def make_stage(model: nn.Module, objective: Objective, settings: Mapping[str, An
 
 
 @torch.no_grad()
-def _bind(objective: Objective, model: nn.Module, teachers: Sequence[Teacher], rows: Any, pool: Pool, dataset: Dataset) -> None:
+def _try_train_mode(model: nn.Module, rows: Rows, batch_size: int, name: str) -> None:
+    with global_stream(0, "try"):
+        try:
+            copy.deepcopy(model).train()(rows.take(torch.arange(batch_size)).x)
+        except ValueError as e:
+            raise UserError(f"{name}: this network cannot train on batches of {batch_size}: {str(e).splitlines()[0]}") from None
+
+
+@torch.no_grad()
+def _bind(objective: Objective, model: nn.Module, teachers: Sequence[Teacher], rows: Rows, pool: Pool, dataset: Dataset) -> None:
     example = rows.take(torch.arange(min(2, len(rows))))
     model.eval()
     teacher_outputs = [teacher(example) for teacher in teachers] if objective.uses_teacher else []
     try:
-        objective.bind(facts(pool, dataset), model(example.x), teacher_outputs)
+        student = model(example.x)
+        objective.bind(facts(pool, dataset), student, teacher_outputs)
+        objective.to(rows.device)
+        objective(student, teacher_outputs, example)
     except ValueError as e:
         raise UserError(f"loss: {e}") from None
-    objective.to(rows.device)
