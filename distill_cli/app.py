@@ -191,6 +191,9 @@ def start(command: str, *, raw: bool) -> int:
         versioned: Any = {"execution_whitelist": ("distill_cli.*",)} if HYDRA14 else {"version_base": "1.3"}
         hydra.main(config_path=str(conf_dir()), config_name=command, **versioned)(task)()
     except KeyboardInterrupt:
+        where = started.get("sweep") or started.get("job")
+        left = f"; {where} is unfinished, run it again" if where is not None else ""
+        sys.stderr.write(f"\ndistill {command}: interrupted{left}\n")
         return INTERRUPTED
     except BrokenPipeError:
         raise
