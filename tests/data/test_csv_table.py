@@ -64,8 +64,8 @@ def test_splits_are_files_where_files_are_given(tmp_path: Path) -> None:
     d = csv_table(**files)
     assert [p.x[0, 0] for p in d.pools.values()] == [0, 1, 2] and d.split == "files"
     assert d.train.y.tolist() == [1, 0] and d.class_names == ("m", "n")
-    two = csv_table(train=put(tmp_path, BASE), test=put(tmp_path, BASE, "u.csv"))
-    assert {k: len(p) for k, p in two.pools.items()} == {"train": 8, "val": 2, "test": 10}
+    two = csv_table(train=put(tmp_path, BASE), test=put(tmp_path, BASE + "9,9.5,q\n", "u.csv"))
+    assert {k: len(p) for k, p in two.pools.items()} == {"train": 8, "val": 2, "test": 11}
 
 
 @pytest.mark.parametrize(
