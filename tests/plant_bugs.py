@@ -52,7 +52,7 @@ BUGS = [
     ("a teacher of another config is found", "pipeline/teacher.py", "KEY_PARTS = (*TRAINING_KEYS, ", "KEY_PARTS = (", PIPELINE, "another_config_trains"),
     ("scores are those of validation", "pipeline/scoring.py", "by_split[split],\n                pool.y,", "by_split['val'][: len(pool)],\n                pool.y,",
      PIPELINE, "last_digit or predictions_are_those"),
-    ("F1 is half of what it is", "confusion.py", "np.divide(2.0 * hits", "np.divide(hits", "tests/test_metrics.py", "equal_sklearn"),
+    ("F1 is half of what it is", "metrics/confusion.py", "np.divide(2.0 * hits", "np.divide(hits", "tests/test_metrics.py", "equal_sklearn"),
 ]  # fmt: skip
 
 
