@@ -128,7 +128,7 @@ def check_sound(cfg: Any, dataset: Dataset) -> None:
             not plan.is_control
             and objective.uses_teacher
             and plan.settings["sampling"]["power"]
-            and cfg.dataset.label_fraction < 1
+            and cfg.dataset.get("label_fraction", 1.0) < 1
         ):
             raise UserError(
                 "sampling draws rows by their class, and with dataset.label_fraction < 1 most classes are "
