@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from distill_cli.losses.teachers_mean import mean_logits
-from distill_cli.tasks.classification import full_precision
+from distill_cli.tasks.classification import full_precision, mean_logits
 from distill_cli.types import Batch, ModelOutput
 
 

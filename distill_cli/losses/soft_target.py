@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distill_cli.losses.hard import Hard
-from distill_cli.losses.teachers_mean import mean_logits
-from distill_cli.tasks.classification import full_precision
+from distill_cli.tasks.classification import full_precision, mean_logits
 from distill_cli.types import Batch, DataFacts, ModelOutput
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distill_cli.types import DataFacts
+from distill_cli.types import DataFacts, ModelOutput
 
 
 def targets(y: np.ndarray, num_classes: int) -> Tensor:
@@ -20,6 +20,13 @@ def targets(y: np.ndarray, num_classes: int) -> Tensor:
 def full_precision(x: Tensor) -> Tensor:
     """Return half-precision values as float32, others as they are: sums of exponentials need the digits."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def mean_logits(teachers: Sequence[ModelOutput]) -> Tensor:
+    """Return the mean of the teachers' logits ``[B, C]`` in float32 or float64; every teacher counts the same."""
+    if len(teachers) == 1:
+        return full_precision(teachers[0].logits)
+    return torch.stack([full_precision(t.logits) for t in teachers]).mean(dim=0)
 
 
 def cross_entropy(logits: Tensor, target: Tensor, labelled: Tensor, class_weight: Tensor | None = None) -> Tensor:
