@@ -13,7 +13,7 @@ VALUE_FLAGS = {"--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--exper
 CONFIG_FLAGS = {"--config-name", "-cn", "--config-path", "-cp"}
 JOINED = tuple(f"{flag}=" for flag in VALUE_FLAGS | CONFIG_FLAGS if flag.startswith("--"))
 OPEN_KEYS = ("require", "teacher.rename")  # dictionaries that users fill with keys of their own
-NESTED_GROUP = r"((?:teacher\.(?=\w+=)|student\.(?=model=))(model|optimizer|schedule|mixup|sampling))=([^{\[].*)"
+NESTED_GROUP = r"((?:teacher\.(?=\w+=)|student\.(?=model=))(model|optimizer|schedule|augment|mixup|sampling))=([^{\[].*)"
 # Settings that cannot change a job's result, so that a sweep is found again whatever they are.
 NOT_HASHED = ("hydra.launcher", "hydra/launcher", "hydra.verbose", "require", "++require", "outputs=")
 

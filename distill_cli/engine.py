@@ -14,12 +14,11 @@ from torch import Tensor, nn
 
 from distill_cli.batches import Rows, Sampler
 from distill_cli.errors import UserError
-from distill_cli.mixup import Mixup
 from distill_cli.models.classifier import Classifier
 from distill_cli.objective import Objective
 from distill_cli.rng import global_stream
 from distill_cli.teachers import Teacher, outputs
-from distill_cli.types import Batch, EpochListener, EpochRecord, Stage
+from distill_cli.types import Batch, Change, EpochListener, EpochRecord, Stage
 
 # Off the CPU a look at a value waits for the device; there losses are looked at once in this many steps.
 STEPS_BETWEEN_CHECKS = 32
@@ -109,7 +108,7 @@ class Trainer:
         validate: scores of the model on validation.
         seed: of dropout.
         precision: arithmetic of the forward pass.
-        mixup: applied to every batch before both forward passes.
+        changes: applied to every batch, in order, before both forward passes: augmentation, mixup.
         clip: largest norm of the gradient, or None.
         on_rows: told now and then how many rows of the epoch are done.
     """
@@ -122,7 +121,7 @@ class Trainer:
     validate: Callable[[nn.Module], dict[str, float]]
     seed: int
     precision: Precision
-    mixup: Mixup | None = None
+    changes: Sequence[Change] = ()
     clip: float | None = None
     on_rows: Callable[[int], object] | None = None
 
@@ -168,8 +167,8 @@ class Trainer:
         with global_stream(self.seed, "dropout", epoch):
             for step, positions in enumerate(self.sampler.epoch(epoch)):
                 batch = self.rows.take(positions)
-                if self.mixup is not None:
-                    batch = self.mixup(batch, epoch, step)
+                for change in self.changes:
+                    batch = change(batch, epoch, step)
                 parts = self.train_step(stage, batch)
                 rows += len(positions)
                 unseen.append(parts)

@@ -195,4 +195,6 @@ class EpochRecord:
     best: bool
 
 
+# (batch, epoch, step) -> batch: what changes a training batch before anybody sees it.
+Change = Callable[[Batch, int, int], Batch]
 EpochListener = Callable[[EpochRecord], None]

@@ -18,8 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOW, PIPELINE, LOSSES = "tests/test_flow.py", "tests/test_pipeline.py", "tests/test_losses.py"
 
 BUGS = [
-    ("the student does not see the mixed batch", "engine.py", "batch = self.mixup(batch, epoch, step)",
-     "self.mixup(batch, epoch, step)", FLOW, "see_the_mixed_batch"),
+    ("the student does not see the mixed batch", "engine.py", "batch = change(batch, epoch, step)",
+     "change(batch, epoch, step)", FLOW, "see_the_mixed_batch"),
     ("mixup blends targets by another weight", "mixup.py", "target=torch.lerp(batch.target[partner], batch.target, weight)",
      "target=torch.lerp(batch.target[partner], batch.target, 1 - weight)", FLOW, "by_one_weight"),
     ("weights of terms are ignored", "objective.py", ", self.weights[name]) for", ", 1.0) for", FLOW, "weight_times_mean"),

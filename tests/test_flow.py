@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_batch, make_pool
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from distill_cli.augment import Shift, shifted
 from distill_cli.batches import Rows, Sampler
 from distill_cli.engine import Precision, Selection, Trainer, predict
 from distill_cli.errors import UserError
@@ -103,6 +106,29 @@ def test_mixup_is_a_function_of_seed_epoch_and_step() -> None:
     assert not torch.equal(first, other)
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.integers(-3, 3), st.integers(-3, 3), st.integers(1, 3))
+def test_a_shifted_image_is_the_image_elsewhere_with_zeros_around(down: int, right: int, channels: int) -> None:
+    x = torch.rand(2, channels, 4, 5) + 1
+    moved = shifted(x, torch.tensor([[down, right], [0, 0]]))
+    for i in range(4):
+        for j in range(5):
+            inside = 0 <= i - down < 4 and 0 <= j - right < 5
+            wanted = x[0, :, i - down, j - right] if inside else torch.zeros(channels)
+            assert torch.equal(moved[0, :, i, j], wanted)
+    assert torch.equal(moved[1], x[1])
+
+
+def test_shifts_reach_every_offset_and_are_a_function_of_seed_epoch_and_step() -> None:
+    x = torch.zeros(400, 1, 9)
+    x[:, 0, 4] = 1
+    batch = Batch(x, torch.eye(2)[torch.zeros(400, dtype=torch.int64)], torch.arange(400), torch.ones(400))
+    first, again, other = (Shift(2, seed=1)(batch, 0, step).x for step in (0, 0, 1))
+    assert set(first.argmax(-1).flatten().tolist()) == {2, 3, 4, 5, 6}
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert (first.sum(-1) == 1).all()
+
+
 def test_student_and_teachers_see_the_mixed_batch() -> None:
     spy, pool = Spy(), make_pool()
     seen: list[Tensor] = []
@@ -117,7 +143,7 @@ def test_student_and_teachers_see_the_mixed_batch() -> None:
     model = network()
     inputs: list[Tensor] = []
     model.network.register_forward_pre_hook(lambda module, given: inputs.append(given[0]) if module.training else None)
-    run(model, Objective({"spy": spy}, {"spy": 1.0}), pool, teachers=[listen], mixup=mark)
+    run(model, Objective({"spy": spy}, {"spy": 1.0}), pool, teachers=[listen], changes=[mark])
     assert inputs and all((x == 7).all() for x in inputs)
     assert seen and all((x == 7).all() for x in seen)
     assert all((batch.x == 7).all() for _, _, batch in spy.seen)

@@ -175,8 +175,10 @@ def test_foreign_weights_with_other_names_and_class_order_teach_the_same(ran: Ra
             "distill", *TINY, f"teacher.weights={path}", "+teacher.rename={module.: ''}", f"teacher.class_order={names}"
         )
         assert given.code == 0, given.err
-        assert given.report["models"]["teacher"]["test"] == ran.report["models"]["teacher"]["test"]
-        assert given.report["models"]["student"]["test"] == ran.report["models"]["student"]["test"]
+        for model in ("teacher", "student"):  # a matrix product with its columns in another order may differ in the last digits
+            wanted, got = (r.report["models"][model]["test"] for r in (ran, given))
+            assert got["macro_f1"] == pytest.approx(wanted["macro_f1"], rel=1e-6)
+            assert got["nll"] == pytest.approx(wanted["nll"], rel=1e-6)
     again = distill("eval", f"run={given.folder}", "device=cpu", "bootstrap.resamples=50")
     assert scores(again.report) == scores(given.report)
 

@@ -79,6 +79,8 @@ RANGES = {
     "clip_grad_norm=0": "clip_grad_norm=0.0: must be > 0 or null",
     "select.metric=f1": "select.metric=f1: expected macro_f1 or accuracy or nll",
     "select.patience=0": "select.patience=0: must be >= 1 or null",
+    "augment.shift=-1": "augment.shift=-1: must be >= 0",
+    "augment.shift=0.5": "augment.shift=0.5: expected int",
     "mixup.alpha=-0.1": "mixup.alpha=-0.1: must be >= 0",
     "mixup.alpha=abc": "mixup.alpha=abc: expected number",
     "sampling.power=nan": "sampling.power=nan: must be >= 0 and at most 10",

@@ -50,6 +50,10 @@ COMMAND = [
      ("distill", "device=cpu", "device.precision=fp16")),
     ("distill distill: error: student.model: gives [7] outputs a sample, the data has 10 classes; "
      "leave student.model.num_classes out to follow the data", ("distill", "device=cpu", "+student.model.num_classes=7")),
+    ("distill distill: error: augment.shift=2: moves images and signals by fewer steps than they are long, the data's samples have shape "
+     "(64,); use augment=none", ("distill", "device=cpu", "augment=shift")),
+    ("distill distill: error: teacher.augment.shift=2: moves images and signals by fewer steps than they are long, the data's samples "
+     "have shape (64,); use teacher.augment=none", ("distill", "device=cpu", "teacher.augment=shift")),
     ("distill distill: error: student.model: a 1-d network takes samples of shape (channels, length), the data has (64,)",
      ("distill", "device=cpu", "student=cnn1d_student")),
     ("distill distill: error: student.model: this network cannot take the data's samples of shape (64,): "

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 PURPOSES = {
+    "augment": "changes of training inputs, before mixup",
     "dataset": "the data and how it is split",
     "device": "where it runs, and in what precision",
     "experiment": "whole recipes",

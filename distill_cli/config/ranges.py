@@ -12,7 +12,8 @@ from distill_cli.files import safe_name
 
 # What of the student's training a control may change, and a teacher has for its own.
 TRAINING_KEYS = (
-    "epochs", "batch_size", "steps_per_epoch", "optimizer", "schedule", "mixup", "sampling", "select", "clip_grad_norm",
+    "epochs", "batch_size", "steps_per_epoch", "optimizer", "schedule", "augment", "mixup", "sampling", "select",
+    "clip_grad_norm",
 )  # fmt: skip
 STUDENT_ONLY = (*TRAINING_KEYS, "student", "loss", "terms", "controls")
 TAKEN_NAMES = ("matched", "teacher", "student", "scratch")
@@ -28,6 +29,7 @@ TRAINING_RULES = {
     "epochs": at_least(1),
     "batch_size": at_least(1),
     "steps_per_epoch": at_least(1, optional=True),
+    "augment.shift": at_least(0),
     "mixup.alpha": at_least(0, "number"),
     "sampling.power": Rule(holds=lambda v: 0 <= v <= MOST_POWER, says=f">= 0 and at most {MOST_POWER}"),
     "select.metric": one_of("macro_f1", "accuracy", "nll"),
@@ -91,7 +93,7 @@ def check_values(config: Mapping[str, Any], command: str) -> None:
 
 def check_groups(config: Mapping[str, Any], prefix: str) -> None:
     """Check that the groups without a `_target_` are there, with keys that have a rule."""
-    for group in ("mixup", "sampling", "select"):
+    for group in ("augment", "mixup", "sampling", "select"):
         if not isinstance(config.get(group), Mapping):
             raise UserError(f"{prefix}{group}={shown(config.get(group))}: has keys of its own; set {prefix}{group}.KEY=VALUE")
         known = [path.partition(".")[2] for path in TRAINING_RULES if path.startswith(f"{group}.")]

@@ -59,6 +59,7 @@ class Training(Base):
     terms: Any = field(default_factory=dict)
     optimizer: Any = None
     schedule: Any = None
+    augment: Any = None
     mixup: Any = None
     sampling: Any = None
     epochs: int = 30

@@ -21,7 +21,7 @@ class Plan:
     Attributes:
         name: in the report.
         settings: the keys TRAINING_KEYS.
-        seed: of weights, order, mixup and dropout.
+        seed: of weights, order, augmentation, mixup and dropout.
         same_batches: whether its batches are the student's, so that its epochs have as many steps.
         same_length: whether it ends with the student, also where the student's patience runs out.
     """

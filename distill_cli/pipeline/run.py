@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from distill_cli import RECIPE_VERSION, runs
-from distill_cli.config.validate import TRAINING_KEYS
 from distill_cli.cost import measure
 from distill_cli.data.leakage import remember
 from distill_cli.engine import predict
@@ -19,7 +18,7 @@ from distill_cli.pipeline import controls, folder, scoring, teacher
 from distill_cli.pipeline.context import Context, Job, make_context
 from distill_cli.pipeline.data import describe, load_dataset, student_pool
 from distill_cli.pipeline.models import Checkpoint, architecture, build_model
-from distill_cli.pipeline.training import build_objective, check_training, fit
+from distill_cli.pipeline.training import build_objective, changes, check_training, fit
 from distill_cli.provenance import provenance
 from distill_cli.teachers import Teacher
 from distill_cli.types import Dataset, EpochRecord, Pool
@@ -123,7 +122,9 @@ def check_sound(cfg: Any, dataset: Dataset) -> None:
     """
     objective = build_objective(cfg.loss, cfg.terms, cfg.seed)
     for plan in controls.plan(cfg, cfg.controls):
-        check_training(plan.settings, f"controls.{plan.name}." if plan.is_control and plan.name != scoring.SCRATCH else "")
+        where = f"controls.{plan.name}." if plan.is_control and plan.name != scoring.SCRATCH else ""
+        check_training(plan.settings, where)
+        changes(plan.settings, plan.seed, dataset.input_shape, where)
         if (
             not plan.is_control
             and objective.uses_teacher
@@ -135,7 +136,8 @@ def check_sound(cfg: Any, dataset: Dataset) -> None:
                 "unknown; use sampling=uniform"
             )
     if not any(cfg.teacher[key] is not None for key in teacher.SOURCES):
-        check_training({key: cfg.teacher[key] for key in TRAINING_KEYS}, "teacher.")
+        check_training(cfg.teacher, "teacher.")
+        changes(cfg.teacher, 0, dataset.input_shape, "teacher.")
         build_model(architecture(cfg.teacher.model, cfg.teacher.prepare, dataset), "teacher.model", cfg.teacher.seed)
 
 
@@ -166,8 +168,8 @@ def train_students(cfg: Any, parts: Parts, entry: Mapping[str, Any], pool: Pool,
                 stop_after = epochs
         teachers: list[Teacher] = []
         if objective.uses_teacher:
-            mixed = plan.settings["mixup"]["alpha"] > 0
-            teachers = teacher.as_teachers(taught, pool, dataset, context, mixed=mixed, cache=cfg.teacher.cache)
+            changed = bool(changes(plan.settings, plan.seed, dataset.input_shape))
+            teachers = teacher.as_teachers(taught, pool, dataset, context, changed=changed, cache=cfg.teacher.cache)
         model = build_model(entry, "student.model", plan.seed)
         result = fit(plan.name, model, objective, pool, dataset, teachers, plan.settings, plan.seed, context, stop_after)
         parts.records += result.records

@@ -180,19 +180,21 @@ def train(cfg: Any, dataset: Dataset, context: Context) -> tuple[Taught, Fit]:
     return Taught("trained", model, entry, record=remember(pool, dataset), cost=train_cost(result, len(pool)), key=key), result
 
 
-def as_teachers(taught: Taught, pool: Pool, dataset: Dataset, context: Context, *, mixed: bool, cache: bool) -> list[Teacher]:
-    """Return the frozen teacher for a training pool: its outputs by row id where inputs are not mixed, else the model.
+def as_teachers(taught: Taught, pool: Pool, dataset: Dataset, context: Context, *, changed: bool, cache: bool) -> list[Teacher]:
+    """Return the frozen teacher for a training pool: its outputs by row id where inputs stay as they are, else the model.
 
     Raises:
-        UserError: a table of outputs cannot follow mixed inputs, or does not cover the pool.
+        UserError: a table of outputs cannot follow changed inputs, or does not cover the pool.
     """
     if taught.model is not None:
         taught.model.to(context.device)
-        if cache and not mixed:
+        if cache and not changed:
             return [cached(taught.model, context.rows(pool, dataset), context.chunk)]
         return [FrozenTeacher(taught.model)]
-    if mixed:
-        raise UserError("teacher.outputs: fixed outputs cannot follow mixed inputs; use mixup=none or a teacher with weights")
+    if changed:
+        raise UserError(
+            "teacher.outputs: fixed outputs cannot follow changed inputs; use augment=none mixup=none or a teacher with weights"
+        )
     logits = taught.logits(pool, dataset, context)
     if logits is None:
         raise UserError(f"teacher ({taught.source}): has no outputs for some of the student's training rows; give all row ids")

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from distill_cli.augment import Shift
 from distill_cli.batches import Rows, Sampler
 from distill_cli.config.validate import build
 from distill_cli.engine import Fit, Precision, Selection, Trainer, predict, try_step
@@ -22,7 +23,7 @@ from distill_cli.pipeline.context import Context
 from distill_cli.pipeline.data import facts
 from distill_cli.rng import global_stream
 from distill_cli.teachers import Teacher
-from distill_cli.types import Dataset, Pool, Stage
+from distill_cli.types import Change, Dataset, Pool, Stage
 
 
 def build_objective(loss: Mapping[str, Any], terms: Mapping[str, Mapping[str, Any]], seed: int) -> Objective:
@@ -84,7 +85,7 @@ def fit(
         dataset: for validation and the classes that macro F1 averages.
         teachers: frozen.
         settings: the keys TRAINING_KEYS.
-        seed: of order, mixup and dropout.
+        seed: of order, augmentation, mixup and dropout.
         context: device, precision, progress.
         stop_after: epochs after which it stops, instead of by patience.
     """
@@ -97,7 +98,6 @@ def fit(
     _bind(objective, model, teachers, rows, pool, dataset)
     _try_train_mode(model, rows, min(settings["batch_size"], len(rows)), name)
     sampler = Sampler(pool.y, settings["batch_size"], seed, settings["sampling"]["power"], settings["steps_per_epoch"])
-    alpha = settings["mixup"]["alpha"]
     trainer = Trainer(
         name=name,
         model=model,
@@ -107,7 +107,7 @@ def fit(
         validate=lambda m: quick_scores(predict(m, val, context.chunk).numpy(), dataset.val.y, dataset.averaged),
         seed=seed,
         precision=Precision(context.precision, context.device),
-        mixup=Mixup(alpha, seed) if alpha else None,
+        changes=changes(settings, seed, dataset.input_shape, "teacher." if name == "teacher" else ""),
         clip=settings["clip_grad_norm"],
         on_rows=context.progress.step,
     )
@@ -117,6 +117,22 @@ def fit(
         return trainer.fit([stage], Selection(**settings["select"], stop_after=stop_after), context.progress.epoch)
     finally:
         context.progress.finish()
+
+
+def changes(settings: Mapping[str, Any], seed: int, shape: tuple[int, ...], where: str = "") -> list[Change]:
+    """Return what happens to every training batch before it is seen: augmentation, then mixup.
+
+    Raises:
+        UserError: samples of this shape cannot be moved so far.
+    """
+    shift, alpha = settings["augment"]["shift"], settings["mixup"]["alpha"]
+    if shift and (len(shape) < 2 or shift >= min(shape[1:])):
+        raise UserError(
+            f"{where}augment.shift={shift}: moves images and signals by fewer steps than they are long, "
+            f"the data's samples have shape {shape}; use {where}augment=none"
+        )
+    wanted: list[Change] = [Shift(shift, seed)] if shift else []
+    return [*wanted, Mixup(alpha, seed)] if alpha else wanted
 
 
 def check_training(settings: Mapping[str, Any], where: str) -> None:

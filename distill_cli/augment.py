@@ -1,0 +1,53 @@
+"""Augmentation of training inputs, before mixup: Batch -> Batch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from distill_cli.rng import stream
+from distill_cli.types import Batch
+
+
+class Shift:
+    """Move every sample by a whole number of steps along each of its axes but the first (channels); zeros follow.
+
+    Offsets are uniform on ``-largest..largest``, drawn from the stream ``shift`` at (epoch, step). With 2 it is the jitter of
+    Hinton et al. 2015 (arXiv:1503.02531, section 3).
+
+    Args:
+        largest: > 0, in pixels of an image or samples of a signal.
+        seed: the run's seed.
+    """
+
+    def __init__(self, largest: int, seed: int) -> None:
+        if largest < 1:
+            raise ValueError(f"augment.shift must be >= 1 here, got {largest}")
+        self.largest = largest
+        self.seed = seed
+
+    def __call__(self, batch: Batch, epoch: int, step: int) -> Batch:
+        """Return the batch with moved inputs; everything else is as it was."""
+        axes = batch.x.dim() - 2
+        offsets = torch.randint(
+            -self.largest, self.largest + 1, (len(batch.x), axes), generator=stream(self.seed, "shift", epoch, step)
+        )
+        return replace(batch, x=shifted(batch.x, offsets.to(batch.x.device)))
+
+
+def shifted(x: Tensor, offsets: Tensor) -> Tensor:
+    """Return ``[B, C, *space]`` moved along its axes of space by ``offsets [B, axes]``, zeros where nothing was.
+
+    A positive offset moves content towards higher positions.
+    """
+    for axis in range(offsets.shape[1]):
+        length = x.shape[axis + 2]
+        source = torch.arange(length, device=x.device) - offsets[:, axis, None]
+        inside = (source >= 0) & (source < length)
+        around = [1] * (x.dim() - 2)
+        around[axis] = length
+        index = source.clamp(0, length - 1).view(len(x), 1, *around)
+        x = x.gather(axis + 2, index.expand_as(x)) * inside.view(len(x), 1, *around).to(x.dtype)
+    return x
