@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "distill_cli"
 FLOORS = [
     {"types", "errors", "files", "rng", "memory"},
-    {"models", "data", "losses", "tasks", "augment", "mixup", "schedules", "metrics"},
+    {"models", "data", "losses", "features", "tasks", "augment", "mixup", "schedules", "metrics"},
     {"objective", "teachers", "batches", "runs", "cost"},
     {"engine"},
     {"pipeline", "provenance", "config", "reports"},

@@ -95,7 +95,8 @@ def fit(
     model.to(context.device)
     objective.to(context.device)
     rows, val = context.rows(pool, dataset), context.rows(dataset.val, dataset)
-    _bind(objective, model, teachers, rows, pool, dataset)
+    with global_stream(seed, "loss_init"):  # a loss makes its own parameters here, from the shapes that it sees
+        _bind(objective, model, teachers, rows, pool, dataset)
     _try_train_mode(model, rows, min(settings["batch_size"], len(rows)), name)
     sampler = Sampler(pool.y, settings["batch_size"], seed, settings["sampling"]["power"], settings["steps_per_epoch"])
     trainer = Trainer(

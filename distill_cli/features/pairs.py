@@ -1,0 +1,99 @@
+"""Which layer of the student learns from which layer of the teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from distill_cli.tasks.classification import full_precision
+from distill_cli.types import ModelOutput
+
+TOKENS = ("none", "student", "teacher", "both")
+
+
+class Pair(NamedTuple):
+    """Two module paths, relative to the network: `student` learns from `teacher`."""
+
+    student: str
+    teacher: str
+
+
+def read_pairs(features: Any, least: int = 1) -> tuple[Pair, ...]:
+    """Return the pairs of a config: ``[student_path, teacher_path]``, or a list of such.
+
+    Args:
+        features: what the yaml says.
+        least: the smallest number of pairs that the loss can work with.
+
+    Raises:
+        ValueError: says what was found and what is expected.
+
+    >>> read_pairs(["conv1", "blocks.0"])
+    (Pair(student='conv1', teacher='blocks.0'),)
+    """
+    given = [features] if _is_pair(features) else features
+    if not isinstance(given, list | tuple) or not given or not all(_is_pair(pair) for pair in given):
+        raise ValueError(
+            f"features={features}: expected [STUDENT_LAYER, TEACHER_LAYER] or a list of such pairs, "
+            "named by module path, such as [[conv1, blocks.0], [conv2, blocks.1]]"
+        )
+    if len(given) < least:
+        raise ValueError(f"features={features}: expected at least {least} pairs, got {len(given)}")
+    return tuple(Pair(*(path.strip() for path in pair)) for pair in given)
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(path, str) and path.strip() for path in value)
+
+
+def check_tokens(tokens: str) -> str:
+    """Return `tokens`, which says whose features of three axes are tokens ``[B, N, D]`` and not ``[B, C, L]``.
+
+    Raises:
+        ValueError: it is no word that `paired` knows.
+    """
+    if tokens not in TOKENS:
+        raise ValueError(f"tokens={tokens}: expected {', '.join(TOKENS[:-1])} or {TOKENS[-1]}")
+    return tokens
+
+
+def paired(
+    pairs: Sequence[Pair], student: ModelOutput, teachers: Sequence[ModelOutput], tokens: str = "none"
+) -> list[tuple[Tensor, Tensor]]:
+    """Return the features of each pair, the teacher's detached, channels on axis 1, half precision as float32.
+
+    Each teacher layer is looked up in the first teacher that has it.
+
+    Args:
+        pairs: which layers.
+        student: its output, with features.
+        teachers: their outputs, with features.
+        tokens: whose features of three axes are tokens ``[B, N, D]``, returned as ``[B, D, N]``: `TOKENS`.
+
+    Raises:
+        ValueError: a layer was not tapped; names it and what there is.
+    """
+    found = []
+    for pair in pairs:
+        learning = _lookup(pair.student, [student], "student")
+        teaching = _lookup(pair.teacher, teachers, "teacher").detach()
+        if tokens in ("student", "both"):
+            learning = _channels_first(learning)
+        if tokens in ("teacher", "both"):
+            teaching = _channels_first(teaching)
+        found.append((full_precision(learning), full_precision(teaching)))
+    return found
+
+
+def _lookup(path: str, outputs: Sequence[ModelOutput], whose: str) -> Tensor:
+    for output in outputs:
+        if path in output.features:
+            return output.features[path]
+    there = sorted({name for output in outputs for name in output.features})
+    raise ValueError(f"features: the {whose} has no layer '{path}' among its outputs; there is {', '.join(there) or 'none'}")
+
+
+def _channels_first(x: Tensor) -> Tensor:
+    return x.transpose(1, 2) if x.dim() == 3 else x

@@ -1,0 +1,43 @@
+"""Arithmetic of features whose gradient is zero where a norm is zero, in full precision under autocast too."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from distill_cli.types import Batch, ModelOutput
+
+# A vector that is shorter counts as zero.
+SHORTEST = 1e-12
+
+
+def without_autocast(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Let a loss's `forward` compute in the precision of what it is given: autocast would round its matrix products to half."""
+
+    @functools.wraps(forward)
+    def wrapped(self: Any, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
+        with torch.autocast(student.logits.device.type, enabled=False):
+            return forward(self, student, teachers, batch)
+
+    return wrapped
+
+
+def unit(x: Tensor, dim: int = -1) -> Tensor:
+    """Return x divided by its L2 norm along `dim`; a zero vector stays zero, with zero gradient."""
+    norm = torch.linalg.vector_norm(x, dim=dim, keepdim=True)
+    short = norm < SHORTEST
+    return x * torch.where(short, 0.0, 1 / norm.masked_fill(short, 1.0))
+
+
+def length(x: Tensor, dim: int = -1) -> Tensor:
+    """Return the L2 norm along `dim`; its gradient at zero is zero."""
+    return torch.linalg.vector_norm(x, dim=dim)
+
+
+def distances(x: Tensor) -> Tensor:
+    """Return L2 distances ``[B, B]`` of rows ``[B, D]``, without the cancellation of x^2 - 2xy + y^2; gradient 0 at zero."""
+    return torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
