@@ -69,10 +69,7 @@ class Objective(nn.Module):
     def bind(self, facts: DataFacts, student: ModelOutput, teachers: Sequence[ModelOutput]) -> None:
         """Let each term look at the data and at example outputs, before the optimizer exists."""
         for _, term in self.items():
-            if hasattr(term, "bind"):
-                wanted = inspect.signature(term.bind).parameters
-                given = {"facts": facts, "student": student, "teachers": teachers}
-                term.bind(**{name: value for name, value in given.items() if name in wanted})
+            bind_term(term, facts, student, teachers)
 
     def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the total (scalar) and the weighted terms ``[K]``, in the order of `names`."""
@@ -81,6 +78,14 @@ class Objective(nn.Module):
             return parts[0], parts[0].detach().unsqueeze(0)
         stacked = torch.stack(parts)
         return stacked.sum(), stacked.detach()
+
+
+def bind_term(term: Any, facts: DataFacts, student: ModelOutput, teachers: Sequence[ModelOutput]) -> None:
+    """Call a loss's `bind`, where it has one, with those of the three that it takes."""
+    if hasattr(term, "bind"):
+        wanted = inspect.signature(term.bind).parameters
+        given = {"facts": facts, "student": student, "teachers": teachers}
+        term.bind(**{name: value for name, value in given.items() if name in wanted})
 
 
 def batch_value(loss: Tensor, weight: float = 1.0) -> Tensor:

@@ -11,8 +11,8 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "distill_cli"
 FLOORS = [
     {"types", "errors", "files", "rng", "memory"},
-    {"models", "data", "losses", "features", "tasks", "augment", "mixup", "schedules", "metrics"},
-    {"objective", "teachers", "batches", "runs", "cost"},
+    {"models", "data", "losses", "references", "features", "tasks", "augment", "mixup", "schedules", "metrics"},
+    {"objective", "teachers", "batches", "runs", "cost", "verify"},
     {"engine"},
     {"pipeline", "provenance", "config", "reports"},
     {"cli", "app", "arguments", "explain", "commands", "__main__"},

@@ -24,6 +24,7 @@ class KLMAE(nn.Module):
 
     uses_teacher = True
     uses_labels = False
+    zero_at_teacher = True
 
     def __init__(self, mae: float = 0.1) -> None:
         super().__init__()

@@ -18,6 +18,7 @@ class LogitsMSE(nn.Module):
 
     uses_teacher = True
     uses_labels = False
+    zero_at_teacher = True
 
     def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
         """Return the loss of each sample ``[B]``."""

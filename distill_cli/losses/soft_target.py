@@ -26,6 +26,7 @@ class SoftTarget(nn.Module):
     """
 
     uses_teacher = True
+    zero_at_teacher = True
 
     def __init__(self, temperature: float = 2.0, alpha: float = 0.9, class_weight: str | Sequence[float] = "none") -> None:
         super().__init__()

@@ -1,0 +1,134 @@
+"""The inputs that a loss is checked on, drawn from a stream of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from distill_cli.objective import bind_term
+from distill_cli.references.plain import PlainBatch, PlainOutput
+from distill_cli.rng import global_stream, stream
+from distill_cli.types import Batch, DataFacts, ModelOutput
+
+ROWS, CLASSES, SCALE = 5, 4, 2.0
+ROW_IDS = (17, 3, 250, 44, 9)  # of a pool cut from a larger source, in the order of an epoch
+SHAPES = ((6,), (4, 5), (3, 4, 4))  # flat, sequences or tokens, maps
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One batch with the outputs of a student and its teachers, in float64."""
+
+    name: str
+    student: ModelOutput
+    teachers: tuple[ModelOutput, ...]
+    batch: Batch
+
+    def to(self, dtype: torch.dtype, scale: float = 1.0) -> Case:
+        """Return the case with outputs times `scale` in another precision; what the data set gives becomes float32."""
+        batch = replace(
+            self.batch, x=self.batch.x.float(), target=self.batch.target.float(), labelled=self.batch.labelled.float()
+        )
+        student = changed(self.student, lambda t: (t * scale).to(dtype))
+        return Case(self.name, student, tuple(changed(o, lambda t: (t * scale).to(dtype)) for o in self.teachers), batch)
+
+    def unlabelled(self) -> Case:
+        """Return the case without labels."""
+        return replace(self, batch=replace(self.batch, labelled=torch.zeros_like(self.batch.labelled)))
+
+    def rows(self, keep: slice) -> Case:
+        """Return some of the samples alone."""
+        b = self.batch
+        batch = Batch(b.x[keep], b.target[keep], b.index[keep], b.labelled[keep])
+        student = changed(self.student, lambda t: t[keep])
+        return Case(self.name, student, tuple(changed(o, lambda t: t[keep]) for o in self.teachers), batch)
+
+
+def changed(output: ModelOutput, change: Callable[[Tensor], Tensor]) -> ModelOutput:
+    """Return an output with every tensor changed."""
+    return ModelOutput(change(output.logits), {path: change(f) for path, f in output.features.items()})
+
+
+def draw(purpose: str, *shape: int) -> Tensor:
+    """Return normal numbers in float64."""
+    return torch.randn(*shape, generator=stream(0, f"verify/{purpose}"), dtype=torch.float64)
+
+
+def make_case(name: str, classes: int, teachers: int, mixed: bool, paths: Sequence[Any] = (), shapes: Sequence[Any] = ()) -> Case:
+    """Return a case.
+
+    Args:
+        name: what a message calls it; the numbers depend on it.
+        classes: C.
+        teachers: how many; features come from the first.
+        mixed: blended targets, and a row without a label.
+        paths: pairs of module paths (student, teacher).
+        shapes: of a sample's features, one (student, teacher) a pair.
+    """
+    target = torch.eye(classes, dtype=torch.float64)[torch.arange(ROWS) % classes]
+    labelled = torch.ones(ROWS, dtype=torch.float64)
+    if mixed:
+        target = torch.lerp(target.flip(0), target, 0.7)
+        labelled[1] = 0
+    student: dict[str, Tensor] = {}
+    teacher: dict[str, Tensor] = {}
+    for (of_student, of_teacher), (s, t) in zip(paths, shapes, strict=True):
+        student.setdefault(of_student, draw(f"{name}/student/{of_student}", ROWS, *s))
+        teacher.setdefault(of_teacher, draw(f"{name}/teacher/{of_teacher}", ROWS, *t))
+    outputs = tuple(
+        ModelOutput(SCALE * draw(f"{name}/teacher{n}", ROWS, classes), teacher if n == 0 else {}) for n in range(teachers)
+    )
+    batch = Batch(torch.zeros(ROWS, 1, dtype=torch.float64), target, torch.tensor(ROW_IDS), labelled)
+    return Case(name, ModelOutput(SCALE * draw(f"{name}/student", ROWS, classes), student), outputs, batch)
+
+
+def cases(loss: Any) -> Iterator[Case]:
+    """Yield the cases of a loss: on logits, or on features of every shape that it takes."""
+    paths = getattr(loss, "pairs", ())
+    if not paths:
+        yield make_case("one teacher", CLASSES, 1, mixed=False)
+        yield make_case("two teachers, mixed targets, a row without a label", CLASSES, 2, mixed=True)
+        yield make_case("two classes", 2, 1, mixed=False)
+    for shapes in getattr(loss, "feature_shapes", SHAPES) if paths else ():
+        of_pairs = [shapes] * len(paths) if isinstance(shapes[0], int) else list(shapes)
+        yield make_case(f"features {shapes}", CLASSES, 1, mixed=False, paths=paths, shapes=[(s, s) for s in of_pairs])
+
+
+def wider_cases(loss: Any) -> Iterator[Case]:
+    """Yield cases in which the teacher's features have more channels, so that a loss needs adapters."""
+    paths = getattr(loss, "pairs", ())
+    for shapes in getattr(loss, "feature_shapes", SHAPES) if paths else ():
+        of_pairs = [shapes] * len(paths) if isinstance(shapes[0], int) else list(shapes)
+        wider = [(s, (s[0] + 2, *s[1:])) for s in of_pairs]
+        yield make_case(f"features {shapes}, a wider teacher", CLASSES, 1, mixed=False, paths=paths, shapes=wider)
+
+
+def bound(make: Callable[[], Any], case: Case) -> Any:
+    """Return a new loss, bound to the case's shapes, in float64.
+
+    Raises:
+        ValueError: the loss refuses the features.
+    """
+    with global_stream(0, "loss_init"):
+        loss = make()
+        example = case.to(torch.float32).rows(slice(0, 2))
+        facts = DataFacts((1,), (100,) * case.batch.target.shape[1], 100 * case.batch.target.shape[1])
+        bind_term(loss, facts, example.student, list(example.teachers))
+    if isinstance(loss, nn.Module):
+        loss.train().double()
+    return loss
+
+
+def plain(case: Case) -> tuple[PlainOutput, list[PlainOutput], PlainBatch]:
+    """Return a case as nested lists."""
+    student, *teachers = (
+        PlainOutput(o.logits.tolist(), {path: f.tolist() for path, f in o.features.items()})
+        for o in (case.student, *case.teachers)
+    )
+    b = case.batch
+    return student, teachers, PlainBatch(b.target.tolist(), b.labelled.tolist(), b.index.tolist())

@@ -1,0 +1,129 @@
+"""Conduct: what a loss does to company, digits, parameters, and to what it was given."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from distill_cli.verify.cases import Case, changed
+from distill_cli.verify.probe import TOLERANCE, Bound, Outcome, call, difference, failed, gradients, parameters, with_gradient
+
+LARGE, THOUSANDS = 30.0, 1000.0  # scales of outputs in half and in single precision
+
+
+def alone(losses: Bound) -> Outcome:
+    """See a sample keep its loss when it is a batch by itself."""
+    for loss, case in losses:
+        whole = call(loss, case)
+        if whole.dim() == 0:
+            return Outcome("relates")
+        for row in range(len(whole)):
+            single = float(call(loss, case.rows(slice(row, row + 1))))
+            if difference(float(whole[row]), single) > TOLERANCE:
+                return failed(case, f"row {row}: {float(whole[row]):.8g} in the batch, {single:.8g} alone")
+    return Outcome("ok")
+
+
+def hard_cases(case: Case) -> Iterator[tuple[str, torch.dtype, Case]]:
+    """Yield a case in half precision with large outputs, and in float32 with outputs that say nothing or very much."""
+    for dtype in (torch.float16, torch.bfloat16):
+        yield f"large outputs in {dtype}", dtype, case.to(dtype, LARGE)
+    single = case.to(torch.float32)
+    silent = replace(single, student=changed(single.student, torch.zeros_like))
+    yield "a student of zeros", torch.float32, silent
+    flat = replace(single, student=changed(single.student, lambda t: torch.full_like(t, 1 / 3)))
+    yield "a student of one constant", torch.float32, flat
+    yield "student and teacher of zeros", torch.float32, case.to(torch.float32, 0.0)
+    yield "outputs in the thousands", torch.float32, case.to(torch.float32, 1000.0)
+
+
+def finite(losses: Bound) -> Outcome:
+    """See loss and gradient stay finite, and in full precision, where digits or differences run out."""
+    for original, case in losses:
+        loss = copy.deepcopy(original)
+        if isinstance(loss, nn.Module):
+            loss.float()
+        for name, dtype, hard in hard_cases(case):
+            grown, leaves = with_gradient(hard)
+            half = dtype != torch.float32
+            with torch.autocast("cpu", dtype=dtype if half else torch.bfloat16, enabled=half):
+                found = call(loss, grown)
+            if found.dtype != torch.float32:
+                return failed(case, f"{name}: the loss is {found.dtype}; sums need full precision")
+            if not all(bool(t.isfinite().all()) for t in (found, *gradients(found, leaves))):
+                what = "gradient" if found.isfinite().all() else "loss"
+                return failed(case, f"{name}: the {what} is not finite")
+    return Outcome("ok")
+
+
+def trained(losses: Bound) -> Outcome:
+    """See every parameter of the loss get a gradient, and none that the optimizer would not find."""
+    most = 0
+    for original, case in losses:
+        loss = copy.deepcopy(original)
+        grown, leaves = with_gradient(case)
+        found = call(loss, grown, copied=False)
+        own = parameters(loss)
+        known = {id(t) for t in (*leaves, *own)}
+        if any(id(leaf) not in known for leaf in graph_leaves(found)):
+            return failed(case, "trains a tensor that is not in parameters(), which no optimizer will see")
+        if idle := [p for p, g in zip(own, gradients(found, own), strict=True) if not g.abs().sum() > 0]:
+            return failed(case, f"{len(idle)} of {len(own)} parameter tensors get no gradient")
+        most = max(most, sum(p.numel() for p in own))
+    return Outcome(str(most) if most else "none")
+
+
+def graph_leaves(value: Tensor) -> list[Tensor]:
+    """Return all leaf tensors that a value's gradient would reach."""
+    leaves, seen, waiting = [], set(), [value.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            leaves.append(node.variable)
+        waiting += [before for before, _ in node.next_functions]
+    return leaves
+
+
+def untouched(losses: Bound) -> Outcome:
+    """See the outputs and the batch bit-equal after loss and gradient."""
+    for loss, case in losses:
+        kept = copy.deepcopy(case)
+        grown, leaves = with_gradient(case)
+        gradients(call(loss, grown), leaves)
+        for before, after in zip(tensors_of(kept), tensors_of(case), strict=True):
+            if not torch.equal(before, after):
+                return failed(case, "the loss changed a tensor that it was given")
+    return Outcome("ok")
+
+
+def tensors_of(case: Case) -> list[Tensor]:
+    """Return all tensors of a case."""
+    outputs = [t for o in (case.student, *case.teachers) for t in (o.logits, *o.features.values())]
+    return [*outputs, case.batch.x, case.batch.target, case.batch.index, case.batch.labelled]
+
+
+def labels(losses: Bound) -> Outcome:
+    """See hidden labels stay hidden, and a loss that says `uses_labels = False` or `uses_teacher = False` keep its word."""
+    for loss, case in losses:
+        uses = getattr(loss, "uses_labels", True)
+        hidden = case.unlabelled() if uses else case
+        other = replace(hidden, batch=replace(hidden.batch, target=hidden.batch.target.flip(-1)))
+        if not torch.equal(call(loss, hidden), call(loss, other)):
+            said = (
+                "reads the targets of rows that have no label (batch.labelled is 0)"
+                if uses
+                else "says uses_labels = False, and reads them"
+            )
+            return failed(case, said)
+        if not loss.uses_teacher and not torch.equal(call(loss, case), call(loss, replace(case, teachers=()))):
+            return failed(case, "says uses_teacher = False, and listens to it")
+        if hasattr(loss, "without_teacher") and loss.without_teacher().uses_teacher:
+            return failed(case, "without_teacher() uses a teacher")
+    return Outcome("ok")

@@ -1,0 +1,71 @@
+"""Calling a loss and its gradient, in the way that every check does."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from distill_cli.rng import global_stream
+from distill_cli.verify.cases import Case, changed, draw
+
+TOLERANCE = 1e-9  # relative, of values in float64
+TINY = 1e-12
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a check found: a cell of the table, and words about what is wrong, or none."""
+
+    cell: str
+    problem: str = ""
+
+
+def failed(case: Case, problem: str) -> Outcome:
+    """Return the outcome of a check that a loss does not pass on a case."""
+    return Outcome("FAIL", f"{case.name}: {problem}")
+
+
+Bound = Sequence[tuple[Any, Case]]  # a loss and the case that it was bound to
+
+
+def call(loss: Any, case: Case, *, copied: bool = True) -> Tensor:
+    """Return the loss of a case: of a copy, because losses may remember, and from the same draws each time."""
+    with global_stream(0, "verify"):
+        return (copy.deepcopy(loss) if copied else loss)(case.student, list(case.teachers), case.batch)
+
+
+def with_gradient(case: Case) -> tuple[Case, list[Tensor]]:
+    """Return the case with the student's outputs as leaves that take gradients, and those leaves."""
+    student = changed(case.student, lambda t: t.detach().clone().requires_grad_())
+    return replace(case, student=student), [student.logits, *student.features.values()]
+
+
+def total(value: Tensor) -> Tensor:
+    """Return the sum over the samples with weights of their own, so that errors of rows cannot cancel."""
+    return (value * (1 + draw("weights", value.numel()).abs()).reshape(value.shape).to(value.dtype)).sum()
+
+
+def parameters(loss: Any) -> list[Tensor]:
+    """Return what the optimizer would train of a loss."""
+    return [p for p in loss.parameters() if p.requires_grad] if isinstance(loss, nn.Module) else []
+
+
+def gradients(value: Tensor, of: Sequence[Tensor]) -> list[Tensor]:
+    """Return the gradients of the sum over the samples; zeros where the loss does not depend on a tensor."""
+    if not (value.requires_grad and of):
+        return [torch.zeros_like(t) for t in of]
+    found = torch.autograd.grad(total(value), list(of), allow_unused=True)
+    return [torch.zeros_like(t) if g is None else g for t, g in zip(of, found, strict=True)]
+
+
+def difference(a: float, b: float) -> float:
+    """Return ``|a - b| / max(|a|, |b|)``; 0 where both vanish, infinity where one is not finite."""
+    if not (math.isfinite(a) and math.isfinite(b)):
+        return math.inf
+    return abs(a - b) / max(abs(a), abs(b), TINY)
