@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from distill_cli.config.ensembles import check_ensemble
 from distill_cli.config.groups import common_keys
 from distill_cli.config.rules import Rule, at_least, check_keys, check_rules, one_of, shown
 from distill_cli.errors import UserError, near
@@ -40,6 +41,8 @@ TEACHER_RULES = {
     "teacher.seed": at_least(0),
     "teacher.label_fraction": fraction(optional=True),
     "teacher.outputs_kind": one_of("logits", "probabilities"),
+    "teacher.members": at_least(1),
+    "teacher.average": one_of("logits", "probabilities"),
     **{f"teacher.{key}": rule for key, rule in TRAINING_RULES.items()},
 }
 BASE_RULES = {
@@ -82,6 +85,7 @@ def check_values(config: Mapping[str, Any], command: str) -> None:
     check_rules(config, TEACHER_RULES)
     check_keys(config["teacher"], common_keys("teacher"), "teacher.")
     check_groups(config["teacher"], "teacher.")
+    check_ensemble(config["teacher"])
     if command == "distill":
         check_keys(config["student"], common_keys("student"), "student.")
         check_groups(config, "")

@@ -15,6 +15,8 @@ import yaml
 from distill_cli.config.groups import conf_dir, options
 from distill_cli.errors import UserError
 
+# What the tool writes into model.json though no option names it.
+MADE_HERE = ("distill_cli.models.ensemble.Ensemble",)
 LARGEST_BYTES = 1_000_000
 LARGEST_NODES = 100_000
 PLAIN_KEYS = {"_partial_": (True, False), "_recursive_": (True, False), "_convert_": ("none", "partial", "object", "all")}
@@ -110,6 +112,7 @@ def trusted(target: str) -> bool:
 
 @cache
 def own_targets() -> frozenset[str]:
-    """Return every `_target_` that the options shipped with the tool name."""
+    """Return every `_target_` that the options shipped with the tool name, and those that it writes itself."""
     files = [file for group in options([conf_dir()]).values() for file in group.values()]
-    return frozenset(name for f in files for name in re.findall(r"^\s*_target_:\s*([\w.]+)", f.read_text(encoding="utf-8"), re.M))
+    named = (name for f in files for name in re.findall(r"^\s*_target_:\s*([\w.]+)", f.read_text(encoding="utf-8"), re.M))
+    return frozenset((*named, *MADE_HERE))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +40,20 @@ def remember(pool: Pool, dataset: Dataset) -> TrainRecord:
     """Return what a model trained on `pool`, rows of this data set, is remembered by."""
     groups = None if pool.group is None else [str(g) for g in np.unique(pool.group)]
     return TrainRecord(dataset.source_fingerprint, pool.index, groups, row_hashes(pool))
+
+
+def unite(records: Sequence[TrainRecord]) -> TrainRecord:
+    """Return what several models, taken as one, are remembered by: all their training rows and groups.
+
+    Where their sources differ the source is unknown, so that rows are compared by content.
+    """
+    sources = {record.source_fingerprint for record in records}
+    index = np.concatenate([record.index for record in records])
+    hashes = np.concatenate([record.row_hashes for record in records])
+    _, first = np.unique(index if len(sources) == 1 else hashes, return_index=True)
+    groups = [record.groups for record in records if record.groups is not None]
+    known = sorted({name for names in groups for name in names}) if groups else None
+    return TrainRecord(sources.pop() if len(sources) == 1 else "", index[first], known, hashes[first])
 
 
 def meets(record: TrainRecord, dataset: Dataset) -> str | None:

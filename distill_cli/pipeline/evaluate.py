@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from distill_cli.errors import UserError, near
 from distill_cli.pipeline import folder, scoring
 from distill_cli.pipeline.context import Job, make_context
 from distill_cli.pipeline.data import describe, load_dataset
+from distill_cli.pipeline.members import TOLD, members_report
 from distill_cli.pipeline.models import load_model, read_checkpoint
-from distill_cli.pipeline.run import Report, logits_of, measured, provenance_of
+from distill_cli.pipeline.run import Report, measured, provenance_of
 from distill_cli.pipeline.teacher import COST_KEYS
 from distill_cli.types import Dataset
 
@@ -41,10 +42,14 @@ def evaluate(cfg: Any, out: Path, job: Job) -> Report:
         raise UserError(f"split={cfg.split}: no such split{near(cfg.split, dataset.pools)} (it has: all, {known})")
 
     logits, models = {}, {}
+    member_parts: list[dict[str, Any]] = []
     for name in checkpoint["models"]:
         model, entry = load_model(source, name)
         model.to(context.device)
-        logits[name] = logits_of(model, dataset, context, cfg.split)
+        logits[name] = scoring.logits_of(model, dataset, context, cfg.split)
+        if name == scoring.TEACHER:
+            told = _members_told(old)
+            member_parts = members_report(model, entry, told, logits[name], dataset, context, cfg.split)
         cost = runs.figures_of(old, name, COST_KEYS)
         models[name] = {**measured(model, entry), **cost}
     for name, by_split in scoring.score_all(logits, pools, dataset, context).items():
@@ -66,6 +71,7 @@ def evaluate(cfg: Any, out: Path, job: Job) -> Report:
         "models": models,
         "comparison": comparison,
         "verdict": scoring.verdict(models, comparison, split),
+        "teacher_members": member_parts,
         "evaluated_run": str(source),
         **{key: old.get(key) for key in KEPT},
     }
@@ -86,6 +92,13 @@ def _as_it_was_scored(cfg: Any, config: dict[str, Any]) -> Any:
             typed[key] = value
     check_values({str(key): value for key, value in typed.items()}, "eval")
     return OmegaConf.create(typed)
+
+
+def _members_told(old: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what a report says of an ensemble's members, less their scores; nothing where it is damaged."""
+    parts = old.get("teacher_members")
+    known = parts if isinstance(parts, list) and all(isinstance(part, dict) for part in parts) else []
+    return [{key: part.get(key) for key in TOLD} for part in known]
 
 
 def _dataset_node(wanted: Any, config: dict[str, Any], where: Path) -> dict[str, Any]:

@@ -51,5 +51,6 @@ def run_name(cfg: Any, command: str) -> str:
 
     if command == "train-teacher":
         return f"{short(cfg.teacher.model)} on {short(cfg.dataset)}"
+    taught_by = short(cfg.teacher.model) if cfg.teacher.members == 1 else f"{cfg.teacher.members} x {short(cfg.teacher.model)}"
     losses = " + ".join(short(node) for node in [cfg.loss, *cfg.terms.values()])
-    return f"{short(cfg.teacher.model)} -> {short(cfg.student.model)}, {losses}, on {short(cfg.dataset)}"
+    return f"{taught_by} -> {short(cfg.student.model)}, {losses}, on {short(cfg.dataset)}"

@@ -47,7 +47,7 @@ def build_model(entry: Mapping[str, Any], where: str, seed: int = 0) -> Classifi
     """Build a model with fresh weights from stream ``init`` of the seed, and try it on zeros.
 
     Args:
-        entry: what `architecture` returned.
+        entry: what `architecture` returned; of an ensemble, with such an entry for each of its `members`.
         where: the config path of its network, for messages.
         seed: of the weights.
 
@@ -56,7 +56,9 @@ def build_model(entry: Mapping[str, Any], where: str, seed: int = 0) -> Classifi
     """
     shape, classes = tuple(entry["input_shape"]), int(entry["num_classes"])
     node = dict(entry["model"])
-    given = {k: v for k, v in zip(FACTS, (classes, shape), strict=True) if node.get(k) is None}
+    given: dict[str, Any] = {k: v for k, v in zip(FACTS, (classes, shape), strict=True) if node.get(k) is None}
+    if entry.get("members"):
+        given["members"] = [build_model(member, f"{where}.members.{n}", seed) for n, member in enumerate(entry["members"])]
     node = {k: v for k, v in node.items() if k not in given}
     with global_stream(seed, "init"):
         model = _build(node, where, given, entry)
@@ -91,6 +93,13 @@ def _try(model: Classifier, shape: tuple[int, ...], classes: int, where: str) ->
         )
 
 
+def described(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the report's `architecture`: class and arguments, and those of an ensemble's members."""
+    node = entry["model"]
+    about = {"target": node.get("_target_"), "arguments": {k: v for k, v in node.items() if not k.startswith("_")}}
+    return about | ({"members": [described(member) for member in entry["members"]]} if entry.get("members") else {})
+
+
 class Checkpoint:
     """The models of a run folder: weights as safetensors, everything else in model.json.
 
@@ -123,9 +132,18 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
         raise UserError(f"{path}: class_names is no list of names; the file is damaged")
     for name, entry in models.items():
         check_trusted(entry, f"{path}: {name}")
-        if lacking := [key for key, sound in SOUND.items() if not sound(entry.get(key))]:
-            raise UserError(f"{path}: {name} has no usable '{lacking[0]}'; the file is damaged")
+        _check_sound(entry, f"{path}: {name}")
     return content
+
+
+def _check_sound(entry: Any, where: str) -> None:
+    if not isinstance(entry, dict) or (lacking := [key for key, sound in SOUND.items() if not sound(entry.get(key))]):
+        raise UserError(f"{where} has no usable '{lacking[0] if isinstance(entry, dict) else 'model'}'; the file is damaged")
+    members = entry.get("members", [])
+    if not isinstance(members, list):
+        raise UserError(f"{where} has no usable 'members'; the file is damaged")
+    for n, member in enumerate(members):
+        _check_sound(member, f"{where}.members.{n}")
 
 
 def load_model(folder: Path, name: str) -> tuple[Classifier, dict[str, Any]]:

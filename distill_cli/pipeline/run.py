@@ -11,13 +11,13 @@ from typing import Any
 from distill_cli import RECIPE_VERSION, runs
 from distill_cli.cost import measure
 from distill_cli.data.leakage import remember
-from distill_cli.engine import predict
 from distill_cli.errors import UserError
 from distill_cli.models.classifier import Classifier
-from distill_cli.pipeline import controls, folder, scoring, teacher
+from distill_cli.pipeline import controls, folder, members, scoring, teacher
 from distill_cli.pipeline.context import Context, Job, make_context
 from distill_cli.pipeline.data import describe, load_dataset, student_pool
-from distill_cli.pipeline.models import Checkpoint, architecture, build_model
+from distill_cli.pipeline.models import Checkpoint, architecture, build_model, described
+from distill_cli.pipeline.obtain import obtain
 from distill_cli.pipeline.training import build_objective, changes, check_training, fit
 from distill_cli.provenance import provenance
 from distill_cli.teachers import Teacher
@@ -46,7 +46,7 @@ class Parts:
     def add(self, name: str, model: Classifier, entry: Mapping[str, Any], cost: Mapping[str, Any]) -> None:
         """Write a model's weights, predict every scored split with it, and measure it."""
         self.checkpoint.add(name, model, entry)
-        self.logits[name] = logits_of(model, self.dataset, self.context)
+        self.logits[name] = scoring.logits_of(model, self.dataset, self.context)
         self.models[name] = {**measured(model, entry), **cost}
 
     def scored(self) -> dict[str, dict[str, Any]]:
@@ -95,9 +95,9 @@ def distill(cfg: Any, out: Path, job: Job) -> Report:
     check_sound(cfg, dataset)
     pool = student_pool(dataset, cfg.dataset)
 
-    taught = teacher.obtain(cfg, dataset, context, run_teacher)
+    taught = obtain(cfg, dataset, context, run_teacher)
     parts = Parts.of(dataset, context, out)
-    add_teacher(parts, taught, out)
+    member_parts = add_teacher(parts, taught, out)
     train_students(cfg, parts, entry, pool, taught)
     models = parts.scored()
     comparison = scoring.compare(parts.logits, dataset.test, scoring.COMPARED, dataset, context)
@@ -108,6 +108,7 @@ def distill(cfg: Any, out: Path, job: Job) -> Report:
         "terms": parts.terms,
         "teacher_key": taught.key,
         "teacher_source": taught.source,
+        "teacher_members": member_parts,
         "budget": budget(models),
     }
     folder.finish(out, report, cfg, provenance_of(context), parts.records, folder.predictions(dataset, parts.logits))
@@ -141,17 +142,23 @@ def check_sound(cfg: Any, dataset: Dataset) -> None:
         build_model(architecture(cfg.teacher.model, cfg.teacher.prepare, dataset), "teacher.model", cfg.teacher.seed)
 
 
-def add_teacher(parts: Parts, taught: teacher.Taught, out: Path) -> None:
-    """Put the teacher into the run folder, so that the run can be scored again without the folder it came from."""
+def add_teacher(parts: Parts, taught: teacher.Taught, out: Path) -> list[dict[str, Any]]:
+    """Put the teacher into the run folder, so that the run can be scored again without the folder it came from.
+
+    Returns:
+        What the report says of an ensemble's members.
+    """
     if taught.record is not None:
         runs.save_rows(out, scoring.TEACHER, taught.record)
     if taught.model is not None:
         parts.add(scoring.TEACHER, taught.model, taught.entry, taught.cost)
-        return
+        whole = parts.logits[scoring.TEACHER]
+        return members.members_report(taught.model, taught.entry, members.told(taught), whole, parts.dataset, parts.context)
     pools = scoring.scored_pools(parts.dataset)
     known = {name: taught.logits(pool, parts.dataset, parts.context) for name, pool in pools.items()}
     parts.logits[scoring.TEACHER] = {name: values for name, values in known.items() if values is not None}
     parts.models[scoring.TEACHER] = dict(taught.cost)
+    return []
 
 
 def train_students(cfg: Any, parts: Parts, entry: Mapping[str, Any], pool: Pool, taught: teacher.Taught) -> None:
@@ -198,20 +205,9 @@ def provenance_of(context: Context) -> dict[str, Any]:
     return provenance(context.device, context.precision, context.started, context.command_line)
 
 
-def logits_of(model: Classifier, dataset: Dataset, context: Context, split: str = "all") -> scoring.Logits:
-    """Return a model's logits on every scored split."""
-    pools = scoring.scored_pools(dataset, split)
-    return {name: predict(model, context.rows(pool, dataset), context.chunk).numpy() for name, pool in pools.items()}
-
-
 def measured(model: Classifier, entry: Mapping[str, Any]) -> dict[str, Any]:
     """Return a model's size and latency."""
-    target = entry["model"].get("_target_")
-    return {**measure(model, tuple(entry["input_shape"])), "architecture": {"target": target, "arguments": _arguments(entry)}}
-
-
-def _arguments(entry: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in entry["model"].items() if not k.startswith("_")}
+    return {**measure(model, tuple(entry["input_shape"])), "architecture": described(entry)}
 
 
 def budget(models: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from distill_cli.engine import predict
 from distill_cli.metrics.intervals import paired_bootstrap, verdict_one_run
 from distill_cli.metrics.scores import scores
+from distill_cli.models.classifier import Classifier
 from distill_cli.pipeline.context import Context
 from distill_cli.types import Dataset, Pool
 
@@ -23,6 +25,12 @@ COMPARED = "test"
 def scored_pools(dataset: Dataset, split: str = "all") -> dict[str, Pool]:
     """Return the pools that are scored: ``all`` is every one but train."""
     return {k: p for k, p in dataset.pools.items() if (k == split or (split == "all" and k != "train"))}
+
+
+def logits_of(model: Classifier, dataset: Dataset, context: Context, split: str = "all") -> Logits:
+    """Return a model's logits on every scored split."""
+    pools = scored_pools(dataset, split)
+    return {name: predict(model, context.rows(pool, dataset), context.chunk).numpy() for name, pool in pools.items()}
 
 
 def score_all(logits: Mapping[str, Logits], pools: Mapping[str, Pool], dataset: Dataset, context: Context) -> Scores:

@@ -14,7 +14,7 @@ import torch
 
 from distill_cli import RECIPE_VERSION, files, runs
 from distill_cli.config.validate import TRAINING_KEYS
-from distill_cli.data.leakage import TrainRecord, meets, remember
+from distill_cli.data.leakage import TrainRecord, remember
 from distill_cli.engine import Fit
 from distill_cli.errors import UserError
 from distill_cli.models.classifier import Classifier
@@ -44,6 +44,7 @@ class Taught:
         record: its training rows, None where unknown.
         cost: the report's training figures.
         key: what it is found by, None where it was not trained by this tool.
+        members: of an ensemble, without their models, which are in `model`.
     """
 
     source: str
@@ -53,6 +54,7 @@ class Taught:
     record: TrainRecord | None = None
     cost: dict[str, Any] = field(default_factory=dict)
     key: str | None = None
+    members: tuple[Taught, ...] = ()
 
     def logits(self, pool: Pool, dataset: Dataset, context: Context) -> np.ndarray | None:
         """Return logits ``[N, C]`` on a pool, or None where a table of outputs does not cover it."""
@@ -77,48 +79,15 @@ def teacher_key(node: Mapping[str, Any], dataset: Dataset, dataset_node: Mapping
 def check_sources(node: Mapping[str, Any], *, trained: bool = False) -> None:
     """See that a teacher is given in one way at most, and in none where it is to be trained."""
     given = [name for name in SOURCES if node.get(name) is not None]
+    if trained and node.get("members", 1) > 1:
+        raise UserError(
+            f"teacher.members={node['members']}: train-teacher trains one teacher a run; sweep over its seeds with "
+            f"-m seed={node['seed']},{node['seed'] + 1},..., and distill teacher.members={node['members']} finds them"
+        )
     if given and trained:
         raise UserError(f"teacher.{given[0]} names a teacher that is there already, and train-teacher trains one; leave it out")
     if len(given) > 1:
         raise UserError(f"teacher.{given[0]} and teacher.{given[1]} are both given; a teacher comes from one of them")
-
-
-def obtain(cfg: Any, dataset: Dataset, context: Context, train_run: Any) -> Taught:
-    """Return the teacher that the config asks for, and refuse one that has seen the student's scored rows.
-
-    Args:
-        cfg: the composed config.
-        dataset: the student's.
-        context: of the student's run.
-        train_run: trains a teacher into a run folder of its own: ``train_run(cfg, dataset, context)``.
-    """
-    node = cfg.teacher
-    if node.checkpoint is not None:
-        taught = from_run(runs.find(node.checkpoint, "teacher.checkpoint"), node.checkpoint_model, "checkpoint")
-    elif node.weights is not None:
-        model, entry = foreign.load_weights(node, dataset)
-        taught = Taught(f"weights {node.weights}", model, entry)
-    elif node.outputs is not None:
-        table = foreign.load_outputs(node, dataset)
-        taught = Taught(f"outputs {node.outputs}", None, {}, table=table)
-    else:
-        taught = found_or_trained(cfg, dataset, context, train_run)
-    _check_fits(taught, dataset)
-    if taught.record is not None and (met := meets(taught.record, dataset)):
-        raise UserError(f"teacher ({taught.source}): {met}; train one on this split, or choose the split it was trained on")
-    return taught
-
-
-def _check_fits(taught: Taught, dataset: Dataset) -> None:
-    if not taught.entry:
-        return
-    shape, names = tuple(taught.entry["input_shape"]), taught.entry.get("class_names")
-    if shape != dataset.input_shape:
-        raise UserError(f"teacher ({taught.source}): takes samples of shape {shape}, the data has {dataset.input_shape}")
-    if names is not None and list(names) != list(dataset.class_names):
-        raise UserError(
-            f"teacher ({taught.source}): knows the classes {', '.join(names)}; the data has {', '.join(dataset.class_names)}"
-        )
 
 
 def found_or_trained(cfg: Any, dataset: Dataset, context: Context, train_run: Any) -> Taught:

@@ -85,3 +85,13 @@ def class_rows(report: Report) -> list[tuple[str, list[str]]]:
         f1 = [cells.score(((part.get("per_class") or {}).get(name) or {}).get("f1")) for part in parts]
         table.append((name + mark, [cells.count(per_class["support"]), *f1]))
     return table
+
+
+def member_rows(report: Report) -> list[list[str]]:
+    """Return a row for each member of a teacher that is an ensemble: number, architecture, weight, macro F1 by split, source."""
+    table = []
+    for n, part in enumerate(report.get("teacher_members") or ()):
+        target = str((part.get("architecture") or {}).get("target")).rpartition(".")[2]
+        found = [cells.score((part.get(split) or {}).get("macro_f1")) for split in splits(report)]
+        table.append([str(n + 1), target, f"{part['weight']:.3g}", *found, str(part.get("source") or cells.MISSING)])
+    return table

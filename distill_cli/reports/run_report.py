@@ -13,7 +13,7 @@ LARGEST_CONFUSION = 20
 
 def markdown(report: Mapping[str, Any]) -> str:
     """Return the report of a run (``docs/report-schema.md``) as markdown; text from data is escaped."""
-    parts = [_head, _models, _classes, _each_model, _comparisons, _terms, _data, _budget, _provenance]
+    parts = [_head, _models, _members, _classes, _each_model, _comparisons, _terms, _data, _budget, _provenance]
     blocks = [lines for part in parts if (lines := part(report))]
     return "\n\n".join("\n".join(lines) for lines in blocks) + "\n"
 
@@ -28,6 +28,14 @@ def _models(report: Mapping[str, Any]) -> list[str]:
         return []
     names = [markdown_text(name) for name in model_table.model_names(report)]
     return ["## Models", "", *markdown_table(["", *names], [[what, *line] for what, line in model_table.rows(report)])]
+
+
+def _members(report: Mapping[str, Any]) -> list[str]:
+    rows = [[markdown_text(cell) for cell in row] for row in model_table.member_rows(report)]
+    if not rows:
+        return []
+    scores = [f"{markdown_text(split)} macro F1" for split in model_table.splits(report)]
+    return ["## Members of the teacher", "", *markdown_table(["member", "network", "weight", *scores, "from"], rows, left=2)]
 
 
 def _classes(report: Mapping[str, Any]) -> list[str]:

@@ -63,6 +63,7 @@ def print_report(report: Mapping[str, Any], folder: str | Path, file: IO[str] | 
     on = console(file)
     if model_table.splits(report):
         print_models(on, report)
+        _print_members(on, report)
         _print_classes(on, report, model_table.model_names(report))
     print_line(on, str(report["verdict"]), style="bold")
     print_line(on, f"run folder: {folder}")
@@ -71,6 +72,12 @@ def print_report(report: Mapping[str, Any], folder: str | Path, file: IO[str] | 
 def print_models(on: Console, report: Mapping[str, Any]) -> None:
     """Print the table of a report's models."""
     _print_blocks(on, [""], [([what], line) for what, line in model_table.rows(report)], model_table.model_names(report))
+
+
+def _print_members(on: Console, report: Mapping[str, Any]) -> None:
+    rows = model_table.member_rows(report)
+    if rows:
+        print_line(on, f"members of the teacher, {model_table.splits(report)[0]} macro F1: " + ", ".join(row[3] for row in rows))
 
 
 def _print_classes(on: Console, report: Mapping[str, Any], names: Sequence[str]) -> None:

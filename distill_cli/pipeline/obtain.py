@@ -1,0 +1,144 @@
+"""Where a run's teacher comes from: one that is trained, found or loaded, or several of them as an ensemble."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from distill_cli import files, runs
+from distill_cli.data.leakage import meets, unite
+from distill_cli.errors import UserError
+from distill_cli.models.ensemble import Ensemble
+from distill_cli.pipeline import foreign
+from distill_cli.pipeline.context import Context
+from distill_cli.pipeline.models import build_model
+from distill_cli.pipeline.teacher import Taught, found_or_trained, from_run
+from distill_cli.types import Dataset
+
+ENSEMBLE = f"{Ensemble.__module__}.{Ensemble.__name__}"
+SUMMED = ("train_seconds", "steps")
+
+
+class TrainRun(Protocol):
+    """Trains the teacher of a config into a run folder of its own, and returns the folder."""
+
+    def __call__(self, cfg: Any, dataset: Dataset, context: Context, out: Path) -> Path:
+        """Train into `out`."""
+        ...
+
+
+def obtain(cfg: Any, dataset: Dataset, context: Context, train_run: TrainRun) -> Taught:
+    """Return the teacher that the config asks for, and refuse one that has seen the student's scored rows.
+
+    Args:
+        cfg: the composed config.
+        dataset: the student's.
+        context: of the student's run.
+        train_run: trains a teacher into a run folder of its own.
+    """
+    node = cfg.teacher
+    if node.weights is not None:
+        model, entry = foreign.load_weights(node, dataset)
+        members = [Taught(f"weights {node.weights}", model, entry)]
+    elif node.outputs is not None:
+        table = foreign.load_outputs(node, dataset)
+        members = [Taught(f"outputs {node.outputs}", None, {}, table=table)]
+    elif node.checkpoint is not None:
+        members = from_runs(node)
+    else:
+        members = [found_or_trained(member_config(cfg, k), dataset, context, train_run) for k in range(node.members)]
+    for member in members:
+        check_fits(member, dataset)
+        if member.record is not None and (met := meets(member.record, dataset)):
+            raise UserError(f"teacher ({member.source}): {met}; train one on this split, or choose the split it was trained on")
+    if len(members) == 1:
+        return members[0]
+    weights = None if node.member_weights is None else [float(w) for w in node.member_weights]
+    return combine(members, node.average, weights, dataset)
+
+
+def from_runs(node: Any) -> list[Taught]:
+    """Return the models of ``teacher.checkpoint``: one run folder, or a list of them.
+
+    Raises:
+        UserError: a folder that is no run, a model listed twice, or one whose training rows nobody knows in a list.
+    """
+    several = not isinstance(node.checkpoint, str)
+    folders = list(node.checkpoint) if several else [node.checkpoint]
+    names = [node.checkpoint_model] * len(folders) if isinstance(node.checkpoint_model, str) else list(node.checkpoint_model)
+    found: list[tuple[Path, str]] = []
+    members = []
+    for n, (folder, name) in enumerate(zip(folders, names, strict=True)):
+        option = f"teacher.checkpoint.{n}" if several else "teacher.checkpoint"
+        place = runs.find(folder, option)
+        if (place.resolve(), name) in found:
+            raise UserError(f"{option}={folder}: its {name} is a member already; let it count more by teacher.member_weights")
+        found.append((place.resolve(), name))
+        members.append(from_run(place, name, "checkpoint"))
+        if several and members[-1].record is None:
+            raise UserError(
+                f"{option}={folder}: its {name} came from foreign weights or outputs, whose training rows nobody knows; "
+                "an ensemble is made of models that this tool trained"
+            )
+    return members
+
+
+def member_config(cfg: Any, k: int) -> Any:
+    """Return the config of the k-th member: one teacher, its seed k more, so that smaller and larger ensembles share members."""
+    if cfg.teacher.members == 1:
+        return cfg
+    own = copy.deepcopy(cfg)
+    own.teacher.seed, own.teacher.members, own.teacher.member_weights = cfg.teacher.seed + k, 1, None
+    return own
+
+
+def check_fits(taught: Taught, dataset: Dataset) -> None:
+    """Refuse a teacher that knows other classes, or takes samples of another shape.
+
+    Raises:
+        UserError: names both.
+    """
+    if not taught.entry:
+        return
+    shape, names = tuple(taught.entry["input_shape"]), taught.entry.get("class_names")
+    if shape != dataset.input_shape:
+        raise UserError(f"teacher ({taught.source}): takes samples of shape {shape}, the data has {dataset.input_shape}")
+    if names is not None and list(names) != list(dataset.class_names):
+        raise UserError(
+            f"teacher ({taught.source}): knows the classes {', '.join(names)}; the data has {', '.join(dataset.class_names)}"
+        )
+
+
+def combine(members: Sequence[Taught], average: str, weights: list[float] | None, dataset: Dataset) -> Taught:
+    """Return the ensemble of some teachers as one: its training rows are all of theirs, its cost is the sum of theirs."""
+    entry = {
+        "model": {"_target_": ENSEMBLE, "average": average, "weights": weights},
+        "members": [{k: v for k, v in member.entry.items() if k != "file"} for member in members],
+        "prepare": "none",  # each member has its own
+        "num_classes": len(dataset.class_names),
+        "input_shape": list(dataset.input_shape),
+        "class_names": list(dataset.class_names),
+    }
+    model = build_model(entry, "teacher")
+    for k, member in enumerate(members):
+        assert member.model is not None
+        model.network.members[k].load_state_dict(member.model.state_dict())  # type: ignore[union-attr, index]
+    keys = [member.key for member in members]
+    return Taught(
+        f"ensemble of {len(members)}: " + ", ".join(member.source for member in members),
+        model.eval(),
+        entry,
+        record=unite([member.record for member in members if member.record is not None]),
+        cost={name: total(members, name) for name in SUMMED},
+        key=None if None in keys else files.hash_json([ENSEMBLE, keys, average, weights]),
+        members=tuple(replace(member, model=None) for member in members),
+    )
+
+
+def total(members: Sequence[Taught], figure: str) -> float | None:
+    """Return the sum of a figure over the members, or None where one does not know it."""
+    values = [member.cost.get(figure) for member in members]
+    return None if None in values else sum(values)  # type: ignore[arg-type]
