@@ -48,6 +48,11 @@ class Objective(nn.Module):
         return any(term.uses_teacher for _, term in self.items())
 
     @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Module paths (student's, teacher's) of the features that any term compares; a loss names its own as `pairs`."""
+        return [(str(student), str(teacher)) for _, term in self.items() for student, teacher in getattr(term, "pairs", ())]
+
+    @property
     def uses_labels(self) -> bool:
         """Whether any term looks at labels; a loss says no by `uses_labels = False`."""
         return any(getattr(term, "uses_labels", True) for name, term in self.items() if self.weights[name])

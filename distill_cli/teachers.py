@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from distill_cli.batches import Rows
+from distill_cli.features.taps import find, listening
+from distill_cli.models.classifier import with_features
 from distill_cli.types import Batch, ModelOutput
 
 
@@ -29,9 +31,11 @@ class FrozenTeacher:
 
     Args:
         model: its parameters stop requiring gradients.
+        paths: modules whose outputs are wanted as features; the model itself keeps no taps.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, paths: Iterable[str] = ()) -> None:
+        self._tapped = find(model, paths)
         self._model = model.eval().requires_grad_(False)
         for module in model.modules():
             module.train = functools.partial(_stay_in_eval, module)  # type: ignore[method-assign]
@@ -39,7 +43,9 @@ class FrozenTeacher:
     @torch.no_grad()
     def __call__(self, batch: Batch) -> ModelOutput:
         """Return the output for the inputs of the batch, as the student sees them."""
-        return self._model(batch.x)
+        with listening(self._tapped) as heard:
+            output = self._model(batch.x)
+        return with_features(output, heard)
 
 
 def _stay_in_eval(module: nn.Module, mode: bool = True) -> nn.Module:

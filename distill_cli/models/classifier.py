@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from distill_cli.features.taps import find, listening
 from distill_cli.types import ModelOutput, Pool
 
 CONSTANT = 1e-8
@@ -42,6 +44,7 @@ class Standardise(nn.Module):
 class Reordered(nn.Module):
     """A network whose outputs are put into the data's class order."""
 
+    shell_of = "network"  # module paths are those of the network inside
     order: Tensor
 
     def __init__(self, network: nn.Module, order: Sequence[int]) -> None:
@@ -63,6 +66,8 @@ class Classifier(nn.Module):
         input_shape: shape of one sample.
     """
 
+    shell_of = "network"  # module paths are those of the network inside
+
     def __init__(self, network: nn.Module, prepare: str, input_shape: tuple[int, ...]) -> None:
         super().__init__()
         if prepare not in PREPARATIONS:
@@ -70,6 +75,7 @@ class Classifier(nn.Module):
         self.prepare: nn.Module = Standardise(input_shape) if prepare == "standardise" else nn.Identity()
         self.network = network
         self._after_step = getattr(network, "after_step", None)
+        self._tapped: dict[str, nn.Module] = {}
 
     def fit_preparation(self, pool: Pool) -> None:
         """Take the statistics of the training rows."""
@@ -81,9 +87,36 @@ class Classifier(nn.Module):
         if self._after_step is not None:
             self._after_step()
 
+    def tap(self, paths: Iterable[str]) -> None:
+        """From now on return the outputs of the modules at `paths` as features; with no paths, none.
+
+        Args:
+            paths: relative to the network: ``conv2``, ``blocks.1``.
+
+        Raises:
+            ValueError: the network has no such module.
+        """
+        self._tapped = find(self.network, paths)
+
     def forward(self, x: Tensor) -> ModelOutput:
-        """Return logits ``[B, C]``."""
-        output = self.network(self.prepare(x))
-        if isinstance(output, ModelOutput):
-            return output
-        return ModelOutput(output if isinstance(output, Tensor) else output.logits)
+        """Return logits ``[B, C]``, and the outputs of the tapped modules by path.
+
+        Raises:
+            ValueError: a tapped module ran more than once, or not at all, or returned no tensor.
+        """
+        if not self._tapped:
+            return _output(self.network(self.prepare(x)))
+        with listening(self._tapped) as heard:
+            output = _output(self.network(self.prepare(x)))
+        return with_features(output, heard)
+
+
+def with_features(output: ModelOutput, heard: Mapping[str, Tensor]) -> ModelOutput:
+    """Return an output with the tapped features beside its own."""
+    return ModelOutput(output.logits, {**output.features, **heard}) if heard else output
+
+
+def _output(given: Any) -> ModelOutput:
+    if isinstance(given, ModelOutput):
+        return given
+    return ModelOutput(given if isinstance(given, Tensor) else given.logits)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,10 +11,11 @@ from typing import Any, Protocol
 from distill_cli import files, runs
 from distill_cli.data.leakage import meets, unite
 from distill_cli.errors import UserError
+from distill_cli.models.classifier import Classifier
 from distill_cli.models.ensemble import Ensemble
 from distill_cli.pipeline import foreign
 from distill_cli.pipeline.context import Context
-from distill_cli.pipeline.models import build_model
+from distill_cli.pipeline.models import architecture, build_model
 from distill_cli.pipeline.teacher import Taught, found_or_trained, from_run
 from distill_cli.types import Dataset
 
@@ -114,14 +115,9 @@ def check_fits(taught: Taught, dataset: Dataset) -> None:
 
 def combine(members: Sequence[Taught], average: str, weights: list[float] | None, dataset: Dataset) -> Taught:
     """Return the ensemble of some teachers as one: its training rows are all of theirs, its cost is the sum of theirs."""
-    entry = {
-        "model": {"_target_": ENSEMBLE, "average": average, "weights": weights},
-        "members": [{k: v for k, v in member.entry.items() if k != "file"} for member in members],
-        "prepare": "none",  # each member has its own
-        "num_classes": len(dataset.class_names),
-        "input_shape": list(dataset.input_shape),
-        "class_names": list(dataset.class_names),
-    }
+    entry = ensemble_entry(
+        [{k: v for k, v in member.entry.items() if k != "file"} for member in members], average, weights, dataset
+    )
     model = build_model(entry, "teacher")
     for k, member in enumerate(members):
         assert member.model is not None
@@ -136,6 +132,28 @@ def combine(members: Sequence[Taught], average: str, weights: list[float] | None
         key=None if None in keys else files.hash_json([ENSEMBLE, keys, average, weights]),
         members=tuple(replace(member, model=None) for member in members),
     )
+
+
+def ensemble_entry(
+    members: Sequence[Mapping[str, Any]], average: str, weights: list[float] | None, dataset: Dataset
+) -> dict[str, Any]:
+    """Return what it takes to build the ensemble of models that are built by these entries."""
+    return {
+        "model": {"_target_": ENSEMBLE, "average": average, "weights": weights},
+        "members": list(members),
+        "prepare": "none",  # each member has its own
+        "num_classes": len(dataset.class_names),
+        "input_shape": list(dataset.input_shape),
+        "class_names": list(dataset.class_names),
+    }
+
+
+def untrained(node: Any, dataset: Dataset) -> Classifier:
+    """Return the teacher, or the ensemble, that the config would train, with fresh weights."""
+    entry = architecture(node.model, node.prepare, dataset)
+    if node.members == 1:
+        return build_model(entry, "teacher.model", node.seed)
+    return build_model(ensemble_entry([entry] * node.members, node.average, None, dataset), "teacher.model", node.seed)
 
 
 def total(members: Sequence[Taught], figure: str) -> float | None:

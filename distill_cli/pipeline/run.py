@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from distill_cli import RECIPE_VERSION, runs
 from distill_cli.cost import measure
 from distill_cli.data.leakage import remember
@@ -15,10 +17,10 @@ from distill_cli.errors import UserError
 from distill_cli.models.classifier import Classifier
 from distill_cli.pipeline import controls, folder, members, scoring, teacher
 from distill_cli.pipeline.context import Context, Job, make_context
-from distill_cli.pipeline.data import describe, load_dataset, student_pool
+from distill_cli.pipeline.data import describe, facts, load_dataset, student_pool
 from distill_cli.pipeline.models import Checkpoint, architecture, build_model, described
-from distill_cli.pipeline.obtain import obtain
-from distill_cli.pipeline.training import build_objective, changes, check_training, fit
+from distill_cli.pipeline.obtain import obtain, untrained
+from distill_cli.pipeline.training import bind, build_objective, changes, check_training, fit, freeze, tap
 from distill_cli.provenance import provenance
 from distill_cli.teachers import Teacher
 from distill_cli.types import Dataset, EpochRecord, Pool
@@ -91,9 +93,8 @@ def distill(cfg: Any, out: Path, job: Job) -> Report:
     dataset = load_dataset(cfg.dataset)
     # Before hours go into a teacher: is the student's side sound?
     entry = architecture(cfg.student.model, cfg.student.prepare, dataset)
-    build_model(entry, "student.model", cfg.seed)
-    check_sound(cfg, dataset)
     pool = student_pool(dataset, cfg.dataset)
+    check_sound(cfg, build_model(entry, "student.model", cfg.seed), pool, dataset, context)
 
     taught = obtain(cfg, dataset, context, run_teacher)
     parts = Parts.of(dataset, context, out)
@@ -115,13 +116,14 @@ def distill(cfg: Any, out: Path, job: Job) -> Report:
     return runs.read_json(out / runs.REPORT)
 
 
-def check_sound(cfg: Any, dataset: Dataset) -> None:
+def check_sound(cfg: Any, student: Classifier, pool: Pool, dataset: Dataset, context: Context) -> None:
     """Build everything that training will need once, on nothing, so that a mistake costs no training.
 
     Raises:
         UserError: what cannot be built, or cannot make a step.
     """
     objective = build_objective(cfg.loss, cfg.terms, cfg.seed)
+    tap(student, [path for path, _ in objective.pairs], "student")
     for plan in controls.plan(cfg, cfg.controls):
         where = f"controls.{plan.name}." if plan.is_control and plan.name != scoring.SCRATCH else ""
         check_training(plan.settings, where)
@@ -139,7 +141,12 @@ def check_sound(cfg: Any, dataset: Dataset) -> None:
     if not any(cfg.teacher[key] is not None for key in teacher.SOURCES):
         check_training(cfg.teacher, "teacher.")
         changes(cfg.teacher, 0, dataset.input_shape, "teacher.")
-        build_model(architecture(cfg.teacher.model, cfg.teacher.prepare, dataset), "teacher.model", cfg.teacher.seed)
+        model = untrained(cfg.teacher, dataset)
+        rows = context.rows(pool.take(np.arange(min(2, len(pool)))), dataset)
+        teachers = [freeze(model.to(context.device), objective)]
+        bind(objective.to(context.device), student.to(context.device), teachers, rows, facts(pool, dataset), cfg.seed)
+    elif cfg.teacher.outputs is not None:
+        teacher.check_has_features(objective)
 
 
 def add_teacher(parts: Parts, taught: teacher.Taught, out: Path) -> list[dict[str, Any]]:
@@ -176,7 +183,7 @@ def train_students(cfg: Any, parts: Parts, entry: Mapping[str, Any], pool: Pool,
         teachers: list[Teacher] = []
         if objective.uses_teacher:
             changed = bool(changes(plan.settings, plan.seed, dataset.input_shape))
-            teachers = teacher.as_teachers(taught, pool, dataset, context, changed=changed, cache=cfg.teacher.cache)
+            teachers = teacher.as_teachers(taught, objective, pool, dataset, context, changed=changed, cache=cfg.teacher.cache)
         model = build_model(entry, "student.model", plan.seed)
         result = fit(plan.name, model, objective, pool, dataset, teachers, plan.settings, plan.seed, context, stop_after)
         parts.records += result.records

@@ -18,12 +18,13 @@ from distill_cli.data.leakage import TrainRecord, remember
 from distill_cli.engine import Fit
 from distill_cli.errors import UserError
 from distill_cli.models.classifier import Classifier
+from distill_cli.objective import Objective
 from distill_cli.pipeline import foreign
 from distill_cli.pipeline.context import Context
 from distill_cli.pipeline.data import teacher_pool
 from distill_cli.pipeline.models import architecture, build_model, load_model, read_checkpoint
-from distill_cli.pipeline.training import fit, hard_objective
-from distill_cli.teachers import FrozenTeacher, TableTeacher, Teacher, cached
+from distill_cli.pipeline.training import fit, freeze, hard_objective
+from distill_cli.teachers import TableTeacher, Teacher, cached
 from distill_cli.types import Dataset, Pool
 
 # Where a teacher that is not trained here comes from.
@@ -74,6 +75,15 @@ def teacher_key(node: Mapping[str, Any], dataset: Dataset, dataset_node: Mapping
         parts["label_fraction"] = dataset_node.get("label_fraction", 1.0)
     parts["prepare"] = parts["prepare"] or dataset.prepare
     return files.hash_json({**parts, "precision": precision, "data": dataset.fingerprint, "recipe_version": RECIPE_VERSION})
+
+
+def check_has_features(objective: Objective) -> None:
+    """Refuse an objective that compares features, for a teacher of which only outputs are known."""
+    if objective.pairs:
+        raise UserError(
+            f"teacher.outputs: has logits only, and the loss compares features (the teacher's '{objective.pairs[0][1]}'); "
+            "use a teacher with weights, or a loss on logits"
+        )
 
 
 def check_sources(node: Mapping[str, Any], *, trained: bool = False) -> None:
@@ -149,17 +159,21 @@ def train(cfg: Any, dataset: Dataset, context: Context) -> tuple[Taught, Fit]:
     return Taught("trained", model, entry, record=remember(pool, dataset), cost=train_cost(result, len(pool)), key=key), result
 
 
-def as_teachers(taught: Taught, pool: Pool, dataset: Dataset, context: Context, *, changed: bool, cache: bool) -> list[Teacher]:
+def as_teachers(
+    taught: Taught, objective: Objective, pool: Pool, dataset: Dataset, context: Context, *, changed: bool, cache: bool
+) -> list[Teacher]:
     """Return the frozen teacher for a training pool: its outputs by row id where inputs stay as they are, else the model.
 
     Raises:
-        UserError: a table of outputs cannot follow changed inputs, or does not cover the pool.
+        UserError: a table of outputs has no features, cannot follow changed inputs, or does not cover the pool; the model has no
+            module that the objective's terms name.
     """
     if taught.model is not None:
         taught.model.to(context.device)
-        if cache and not changed:
+        if cache and not changed and not objective.pairs:
             return [cached(taught.model, context.rows(pool, dataset), context.chunk)]
-        return [FrozenTeacher(taught.model)]
+        return [freeze(taught.model, objective)]
+    check_has_features(objective)
     if changed:
         raise UserError(
             "teacher.outputs: fixed outputs cannot follow changed inputs; use augment=none mixup=none or a teacher with weights"

@@ -22,8 +22,8 @@ from distill_cli.objective import Objective
 from distill_cli.pipeline.context import Context
 from distill_cli.pipeline.data import facts
 from distill_cli.rng import global_stream
-from distill_cli.teachers import Teacher
-from distill_cli.types import Change, Dataset, Pool, Stage
+from distill_cli.teachers import FrozenTeacher, Teacher
+from distill_cli.types import Change, DataFacts, Dataset, Pool, Stage
 
 
 def build_objective(loss: Mapping[str, Any], terms: Mapping[str, Mapping[str, Any]], seed: int) -> Objective:
@@ -95,8 +95,7 @@ def fit(
     model.to(context.device)
     objective.to(context.device)
     rows, val = context.rows(pool, dataset), context.rows(dataset.val, dataset)
-    with global_stream(seed, "loss_init"):  # a loss makes its own parameters here, from the shapes that it sees
-        _bind(objective, model, teachers, rows, pool, dataset)
+    bind(objective, model, teachers, rows, facts(pool, dataset), seed)
     _try_train_mode(model, rows, min(settings["batch_size"], len(rows)), name)
     sampler = Sampler(pool.y, settings["batch_size"], seed, settings["sampling"]["power"], settings["steps_per_epoch"])
     trainer = Trainer(
@@ -118,6 +117,7 @@ def fit(
         return trainer.fit([stage], Selection(**settings["select"], stop_after=stop_after), context.progress.epoch)
     finally:
         context.progress.finish()
+        model.tap(())
 
 
 def changes(settings: Mapping[str, Any], seed: int, shape: tuple[int, ...], where: str = "") -> list[Change]:
@@ -172,14 +172,45 @@ def _try_train_mode(model: nn.Module, rows: Rows, batch_size: int, name: str) ->
 
 
 @torch.no_grad()
-def _bind(objective: Objective, model: nn.Module, teachers: Sequence[Teacher], rows: Rows, pool: Pool, dataset: Dataset) -> None:
+def bind(objective: Objective, model: Classifier, teachers: Sequence[Teacher], rows: Rows, data: DataFacts, seed: int) -> None:
+    """Tap the features that the terms compare, let the terms look at example outputs, and try them once.
+
+    Args:
+        objective: its terms may draw weights of their own, from stream ``loss_init`` of the seed.
+        model: the student; it stays tapped.
+        teachers: tapped already.
+        rows: the first two are the example.
+        data: what losses may know of the training rows.
+        seed: the run's seed.
+
+    Raises:
+        UserError: the student has no such module, a module has no one output, or a term refuses what it sees.
+    """
+    tap(model, [student for student, _ in objective.pairs], "student")
     example = rows.take(torch.arange(min(2, len(rows))))
     model.eval()
-    teacher_outputs = [teacher(example) for teacher in teachers] if objective.uses_teacher else []
     try:
+        teacher_outputs = [teacher(example) for teacher in teachers] if objective.uses_teacher else []
         student = model(example.x)
-        objective.bind(facts(pool, dataset), student, teacher_outputs)
+        with global_stream(seed, "loss_init"):  # a loss makes its own parameters here, from the shapes that it sees
+            objective.bind(data, student, teacher_outputs)
         objective.to(rows.device)
         objective(student, teacher_outputs, example)
     except ValueError as e:
         raise UserError(f"loss: {e}") from None
+
+
+def tap(model: Classifier, paths: Sequence[str], who: str) -> None:
+    """Tap a model, or say whose module does not exist."""
+    try:
+        model.tap(paths)
+    except ValueError as e:
+        raise UserError(f"features of the {who}: {e}") from None
+
+
+def freeze(model: Classifier, objective: Objective) -> FrozenTeacher:
+    """Return the model as a teacher that tells the features that the objective's terms compare."""
+    try:
+        return FrozenTeacher(model, [teacher for _, teacher in objective.pairs])
+    except ValueError as e:
+        raise UserError(f"features of the teacher: {e}") from None
