@@ -20,6 +20,7 @@ COMMANDS = {
 PLAIN = {
     "report": "one table over runs and sweeps: mean and deviation over seeds, best first",
     "ls": "what can be chosen: distill ls [GROUP[/OPTION]]",
+    "verify": "each loss against its formula, finite differences and its word: distill verify [loss=NAME]",
 }
 FLAGS = """\
 flags:

@@ -65,7 +65,7 @@ class Objective(nn.Module):
         """
         kept = {name: term for name, term in self.items() if not term.uses_teacher}
         weights = {name: self.weights[name] for name in kept}
-        if not any(isinstance(term, Hard) for term in kept.values()):
+        if not any(getattr(term, "is_cross_entropy", False) for term in kept.values()):
             replaced = [t.without_teacher() for _, t in self.items() if hasattr(t, "without_teacher")]
             kept[HARD] = replaced[0] if replaced else Hard()
             weights[HARD] = 1.0

@@ -152,6 +152,7 @@ class Loss(Protocol):
 
     It may have, besides:
         uses_labels: False where neither `batch.target` nor `batch.labelled` is read.
+        is_cross_entropy: True for a loss without a teacher that learns from labels by itself, so that a control needs no other.
         without_teacher(): the cross-entropy that stands for it in a control.
         bind(facts, student, teachers): any subset of the three; called with example outputs before the optimizer exists.
         pairs: ``(student, teacher)`` module paths of the features that it compares.

@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-FLOW, PIPELINE, LOSSES = "tests/test_flow.py", "tests/test_pipeline.py", "tests/test_losses.py"
+FLOW, PIPELINE, LOSSES = "tests/test_flow.py", "tests/test_pipeline.py", "tests/losses"
 
 BUGS = [
     ("the student does not see the mixed batch", "engine.py", "batch = change(batch, epoch, step)",
@@ -48,9 +48,9 @@ BUGS = [
     ("the control keeps the teacher", "objective.py", "if not term.uses_teacher}", "}", FLOW, "loses_the_teachers_terms"),
     ("a control has fewer steps", "pipeline/run.py", "if plan.same_batches:", "if False:", PIPELINE, "steps_stay_equal"),
     ("unlabelled rows teach by their label", "tasks/classification.py", '"none") * labelled', '"none")', LOSSES, "without_a_label"),
-    ("no T^2", "losses/soft_target.py", "(self.alpha * temperature**2)", "self.alpha", LOSSES, "is_the_reference"),
-    ("KL is averaged over classes", "losses/soft_target.py", "log_target=True).sum(dim=-1)", "log_target=True).mean(dim=-1)", LOSSES, "is_the_reference"),
-    ("the absolute error is summed over classes", "losses/kl_mae.py", ".abs().mean(dim=-1)", ".abs().sum(dim=-1)", LOSSES, "is_the_reference"),
+    ("no T^2", "losses/soft_target.py", "(self.alpha * temperature**2)", "self.alpha", LOSSES, "passes_every_check"),
+    ("KL is averaged over classes", "losses/soft_target.py", "log_target=True).sum(dim=-1)", "log_target=True).mean(dim=-1)", LOSSES, "passes_every_check"),
+    ("the absolute error is summed over classes", "losses/kl_mae.py", ".abs().mean(dim=-1)", ".abs().sum(dim=-1)", LOSSES, "passes_every_check"),
     ("test rows reach the teacher", "pipeline/obtain.py", "if member.record is not None and (met := meets(member.record, dataset)):",
      "if False:", PIPELINE, "saw_the_students_test_rows"),
     ("a teacher of another config is found", "pipeline/teacher.py", "KEY_PARTS = (*TRAINING_KEYS, ", "KEY_PARTS = (", PIPELINE, "another_config_trains"),

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from conftest import TINY, Ran
 
+from distill_cli.config.groups import conf_dir, options
+
 Distill = Callable[..., Ran]
 
 
@@ -38,7 +40,7 @@ COMMAND = [
     ("distill distill: error: loss: temperature must be > 0, got -1", ("distill", "loss.temperature=-1")),
     ("distill distill: error: loss: alpha must be in [0, 1], got 1.5", ("distill", "loss.alpha=1.5")),
     ("distill distill: error: loss=soft_targt: no such option; did you mean 'soft_target'? "
-     "(available: hard, kl_mae, logits_mse, soft_target)", ("distill", "loss=soft_targt")),
+     f"(available: {', '.join(options([conf_dir()])['loss'])})", ("distill", "loss=soft_targt")),
     ("distill distill: error: batch_size=0: must be >= 1", ("distill", "batch_size=0")),
     ("distill distill: error: epochs=0: must be >= 1", ("distill", "epochs=0")),
     ("distill distill: error: teacher.epochs=0: must be >= 1", ("distill", "teacher.epochs=0")),

@@ -18,6 +18,7 @@ class Hard(nn.Module):
     """
 
     uses_teacher = False
+    is_cross_entropy = True
 
     def __init__(self, class_weight: str | Sequence[float] = "none") -> None:
         super().__init__()

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from distill_cli.types import DataFacts, ModelOutput
 
+ROUNDING = 16  # units in the last place by which a constant may seem to vary
+
 
 def targets(y: np.ndarray, num_classes: int) -> Tensor:
     """Return class numbers ``[N]`` as probabilities ``[N, C]`` float32."""
@@ -20,6 +22,17 @@ def targets(y: np.ndarray, num_classes: int) -> Tensor:
 def full_precision(x: Tensor) -> Tensor:
     """Return half-precision values as float32, others as they are: sums of exponentials need the digits."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def unit_deviations(x: Tensor, dim: int = -1) -> Tensor:
+    """Return ``(x - mean) / ||x - mean||_2`` along `dim`; where x is constant, 0 with zero gradient.
+
+    Constant means up to rounding, which else would be blown up to length 1.
+    """
+    deviations = x - x.mean(dim=dim, keepdim=True)
+    norm = torch.linalg.vector_norm(deviations, dim=dim, keepdim=True)
+    constant = norm <= ROUNDING * torch.finfo(x.dtype).eps * torch.linalg.vector_norm(x, dim=dim, keepdim=True)
+    return deviations * torch.where(constant, 0.0, 1 / norm.masked_fill(constant, 1.0))
 
 
 def mean_logits(teachers: Sequence[ModelOutput]) -> Tensor:

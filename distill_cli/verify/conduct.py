@@ -18,11 +18,11 @@ LARGE, THOUSANDS = 30.0, 1000.0  # scales of outputs in half and in single preci
 def alone(losses: Bound) -> Outcome:
     """See a sample keep its loss when it is a batch by itself."""
     for loss, case in losses:
-        whole = call(loss, case)
+        whole = call(loss, case).detach()
         if whole.dim() == 0:
             return Outcome("relates")
         for row in range(len(whole)):
-            single = float(call(loss, case.rows(slice(row, row + 1))))
+            single = float(call(loss, case.rows(slice(row, row + 1))).detach())
             if difference(float(whole[row]), single) > TOLERANCE:
                 return failed(case, f"row {row}: {float(whole[row]):.8g} in the batch, {single:.8g} alone")
     return Outcome("ok")

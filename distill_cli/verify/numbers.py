@@ -15,6 +15,7 @@ from distill_cli.references import REFERENCES
 from distill_cli.types import ModelOutput
 from distill_cli.verify.cases import Case, draw, plain
 from distill_cli.verify.probe import (
+    TINY,
     TOLERANCE,
     Bound,
     Outcome,
@@ -28,7 +29,7 @@ from distill_cli.verify.probe import (
 )
 
 GRADIENT_TOLERANCE = 1e-6  # relative to the whole gradient
-FLAT = 1e-4  # a gradient below this counts as one of this size
+FLAT = 1e-3  # of the loss: a gradient below this counts as one of this size, for differences have no more digits
 ZERO = 1e-9  # of a loss or a gradient that should vanish
 STEP, DIRECTIONS = 1e-5, 4  # of central differences, along random directions of each tensor
 
@@ -70,7 +71,9 @@ def gradient(losses: Bound) -> Outcome:
     for original, case in losses:
         loss, used = copy.deepcopy(original), copy.deepcopy(original)
         moved, leaves = with_gradient(case)
-        slopes = gradients(call(used, moved, copied=False), [*leaves, *parameters(used)])
+        start = call(used, moved, copied=False)
+        slopes = gradients(start, [*leaves, *parameters(used)])
+        floor = FLAT * float(total(start.detach()).abs()) + TINY
         tensors = [*leaves, *parameters(loss)]
         for n, (tensor, slope) in enumerate(zip(tensors, slopes, strict=True)):
             for k in range(DIRECTIONS):
@@ -78,7 +81,7 @@ def gradient(losses: Bound) -> Outcome:
                 way /= way.norm()
                 analytic, numeric = float((slope * way).sum()), central(loss, moved, tensor, way)
                 # The whole slope is the scale: along one direction it may all but vanish.
-                off = abs(analytic - numeric) / max(abs(analytic), abs(numeric), float(slope.norm()), FLAT)
+                off = abs(analytic - numeric) / max(abs(analytic), abs(numeric), float(slope.norm()), floor)
                 worst = max(worst, off if math.isfinite(off) else math.inf)
                 if not off <= GRADIENT_TOLERANCE:
                     which = [*("logits",), *case.student.features][n] if n < len(leaves) else f"parameter {n - len(leaves)}"

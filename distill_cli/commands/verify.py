@@ -1,0 +1,132 @@
+"""`distill verify`: every loss, the user's own too, against its reference, finite differences and what it declares."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from distill_cli.commands.chosen_losses import Row, chosen, verified
+from distill_cli.errors import UserError, near
+
+HELP = """\
+usage: distill verify [loss=NAME,...] [loss.KEY=VALUE ...] [flags]
+
+Hold losses against their formulas, in both variants where paper and common code differ:
+  value        largest relative difference from the reference, a for-loop in float64 written from the paper
+  gradient     the same of slopes along random directions, from central differences; outputs and the loss's own parameters
+  at teacher   0: loss and gradient vanish where the student equals its teacher; flat: the gradient does; -: not declared
+  alone        ok: a sample has the same loss in any batch; relates: the loss relates samples, and is a scalar
+  finite       loss and gradient stay finite with large outputs in fp16 and bf16, with zeros, constants and thousands
+  parameters   how many of its own the loss trains; every one gets a gradient, and the optimizer sees it
+  untouched    the outputs of teachers and student, and the batch, are bit-equal afterwards
+  labels       rows without a label do not tell it; uses_labels = False and uses_teacher = False are true
+Exit code 1 if a check fails. How a loss of your own offers a reference: docs/extend.md.
+
+  distill verify                                  all options of the group loss
+  distill verify loss=dkd,dist                    some
+  distill verify loss=dkd loss.temperature=1      with other settings
+  distill verify loss._target_=my_losses.Margin   a class or function without a yaml
+flags:
+  --config-dir DIR     a folder with losses of your own, which are verified with the others
+  --json               print the table as JSON to stdout, and nothing else there
+"""
+
+
+@dataclass
+class Arguments:
+    """What was typed."""
+
+    losses: list[str] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+    folders: list[Path] = field(default_factory=list)
+    json: bool = False
+
+
+def parse(argv: Sequence[str]) -> Arguments:
+    """Return what was typed.
+
+    Raises:
+        UserError: an unknown flag or word, or a folder that is not there.
+    """
+    import yaml
+
+    found = Arguments()
+    words = iter(argv)
+    for word in words:
+        key, equals, value = word.partition("=")
+        if key in ("--config-dir", "-cd"):
+            folder = Path(value if equals else next(words, ""))
+            if not folder.is_dir() or folder == Path():
+                raise UserError(f"--config-dir {folder}: no such folder")
+            found.folders.append(folder)
+        elif word == "--json":
+            found.json = True
+        elif word.startswith("-"):
+            raise UserError(
+                f"unknown flag '{word}'{near(word, ['--json', '--config-dir', '--help']) or '; see distill verify --help'}"
+            )
+        elif key == "loss" and equals:
+            found.losses += [name for name in value.split(",") if name]
+        elif key.startswith("loss.") and equals:
+            try:
+                found.settings[key.removeprefix("loss.")] = yaml.safe_load(value)
+            except yaml.YAMLError:
+                raise UserError(f"{word}: cannot be read as a value") from None
+        else:
+            raise UserError(
+                f"'{word}': expected loss=NAME or loss.KEY=VALUE{near(word, ['loss=']) or '; see distill verify --help'}"
+            )
+    return found
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command; return 1 when a check failed.
+
+    Raises:
+        UserError: no such loss, key or folder; a loss that cannot be built.
+    """
+    if {"-h", "--help"} & set(argv):
+        sys.stdout.write(HELP)
+        return 0
+    typed = parse(argv)
+    sys.path.append(os.getcwd())  # a console script lacks it, and `_target_: my_losses.Mine` lies there
+    from distill_cli.reports.terminal import console
+
+    wanted = chosen(typed.losses, typed.settings, typed.folders)
+
+    on = console(sys.stderr if typed.json else None)
+    rows: list[Row] = []
+    with on.status("") as status:
+        for name, node in wanted.items():
+            status.update(f"verifying {name}")
+            rows += verified(name, node, typed.settings)
+    if typed.json:
+        print(json.dumps([as_json(row) for row in rows], indent=2, ensure_ascii=False))
+    show(rows, on)
+    return 1 if any(row.problems for row in rows) else 0
+
+
+def as_json(row: Row) -> dict[str, Any]:
+    """Return a row for ``--json``."""
+    cells = {check: {"found": o.cell, "problem": o.problem or None} for check, o in row.outcomes.items()}
+    return {"loss": row.loss, "variant": row.variant, "source": row.source, "checks": cells}
+
+
+def show(rows: Sequence[Row], on: Any) -> None:
+    """Print the table, and a line for each problem."""
+    from distill_cli.reports.terminal import print_line, table
+    from distill_cli.verify.run import CHECKS
+
+    cells = [[row.loss, row.variant, row.source, *(row.outcomes[check].cell for check in CHECKS)] for row in rows]
+    on.print(table(on, ["loss", "variant", "source", *CHECKS], cells, left=3))
+    problems = [line for row in rows for line in row.problems]
+    for line in problems:
+        print_line(on, line, style="red")
+    losses = len({row.loss for row in rows})
+    count = f"{losses} loss{'es' if losses > 1 else ''} in {len(rows)} variant{'s' if len(rows) > 1 else ''}"
+    print_line(on, f"{count}: {f'{len(problems)} failed checks' if problems else 'every check holds'}", style="bold")

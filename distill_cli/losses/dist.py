@@ -1,0 +1,71 @@
+"""DIST, relations instead of values: Huang, You, Wang, Qian and Xu 2022."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from distill_cli.losses.hard import Hard
+from distill_cli.tasks.classification import full_precision, mean_logits, unit_deviations
+from distill_cli.types import Batch, DataFacts, ModelOutput
+
+
+class DIST(nn.Module):
+    """``beta mean_b(1 - rho(p_b, q_b)) + gamma mean_c(1 - rho(p_c, q_c)) + hard x mean_b cross-entropy``: a scalar.
+
+    rho is Pearson's correlation, of each sample's row over classes and of each class's column over the batch (arXiv:2205.10536,
+    equations 6 to 8); p = softmax(z/T), the teacher's q = softmax(v/T). The second mean relates samples, so the loss depends on
+    the batch. Where a row or column is constant, rho has no value: it counts as 0, with zero gradient.
+
+    Args:
+        beta: weight of the relations between classes, >= 0.
+        gamma: weight of the relations within a class, >= 0.
+        temperature: T > 0.
+        hard: weight of the cross-entropy with the labels, >= 0; 0 leaves it out.
+        class_weight: for the cross-entropy: ``none``, ``balanced`` or one number a class.
+        variant: ``paper`` as above; ``code`` multiplies both relations by T^2, as the authors' code does.
+    """
+
+    uses_teacher = True
+    zero_at_teacher = True
+
+    def __init__(
+        self,
+        beta: float = 1.0,
+        gamma: float = 1.0,
+        temperature: float = 1.0,
+        hard: float = 0.0,
+        class_weight: str | Sequence[float] = "none",
+        variant: Literal["paper", "code"] = "paper",
+    ) -> None:
+        super().__init__()
+        for name, value in {"beta": beta, "gamma": gamma, "hard": hard}.items():
+            if not 0 <= value < float("inf"):
+                raise ValueError(f"{name} must be >= 0, got {value}")
+        if not 0 < temperature < float("inf"):
+            raise ValueError(f"temperature must be > 0, got {temperature}")
+        if variant not in ("paper", "code"):
+            raise ValueError(f"variant must be paper or code, got {variant}")
+        self.beta, self.gamma, self.temperature, self.hard, self.variant = beta, gamma, temperature, hard, variant
+        self.uses_labels = hard > 0
+        self.cross_entropy = Hard(class_weight)
+
+    def bind(self, facts: DataFacts) -> None:
+        """Turn `class_weight` into numbers."""
+        self.cross_entropy.bind(facts)
+
+    def without_teacher(self) -> Hard:
+        """Return the cross-entropy that stands for this loss in a control."""
+        return Hard(self.cross_entropy.class_weight)
+
+    def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
+        """Return the loss of the batch, a scalar."""
+        p = F.softmax(full_precision(student.logits) / self.temperature, dim=-1)
+        q = F.softmax(mean_logits(teachers) / self.temperature, dim=-1)
+        between, within = ((unit_deviations(p, d) * unit_deviations(q, d)).sum(dim=d).mean() for d in (1, 0))
+        scale = self.temperature**2 if self.variant == "code" else 1.0
+        soft = scale * (self.beta * (1 - between) + self.gamma * (1 - within))
+        return soft + self.hard * self.cross_entropy(student, teachers, batch).mean() if self.hard else soft

@@ -1,0 +1,80 @@
+"""Decoupled knowledge distillation: Zhao, Cui, Song, Qiu and Liang 2022."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from distill_cli.losses.hard import Hard
+from distill_cli.tasks.classification import full_precision, mean_logits
+from distill_cli.types import Batch, DataFacts, ModelOutput
+
+
+class DKD(nn.Module):
+    """``T^2 (alpha TCKD + beta NCKD) + hard x cross-entropy`` of each sample ``[B]`` (arXiv:2203.08679, equation 7).
+
+    TCKD is the binary KL between target class and all others, NCKD the KL among the others, each its own softmax; both at
+    temperature T, teacher against student, summed over classes. With q_t the teacher's probability of the target class,
+    TCKD + (1 - q_t) NCKD is the KL of soft targets. The target class is the largest of `batch.target`; of a row without a
+    label it is the teacher's own first class, so that the row weighs as much as others, and its cross-entropy is 0. With two
+    classes nothing is left among the others: NCKD is 0.
+
+    Args:
+        alpha: weight of TCKD, >= 0.
+        beta: weight of NCKD, >= 0.
+        temperature: T > 0.
+        hard: weight of the cross-entropy with the labels, >= 0; 0 leaves it out.
+        class_weight: for the cross-entropy: ``none``, ``balanced`` or one number a class.
+    """
+
+    uses_teacher = True
+    zero_at_teacher = True
+
+    def __init__(
+        self,
+        alpha: float = 1.0,
+        beta: float = 8.0,
+        temperature: float = 4.0,
+        hard: float = 0.0,
+        class_weight: str | Sequence[float] = "none",
+    ) -> None:
+        super().__init__()
+        for name, value in {"alpha": alpha, "beta": beta, "hard": hard}.items():
+            if not 0 <= value < float("inf"):
+                raise ValueError(f"{name} must be >= 0, got {value}")
+        if not 0 < temperature < float("inf"):
+            raise ValueError(f"temperature must be > 0, got {temperature}")
+        self.alpha, self.beta, self.temperature, self.hard = alpha, beta, temperature, hard
+        self.cross_entropy = Hard(class_weight)
+
+    def bind(self, facts: DataFacts) -> None:
+        """Turn `class_weight` into numbers."""
+        self.cross_entropy.bind(facts)
+
+    def without_teacher(self) -> Hard:
+        """Return the cross-entropy that stands for this loss in a control."""
+        return Hard(self.cross_entropy.class_weight)
+
+    def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
+        """Return the weighted sum of each sample ``[B]``."""
+        z, v = full_precision(student.logits) / self.temperature, mean_logits(teachers) / self.temperature
+        target = torch.where(batch.labelled > 0, batch.target.argmax(dim=-1), v.argmax(dim=-1)).unsqueeze(-1)
+        others = torch.arange(z.shape[-1] - 1, device=z.device)
+        others = others + (others >= target)  # [B, C-1]: every class but the target
+        tckd = _kl(_binary(v, target, others), _binary(z, target, others))
+        nckd = _kl(F.log_softmax(v.gather(-1, others), dim=-1), F.log_softmax(z.gather(-1, others), dim=-1))
+        soft = (self.alpha * tckd + self.beta * nckd) * self.temperature**2
+        return torch.add(soft, self.cross_entropy(student, teachers, batch), alpha=self.hard) if self.hard else soft
+
+
+def _binary(logits: Tensor, target: Tensor, others: Tensor) -> Tensor:
+    """Return log-probabilities ``[B, 2]`` of the target class and of all others together."""
+    log_p = F.log_softmax(logits, dim=-1)
+    return torch.cat([log_p.gather(-1, target), log_p.gather(-1, others).logsumexp(dim=-1, keepdim=True)], dim=-1)
+
+
+def _kl(log_q: Tensor, log_p: Tensor) -> Tensor:
+    return F.kl_div(log_p, log_q, reduction="none", log_target=True).sum(dim=-1)

@@ -1,0 +1,81 @@
+"""Two regularisers without a teacher: label smoothing (Szegedy et al. 2016) and a virtual teacher (Yuan et al. 2020)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from distill_cli.tasks.classification import class_weights, cross_entropy, full_precision
+from distill_cli.types import Batch, DataFacts, ModelOutput
+
+
+class LabelSmoothing(nn.Module):
+    """``-sum_c w_c s_c log softmax(z)_c`` of each sample ``[B]``, s = (1 - epsilon) t + epsilon / C; 0 without a label.
+
+    Source: arXiv:1512.00567, section 7, with the uniform prior over all C classes.
+
+    Args:
+        epsilon: 0..1.
+        class_weight: ``none``, ``balanced`` or one number a class.
+    """
+
+    uses_teacher = False
+    is_cross_entropy = True
+
+    def __init__(self, epsilon: float = 0.1, class_weight: str | Sequence[float] = "none") -> None:
+        super().__init__()
+        if not 0 <= epsilon <= 1:
+            raise ValueError(f"epsilon must be in [0, 1], got {epsilon}")
+        self.epsilon = epsilon
+        self.class_weight = class_weight
+        self.register_buffer("weights", None)
+
+    def bind(self, facts: DataFacts) -> None:
+        """Turn `class_weight` into numbers."""
+        self.weights = class_weights(self.class_weight, facts)
+
+    def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
+        """Return the cross-entropy of each sample ``[B]``."""
+        smoothed = (1 - self.epsilon) * batch.target + self.epsilon / batch.target.shape[-1]
+        return cross_entropy(student.logits, smoothed, batch.labelled, self.weights)
+
+
+class VirtualTeacher(nn.Module):
+    """``(1 - alpha) cross-entropy + alpha KL(q || p)`` of each sample ``[B]``, Tf-KD_reg; 0 without a label.
+
+    The virtual teacher gives the target class probability `correct` and shares the rest out evenly; q is that softened,
+    q_c ~ u_c^(1/T), and p = softmax(z/T). KL is summed over classes; no T^2. A mixed target has the mix of its classes' u.
+
+    Source: arXiv:1909.11723, section 4.2. (The authors' code differs: the student stays at T = 1, q is the softmax of u/T,
+    and KL is averaged over classes too, then multiplied by a constant of each network.)
+
+    Args:
+        alpha: share of the virtual teacher, 0..1.
+        correct: its probability of the target class, above 0 and below 1; the paper wants >= 0.9.
+        temperature: T > 0.
+    """
+
+    uses_teacher = False
+    is_cross_entropy = True
+
+    def __init__(self, alpha: float = 0.1, correct: float = 0.99, temperature: float = 20.0) -> None:
+        super().__init__()
+        if not 0 <= alpha <= 1:
+            raise ValueError(f"alpha must be in [0, 1], got {alpha}")
+        if not 0 < correct < 1:
+            raise ValueError(f"correct must be above 0 and below 1, got {correct}")
+        if not 0 < temperature < float("inf"):
+            raise ValueError(f"temperature must be > 0, got {temperature}")
+        self.alpha, self.correct, self.temperature = alpha, correct, temperature
+
+    def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
+        """Return the weighted sum of each sample ``[B]``."""
+        logits = full_precision(student.logits)
+        target = batch.target.to(logits.dtype)
+        virtual = self.correct * target + (1 - self.correct) / (target.shape[-1] - 1) * (1 - target)
+        log_q = F.log_softmax(virtual.log() / self.temperature, dim=-1)
+        log_p = F.log_softmax(logits / self.temperature, dim=-1)
+        soft = F.kl_div(log_p, log_q, reduction="none", log_target=True).sum(dim=-1) * batch.labelled
+        return (1 - self.alpha) * cross_entropy(logits, target, batch.labelled) + self.alpha * soft

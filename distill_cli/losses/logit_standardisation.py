@@ -1,0 +1,70 @@
+"""Soft targets on standardised logits: Sun, Ren, Li, Wang and Cao 2024."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from distill_cli.losses.hard import Hard
+from distill_cli.tasks.classification import full_precision, mean_logits, unit_deviations
+from distill_cli.types import Batch, DataFacts, ModelOutput
+
+
+class LogitStandardisation(nn.Module):
+    """``soft x T^2 KL(softmax(v'/T) || softmax(z'/T)) + hard x cross-entropy`` of each sample ``[B]``.
+
+    z' = (z - mean) / sigma over a sample's K logits, v' the teacher's (arXiv:2403.01427, algorithms 1 and 2). KL is summed over
+    classes. The cross-entropy, on the logits as they are, is 0 for rows without a label. Logits that are all equal have no
+    sigma: they count as zeros, with zero gradient from the soft term.
+
+    Args:
+        temperature: the base temperature T > 0.
+        soft: weight of the soft term, >= 0.
+        hard: weight of the cross-entropy with the labels, >= 0; 0 leaves it out.
+        class_weight: for the cross-entropy: ``none``, ``balanced`` or one number a class.
+        variant: ``paper`` takes sigma^2 as the mean over K; ``code`` divides by K - 1, as `torch.std` does.
+    """
+
+    uses_teacher = True
+    zero_at_teacher = True
+
+    def __init__(
+        self,
+        temperature: float = 2.0,
+        soft: float = 1.0,
+        hard: float = 0.0,
+        class_weight: str | Sequence[float] = "none",
+        variant: Literal["paper", "code"] = "paper",
+    ) -> None:
+        super().__init__()
+        for name, value in {"soft": soft, "hard": hard}.items():
+            if not 0 <= value < float("inf"):
+                raise ValueError(f"{name} must be >= 0, got {value}")
+        if not 0 < temperature < float("inf"):
+            raise ValueError(f"temperature must be > 0, got {temperature}")
+        if variant not in ("paper", "code"):
+            raise ValueError(f"variant must be paper or code, got {variant}")
+        self.temperature, self.soft, self.hard, self.variant = temperature, soft, hard, variant
+        self.uses_labels = hard > 0
+        self.cross_entropy = Hard(class_weight)
+
+    def bind(self, facts: DataFacts) -> None:
+        """Turn `class_weight` into numbers."""
+        self.cross_entropy.bind(facts)
+
+    def without_teacher(self) -> Hard:
+        """Return the cross-entropy that stands for this loss in a control."""
+        return Hard(self.cross_entropy.class_weight)
+
+    def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
+        """Return the weighted sum of each sample ``[B]``."""
+        classes = student.logits.shape[-1]
+        scale = (classes - (self.variant == "code")) ** 0.5 / self.temperature  # of deviations of length 1
+        log_p = F.log_softmax(scale * unit_deviations(full_precision(student.logits)), dim=-1)
+        log_q = F.log_softmax(scale * unit_deviations(mean_logits(teachers)), dim=-1)
+        soft = F.kl_div(log_p, log_q, reduction="none", log_target=True).sum(dim=-1) * (self.soft * self.temperature**2)
+        return torch.add(soft, self.cross_entropy(student, teachers, batch), alpha=self.hard) if self.hard else soft

@@ -1,0 +1,44 @@
+"""Cross-entropy with the teacher's softened probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from distill_cli.tasks.classification import full_precision, mean_logits
+from distill_cli.types import Batch, ModelOutput
+
+
+class SoftCrossEntropy(nn.Module):
+    """``-T^2 sum_c q_c log p_c`` of each sample ``[B]``, with p = softmax(z/T) and the teacher's q = softmax(v/T).
+
+    Summed over classes. It has the gradient of soft targets (`SoftTarget` with alpha 1) and exceeds them by T^2 times the
+    teacher's entropy, so it is not zero where the student equals its teacher. Labels are not used.
+
+    Args:
+        temperature: T > 0.
+        variant: ``paper`` multiplies by T^2 (arXiv:1503.02531, section 2); ``code`` does not (TextBrewer's `kd_ce_loss`).
+    """
+
+    uses_teacher = True
+    uses_labels = False
+    zero_at_teacher = "gradient"
+
+    def __init__(self, temperature: float = 2.0, variant: Literal["paper", "code"] = "paper") -> None:
+        super().__init__()
+        if not 0 < temperature < float("inf"):
+            raise ValueError(f"temperature must be > 0, got {temperature}")
+        if variant not in ("paper", "code"):
+            raise ValueError(f"variant must be paper or code, got {variant}")
+        self.temperature = temperature
+        self.variant = variant
+
+    def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
+        """Return the cross-entropy of each sample ``[B]``."""
+        log_p = F.log_softmax(full_precision(student.logits) / self.temperature, dim=-1)
+        q = F.softmax(mean_logits(teachers) / self.temperature, dim=-1)
+        scale = self.temperature**2 if self.variant == "paper" else 1.0
+        return (q * log_p).sum(dim=-1) * -scale

@@ -1,0 +1,53 @@
+"""Every option of the group loss, in every variant, through the checks of `distill verify`."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+
+from distill_cli.commands.chosen_losses import chosen, signature, source, verified
+from distill_cli.verify.run import CHECKS
+
+LOSSES = chosen([], {}, [])
+# What would make a factor or a term invisible at an option's own settings.
+OTHERWISE: dict[str, dict[str, Any]] = {
+    "dist": {"temperature": 4.0, "beta": 2.0, "gamma": 3.0},
+    "dkd": {"alpha": 3.0, "hard": 0.0},
+    "jensen_shannon": {"temperature": 5.0},
+    "logit_standardisation": {"temperature": 3.0, "hard": 0.0},
+    "soft_cross_entropy": {"temperature": 20.0},
+    "soft_target": {"temperature": 20.0, "alpha": 1.0},
+    "virtual_teacher": {"alpha": 0.7, "temperature": 2.0},
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_passes_every_check(name: str) -> None:
+    for settings in ({}, *([OTHERWISE[name]] if name in OTHERWISE else [])):
+        rows = verified(name, LOSSES[name], settings)
+        assert not [line for row in rows for line in row.problems]
+        assert all(set(row.outcomes) == set(CHECKS) for row in rows)
+        assert "no reference" not in {row.outcomes["value"].cell for row in rows}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_an_option_sets_every_parameter_of_its_loss_and_names_its_source(name: str) -> None:
+    target, parameters = signature(LOSSES[name]["_target_"])
+    named = {n for n, p in parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+    assert named <= {*LOSSES[name]}
+    assert source(target) != "-" or name == "hard"
+    assert LOSSES[name]["weight"] > 0
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSES if "variant" in LOSSES[name]])
+def test_the_papers_variant_is_the_default_of_class_and_option(name: str) -> None:
+    target, _ = signature(LOSSES[name]["_target_"])
+    assert LOSSES[name]["variant"] == "paper"
+    assert inspect.signature(target).parameters["variant"].default == "paper"
+
+
+def test_one_file_a_loss_and_no_more_than_twenty_four() -> None:
+    modules = {node["_target_"].rpartition(".")[0] for node in LOSSES.values()}
+    assert len(modules) <= 24
