@@ -28,6 +28,7 @@ from distill_cli import RECIPE_VERSION
 from distill_cli.config import schema  # noqa: F401  (importing the schema registers it)
 from distill_cli.config.gate import RequirementMissed, check_require, objective_of
 from distill_cli.config.groups import conf_dir
+from distill_cli.config.trials import RESOLVERS
 from distill_cli.errors import UserError
 from distill_cli.explain import HYDRA14, check_arguments, one_line
 
@@ -51,6 +52,8 @@ def run_key(*, _root_: DictConfig) -> str:
 _register: Any = OmegaConf.register_resolver if HYDRA14 else OmegaConf.register_new_resolver
 _register("run_id", lambda: secrets.token_hex(2), use_cache=True, replace=True)
 _register("run_key", run_key, replace=True)
+for _name, _resolver in RESOLVERS.items():
+    _register(_name, _resolver, replace=True)
 _register("sweep_key", lambda: os.environ.get("DISTILL_SWEEP_KEY", "sweep"), replace=True)
 
 

@@ -16,8 +16,10 @@ TRAINING_KEYS = (
     "epochs", "batch_size", "steps_per_epoch", "optimizer", "schedule", "augment", "mixup", "sampling", "select",
     "clip_grad_norm",
 )  # fmt: skip
-STUDENT_ONLY = (*TRAINING_KEYS, "student", "loss", "terms", "controls")
-TAKEN_NAMES = ("matched", "teacher", "student", "scratch")
+STUDENT_ONLY = (*TRAINING_KEYS, "student", "loss", "terms", "controls", "search")
+# What controls are called without a name of their own, and in the report.
+PLAIN_CONTROLS = {"matched": "scratch", "tuned": "tuned"}
+TAKEN_NAMES = ("matched", "teacher", "student", "scratch", "tuned", "no_bias_fix")
 MOST_THREADS, MOST_POWER = 512, 10
 
 
@@ -47,6 +49,7 @@ TEACHER_RULES = {
 }
 BASE_RULES = {
     "seed": at_least(0),
+    "trial": at_least(0, optional=True),
     "eval_batch_size": at_least(1),
     "bootstrap.resamples": at_least(1),
     "bootstrap.seed": at_least(0),
@@ -88,6 +91,7 @@ def check_values(config: Mapping[str, Any], command: str) -> None:
     check_ensemble(config["teacher"])
     if command == "distill":
         check_keys(config["student"], common_keys("student"), "student.")
+        check_rules(config, {"student.bias_fix": one_of(True, False)})
         check_groups(config, "")
         check_rules(config, TRAINING_RULES)
         check_terms(config)
@@ -127,11 +131,15 @@ def control_settings(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[s
         raise UserError(f"controls={shown(controls)}: expected a list such as [matched], or [] for none")
     names: set[str] = set()
     for n, control in enumerate(controls):
-        if control == "matched" and "scratch" not in names:
-            names.add("scratch")
+        if isinstance(control, str) and control in PLAIN_CONTROLS and PLAIN_CONTROLS[control] not in names:
+            if control == "tuned" and config.get("search") is None:
+                raise UserError(f"controls.{n}=tuned: its settings come from a sweep of trials; give search=FOLDER")
+            names.add(PLAIN_CONTROLS[control])
             continue
         if not isinstance(control, Mapping):
-            hint = "listed twice" if control == "matched" else f"expected matched or {{name: ...}}{near(control, ['matched'])}"
+            known = ", ".join(PLAIN_CONTROLS)
+            listed = isinstance(control, str) and control in PLAIN_CONTROLS
+            hint = "listed twice" if listed else f"expected {known} or {{name: ...}}{near(control, list(PLAIN_CONTROLS))}"
             raise UserError(f"controls.{n}={shown(control)}: {hint}")
         name = control.get("name")
         if not isinstance(name, str) or safe_name(name) != name or name.casefold() in {*TAKEN_NAMES, *names}:

@@ -67,6 +67,8 @@ class Training(Base):
     steps_per_epoch: int | None = None
     eval_batch_size: int = 256
     controls: Any = None
+    trial: int | None = None
+    search: str | None = None
     select: Select = field(default_factory=Select)
     clip_grad_norm: float | None = None
 

@@ -57,6 +57,27 @@ class Reordered(nn.Module):
         return self.network(x)[..., self.order]
 
 
+class Shifted(nn.Module):
+    """A network with a fixed number added to the logit of each class.
+
+    Args:
+        network: from ``[B, *shape]`` to logits ``[B, C]``.
+        offset: ``[C]`` numbers.
+    """
+
+    offset: Tensor
+
+    def __init__(self, network: nn.Module, offset: Sequence[float]) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("offset", torch.tensor(list(offset), dtype=torch.float32), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits ``[B, C]``."""
+        output = self.network(x)
+        return (output if isinstance(output, Tensor) else output.logits) + self.offset
+
+
 class Classifier(nn.Module):
     """A network behind its own input preparation.
 

@@ -9,9 +9,11 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from distill_cli.config.validate import TRAINING_KEYS
-from distill_cli.pipeline.scoring import SCRATCH, STUDENT
+from distill_cli.pipeline.scoring import SCRATCH, STUDENT, TUNED
+from distill_cli.pipeline.search import Search
 
 MATCHED = "matched"
+HEAVY_CLASSES = "class_weight"
 
 
 @dataclass
@@ -21,6 +23,7 @@ class Plan:
     Attributes:
         name: in the report.
         settings: the keys TRAINING_KEYS.
+        loss: the node of the term `loss`; a control takes its cross-entropy from it.
         seed: of weights, order, augmentation, mixup and dropout.
         same_batches: whether its batches are the student's, so that its epochs have as many steps.
         same_length: whether it ends with the student, also where the student's patience runs out.
@@ -29,6 +32,7 @@ class Plan:
     name: str
     settings: dict[str, Any]
     seed: int
+    loss: Any = None
     same_batches: bool = True
     same_length: bool = True
 
@@ -38,23 +42,34 @@ class Plan:
         return self.name != STUDENT
 
 
-def plan(cfg: Any, controls: Sequence[Any] | None) -> list[Plan]:
+def plan(cfg: Any, controls: Sequence[Any] | None, search: Search | None = None) -> list[Plan]:
     """Return the student's plan, then those of its controls.
 
     Args:
         cfg: the composed config; the student's settings are its keys TRAINING_KEYS.
-        controls: ``matched`` (named scratch in the report), or mappings of `name` and whatever differs from the student.
+        controls: ``matched`` (named scratch in the report), ``tuned``, or mappings of `name` and whatever
+            differs from the student.
+        search: where the tuned control's settings come from.
     """
     own = {key: _plain(cfg[key]) for key in TRAINING_KEYS}
-    plans = [Plan(STUDENT, dict(own), cfg.seed)]
+    loss = _plain(cfg.loss)
+    plans = [Plan(STUDENT, dict(own), cfg.seed, loss)]
     for control in controls or []:
         if control == MATCHED:
-            plans.append(Plan(SCRATCH, dict(own), cfg.seed))
+            plans.append(Plan(SCRATCH, dict(own), cfg.seed, loss))
+            continue
+        if control == TUNED and search is not None:
+            found = dict(search.control.settings)
+            weights = {HEAVY_CLASSES: found.pop(HEAVY_CLASSES)} if HEAVY_CLASSES in found else {}
+            same = not {"batch_size", "steps_per_epoch"} & set(found)
+            plans.append(
+                Plan(TUNED, {**own, **found}, cfg.seed, {**loss, **weights}, same, not {"epochs", "select"} & set(found))
+            )
             continue
         changes = {key: value for key, value in _plain(control).items() if key != "name"}
         merged = _plain(OmegaConf.merge(OmegaConf.create(own), OmegaConf.create(changes)))
         same = not {"batch_size", "steps_per_epoch"} & set(changes)
-        plans.append(Plan(str(control["name"]), merged, cfg.seed, same, not {"epochs", "select"} & set(changes)))
+        plans.append(Plan(str(control["name"]), merged, cfg.seed, loss, same, not {"epochs", "select"} & set(changes)))
     return plans
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from distill_cli import runs
 from distill_cli.config.validate import build, check_trusted
 from distill_cli.errors import UserError
 from distill_cli.files import write_json
-from distill_cli.models.classifier import Classifier, Reordered
+from distill_cli.models.classifier import Classifier, Reordered, Shifted
 from distill_cli.rng import global_stream
 from distill_cli.types import Dataset
 
@@ -27,6 +28,10 @@ SOUND: dict[str, Callable[[Any], bool]] = {
     "num_classes": lambda v: _is_size(v),
     "input_shape": lambda v: isinstance(v, list) and len(v) > 0 and all(_is_size(n) for n in v),
 }
+
+
+def _is_offset(value: Any) -> bool:
+    return value is None or (isinstance(value, list) and all(type(v) in (int, float) and math.isfinite(v) for v in value))
 
 
 def _is_size(value: Any) -> bool:
@@ -72,6 +77,8 @@ def _build(node: Mapping[str, Any], where: str, given: Mapping[str, Any], entry:
         raise UserError(f"{where}._target_={node.get('_target_')}: returned {type(network).__name__}, expected a torch.nn.Module")
     if entry.get("order") is not None:
         network = Reordered(network, entry["order"])
+    if entry.get("offset") is not None:
+        network = Shifted(network, entry["offset"])
     try:
         return Classifier(network, entry["prepare"], tuple(entry["input_shape"]))
     except ValueError as e:
@@ -133,6 +140,8 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
     for name, entry in models.items():
         check_trusted(entry, f"{path}: {name}")
         _check_sound(entry, f"{path}: {name}")
+        if not _is_offset(entry.get("offset")) or len(entry.get("offset") or names) != len(names):
+            raise UserError(f"{path}: {name} has an offset that is no list of {len(names)} numbers; the file is damaged")
     return content
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ import numpy as np
 from distill_cli import RECIPE_VERSION, runs
 from distill_cli.cost import measure
 from distill_cli.data.leakage import remember
+from distill_cli.engine import predict
 from distill_cli.errors import UserError
-from distill_cli.models.classifier import Classifier
-from distill_cli.pipeline import controls, folder, members, scoring, teacher
+from distill_cli.models.classifier import Classifier, Shifted
+from distill_cli.pipeline import bias, controls, folder, members, scoring, search, teacher
 from distill_cli.pipeline.context import Context, Job, make_context
 from distill_cli.pipeline.data import describe, facts, load_dataset, student_pool
 from distill_cli.pipeline.models import Checkpoint, architecture, build_model, described
@@ -91,15 +92,19 @@ def distill(cfg: Any, out: Path, job: Job) -> Report:
     teacher.check_sources(cfg.teacher)
     context = make_context(cfg, out, job)
     dataset = load_dataset(cfg.dataset)
+    cfg, found = search.use(cfg, dataset)
+    plans = controls.plan(cfg, cfg.controls, found)
     # Before hours go into a teacher: is the student's side sound?
     entry = architecture(cfg.student.model, cfg.student.prepare, dataset)
     pool = student_pool(dataset, cfg.dataset)
-    check_sound(cfg, build_model(entry, "student.model", cfg.seed), pool, dataset, context)
+    if cfg.student.bias_fix:
+        bias.missing_classes(pool, dataset)
+    check_sound(cfg, plans, build_model(entry, "student.model", cfg.seed), pool, dataset, context)
 
     taught = obtain(cfg, dataset, context, run_teacher)
     parts = Parts.of(dataset, context, out)
     member_parts = add_teacher(parts, taught, out)
-    train_students(cfg, parts, entry, pool, taught)
+    train_students(cfg, plans, parts, entry, pool, taught)
     models = parts.scored()
     comparison = scoring.compare(parts.logits, dataset.test, scoring.COMPARED, dataset, context)
     report = head("distill", cfg, dataset) | {
@@ -112,11 +117,15 @@ def distill(cfg: Any, out: Path, job: Job) -> Report:
         "teacher_members": member_parts,
         "budget": budget(models),
     }
+    if found is not None:
+        report["search"] = found.report(cfg.seed)
     folder.finish(out, report, cfg, provenance_of(context), parts.records, folder.predictions(dataset, parts.logits))
     return runs.read_json(out / runs.REPORT)
 
 
-def check_sound(cfg: Any, student: Classifier, pool: Pool, dataset: Dataset, context: Context) -> None:
+def check_sound(
+    cfg: Any, plans: Sequence[controls.Plan], student: Classifier, pool: Pool, dataset: Dataset, context: Context
+) -> None:
     """Build everything that training will need once, on nothing, so that a mistake costs no training.
 
     Raises:
@@ -124,7 +133,7 @@ def check_sound(cfg: Any, student: Classifier, pool: Pool, dataset: Dataset, con
     """
     objective = build_objective(cfg.loss, cfg.terms, cfg.seed)
     tap(student, [path for path, _ in objective.pairs], "student")
-    for plan in controls.plan(cfg, cfg.controls):
+    for plan in plans:
         where = f"controls.{plan.name}." if plan.is_control and plan.name != scoring.SCRATCH else ""
         check_training(plan.settings, where)
         changes(plan.settings, plan.seed, dataset.input_shape, where)
@@ -168,12 +177,14 @@ def add_teacher(parts: Parts, taught: teacher.Taught, out: Path) -> list[dict[st
     return []
 
 
-def train_students(cfg: Any, parts: Parts, entry: Mapping[str, Any], pool: Pool, taught: teacher.Taught) -> None:
+def train_students(
+    cfg: Any, plans: Sequence[controls.Plan], parts: Parts, entry: Mapping[str, Any], pool: Pool, taught: teacher.Taught
+) -> None:
     """Train the student, then its controls: the same network from the same weights, without the teacher's terms."""
     dataset, context = parts.dataset, parts.context
     labels, steps_per_epoch, epochs = int(pool.labelled.sum()), None, None
-    for plan in controls.plan(cfg, cfg.controls):
-        objective, stop_after = build_objective(cfg.loss, cfg.terms, cfg.seed), None
+    for plan in plans:
+        objective, stop_after = build_objective(plan.loss, cfg.terms, cfg.seed), None
         if plan.is_control:
             objective = objective.without_teacher()
             if plan.same_batches:  # fewer rows may have labels than a teacher can teach: the control makes as many steps
@@ -191,7 +202,30 @@ def train_students(cfg: Any, parts: Parts, entry: Mapping[str, Any], pool: Pool,
             steps_per_epoch, epochs = result.steps // len(result.records), len(result.records)
             parts.terms = {n: {"weight": objective.weights[n], "value": v} for n, v in result.terms.items()}
         runs.save_rows(context.out, plan.name, remember(pool, dataset))
-        parts.add(plan.name, model, entry, teacher.train_cost(result, labels if objective.uses_labels else 0))
+        cost = teacher.train_cost(result, labels if objective.uses_labels else 0)
+        if not cfg.student.bias_fix:
+            parts.add(plan.name, model, entry, cost)
+            continue
+        if not plan.is_control:
+            runs.save_rows(context.out, scoring.NO_BIAS_FIX, remember(pool, dataset))
+            parts.add(scoring.NO_BIAS_FIX, model, entry, cost)
+        fixed, fixed_entry = with_bias_fixed(model, entry, pool, dataset, context, plan.settings["select"]["metric"])
+        parts.add(plan.name, fixed, fixed_entry, {**cost, "bias_fix": bias.described(fixed_entry, dataset.class_names)})
+
+
+def with_bias_fixed(
+    model: Classifier, entry: Mapping[str, Any], pool: Pool, dataset: Dataset, context: Context, metric: str
+) -> tuple[Classifier, dict[str, Any]]:
+    """Return a trained model with the offset of its missing classes, and how to build it again."""
+    missing = bias.missing_classes(pool, dataset)
+    logits = predict(model.to(context.device), context.rows(dataset.val, dataset), context.chunk).numpy()
+    offset = bias.fit_offset(logits, dataset.val.y, missing, dataset.averaged, metric)
+    fixed_entry = {**entry, "offset": bias.offsets(offset, missing, len(dataset.class_names))}
+    fixed = build_model(fixed_entry, "student.model")
+    fixed.prepare.load_state_dict(model.prepare.state_dict())
+    assert isinstance(fixed.network, Shifted)
+    fixed.network.network.load_state_dict(model.network.state_dict())
+    return fixed.to(context.device), fixed_entry
 
 
 def head(command: str, cfg: Any, dataset: Dataset) -> Report:

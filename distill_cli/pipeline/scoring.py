@@ -19,6 +19,9 @@ Logits = dict[str, np.ndarray]
 Scores = dict[str, dict[str, Any]]
 
 TEACHER, STUDENT, SCRATCH = "teacher", "student", "scratch"
+TUNED = "tuned"
+# The student before its bias was fixed; no control, but scored like one.
+NO_BIAS_FIX = "no_bias_fix"
 COMPARED = "test"
 
 
@@ -71,11 +74,11 @@ def compare(logits: Mapping[str, Logits], pool: Pool, split: str, dataset: Datas
 
 
 def verdict(models: Mapping[str, Mapping[str, Any]], comparison: Mapping[str, Mapping[str, Any]], split: str) -> str:
-    """Return the run's one sentence: the student against its matched control, or the first control there is."""
+    """Return the run's one sentence: the student against its tuned control, the matched one, or the first there is."""
     if STUDENT not in models or not comparison:
         name = STUDENT if STUDENT in models else TEACHER
         score = models.get(name, {}).get(split, {}).get("macro_f1")
         said = "no scores" if score is None else f"macro F1 {score:.3f} on {split}"
         return f"one seed: {name} {said}; no control was trained, so nothing is said about distillation"
-    control = SCRATCH if SCRATCH in comparison else next(iter(comparison))
+    control = next((name for name in (TUNED, SCRATCH) if name in comparison), next(iter(comparison)))
     return verdict_one_run(models[STUDENT][split]["macro_f1"], models[control][split]["macro_f1"], comparison[control], control)

@@ -12,8 +12,8 @@ LATENCY_BATCHES = ("1", "256")
 
 
 def model_names(report: Report) -> list[str]:
-    """Return teacher, student, scratch, then the other controls, as far as they are there."""
-    first = [name for name in ("teacher", "student", "scratch") if report["models"].get(name)]
+    """Return teacher, student, tuned, scratch, then the other controls, as far as they are there."""
+    first = [name for name in ("teacher", "student", "tuned", "scratch") if report["models"].get(name)]
     return first + [name for name, model in report["models"].items() if model and name not in first]
 
 

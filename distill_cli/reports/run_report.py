@@ -13,7 +13,9 @@ LARGEST_CONFUSION = 20
 
 def markdown(report: Mapping[str, Any]) -> str:
     """Return the report of a run (``docs/report-schema.md``) as markdown; text from data is escaped."""
-    parts = [_head, _models, _members, _classes, _each_model, _comparisons, _terms, _data, _budget, _provenance]
+    parts = [
+        _head, _models, _members, _classes, _each_model, _comparisons, _search, _bias, _terms, _data, _budget, _provenance
+    ]  # fmt: skip
     blocks = [lines for part in parts if (lines := part(report))]
     return "\n\n".join("\n".join(lines) for lines in blocks) + "\n"
 
@@ -86,6 +88,33 @@ def _comparisons(report: Mapping[str, Any]) -> list[str]:
         return []
     header = ["control", "of", "student minus control", "95 % interval", "bootstrap over"]
     return ["## Differences", "", *markdown_table(header, rows, left=2)]
+
+
+def _search(report: Mapping[str, Any]) -> list[str]:
+    search = report.get("search")
+    if not search:
+        return []
+    rows = []
+    for name, trials in search["trials"].items():
+        found = markdown_text(_setting(search["settings"][name]))
+        rows.append([name, cells.count(trials), cells.score(search["val"][name]), found])
+    seeds = ", ".join(str(seed) for seed in search["seeds"])
+    seen = " This run's seed is one of them." if search["seed_was_searched"] else ""
+    lines = [f"Found in {markdown_text(search['folder'])} by validation {search['metric']}, seeds {seeds}.{seen}"]
+    return ["## Search", "", *lines, "", *markdown_table(["arm", "trials", "validation", "settings"], rows, left=1)]
+
+
+def _setting(settings: Mapping[str, Any]) -> str:
+    return "; ".join(f"{key} {_said(value)}" for key, value in settings.items())
+
+
+def _bias(report: Mapping[str, Any]) -> list[str]:
+    fixed = {name: model["bias_fix"] for name, model in report["models"].items() if model and model.get("bias_fix")}
+    lines = []
+    for name, at in fixed.items():
+        said = ", ".join(f"{label} {value:+.3f}" for label, value in at.items())
+        lines.append(f"- {markdown_text(name)}: {markdown_text(said)}")
+    return ["## Bias fix: added to the logits, fitted on validation", "", *lines] if lines else []
 
 
 def _terms(report: Mapping[str, Any]) -> list[str]:

@@ -67,7 +67,7 @@ class Standings:
     Attributes:
         metric: of all its scores.
         rows: best first by `sorted_by`.
-        controls: names of all controls, scratch first.
+        controls: names of all controls: tuned, scratch, others.
         shared: overrides that all rows have.
         notes: sentences a reader must know.
         found: the runs it was made of, and those it could not be made of.
@@ -99,13 +99,18 @@ def standings(found: Found, metric: str = "macro_f1") -> Standings:
     names, shared = labels(groups)
     rows = [_row(label, group, metric) for label, group in zip(names, groups, strict=True)]
     controls = list(dict.fromkeys(c.control for row in rows for c in row.comparisons))
-    controls.sort(key=lambda name: name != "scratch")
+    controls.sort(key=control_order)
     table = Standings(metric, rows, controls, shared, found, notes)
     _correct(table)
     sort(table, "validation")
     if any(row.one_teacher and len(row.runs) > 1 for row in rows):
         notes.append("a teacher without +- served all seeds of its row: intervals over seeds say nothing about other teachers")
     return table
+
+
+def control_order(name: str) -> tuple[bool, bool]:
+    """Return what puts the tuned control first, then the matched one: the harder to beat leads."""
+    return name != "tuned", name != "scratch"
 
 
 def mean(values: Sequence[float]) -> float:
@@ -150,7 +155,7 @@ def _row(label: str, runs: list[Run], metric: str) -> Row:
         both = [(score(run, "student", "test", metric), score(run, control, "test", metric)) for run in runs]
         pairs = [(a, b) for a, b in both if a is not None and b is not None]
         comparisons.append(Comparison(control, [a for a, _ in pairs], [b for _, b in pairs], {}))
-    comparisons.sort(key=lambda c: c.control != "scratch")
+    comparisons.sort(key=lambda c: control_order(c.control))
     return Row(label, runs, val, {name: values for name, values in test.items() if values}, comparisons)
 
 

@@ -1,0 +1,169 @@
+"""A finished sweep of trials -> the settings that student and tuned control found in it, each by its own validation score."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from distill_cli import RECIPE_VERSION, runs
+from distill_cli.config.validate import TRAINING_KEYS, check, check_trusted
+from distill_cli.errors import UserError
+from distill_cli.metrics.scores import LOWER_IS_BETTER
+from distill_cli.pipeline.scoring import SCRATCH, STUDENT
+from distill_cli.types import Dataset
+
+LOSS_KEYS = ("loss", "terms")
+Settings = dict[str, Any]
+
+
+@dataclass
+class Best:
+    """What one arm found.
+
+    Attributes:
+        settings: the keys that the trials varied, with the values of the best trial.
+        trials: distinct trials that this arm had.
+        score: mean validation score of the best.
+    """
+
+    settings: Settings
+    trials: int
+    score: float
+
+
+@dataclass
+class Search:
+    """What a sweep of trials found for both arms.
+
+    Attributes:
+        folder: of the sweep.
+        metric: by which the trials were compared, on validation.
+        seeds: of its runs.
+        student, control: the best of each arm.
+    """
+
+    folder: str
+    metric: str
+    seeds: list[int]
+    student: Best
+    control: Best
+
+    def report(self, seed: int) -> dict[str, Any]:
+        """Return the report's `search` section; `seed` is that of the run that uses it."""
+        arms = {"student": self.student, "tuned": self.control}
+        return {
+            "folder": self.folder,
+            "metric": self.metric,
+            "seeds": self.seeds,
+            "seed_was_searched": seed in self.seeds,
+            "trials": {name: best.trials for name, best in arms.items()},
+            "val": {name: best.score for name, best in arms.items()},
+            "settings": {name: best.settings for name, best in arms.items()},
+        }
+
+
+def use(cfg: Any, dataset: Dataset) -> tuple[Any, Search | None]:
+    """Return the config with the student's found settings laid over it, and the search; without `search` both as they are.
+
+    Raises:
+        UserError: the folder holds no fitting trials, or the control had fewer than the student.
+    """
+    if cfg.search is None:
+        return cfg, None
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    search = read(Path(cfg.search), config, dataset)
+    cfg = OmegaConf.merge(cfg, {})
+    for key, value in search.student.settings.items():
+        check_trusted({key: value}, f"search={search.folder}")
+        OmegaConf.update(cfg, key, value, merge=False)
+    check(cfg, "distill")
+    return cfg, search
+
+
+def read(folder: Path, config: Mapping[str, Any], dataset: Dataset) -> Search:
+    """Read the trials below a folder.
+
+    Args:
+        folder: of a sweep of `distill` runs with the matched control.
+        config: of the run that will use them.
+        dataset: of that run.
+    """
+    where = f"search={folder}"
+    reports = _reports(folder, where)
+    for path, report in reports:
+        _check_fits(report, config, dataset, f"{where}: {path.parent.name}")
+    configs = [report["config"] for _, report in reports]
+    varied = [key for key in (*TRAINING_KEYS, *LOSS_KEYS) if len({_text(c.get(key)) for c in configs}) > 1]
+    if not varied:
+        raise UserError(f"{where}: its runs differ in nothing that is searched; sweep trial=range(0,8) with an hparams preset")
+    metric = str(configs[0]["select"]["metric"])
+
+    def of_student(c: Mapping[str, Any]) -> Settings:
+        return {key: c[key] for key in varied}
+
+    def of_control(c: Mapping[str, Any]) -> Settings:
+        kept = {key: c[key] for key in varied if key not in LOSS_KEYS}
+        weight = c["loss"].get("class_weight")
+        return kept if weight is None else {**kept, "class_weight": weight}
+
+    found = {
+        name: _best([(settings(report["config"]), _score(report, name, metric, path)) for path, report in reports], metric)
+        for name, settings in ((STUDENT, of_student), (SCRATCH, of_control))
+    }
+    if found[SCRATCH].trials < found[STUDENT].trials:
+        raise UserError(
+            f"{where}: the student had {found[STUDENT].trials} trials, the control only {found[SCRATCH].trials}; "
+            "vary the training in each, as hparams=random does, so that both had as many"
+        )
+    seeds = sorted({int(report["seed"]) for _, report in reports})
+    return Search(str(folder), metric, seeds, found[STUDENT], found[SCRATCH])
+
+
+def _reports(folder: Path, where: str) -> list[tuple[Path, dict[str, Any]]]:
+    if not folder.is_dir():
+        raise UserError(f"{where}: no such folder; give the folder of a finished sweep, such as outputs/sweeps/NAME")
+    paths = sorted(folder.glob(f"*/{runs.REPORT}"))
+    reports = [(path, runs.read_json(path)) for path in paths]
+    trials = [(path, r) for path, r in reports if r.get("command") == "distill" and r.get("recipe_version") == RECIPE_VERSION]
+    if len(trials) < 2:
+        raise UserError(
+            f"{where}: {len(trials)} finished trials of this version in it; run a sweep of two or more with controls=[matched]"
+        )
+    return trials
+
+
+def _check_fits(report: Mapping[str, Any], config: Mapping[str, Any], dataset: Dataset, where: str) -> None:
+    theirs = report.get("config")
+    if not isinstance(theirs, Mapping) or not all(isinstance(theirs.get(k), Mapping) for k in ("student", "loss", "select")):
+        raise UserError(f"{where}: its report holds no usable config; the file is damaged")
+    if (report.get("data") or {}).get("fingerprint") != dataset.fingerprint:
+        raise UserError(f"{where}: this trial was run on other data or another split; search on the data that is used")
+    if _text(theirs["student"].get("model")) != _text(config["student"]["model"]):
+        raise UserError(f"{where}: this trial trained another student; search with the student that is used")
+
+
+def _score(report: Mapping[str, Any], name: str, metric: str, path: Path) -> float:
+    value = ((report["models"].get(name) or {}).get("val") or {}).get(metric)
+    if not isinstance(value, (int, float)):
+        raise UserError(f"{path}: no validation {metric} of {name}; every trial needs controls=[matched]")
+    return float(value)
+
+
+def _best(scored: Sequence[tuple[Settings, float]], metric: str) -> Best:
+    """Return the best of the distinct settings by mean score over their runs; of equals the first."""
+    groups: dict[str, list[tuple[Settings, float]]] = {}
+    for settings, score in scored:
+        groups.setdefault(_text(settings), []).append((settings, score))
+    means = {text: sum(score for _, score in group) / len(group) for text, group in groups.items()}
+    pick: Callable[..., str] = min if metric in LOWER_IS_BETTER else max
+    text = pick(means, key=lambda t: means[t])
+    return Best(groups[text][0][0], len(groups), means[text])
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)

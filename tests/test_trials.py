@@ -1,0 +1,124 @@
+"""Trials: what an hparams preset draws, what a search finds in a sweep, and the tuned control beside the student."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TINY, Ran
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from distill_cli.config import trials
+from distill_cli.errors import UserError
+
+Distill = Callable[..., Ran]
+SEARCH = (
+    "distill",
+    *TINY[:3],
+    "bootstrap.resamples=20",
+    "teacher.model.hidden=[16]",
+    "student.model.hidden=[8]",
+    "teacher.optimizer.lr=0.01",
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.floats(1e-4, 1.0), st.floats(1.0, 100.0))
+def test_draws_stay_in_range_and_follow_from_the_trial_and_the_name(trial: int, low: float, high: float) -> None:
+    root = {"trial": trial}
+    for draw in (trials.uniform, trials.log_uniform):
+        value = draw("lr", low, high, _root_=root)
+        assert low * 0.99 <= value <= high * 1.01
+        assert value == draw("lr", low, high, _root_=root)
+    assert trials.choice("a", [1, 2, 3], _root_=root) in (1, 2, 3)
+
+
+def test_log_uniform_draws_are_uniform_in_the_logarithm() -> None:
+    draws = [np.log10(trials.log_uniform("lr", 1e-4, 1.0, _root_={"trial": n})) for n in range(2000)]
+    counts, _ = np.histogram(draws, bins=4, range=(-4, 0))
+    assert counts.min() > 420 and counts.max() < 580
+    other = [np.log10(trials.log_uniform("decay", 1e-4, 1.0, _root_={"trial": n})) for n in range(2000)]
+    assert abs(np.corrcoef(draws, other)[0, 1]) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: trials.log_uniform("lr", 0, 1, _root_={"trial": 0}), "the lower end must be > 0"),
+        (lambda: trials.uniform("lr", 2, 1, _root_={"trial": 0}), "the lower first"),
+        (lambda: trials.choice("a", [], _root_={"trial": 0}), "expected a list"),
+        (lambda: trials.listed("a", [1, 2], _root_={"trial": 2}), "has trials 0 to 1"),
+        (lambda: trials.listed("a", [1, 2], _root_={"trial": None}), "give a number of 0 or more"),
+    ],
+)
+def test_draws_that_make_no_sense_are_refused(call: Callable[[], object], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        call()
+
+
+@pytest.fixture
+def sweep(distill: Distill) -> Ran:
+    ran = distill(*SEARCH, "hparams=random_soft_target", "sweep=search", "-m", "trial=range(0,3)")
+    assert ran.code == 0, ran.err
+    return ran
+
+
+def reports() -> list[dict]:
+    return [json.loads(path.read_text()) for path in sorted(Path("outputs/sweeps/search").glob("*/report.json"))]
+
+
+def test_each_arm_gets_the_trial_that_was_best_for_it_on_validation(sweep: Ran, distill: Distill) -> None:
+    found = reports()
+    best = {name: max(found, key=lambda r: r["models"][name]["val"]["macro_f1"])["config"] for name in ("student", "scratch")}
+    ran = distill(*SEARCH, "search=outputs/sweeps/search", "controls=[matched,tuned]", "seed=9")
+    assert ran.code == 0, ran.err
+    searched = ran.report["search"]
+    assert searched["trials"] == {"student": 3, "tuned": 3}
+    assert searched["settings"]["student"]["optimizer"] == best["student"]["optimizer"] == ran.report["config"]["optimizer"]
+    assert ran.report["config"]["loss"] == best["student"]["loss"]
+    assert searched["settings"]["tuned"]["optimizer"] == best["scratch"]["optimizer"]
+    assert searched["seeds"] == [0] and not searched["seed_was_searched"]
+    assert "tuned" in ran.report["verdict"] and "## Search" in (ran.folder / "report.md").read_text()
+    # the tuned control is the matched control of a run with its settings
+    lr, decay = (best["scratch"]["optimizer"][key] for key in ("lr", "weight_decay"))
+    alone = distill(*SEARCH, f"optimizer.lr={lr}", f"optimizer.weight_decay={decay}", "seed=9")
+    assert alone.report["models"]["scratch"]["test"] == {
+        **ran.report["models"]["tuned"]["test"], "agreement": alone.report["models"]["scratch"]["test"]["agreement"],
+    }  # fmt: skip
+
+
+def test_searches_that_fit_nothing_are_refused(sweep: Ran, distill: Distill, tmp_path: Path) -> None:
+    folder = "outputs/sweeps/search"
+    for words, line in [
+        (("controls=[tuned]",), "controls.0=tuned: its settings come from a sweep of trials; give search=FOLDER"),
+        (("search=nowhere",), "search=nowhere: no such folder; give the folder of a finished sweep, such as outputs/sweeps/NAME"),
+        (("search=outputs/teachers",), "search=outputs/teachers: 0 finished trials of this version in it; "
+         "run a sweep of two or more with controls=[matched]"),
+    ]:  # fmt: skip
+        ran = distill(*SEARCH, *words)
+        assert (ran.code, ran.err.splitlines()) == (2, [f"distill distill: error: {line}"])
+    first = sorted(Path(folder).glob("*/report.json"))[0].parent.name
+    ran = distill(*SEARCH, f"search={folder}", "dataset.split_seed=1")
+    assert ran.err.endswith(
+        f"search={folder}: {first}: this trial was run on other data or another split; search on the data that is used\n"
+    )
+    ran = distill(*SEARCH, f"search={folder}", "student.model.hidden=[9]")
+    assert ran.err.endswith("this trial trained another student; search with the student that is used\n")
+
+
+def test_a_control_with_fewer_trials_than_the_student_is_refused(distill: Distill) -> None:
+    distill(*SEARCH, "sweep=t", "-m", "loss.temperature=1,2")
+    ran = distill(*SEARCH, "search=outputs/sweeps/t", "controls=[tuned]")
+    assert ran.code == 2
+    assert "the student had 2 trials, the control only 1; vary the training in each" in ran.err
+
+
+def test_a_fixed_list_serves_both_arms(distill: Distill) -> None:
+    ran = distill(*SEARCH, "hparams=rates", "trial=1", "--cfg", "job")
+    assert "lr: 0.001" in ran.out or "${listed:lr" in ran.out
+    ran = distill(*SEARCH, "hparams=rates", "trial=7")
+    assert ran.code == 2 and "trial=7: the list of lr has trials 0 to 4" in ran.err
