@@ -110,7 +110,7 @@ def test_a_value_out_of_range_is_named(override: str) -> None:
 
 CONTROLS = {
     "matched": "controls=matched: expected a list such as [matched], or [] for none",
-    "[matchd]": "controls.0=matchd: expected matched or {name: ...}; did you mean 'matched'?",
+    "[matchd]": "controls.0=matchd: expected matched, tuned or {name: ...}; did you mean 'matched'?",
     "[matched,matched]": "controls.1=matched: listed twice",
     "[{name:a,epochs:3},{name:a}]": "controls.1.name=a: each needs a name of its own, of letters, digits, '.', '_' and '-', "
     "and none of matched, teacher, student, scratch",
