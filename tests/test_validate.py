@@ -113,11 +113,11 @@ CONTROLS = {
     "[matchd]": "controls.0=matchd: expected matched, tuned or {name: ...}; did you mean 'matched'?",
     "[matched,matched]": "controls.1=matched: listed twice",
     "[{name:a,epochs:3},{name:a}]": "controls.1.name=a: each needs a name of its own, of letters, digits, '.', '_' and '-', "
-    "and none of matched, teacher, student, scratch",
+    "and none of matched, teacher, student, scratch, tuned, no_bias_fix",
     "[{name:scratch}]": "controls.0.name=scratch: each needs a name of its own, of letters, digits, '.', '_' and '-', "
-    "and none of matched, teacher, student, scratch",
+    "and none of matched, teacher, student, scratch, tuned, no_bias_fix",
     "[{name:a/b}]": "controls.0.name=a/b: each needs a name of its own, of letters, digits, '.', '_' and '-', "
-    "and none of matched, teacher, student, scratch",
+    "and none of matched, teacher, student, scratch, tuned, no_bias_fix",
     "[{name:a,epoch:3}]": "controls.a.epoch: the student's training has no such key; did you mean 'epochs'?",
     "[{name:a,epochs:0}]": "controls.a.epochs=0: must be >= 1",
     "[{name:a,optimizer:{lrr:3}}]": "controls.a.optimizer.lrr: optimizer has no such key; did you mean 'lr'?",
