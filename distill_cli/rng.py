@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-if TYPE_CHECKING:  # a table over runs draws, but needs no torch
+if TYPE_CHECKING:  # a table over runs draws, but needs no torch; composing a config needs neither
+    import numpy as np
     import torch
 
 
@@ -39,6 +38,8 @@ def stream(seed: int, purpose: str, epoch: int = 0, step: int = 0) -> torch.Gene
 
 def numpy_stream(seed: int, purpose: str) -> np.random.Generator:
     """Return a NumPy generator for one purpose (splits, bootstrap draws)."""
+    import numpy as np
+
     return np.random.default_rng(derive(seed, purpose))
 
 
