@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 
 from distill_cli.batches import Rows, Sampler
-from distill_cli.engine import Precision, Selection, Trainer
+from distill_cli.engine import Precision, Trainer
 from distill_cli.losses.soft_target import SoftTarget
 from distill_cli.memory import keep_freed_memory
 from distill_cli.models.classifier import Classifier
@@ -29,6 +29,7 @@ from distill_cli.models.cnn1d import CNN1d
 from distill_cli.objective import Objective
 from distill_cli.rng import global_stream
 from distill_cli.schedules import constant
+from distill_cli.selection import Selection
 from distill_cli.teachers import FrozenTeacher, cached
 from distill_cli.types import Pool, Stage
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -14,15 +15,18 @@ from torch import Tensor, nn
 
 from distill_cli.batches import Rows, Sampler
 from distill_cli.errors import UserError
+from distill_cli.freezing import only, stand_still, trained_parameters
+from distill_cli.gradients import balancing, gram, kept_buffers, pull
 from distill_cli.models.classifier import Classifier
 from distill_cli.objective import Objective
 from distill_cli.rng import global_stream
+from distill_cli.selection import Selection
 from distill_cli.teachers import Teacher, outputs
-from distill_cli.types import Batch, Change, EpochListener, EpochRecord, Stage
+from distill_cli.types import Batch, Change, EpochListener, EpochRecord, Pull, Stage
 
 # Off the CPU a look at a value waits for the device; there losses are looked at once in this many steps.
 STEPS_BETWEEN_CHECKS = 32
-LOWER_IS_BETTER = ("nll",)
+ONLY_STAGE = "train"  # what the stage of a run without stages is called
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -43,40 +47,6 @@ class Precision:
         if self.name not in DTYPES:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=DTYPES[self.name])
-
-
-@dataclass
-class Selection:
-    """Which epoch's weights are kept, by a validation metric; never by test.
-
-    Args:
-        metric: ``macro_f1``, ``accuracy`` (highest) or ``nll`` (lowest).
-        patience: epochs without progress before training stops; None: never.
-        stop_after: epochs after which training stops, instead of patience; None: at the end.
-    """
-
-    metric: str = "macro_f1"
-    patience: int | None = None
-    stop_after: int | None = None
-    best: float | None = None
-    epoch: int = -1
-    weights: dict[str, Tensor] = field(default_factory=dict)
-
-    def see(self, epoch: int, scores: dict[str, float], model: nn.Module) -> bool:
-        """Keep the weights if this epoch is the best so far; the first of equals stays."""
-        value = scores[self.metric]
-        sign = -1 if self.metric in LOWER_IS_BETTER else 1
-        if self.best is not None and not sign * value > sign * self.best:
-            return False
-        self.best, self.epoch = value, epoch
-        self.weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-        return True
-
-    def exhausted(self, epoch: int) -> bool:
-        """Whether training ends with this epoch, counted from 0."""
-        if self.stop_after is not None:
-            return epoch + 1 >= self.stop_after
-        return self.patience is not None and epoch - self.epoch >= self.patience
 
 
 @dataclass
@@ -126,61 +96,112 @@ class Trainer:
     on_rows: Callable[[int], object] | None = None
 
     def fit(self, stages: Sequence[Stage], selection: Selection, listen: EpochListener) -> Fit:
-        """Run the stages one after the other and load the best weights.
+        """Run the stages one after the other and load the best weights: those of an epoch of the last stage.
+
+        Earlier stages prepare; after a hint stage the head is untrained, so its epochs are no candidates, and patience
+        counts in the last stage only.
 
         Raises:
             UserError: a term is NaN or infinite; names term, epoch and step.
         """
         records: list[EpochRecord] = []
-        steps = samples = epoch = 0
+        steps = samples = 0
         seconds = 0.0
         for stage in stages:
-            for _ in range(stage.epochs):
-                start = time.perf_counter()
-                means, seen = self.train_epoch(stage, epoch)
-                seconds += time.perf_counter() - start
-                steps, samples = steps + stage.steps_per_epoch, samples + seen
-                scores = self.validate(self.model)
-                record = EpochRecord(
-                    model=self.name, stage=stage.name, epoch=epoch + 1, step=steps,
-                    lr=stage.optimizer.param_groups[0]["lr"], loss=sum(means.values()), terms=means, val=scores,
-                    seconds=time.perf_counter() - start, best=selection.see(epoch, scores, self.model),
-                )  # fmt: skip
-                records.append(record)
-                listen(record)
-                epoch += 1
-                if selection.exhausted(epoch - 1):
-                    break
+            with only(self.model.network, stage.train):
+                if stage.balance:
+                    self.balance(stage, len(records))
+                for within in range(stage.epochs):
+                    epoch = len(records)
+                    start = time.perf_counter()
+                    pulled = self.measure(stage, epoch) if stage.measured_at(within) else None
+                    means, seen = self.train_epoch(stage, epoch, within)
+                    seconds += time.perf_counter() - start
+                    steps, samples = steps + stage.steps_per_epoch, samples + seen
+                    scores = self.validate(self.model)
+                    record = EpochRecord(
+                        model=self.name, stage=stage.name, epoch=epoch + 1, step=steps,
+                        lr=stage.optimizer.param_groups[0]["lr"], loss=sum(means.values()), terms=means, val=scores,
+                        seconds=time.perf_counter() - start,
+                        best=stage is stages[-1] and selection.see(epoch, scores, self.model),
+                        weights=dict(stage.objective.weights), pull=pulled,
+                    )  # fmt: skip
+                    records.append(record)
+                    listen(record)
+                    if stage is stages[-1] and selection.exhausted(epoch):
+                        break
         self.model.load_state_dict(selection.weights)
         return Fit(records, selection.epoch, steps, samples, seconds)
 
-    def train_epoch(self, stage: Stage, epoch: int) -> tuple[dict[str, float], int]:
-        """Make one epoch's steps; return the mean of each weighted term and the number of rows seen."""
-        self.model.train()
-        objective: Objective = stage.objective
-        objective.train()
+    def train_epoch(self, stage: Stage, epoch: int, within: int) -> tuple[dict[str, float], int]:
+        """Make the steps of an epoch, the stage's number `within`; return the mean of each weighted term and the rows seen."""
+        objective = self.train_mode(stage)
         device = self.precision.device
         every = 1 if device.type == "cpu" else STEPS_BETWEEN_CHECKS
         totals = [0.0] * len(objective.names)
         unseen: list[Tensor] = []
         rows = 0
+        first, last = within * stage.steps_per_epoch, max(1, stage.epochs * stage.steps_per_epoch - 1)
+        moves = objective.moves
         with global_stream(self.seed, "dropout", epoch):
-            for step, positions in enumerate(self.sampler.epoch(epoch)):
-                batch = self.rows.take(positions)
-                for change in self.changes:
-                    batch = change(batch, epoch, step)
+            for step, batch in enumerate(self.batches(epoch)):
+                if moves:
+                    objective.advance((first + step) / last)
                 parts = self.train_step(stage, batch)
-                rows += len(positions)
+                rows += len(batch.index)
                 unseen.append(parts)
                 if self.on_rows is not None and step % STEPS_BETWEEN_CHECKS == 0:
                     self.on_rows(rows)
                 if len(unseen) == every:
-                    self.look_at(unseen, objective.names, totals, epoch, step)
+                    self.look_at(unseen, stage, totals, epoch, step)
                     unseen = []
                 stage.schedule.step()
-        self.look_at(unseen, objective.names, totals, epoch, stage.steps_per_epoch - 1)
+        self.look_at(unseen, stage, totals, epoch, stage.steps_per_epoch - 1)
         means = {name: total / stage.steps_per_epoch for name, total in zip(objective.names, totals, strict=True)}
         return means, rows
+
+    def train_mode(self, stage: Stage) -> Objective:
+        """Put what the stage trains into train mode, the rest of the student into eval mode; return the objective."""
+        self.model.train()
+        stand_still(self.model.network, stage.train)
+        return stage.objective.train()
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        """Yield an epoch's batches as both forward passes see them; the same whenever they are asked for."""
+        for step, positions in enumerate(self.sampler.epoch(epoch)):
+            batch = self.rows.take(positions)
+            for change in self.changes:
+                batch = change(batch, epoch, step)
+            yield batch
+
+    def measure(self, stage: Stage, epoch: int) -> Pull:
+        """Return how hard each term pulls on the first batches of an epoch, in train mode; training goes on as if not asked.
+
+        Random draws come from a stream of their own, and the buffers of student and losses (batch norm's statistics) are
+        put back. A loss that keeps a state elsewhere notices. Loss scaling (fp16) is left out, and so is its precision.
+        """
+        objective = self.train_mode(stage)
+        parameters = trained_parameters(self.model.network, stage.train)
+        arithmetic = self.precision.autocast() if self.precision.scaler is None else contextlib.nullcontext()
+        grams = []
+        with global_stream(self.seed, "gradients", epoch), kept_buffers(self.model, objective):
+            for batch in islice(self.batches(epoch), max(1, stage.measure_batches)):
+                with arithmetic:
+                    teachers = outputs(self.teachers, batch) if objective.uses_teacher else []
+                    parts = objective.parts(self.model(batch.x), teachers, batch)
+                grams.append(gram(parts, parameters))
+        return pull(objective.names, grams)
+
+    def balance(self, stage: Stage, epoch: int) -> None:
+        """Give each term the factor that makes all gradients equally long at the start of the stage.
+
+        Raises:
+            UserError: a term has no gradient there.
+        """
+        try:
+            stage.objective.balance(balancing(self.measure(stage, epoch)))
+        except ValueError as e:
+            raise UserError(f"{self.name}: balance=start: {e}; give it a weight above 0, or leave balance out") from None
 
     def train_step(self, stage: Stage, batch: Batch) -> Tensor:
         """Change the weights once; return the weighted terms ``[K]``."""
@@ -211,14 +232,16 @@ class Trainer:
             trained = [p for group in optimizer.param_groups for p in group["params"]]
             nn.utils.clip_grad_norm_(trained, self.clip)
 
-    def look_at(self, parts: Sequence[Tensor], names: Sequence[str], totals: list[float], epoch: int, last: int) -> None:
+    def look_at(self, parts: Sequence[Tensor], stage: Stage, totals: list[float], epoch: int, last: int) -> None:
         """Add the terms of the last steps, up to step `last`, to `totals`; stop at the first that is not finite."""
         values = [parts[0].tolist()] if len(parts) == 1 else torch.stack(list(parts)).tolist() if parts else []
         for row, terms in enumerate(values):
             for k, value in enumerate(terms):
                 if not math.isfinite(value):
+                    where = f" of stage '{stage.name}'" if stage.name != ONLY_STAGE else ""
+                    step = last - len(values) + row + 2
                     raise UserError(
-                        f"{self.name}: term '{names[k]}' is {value} at epoch {epoch + 1}, step {last - len(values) + row + 2} "
+                        f"{self.name}: term '{stage.objective.names[k]}'{where} is {value} at epoch {epoch + 1}, step {step} "
                         "of the epoch; lower the learning rate (optimizer.lr) or set clip_grad_norm=1"
                     )
                 totals[k] += value

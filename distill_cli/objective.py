@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from distill_cli.annealing import Annealed
 from distill_cli.losses.hard import Hard
 from distill_cli.types import Batch, DataFacts, ModelOutput
 
@@ -20,10 +21,14 @@ class Objective(nn.Module):
 
     Args:
         terms: losses by name.
-        weights: one number a term, >= 0.
+        weights: of each term a number >= 0, or how it moves over the steps (`advance`).
+
+    Attributes:
+        weights: those in use.
+        factors: what `balance` multiplied each weight by; empty where it was not called.
     """
 
-    def __init__(self, terms: Mapping[str, nn.Module], weights: Mapping[str, float]) -> None:
+    def __init__(self, terms: Mapping[str, nn.Module], weights: Mapping[str, float | Annealed]) -> None:
         super().__init__()
         if not terms:
             raise ValueError("an objective needs at least one term")
@@ -31,7 +36,10 @@ class Objective(nn.Module):
             raise ValueError(f"weights for {sorted(weights)}, terms {sorted(terms)}")
         # A list: a ModuleDict refuses names such as `forward` and `train`.
         self.losses = nn.ModuleList(terms.values())
-        self.weights = {name: float(weights[name]) for name in terms}
+        self.plan = {name: weights[name] for name in terms}
+        self.factors: dict[str, float] = {}
+        self.weights: dict[str, float] = {}
+        self.advance(0.0)
 
     def items(self) -> list[tuple[str, Any]]:
         """Return the terms with their names; what a loss must have is said by `types.Loss`."""
@@ -55,7 +63,23 @@ class Objective(nn.Module):
     @property
     def uses_labels(self) -> bool:
         """Whether any term looks at labels; a loss says no by `uses_labels = False`."""
-        return any(getattr(term, "uses_labels", True) for name, term in self.items() if self.weights[name])
+        return any(getattr(term, "uses_labels", True) for name, term in self.items() if largest(self.plan[name]))
+
+    @property
+    def moves(self) -> bool:
+        """Whether any weight changes from step to step."""
+        return any(isinstance(weight, Annealed) for weight in self.plan.values())
+
+    def advance(self, done: float) -> None:
+        """Set the weights for the share `done` (0..1) of the stage's steps."""
+        for name, weight in self.plan.items():
+            value = weight.at(done) if isinstance(weight, Annealed) else float(weight)
+            self.weights[name] = value * self.factors.get(name, 1.0)
+
+    def balance(self, factors: Mapping[str, float]) -> None:
+        """Multiply the weights by `factors` from now on."""
+        self.factors = dict(factors)
+        self.advance(0.0)
 
     def without_teacher(self) -> Objective:
         """Return the control's objective: the teacher's terms replaced by cross-entropy.
@@ -64,7 +88,7 @@ class Objective(nn.Module):
         class weights of the first term that it stands for.
         """
         kept = {name: term for name, term in self.items() if not term.uses_teacher}
-        weights = {name: self.weights[name] for name in kept}
+        weights = {name: self.plan[name] for name in kept}
         if not any(getattr(term, "is_cross_entropy", False) for term in kept.values()):
             replaced = [t.without_teacher() for _, t in self.items() if hasattr(t, "without_teacher")]
             kept[HARD] = replaced[0] if replaced else Hard()
@@ -78,11 +102,20 @@ class Objective(nn.Module):
 
     def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the total (scalar) and the weighted terms ``[K]``, in the order of `names`."""
-        parts = [batch_value(term(student, teachers, batch), self.weights[name]) for name, term in self.items()]
+        parts = self.parts(student, teachers, batch)
         if len(parts) == 1:
             return parts[0], parts[0].detach().unsqueeze(0)
         stacked = torch.stack(parts)
         return stacked.sum(), stacked.detach()
+
+    def parts(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> list[Tensor]:
+        """Return the weighted terms, scalars through which gradients flow, in the order of `names`."""
+        return [batch_value(term(student, teachers, batch), self.weights[name]) for name, term in self.items()]
+
+
+def largest(weight: float | Annealed) -> float:
+    """Return the most that a weight comes to."""
+    return max(weight.first, weight.last) if isinstance(weight, Annealed) else float(weight)
 
 
 def bind_term(term: Any, facts: DataFacts, student: ModelOutput, teachers: Sequence[ModelOutput]) -> None:

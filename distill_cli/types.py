@@ -181,8 +181,12 @@ class Stage:
         name: what the log calls it.
         objective: the weighted losses.
         epochs: passes; `steps_per_epoch` optimizer steps each.
-        optimizer: made for all trainable parameters of student and objective.
+        optimizer: made for the parameters that are trained, of student and objective.
         schedule: stepped after every optimizer step.
+        train: module paths of the student that are trained; None: all.
+        measure_every: epochs from one measurement of the terms' gradients to the next; 0: never.
+        measure_batches: batches of each measurement.
+        balance: whether factors make the terms' gradients equally long before the first step.
     """
 
     name: str
@@ -191,11 +195,37 @@ class Stage:
     steps_per_epoch: int
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
+    train: tuple[str, ...] | None = None
+    measure_every: int = 0
+    measure_batches: int = 1
+    balance: bool = False
+
+    def measured_at(self, within: int) -> bool:
+        """Return whether gradients are measured at this epoch of the stage, counted from 0: the first and the last always."""
+        return self.measure_every > 0 and (within % self.measure_every == 0 or within == self.epochs - 1)
+
+
+@dataclass(frozen=True)
+class Pull:
+    """How hard the weighted terms pull at the student's trained parameters; the losses' own parameters are left out.
+
+    Attributes:
+        norms: length of each term's gradient.
+        shares: that length over the sum of all terms' lengths, None where all are zero.
+        cosines: of the angle between the gradients of two terms, None where one is zero.
+    """
+
+    norms: dict[str, float]
+    shares: dict[str, float | None]
+    cosines: dict[tuple[str, str], float | None]
 
 
 @dataclass
 class EpochRecord:
-    """One row of metrics.csv."""
+    """One row of metrics.csv.
+
+    `weights` are those of the epoch's last step, factors of the balance included; `pull` is measured before its first step.
+    """
 
     model: str
     stage: str
@@ -207,6 +237,8 @@ class EpochRecord:
     val: dict[str, float]
     seconds: float
     best: bool
+    weights: dict[str, float] = field(default_factory=dict)
+    pull: Pull | None = None
 
 
 # (batch, epoch, step) -> batch: what changes a training batch before anybody sees it.

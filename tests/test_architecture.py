@@ -11,7 +11,8 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "distill_cli"
 FLOORS = [
     {"types", "errors", "files", "rng", "memory"},
-    {"models", "data", "losses", "references", "features", "tasks", "augment", "mixup", "schedules", "metrics"},
+    {"models", "data", "losses", "references", "features", "tasks", "augment", "mixup", "schedules", "metrics"}
+    | {"annealing", "freezing", "gradients", "selection"},
     {"objective", "teachers", "batches", "runs", "cost", "verify"},
     {"engine"},
     {"pipeline", "provenance", "config", "reports"},
@@ -19,6 +20,7 @@ FLOORS = [
 ]
 ROOMS = {
     r"\.backward\(|optimizer\.step\(|scaler\.step\(": {"engine"},
+    r"autograd\.grad\(": {"gradients"},
     r"\binstantiate\(": {"config"},
     r"""open\([^)]*["'][wax]b?["']|(?<!files)\.write_text\(|\.write_bytes\(|save_file\(|\.to_csv\(""": {"files"},
     r"sys\.exit|SystemExit": {"cli", "app", "__main__"},

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from distill_cli.augment import Shift, shifted
 from distill_cli.batches import Rows, Sampler
-from distill_cli.engine import Precision, Selection, Trainer, predict
+from distill_cli.engine import Precision, Trainer, predict
 from distill_cli.errors import UserError
 from distill_cli.losses.hard import Hard
 from distill_cli.losses.logits_mse import LogitsMSE
@@ -25,9 +25,11 @@ from distill_cli.mixup import Mixup
 from distill_cli.models.classifier import Classifier
 from distill_cli.models.mlp import MLP
 from distill_cli.objective import Objective
+from distill_cli.pipeline.stages import Part
 from distill_cli.pipeline.training import make_stage
 from distill_cli.rng import global_stream
 from distill_cli.schedules import constant
+from distill_cli.selection import Selection
 from distill_cli.teachers import FrozenTeacher, TableTeacher, cached
 from distill_cli.types import Batch, EpochRecord, ModelOutput, Pool, Stage
 
@@ -188,12 +190,11 @@ def test_a_loss_learns_its_own_parameters_and_the_student_does_not_keep_them() -
 
 def test_a_stage_optimises_the_student_and_every_parameter_of_its_objective() -> None:
     spy, model = Spy(), network()
-    settings = {
-        "optimizer": {"_target_": "torch.optim.SGD", "lr": 0.1},
-        "schedule": {"_target_": "distill_cli.schedules.constant"},
-        "epochs": 2,
-    }
-    stage = make_stage(model, Objective({"spy": spy}, {"spy": 1.0}), settings, 5, "")
+    part = Part(
+        "train", "", Objective({"spy": spy}, {"spy": 1.0}), 2,
+        {"_target_": "torch.optim.SGD", "lr": 0.1}, {"_target_": "distill_cli.schedules.constant"},
+    )  # fmt: skip
+    stage = make_stage(model, part, 5)
     optimised = {id(p) for group in stage.optimizer.param_groups for p in group["params"]}
     assert optimised == {id(p) for p in [*model.parameters(), spy.scale]}
 

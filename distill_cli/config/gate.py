@@ -11,7 +11,7 @@ from distill_cli.errors import UserError, near
 
 SHORT = "macro_f1"
 # What report.json holds numbers under; a first word that is none of these is refused before anything is trained.
-NUMERIC_PARTS = (SHORT, "models", "comparison", "terms", "data", "budget")
+NUMERIC_PARTS = (SHORT, "models", "comparison", "terms", "stages", "data", "budget")
 
 
 class RequirementMissed(Exception):

@@ -18,6 +18,7 @@ PURPOSES = {
     "optimizer": "optimizer of student and controls; the teacher's: teacher.optimizer=OPTION",
     "sampling": "how training rows are drawn",
     "schedule": "learning rates over the steps; the teacher's: teacher.schedule=OPTION",
+    "stages": "stretches of training with losses, epochs and schedules of their own",
     "student": "the small model",
     "teacher": "the large model, how it is trained or where it comes from",
 }

@@ -8,6 +8,7 @@ from typing import Any
 from distill_cli.config.ensembles import check_ensemble
 from distill_cli.config.groups import common_keys
 from distill_cli.config.rules import Rule, at_least, check_keys, check_rules, one_of, shown
+from distill_cli.config.stages import check_losses, check_stages
 from distill_cli.errors import UserError, near
 from distill_cli.files import safe_name
 
@@ -16,7 +17,7 @@ TRAINING_KEYS = (
     "epochs", "batch_size", "steps_per_epoch", "optimizer", "schedule", "augment", "mixup", "sampling", "select",
     "clip_grad_norm",
 )  # fmt: skip
-STUDENT_ONLY = (*TRAINING_KEYS, "student", "loss", "terms", "controls", "search")
+STUDENT_ONLY = (*TRAINING_KEYS, "student", "loss", "terms", "stages", "gradients", "balance", "controls", "search")
 # What controls are called without a name of their own, and in the report.
 PLAIN_CONTROLS = {"matched": "scratch", "tuned": "tuned"}
 TAKEN_NAMES = ("matched", "teacher", "student", "scratch", "tuned", "no_bias_fix")
@@ -94,7 +95,8 @@ def check_values(config: Mapping[str, Any], command: str) -> None:
         check_rules(config, {"student.bias_fix": one_of(True, False)})
         check_groups(config, "")
         check_rules(config, TRAINING_RULES)
-        check_terms(config)
+        check_losses(config["loss"], config["terms"], "")
+        check_stages(config)
         for _ in control_settings(config):
             pass
 
@@ -106,18 +108,6 @@ def check_groups(config: Mapping[str, Any], prefix: str) -> None:
             raise UserError(f"{prefix}{group}={shown(config.get(group))}: has keys of its own; set {prefix}{group}.KEY=VALUE")
         known = [path.partition(".")[2] for path in TRAINING_RULES if path.startswith(f"{group}.")]
         check_keys(config[group], known, f"{prefix}{group}.")
-
-
-def check_terms(config: Mapping[str, Any]) -> None:
-    """Check the weights of loss and terms, and the names of the terms."""
-    check_rules(config, {"loss.weight": at_least(0, "number")})
-    terms = config["terms"]
-    if not isinstance(terms, Mapping):
-        raise UserError(f"terms={shown(terms)}: expected losses by name; add one with +loss@terms.NAME=OPTION")
-    for name, node in terms.items():
-        if not isinstance(node, Mapping) or "_target_" not in node:
-            raise UserError(f"terms.{name}: not a loss; add one with +loss@terms.{name}=OPTION")
-        check_rules(config, {f"terms.{name}.weight": at_least(0, "number")})
 
 
 def control_settings(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -154,6 +144,10 @@ def control_settings(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[s
 def check_control(config: Mapping[str, Any], prefix: str, settings: Mapping[str, Any]) -> None:
     """Check that a control's keys exist in the student's training, and their values."""
     for key, value in settings.items():
+        if key == "stages":
+            if value != {}:
+                raise UserError(f"{prefix}stages={shown(value)}: expected {{}}, one stage; else it has those of the student")
+            continue
         if key not in TRAINING_KEYS:
             raise UserError(f"{prefix}{key}: the student's training has no such key{near(key, TRAINING_KEYS)}")
         if isinstance(config.get(key), Mapping):

@@ -36,6 +36,14 @@ class Select:
 
 
 @dataclass
+class Gradients:
+    """When the gradients of the loss terms are measured."""
+
+    every: int | None = None
+    batches: int = 1
+
+
+@dataclass
 class Base:
     """What every command has."""
 
@@ -57,6 +65,9 @@ class Training(Base):
     student: Any = None
     loss: Any = None
     terms: Any = field(default_factory=dict)
+    stages: Any = None
+    balance: str | None = None
+    gradients: Gradients = field(default_factory=Gradients)
     optimizer: Any = None
     schedule: Any = None
     augment: Any = None

@@ -20,6 +20,7 @@ from distill_cli.config.gate import check_bounds
 from distill_cli.config.ranges import TRAINING_KEYS, check_typed, check_values, control_settings
 from distill_cli.config.rules import shown
 from distill_cli.config.signatures import check_component, find_target
+from distill_cli.config.stages import COMPONENTS, stage_names, stage_settings
 from distill_cli.config.trust import check_trusted, leaves, load_config
 from distill_cli.errors import UserError, near
 
@@ -49,7 +50,7 @@ def check(cfg: DictConfig, command: str, typed: list[str] | None = None) -> None
     check_bounds(config["require"])
     check_values(config, command)
     for path, node in components(config, command):
-        extra = BESIDE.get(path.split(".")[0], ())
+        extra = BESIDE.get(path.removeprefix("stages.").split(".")[path.startswith("stages.")], ())
         check_component(path, {k: v for k, v in node.items() if k not in extra})
 
 
@@ -82,6 +83,10 @@ def components(config: Mapping[str, Any], command: str) -> Iterator[tuple[str, M
     if command == "distill":
         paths += ["student.model", "optimizer", "schedule", "loss"]
         yield from ((f"terms.{name}", node) for name, node in config["terms"].items())
+        for name in stage_names(config):
+            own, whole = config["stages"][name], stage_settings(config, name)
+            yield from ((f"stages.{name}.{key}", whole[key]) for key in COMPONENTS if own.get(key))
+            yield from ((f"stages.{name}.terms.{term}", whole["terms"][term]) for term in own.get("terms") or {})
         for name, settings in control_settings(config):
             for key in sorted({"optimizer", "schedule"} & set(settings)):
                 yield f"controls.{name}.{key}", {**config[key], **settings[key]}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -23,6 +23,7 @@ class Plan:
     Attributes:
         name: in the report.
         settings: the keys TRAINING_KEYS.
+        changes: what a control sets itself.
         loss: the node of the term `loss`; a control takes its cross-entropy from it.
         seed: of weights, order, augmentation, mixup and dropout.
         same_batches: whether its batches are the student's, so that its epochs have as many steps.
@@ -33,6 +34,7 @@ class Plan:
     settings: dict[str, Any]
     seed: int
     loss: Any = None
+    changes: dict[str, Any] = field(default_factory=dict)
     same_batches: bool = True
     same_length: bool = True
 
@@ -62,14 +64,14 @@ def plan(cfg: Any, controls: Sequence[Any] | None, search: Search | None = None)
             found = dict(search.control.settings)
             weights = {HEAVY_CLASSES: found.pop(HEAVY_CLASSES)} if HEAVY_CLASSES in found else {}
             same = not {"batch_size", "steps_per_epoch"} & set(found)
-            plans.append(
-                Plan(TUNED, {**own, **found}, cfg.seed, {**loss, **weights}, same, not {"epochs", "select"} & set(found))
-            )
+            length = not {"epochs", "select"} & set(found)
+            plans.append(Plan(TUNED, {**own, **found}, cfg.seed, {**loss, **weights}, found, same, length))
             continue
         changes = {key: value for key, value in _plain(control).items() if key != "name"}
         merged = _plain(OmegaConf.merge(OmegaConf.create(own), OmegaConf.create(changes)))
         same = not {"batch_size", "steps_per_epoch"} & set(changes)
-        plans.append(Plan(str(control["name"]), merged, cfg.seed, loss, same, not {"epochs", "select"} & set(changes)))
+        length = not {"epochs", "select", "stages"} & set(changes)
+        plans.append(Plan(str(control["name"]), merged, cfg.seed, loss, changes, same, length))
     return plans
 
 

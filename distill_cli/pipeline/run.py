@@ -20,8 +20,12 @@ from distill_cli.pipeline import bias, controls, folder, members, scoring, searc
 from distill_cli.pipeline.context import Context, Job, make_context
 from distill_cli.pipeline.data import describe, facts, load_dataset, student_pool
 from distill_cli.pipeline.models import Checkpoint, architecture, build_model, described
+from distill_cli.pipeline.objectives import hard_objective
 from distill_cli.pipeline.obtain import obtain, untrained
-from distill_cli.pipeline.training import bind, build_objective, changes, check_training, fit, freeze, tap
+from distill_cli.pipeline.stages import pairs_of, single
+from distill_cli.pipeline.stages import parts as stages_of
+from distill_cli.pipeline.terms import stages_section
+from distill_cli.pipeline.training import EXAMPLES, bind, changes, check_training, fit, freeze, tap, uses_teacher
 from distill_cli.provenance import provenance
 from distill_cli.teachers import Teacher
 from distill_cli.types import Dataset, EpochRecord, Pool
@@ -39,7 +43,7 @@ class Parts:
     logits: dict[str, scoring.Logits] = field(default_factory=dict)
     models: dict[str, dict[str, Any]] = field(default_factory=dict)
     records: list[EpochRecord] = field(default_factory=list)
-    terms: dict[str, Any] = field(default_factory=dict)
+    stages: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, dataset: Dataset, context: Context, out: Path) -> Parts:
@@ -111,7 +115,8 @@ def distill(cfg: Any, out: Path, job: Job) -> Report:
         "models": models,
         "comparison": comparison,
         "verdict": scoring.verdict(models, comparison, scoring.COMPARED),
-        "terms": parts.terms,
+        "terms": list(parts.stages.values())[-1]["terms"],
+        "stages": parts.stages,
         "teacher_key": taught.key,
         "teacher_source": taught.source,
         "teacher_members": member_parts,
@@ -131,15 +136,17 @@ def check_sound(
     Raises:
         UserError: what cannot be built, or cannot make a step.
     """
-    objective = build_objective(cfg.loss, cfg.terms, cfg.seed)
-    tap(student, [path for path, _ in objective.pairs], "student")
+    own = stages_of(cfg, plans[0])
+    pairs = pairs_of(own)
+    tap(student, [path for path, _ in pairs], "student")
     for plan in plans:
         where = f"controls.{plan.name}." if plan.is_control and plan.name != scoring.SCRATCH else ""
-        check_training(plan.settings, where)
+        stages = stages_of(cfg, plan)
+        check_training(stages, where)
         changes(plan.settings, plan.seed, dataset.input_shape, where)
         if (
             not plan.is_control
-            and objective.uses_teacher
+            and uses_teacher(stages)
             and plan.settings["sampling"]["power"]
             and cfg.dataset.get("label_fraction", 1.0) < 1
         ):
@@ -148,14 +155,14 @@ def check_sound(
                 "unknown; use sampling=uniform"
             )
     if not any(cfg.teacher[key] is not None for key in teacher.SOURCES):
-        check_training(cfg.teacher, "teacher.")
+        check_training(single(hard_objective("none"), cfg.teacher, "teacher."))
         changes(cfg.teacher, 0, dataset.input_shape, "teacher.")
         model = untrained(cfg.teacher, dataset)
-        rows = context.rows(pool.take(np.arange(min(2, len(pool)))), dataset)
-        teachers = [freeze(model.to(context.device), objective)]
-        bind(objective.to(context.device), student.to(context.device), teachers, rows, facts(pool, dataset), cfg.seed)
+        rows = context.rows(pool.take(np.arange(min(EXAMPLES, len(pool)))), dataset)
+        teachers = [freeze(model.to(context.device), pairs)]
+        bind(own, student.to(context.device), teachers, rows, facts(pool, dataset), cfg.seed)
     elif cfg.teacher.outputs is not None:
-        teacher.check_has_features(objective)
+        teacher.check_has_features(pairs)
 
 
 def add_teacher(parts: Parts, taught: teacher.Taught, out: Path) -> list[dict[str, Any]]:
@@ -184,25 +191,25 @@ def train_students(
     dataset, context = parts.dataset, parts.context
     labels, steps_per_epoch, epochs = int(pool.labelled.sum()), None, None
     for plan in plans:
-        objective, stop_after = build_objective(plan.loss, cfg.terms, cfg.seed), None
+        stages, stop_after = stages_of(cfg, plan), None
         if plan.is_control:
-            objective = objective.without_teacher()
             if plan.same_batches:  # fewer rows may have labels than a teacher can teach: the control makes as many steps
                 plan.settings["steps_per_epoch"] = steps_per_epoch
             if plan.same_length:  # the student's patience ends both, whatever the control's own validation says
                 stop_after = epochs
         teachers: list[Teacher] = []
-        if objective.uses_teacher:
+        if uses_teacher(stages):
+            pairs = pairs_of(stages)
             changed = bool(changes(plan.settings, plan.seed, dataset.input_shape))
-            teachers = teacher.as_teachers(taught, objective, pool, dataset, context, changed=changed, cache=cfg.teacher.cache)
+            teachers = teacher.as_teachers(taught, pairs, pool, dataset, context, changed=changed, cache=cfg.teacher.cache)
         model = build_model(entry, "student.model", plan.seed)
-        result = fit(plan.name, model, objective, pool, dataset, teachers, plan.settings, plan.seed, context, stop_after)
+        result = fit(plan.name, model, stages, pool, dataset, teachers, plan.settings, plan.seed, context, stop_after)
         parts.records += result.records
         if not plan.is_control:
             steps_per_epoch, epochs = result.steps // len(result.records), len(result.records)
-            parts.terms = {n: {"weight": objective.weights[n], "value": v} for n, v in result.terms.items()}
+            parts.stages = stages_section(stages, result)
         runs.save_rows(context.out, plan.name, remember(pool, dataset))
-        cost = teacher.train_cost(result, labels if objective.uses_labels else 0)
+        cost = teacher.train_cost(result, labels if any(stage.objective.uses_labels for stage in stages) else 0)
         if not cfg.student.bias_fix:
             parts.add(plan.name, model, entry, cost)
             continue

@@ -18,12 +18,13 @@ from distill_cli.data.leakage import TrainRecord, remember
 from distill_cli.engine import Fit
 from distill_cli.errors import UserError
 from distill_cli.models.classifier import Classifier
-from distill_cli.objective import Objective
 from distill_cli.pipeline import foreign
 from distill_cli.pipeline.context import Context
 from distill_cli.pipeline.data import teacher_pool
 from distill_cli.pipeline.models import architecture, build_model, load_model, read_checkpoint
-from distill_cli.pipeline.training import fit, freeze, hard_objective
+from distill_cli.pipeline.objectives import hard_objective
+from distill_cli.pipeline.stages import Pairs, single
+from distill_cli.pipeline.training import fit, freeze
 from distill_cli.teachers import TableTeacher, Teacher, cached
 from distill_cli.types import Dataset, Pool
 
@@ -77,11 +78,11 @@ def teacher_key(node: Mapping[str, Any], dataset: Dataset, dataset_node: Mapping
     return files.hash_json({**parts, "precision": precision, "data": dataset.fingerprint, "recipe_version": RECIPE_VERSION})
 
 
-def check_has_features(objective: Objective) -> None:
-    """Refuse an objective that compares features, for a teacher of which only outputs are known."""
-    if objective.pairs:
+def check_has_features(pairs: Pairs) -> None:
+    """Refuse to compare the features of `pairs`, for a teacher of which only outputs are known."""
+    if pairs:
         raise UserError(
-            f"teacher.outputs: has logits only, and the loss compares features (the teacher's '{objective.pairs[0][1]}'); "
+            f"teacher.outputs: has logits only, and the loss compares features (the teacher's '{pairs[0][1]}'); "
             "use a teacher with weights, or a loss on logits"
         )
 
@@ -154,26 +155,27 @@ def train(cfg: Any, dataset: Dataset, context: Context) -> tuple[Taught, Fit]:
     entry = architecture(node.model, node.prepare, dataset)
     model = build_model(entry, "teacher.model", node.seed)
     settings = {name: node[name] for name in TRAINING_KEYS}
-    result = fit("teacher", model, hard_objective(node.class_weight), pool, dataset, [], settings, node.seed, context)
+    stages = single(hard_objective(node.class_weight), settings, "teacher.")
+    result = fit("teacher", model, stages, pool, dataset, [], settings, node.seed, context)
     key = teacher_key(node, dataset, cfg.dataset, context.precision)
     return Taught("trained", model, entry, record=remember(pool, dataset), cost=train_cost(result, len(pool)), key=key), result
 
 
 def as_teachers(
-    taught: Taught, objective: Objective, pool: Pool, dataset: Dataset, context: Context, *, changed: bool, cache: bool
+    taught: Taught, pairs: Pairs, pool: Pool, dataset: Dataset, context: Context, *, changed: bool, cache: bool
 ) -> list[Teacher]:
     """Return the frozen teacher for a training pool: its outputs by row id where inputs stay as they are, else the model.
 
     Raises:
         UserError: a table of outputs has no features, cannot follow changed inputs, or does not cover the pool; the model has no
-            module that the objective's terms name.
+            module that `pairs` names.
     """
     if taught.model is not None:
         taught.model.to(context.device)
-        if cache and not changed and not objective.pairs:
+        if cache and not changed and not pairs:
             return [cached(taught.model, context.rows(pool, dataset), context.chunk)]
-        return [freeze(taught.model, objective)]
-    check_has_features(objective)
+        return [freeze(taught.model, pairs)]
+    check_has_features(pairs)
     if changed:
         raise UserError(
             "teacher.outputs: fixed outputs cannot follow changed inputs; use augment=none mixup=none or a teacher with weights"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,61 +13,29 @@ from torch import nn
 from distill_cli.augment import Shift
 from distill_cli.batches import Rows, Sampler
 from distill_cli.config.validate import build
-from distill_cli.engine import Fit, Precision, Selection, Trainer, predict, try_step
+from distill_cli.engine import Fit, Precision, Trainer, predict, try_step
 from distill_cli.errors import UserError
-from distill_cli.losses.hard import Hard
+from distill_cli.freezing import only, trained_parameters
+from distill_cli.gradients import kept_buffers, reaches
 from distill_cli.metrics.scores import quick_scores
 from distill_cli.mixup import Mixup
 from distill_cli.models.classifier import Classifier
-from distill_cli.objective import Objective
 from distill_cli.pipeline.context import Context
 from distill_cli.pipeline.data import facts
+from distill_cli.pipeline.objectives import hard_objective
+from distill_cli.pipeline.stages import Pairs, Part, pairs_of
 from distill_cli.rng import global_stream
+from distill_cli.selection import Selection
 from distill_cli.teachers import FrozenTeacher, Teacher
 from distill_cli.types import Change, DataFacts, Dataset, Pool, Stage
 
-
-def build_objective(loss: Mapping[str, Any], terms: Mapping[str, Mapping[str, Any]], seed: int) -> Objective:
-    """Build the weighted losses of a student: the term `loss` and the further ones by name."""
-    nodes = {"loss": loss, **{f"terms.{name}": node for name, node in terms.items()}}
-    built, weights = {}, {}
-    with global_stream(seed, "loss_init"):
-        for path, node in nodes.items():
-            name = path.removeprefix("terms.")
-            if name in built or "." in name:
-                raise UserError(f"{path}: a term is named by one word other than 'loss'; choose another name")
-            weights[name] = float(node.get("weight", 1.0))
-            term = build({k: v for k, v in node.items() if k != "weight"}, path)
-            if not callable(term) or not hasattr(term, "uses_teacher"):
-                raise UserError(f"{path}: {type(term).__name__} is no loss: it needs uses_teacher and a call; see docs/extend.md")
-            built[name] = term if isinstance(term, nn.Module) else PlainLoss(term)
-    if not any(weights.values()):
-        raise UserError("loss.weight=0: nothing is left to minimise; give the loss or a term a weight above 0")
-    return Objective(built, weights)
-
-
-class PlainLoss(nn.Module):
-    """A user's loss that is no nn.Module, as one."""
-
-    def __init__(self, loss: Any) -> None:
-        super().__init__()
-        self.loss = loss
-        self.uses_teacher = bool(loss.uses_teacher)
-
-    def forward(self, *args: Any) -> torch.Tensor:
-        """Return what the loss returns."""
-        return self.loss(*args)
-
-
-def hard_objective(class_weight: Any) -> Objective:
-    """Return a teacher's own objective: cross-entropy."""
-    return Objective({"hard": Hard(class_weight)}, {"hard": 1.0})
+EXAMPLES = 8  # rows that a loss sees before training: some relate samples to each other
 
 
 def fit(
     name: str,
     model: Classifier,
-    objective: Objective,
+    parts: Sequence[Part],
     pool: Pool,
     dataset: Dataset,
     teachers: Sequence[Teacher],
@@ -80,22 +49,21 @@ def fit(
     Args:
         name: what messages and metrics call it.
         model: gets the best epoch's weights.
-        objective: what is minimised.
-        pool: its training rows; an objective without a teacher sees the labelled ones only.
+        parts: the stages; without any teacher in their objectives the labelled rows only are seen.
+        pool: its training rows.
         dataset: for validation and the classes that macro F1 averages.
         teachers: frozen.
-        settings: the keys TRAINING_KEYS.
+        settings: the keys TRAINING_KEYS; epochs, optimizer and schedule are those of `parts`.
         seed: of order, augmentation, mixup and dropout.
         context: device, precision, progress.
         stop_after: epochs after which it stops, instead of by patience.
     """
     model.fit_preparation(pool)  # inputs need no labels: student and control prepare theirs alike
-    if not objective.uses_teacher:
+    if not uses_teacher(parts):
         pool = pool.take(pool.labelled)
     model.to(context.device)
-    objective.to(context.device)
     rows, val = context.rows(pool, dataset), context.rows(dataset.val, dataset)
-    bind(objective, model, teachers, rows, facts(pool, dataset), seed)
+    bind(parts, model, teachers, rows, facts(pool, dataset), seed)
     _try_train_mode(model, rows, min(settings["batch_size"], len(rows)), name)
     sampler = Sampler(pool.y, settings["batch_size"], seed, settings["sampling"]["power"], settings["steps_per_epoch"])
     trainer = Trainer(
@@ -111,10 +79,10 @@ def fit(
         clip=settings["clip_grad_norm"],
         on_rows=context.progress.step,
     )
-    stage = make_stage(model, objective, settings, sampler.steps_per_epoch, "teacher." if name == "teacher" else "")
-    context.progress.start(name, stage.epochs, sampler.steps_per_epoch * sampler.batch_size)
+    stages = [make_stage(model, part, sampler.steps_per_epoch) for part in parts]
+    context.progress.start(name, sum(stage.epochs for stage in stages), sampler.steps_per_epoch * sampler.batch_size)
     try:
-        return trainer.fit([stage], Selection(**settings["select"], stop_after=stop_after), context.progress.epoch)
+        return trainer.fit(stages, Selection(**settings["select"], stop_after=stop_after), context.progress.epoch)
     finally:
         context.progress.finish()
         model.tap(())
@@ -136,30 +104,41 @@ def changes(settings: Mapping[str, Any], seed: int, shape: tuple[int, ...], wher
     return [*wanted, Mixup(alpha, seed)] if alpha else wanted
 
 
-def check_training(settings: Mapping[str, Any], where: str) -> None:
-    """Build optimizer and schedule for one number and make a step, so that a value that cannot work is found at once.
+def check_training(parts: Sequence[Part], where: str = "") -> None:
+    """Build optimizer and schedule of each stage for one number and make a step, so that what cannot work is found at once.
+
+    Args:
+        parts: the stages.
+        where: whose they are, for messages: ``controls.slow.``.
 
     Raises:
         UserError: names the setting's place and what is wrong with it.
     """
-    number = nn.Parameter(torch.zeros(1))
-    try:
-        try_step(make_stage(nn.ParameterList([number]), hard_objective("none"), settings, 1, where), number)
-    except UserError:
-        raise
-    except (ValueError, TypeError, ArithmeticError, RuntimeError) as e:
-        raise UserError(f"{where}optimizer or {where}schedule cannot make a step: {str(e).splitlines()[0]}") from None
-    if not bool(number.isfinite().all()):
-        raise UserError(f"{where}optimizer: a step with it is not finite; look at lr={settings['optimizer'].get('lr')}")
+    for part in parts:
+        number, place = nn.Parameter(torch.zeros(1)), where + part.where
+        part = replace(part, where=place, objective=hard_objective("none"), train=None)
+        try:
+            try_step(make_stage(nn.ParameterList([number]), part, 1), number)
+        except UserError:
+            raise
+        except (ValueError, TypeError, ArithmeticError, RuntimeError) as e:
+            raise UserError(f"{place}optimizer or {place}schedule cannot make a step: {str(e).splitlines()[0]}") from None
+        if not bool(number.isfinite().all()):
+            raise UserError(f"{place}optimizer: a step with it is not finite; look at lr={part.optimizer.get('lr')}")
 
 
-def make_stage(model: nn.Module, objective: Objective, settings: Mapping[str, Any], steps_per_epoch: int, where: str) -> Stage:
+def make_stage(model: nn.Module, part: Part, steps_per_epoch: int) -> Stage:
     """Make optimizer and schedule for everything that the stage trains, the losses' own parameters included."""
-    parameters = [p for p in [*model.parameters(), *objective.parameters()] if p.requires_grad]
-    optimizer = build(settings["optimizer"], f"{where}optimizer", params=parameters)
-    total = settings["epochs"] * steps_per_epoch
-    schedule = build(settings["schedule"], f"{where}schedule", optimizer=optimizer, total_steps=total)
-    return Stage("train", objective, settings["epochs"], steps_per_epoch, optimizer, schedule)
+    student = trained_parameters(model.network if isinstance(model, Classifier) else model, part.train)
+    parameters = [*student, *(p for p in part.objective.parameters() if p.requires_grad)]
+    optimizer = build(part.optimizer, f"{part.where}optimizer", params=parameters)
+    total = part.epochs * steps_per_epoch
+    schedule = build(part.schedule, f"{part.where}schedule", optimizer=optimizer, total_steps=total)
+    every = part.measure_every(steps_per_epoch)
+    return Stage(
+        part.name, part.objective, part.epochs, steps_per_epoch, optimizer, schedule, part.train, every,
+        measure_batches=part.gradients["batches"] if every and part.gradients else 1, balance=part.balance,
+    )  # fmt: skip
 
 
 @torch.no_grad()
@@ -171,33 +150,51 @@ def _try_train_mode(model: nn.Module, rows: Rows, batch_size: int, name: str) ->
             raise UserError(f"{name}: this network cannot train on batches of {batch_size}: {str(e).splitlines()[0]}") from None
 
 
-@torch.no_grad()
-def bind(objective: Objective, model: Classifier, teachers: Sequence[Teacher], rows: Rows, data: DataFacts, seed: int) -> None:
-    """Tap the features that the terms compare, let the terms look at example outputs, and try them once.
+def bind(parts: Sequence[Part], model: Classifier, teachers: Sequence[Teacher], rows: Rows, known: DataFacts, seed: int) -> None:
+    """Tap the features that the losses compare, let the losses look at example outputs, and see that each stage learns something.
 
     Args:
-        objective: its terms may draw weights of their own, from stream ``loss_init`` of the seed.
+        parts: the stages; their losses may draw weights of their own, from stream ``loss_init`` of the seed.
         model: the student; it stays tapped.
         teachers: tapped already.
-        rows: the first two are the example.
-        data: what losses may know of the training rows.
+        rows: the first few are the example.
+        known: what losses may know of the training rows.
         seed: the run's seed.
 
     Raises:
-        UserError: the student has no such module, a module has no one output, or a term refuses what it sees.
+        UserError: the student has no such module, a module has no one output, a loss refuses what it sees, or gives no
+            gradient to anything that its stage trains.
     """
-    tap(model, [student for student, _ in objective.pairs], "student")
-    example = rows.take(torch.arange(min(2, len(rows))))
+    tap(model, [student for student, _ in pairs_of(parts)], "student")
+    example = rows.take(torch.arange(min(EXAMPLES, len(rows))))
     model.eval()
-    try:
-        teacher_outputs = [teacher(example) for teacher in teachers] if objective.uses_teacher else []
-        student = model(example.x)
-        with global_stream(seed, "loss_init"):  # a loss makes its own parameters here, from the shapes that it sees
-            objective.bind(data, student, teacher_outputs)
-        objective.to(rows.device)
-        objective(student, teacher_outputs, example)
-    except ValueError as e:
-        raise UserError(f"loss: {e}") from None
+    with torch.no_grad():
+        taught = [teacher(example) for teacher in teachers] if uses_teacher(parts) else []
+    for number, part in enumerate(parts):
+        objective, given = part.objective, taught if part.objective.uses_teacher else []
+        # a loss makes its own parameters here, from the shapes that it sees
+        with torch.no_grad(), global_stream(seed, "loss_init", number):
+            try:
+                objective.to(rows.device)
+                objective.bind(known, model(example.x), given)
+                objective.to(rows.device)
+                objective(model(example.x), given, example)
+            except ValueError as e:
+                raise UserError(f"{part.where}loss: {e}") from None
+        try:
+            trained = trained_parameters(model.network, part.train)
+        except ValueError as e:
+            raise UserError(f"{part.where}train: {e}") from None
+        with global_stream(seed, "try"), kept_buffers(objective), only(model.network, part.train):
+            reached = reaches(objective.parts(model(example.x), given, example), trained)
+        if not reached and trained:
+            wrong = f"train={list(part.train)}" if part.train is not None else "loss"
+            raise UserError(f"{part.where}{wrong}: the loss gives no gradient to any layer that is trained")
+
+
+def uses_teacher(parts: Sequence[Part]) -> bool:
+    """Return whether any stage needs a teacher."""
+    return any(part.objective.uses_teacher for part in parts)
 
 
 def tap(model: Classifier, paths: Sequence[str], who: str) -> None:
@@ -208,9 +205,9 @@ def tap(model: Classifier, paths: Sequence[str], who: str) -> None:
         raise UserError(f"features of the {who}: {e}") from None
 
 
-def freeze(model: Classifier, objective: Objective) -> FrozenTeacher:
-    """Return the model as a teacher that tells the features that the objective's terms compare."""
+def freeze(model: Classifier, pairs: Pairs) -> FrozenTeacher:
+    """Return the model as a teacher that tells its features of `pairs`."""
     try:
-        return FrozenTeacher(model, [teacher for _, teacher in objective.pairs])
+        return FrozenTeacher(model, [teacher for _, teacher in pairs])
     except ValueError as e:
         raise UserError(f"features of the teacher: {e}") from None

@@ -1,0 +1,66 @@
+"""Config -> what is minimised: the weighted losses of a student, of its control, of a teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from distill_cli.annealing import Annealed, read_weight
+from distill_cli.config.validate import build
+from distill_cli.errors import UserError
+from distill_cli.losses.hard import Hard
+from distill_cli.objective import Objective, largest
+from distill_cli.rng import global_stream
+
+
+def build_objective(
+    loss: Mapping[str, Any], terms: Mapping[str, Mapping[str, Any]], seed: int, where: str = "", number: int = 0
+) -> Objective:
+    """Build the weighted losses of a student: the term `loss` and the further ones by name.
+
+    Args:
+        loss: the component, and its `weight`.
+        terms: further ones by name.
+        seed: of parameters that a loss draws.
+        where: the place of both in the config, for messages: ``stages.hint.``.
+        number: of the stage, counted from 0; each has draws of its own.
+    """
+    nodes = {"loss": loss, **{f"terms.{name}": node for name, node in terms.items()}}
+    built: dict[str, nn.Module] = {}
+    weights: dict[str, float | Annealed] = {}
+    with global_stream(seed, "loss_init", number):
+        for path, node in nodes.items():
+            name = path.removeprefix("terms.")
+            if name in built or "." in name:
+                raise UserError(f"{where}{path}: a term is named by one word other than 'loss'; choose another name")
+            weights[name] = read_weight(node.get("weight", 1.0))
+            term = build({k: v for k, v in node.items() if k != "weight"}, where + path)
+            if not callable(term) or not hasattr(term, "uses_teacher"):
+                raise UserError(
+                    f"{where}{path}: {type(term).__name__} is no loss: it needs uses_teacher and a call; see docs/extend.md"
+                )
+            built[name] = term if isinstance(term, nn.Module) else PlainLoss(term)
+    if not any(largest(weight) for weight in weights.values()):
+        raise UserError(f"{where}loss.weight=0: nothing is left to minimise; give the loss or a term a weight above 0")
+    return Objective(built, weights)
+
+
+class PlainLoss(nn.Module):
+    """A user's loss that is no nn.Module, as one."""
+
+    def __init__(self, loss: Any) -> None:
+        super().__init__()
+        self.loss = loss
+        self.uses_teacher = bool(loss.uses_teacher)
+
+    def forward(self, *args: Any) -> torch.Tensor:
+        """Return what the loss returns."""
+        return self.loss(*args)
+
+
+def hard_objective(class_weight: Any) -> Objective:
+    """Return a teacher's own objective: cross-entropy."""
+    return Objective({"hard": Hard(class_weight)}, {"hard": 1.0})
