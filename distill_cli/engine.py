@@ -114,7 +114,7 @@ class Trainer:
                 for within in range(stage.epochs):
                     epoch = len(records)
                     start = time.perf_counter()
-                    pulled = self.measure(stage, epoch) if stage.measured_at(within) else None
+                    pulled = self.measure(stage, epoch, within) if stage.measured_at(within) else None
                     means, seen = self.train_epoch(stage, epoch, within)
                     seconds += time.perf_counter() - start
                     steps, samples = steps + stage.steps_per_epoch, samples + seen
@@ -141,12 +141,11 @@ class Trainer:
         totals = [0.0] * len(objective.names)
         unseen: list[Tensor] = []
         rows = 0
-        first, last = within * stage.steps_per_epoch, max(1, stage.epochs * stage.steps_per_epoch - 1)
         moves = objective.moves
         with global_stream(self.seed, "dropout", epoch):
             for step, batch in enumerate(self.batches(epoch)):
                 if moves:
-                    objective.advance((first + step) / last)
+                    objective.advance(stage.done(within, step))
                 parts = self.train_step(stage, batch)
                 rows += len(batch.index)
                 unseen.append(parts)
@@ -174,13 +173,14 @@ class Trainer:
                 batch = change(batch, epoch, step)
             yield batch
 
-    def measure(self, stage: Stage, epoch: int) -> Pull:
+    def measure(self, stage: Stage, epoch: int, within: int = 0) -> Pull:
         """Return how hard each term pulls on the first batches of an epoch, in train mode; training goes on as if not asked.
 
         Random draws come from a stream of their own, and the buffers of student and losses (batch norm's statistics) are
         put back. A loss that keeps a state elsewhere notices. Loss scaling (fp16) is left out, and so is its precision.
         """
         objective = self.train_mode(stage)
+        objective.advance(stage.done(within))
         parameters = trained_parameters(self.model.network, stage.train)
         arithmetic = self.precision.autocast() if self.precision.scaler is None else contextlib.nullcontext()
         grams = []

@@ -200,6 +200,10 @@ class Stage:
     measure_batches: int = 1
     balance: bool = False
 
+    def done(self, within: int, step: int = 0) -> float:
+        """Return the share of the stage's steps done before a step of its epoch `within`: 0 at the first, 1 at the last."""
+        return (within * self.steps_per_epoch + step) / max(1, self.epochs * self.steps_per_epoch - 1)
+
     def measured_at(self, within: int) -> bool:
         """Return whether gradients are measured at this epoch of the stage, counted from 0: the first and the last always."""
         return self.measure_every > 0 and (within % self.measure_every == 0 or within == self.epochs - 1)

@@ -20,7 +20,7 @@ FLOORS = [
 ]
 ROOMS = {
     r"\.backward\(|optimizer\.step\(|scaler\.step\(": {"engine"},
-    r"autograd\.grad\(": {"gradients"},
+    r"autograd\.grad\(": {"gradients", "verify"},
     r"\binstantiate\(": {"config"},
     r"""open\([^)]*["'][wax]b?["']|(?<!files)\.write_text\(|\.write_bytes\(|save_file\(|\.to_csv\(""": {"files"},
     r"sys\.exit|SystemExit": {"cli", "app", "__main__"},
