@@ -1,6 +1,6 @@
 """All randomness is a named stream of a seed, so that one draw never moves another.
 
-Streams in use: ``init``, ``loss_init``, ``order``, ``shift``, ``augment`` (mixup), ``dropout`` of a run;
+Streams in use: ``init``, ``loss_init``, ``order``, ``shift``, ``augment`` (mixup), ``dropout``, ``gradients`` of a run;
 ``split/...``, ``labels``, ``heartbeat_synthetic`` of the data; the bootstrap's draws.
 """
 
