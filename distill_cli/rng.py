@@ -1,7 +1,8 @@
 """All randomness is a named stream of a seed, so that one draw never moves another.
 
-Streams in use: ``init``, ``loss_init``, ``order``, ``shift``, ``augment`` (mixup), ``dropout``, ``gradients`` of a run;
-``split/...``, ``labels``, ``heartbeat_synthetic`` of the data; the bootstrap's draws.
+Streams in use: ``init``, ``loss_init``, ``order``, ``shift``, ``augment`` (mixup), ``dropout``, ``gradients``, ``negatives``
+and ``memory/...`` (of a contrastive loss) of a run; ``split/...``, ``labels``, ``heartbeat_synthetic`` of the data; the
+bootstrap's draws.
 """
 
 from __future__ import annotations

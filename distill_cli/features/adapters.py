@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distill_cli.features.pairs import Pair, paired
+from distill_cli.features.pairs import Pair, Tokens, paired
 from distill_cli.types import ModelOutput
 
 POOL: dict[int, Callable[..., Tensor]] = {1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}
@@ -89,7 +89,7 @@ def adapter(student: Tensor, teacher: Tensor, *, channels: bool = True, space: b
         return Same()
     said = f"channels {widths[0]} to {widths[1]} by a linear map at every position" if mapped else ""
     dtype = torch.float64 if student.dtype == torch.float64 else torch.float32
-    return Adapter(mapped, size, ", ".join(filter(None, [_space(here, size), said])), dtype)
+    return Adapter(mapped, size, ", ".join(filter(None, [_space(here, size), said])), dtype).to(student.device)
 
 
 def _space(here: tuple[int, ...], there: tuple[int, ...] | None) -> str:
@@ -101,6 +101,11 @@ def _space(here: tuple[int, ...], there: tuple[int, ...] | None) -> str:
     return f"space {'x'.join(map(str, here))} to {'x'.join(map(str, there))} {' and '.join(sorted(hows))}"
 
 
+def unadapted(pairs: Sequence[Pair]) -> nn.ModuleList:
+    """Return what stands for the adapters before they are made: nothing is changed."""
+    return nn.ModuleList(Same() for _ in pairs)
+
+
 def shown(x: Tensor) -> str:
     """Return a shape without the batch's size: ``[B, 32, 46]``."""
     return f"[{', '.join(['B', *map(str, x.shape[1:])])}]"
@@ -110,18 +115,33 @@ def adapters(
     pairs: Sequence[Pair],
     student: ModelOutput,
     teachers: Sequence[ModelOutput],
-    tokens: str = "none",
+    tokens: Tokens = "none",
     *,
     channels: bool = True,
     space: bool = True,
+    maps: bool = False,
 ) -> nn.ModuleList:
     """Return one adapter a pair, from example outputs.
+
+    Args:
+        pairs: which layers.
+        student: example output.
+        teachers: example outputs.
+        tokens: whose features are tokens.
+        channels: whether to fit the channels.
+        space: whether to fit the space.
+        maps: whether the loss works on maps only, so that vectors ``[B, D]`` are refused.
 
     Raises:
         ValueError: a layer is missing, or a pair cannot match; names the pair.
     """
     made = []
     for pair, (learning, teaching) in zip(pairs, paired(pairs, student, teachers, tokens), strict=True):
+        if maps and min(learning.dim(), teaching.dim()) < 3:
+            raise ValueError(
+                f"features [{pair.student}, {pair.teacher}]: this loss compares maps [B, C, ...], "
+                f"and these are {shown(learning)} and {shown(teaching)}; choose layers before the pooling"
+            )
         try:
             made.append(adapter(learning, teaching, channels=channels, space=space))
         except ValueError as e:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
 
 from distill_cli.tasks.classification import full_precision
 from distill_cli.types import ModelOutput
 
-TOKENS = ("none", "student", "teacher", "both")
+# Whose features of three axes are tokens [B, N, D], and not signals [B, C, L].
+Tokens = Literal["none", "student", "teacher", "both"]
 
 
 class Pair(NamedTuple):
@@ -48,19 +49,8 @@ def _is_pair(value: Any) -> bool:
     return isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(path, str) and path.strip() for path in value)
 
 
-def check_tokens(tokens: str) -> str:
-    """Return `tokens`, which says whose features of three axes are tokens ``[B, N, D]`` and not ``[B, C, L]``.
-
-    Raises:
-        ValueError: it is no word that `paired` knows.
-    """
-    if tokens not in TOKENS:
-        raise ValueError(f"tokens={tokens}: expected {', '.join(TOKENS[:-1])} or {TOKENS[-1]}")
-    return tokens
-
-
 def paired(
-    pairs: Sequence[Pair], student: ModelOutput, teachers: Sequence[ModelOutput], tokens: str = "none"
+    pairs: Sequence[Pair], student: ModelOutput, teachers: Sequence[ModelOutput], tokens: Tokens = "none"
 ) -> list[tuple[Tensor, Tensor]]:
     """Return the features of each pair, the teacher's detached, channels on axis 1, half precision as float32.
 
@@ -70,7 +60,7 @@ def paired(
         pairs: which layers.
         student: its output, with features.
         teachers: their outputs, with features.
-        tokens: whose features of three axes are tokens ``[B, N, D]``, returned as ``[B, D, N]``: `TOKENS`.
+        tokens: whose features of three axes are tokens ``[B, N, D]``, returned as ``[B, D, N]``.
 
     Raises:
         ValueError: a layer was not tapped; names it and what there is.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+import operator
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -24,6 +25,11 @@ def without_autocast(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
             return forward(self, student, teachers, batch)
 
     return wrapped
+
+
+def summed(losses: Iterable[Tensor]) -> Tensor:
+    """Return the sum over the pairs of a loss."""
+    return functools.reduce(operator.add, losses)
 
 
 def unit(x: Tensor, dim: int = -1) -> Tensor:

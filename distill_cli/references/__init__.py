@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from distill_cli.references import features, logits
+from distill_cli.references import features, logits, relations
 from distill_cli.references.plain import Reference
 
 # By class name of the shipped loss.
-REFERENCES: dict[str, Reference] = {**logits.REFERENCES, **features.REFERENCES}
+REFERENCES: dict[str, Reference] = {**logits.REFERENCES, **features.REFERENCES, **relations.REFERENCES}

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from distill_cli.features.adapters import Same, adapter, adapters
-from distill_cli.features.pairs import Pair, check_tokens, paired, read_pairs
+from distill_cli.features.pairs import Pair, Tokens, paired, read_pairs
 from distill_cli.features.vectors import distances, length, unit
 from distill_cli.types import ModelOutput
 
@@ -67,13 +67,16 @@ def test_half_precision_features_become_float32_and_double_ones_stay() -> None:
 
 
 @pytest.mark.parametrize(("tokens", "turned"), [("none", (0, 0)), ("student", (1, 0)), ("teacher", (0, 1)), ("both", (1, 1))])
-def test_tokens_get_their_channels_on_axis_1(tokens: str, turned: tuple[int, int]) -> None:
+def test_tokens_get_their_channels_on_axis_1(tokens: Tokens, turned: tuple[int, int]) -> None:
     x = tensor(2, 7, 4)
-    pair = paired([Pair("x", "x")], output(x=x), [output(x=x)], check_tokens(tokens))[0]
+    pair = paired([Pair("x", "x")], output(x=x), [output(x=x)], tokens)[0]
     assert [tuple(f.shape) == (2, 4, 7) for f in pair] == [bool(t) for t in turned]
-    assert check_tokens(tokens) == tokens
-    with pytest.raises(ValueError, match="tokens=all: expected none, student, teacher or both"):
-        check_tokens("all")
+
+
+def test_vectors_are_refused_where_a_loss_compares_maps() -> None:
+    said = r"features \[x, y\]: this loss compares maps \[B, C, ...\], and these are \[B, 4\] and \[B, 6\]; choose layers before"
+    with pytest.raises(ValueError, match=said):
+        adapters([Pair("x", "y")], output(x=tensor(2, 4)), [output(y=tensor(2, 6))], maps=True)
 
 
 SHAPES = [

@@ -1,0 +1,159 @@
+"""Contrastive representation distillation: Tian, Krishnan and Isola 2020."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from distill_cli.features.pairs import paired, read_pairs
+from distill_cli.features.rows import Places, last_of_each
+from distill_cli.features.vectors import summed, unit, without_autocast
+from distill_cli.rng import stream
+from distill_cli.types import Batch, DataFacts, ModelOutput
+
+
+class CRD(nn.Module):
+    """``mean_i -log h(t_i, s_i) - N mean_j log(1 - h)``, means over batch and negatives; a scalar, summed over the pairs.
+
+    ``h = e / (e + N/M)``, ``e = exp(t . s / temperature)``, of linear embeddings of length 1 of the flattened features, N
+    negatives, M training rows (arXiv:1910.10699, section 3). The negatives are other rows, of any class, by one draw from
+    all rows for the whole batch (a sample's own row left out of its mean); they come from a memory of embeddings, random
+    until a row is first seen, in which a seen row moves to ``unit(momentum old + (1 - momentum) new)``. Half of the second
+    term has the student's embedding against the teachers' in memory, half the teacher's against the students'.
+    The authors' code sums the two directions, takes the positive from memory as well, and divides e by Z, M times its
+    mean in the first batch: ``variant: code``, here with negatives of any class, without its 1e-7. A mixed sample counts
+    as the row that `batch.index` names.
+
+    Args:
+        features: pairs of layers, best one pair of pooled features.
+        width: of the embeddings, >= 1.
+        negatives: N >= 1.
+        temperature: > 0.
+        momentum: of the memory, 0 <= momentum < 1.
+        seed: of memory and negatives (streams ``memory`` and ``negatives``).
+        variant: ``paper`` or ``code``.
+    """
+
+    uses_teacher = True
+    uses_labels = False
+    feature_shapes = ((4, 5),)  # flattened anyway
+    step: Tensor
+
+    def __init__(
+        self,
+        features: Any,
+        width: int = 128,
+        negatives: int = 16384,
+        temperature: float = 0.07,
+        momentum: float = 0.5,
+        seed: int = 0,
+        variant: Literal["paper", "code"] = "paper",
+    ) -> None:
+        super().__init__()
+        for name, count in {"width": width, "negatives": negatives}.items():
+            if count < 1:
+                raise ValueError(f"{name} must be >= 1, got {count}")
+        if not 0 < temperature < float("inf"):
+            raise ValueError(f"temperature must be > 0, got {temperature}")
+        if not 0 <= momentum < 1:
+            raise ValueError(f"momentum must be at least 0 and below 1, got {momentum}")
+        self.pairs = read_pairs(features)
+        self.width = width
+        self.negatives = negatives
+        self.temperature = temperature
+        self.momentum = momentum
+        self.seed = seed
+        self.variant = variant
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+        self.places = Places(0)
+        self.contrasts = nn.ModuleList()
+
+    def bind(self, facts: DataFacts, student: ModelOutput, teachers: Sequence[ModelOutput]) -> None:
+        """Make the embeddings and the memory, one vector a training row."""
+        if facts.rows < 2:
+            raise ValueError(f"a contrast needs two training rows, got {facts.rows}")
+        self.places = Places(facts.rows).to(student.logits.device)
+        found = paired(self.pairs, student, teachers)
+        self.contrasts = nn.ModuleList(Contrast(s, t, facts.rows, self.width, self.seed, n) for n, (s, t) in enumerate(found))
+
+    @without_autocast
+    def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
+        """Return the loss of the batch."""
+        places, learning = self.places(batch.index), self.training and torch.is_grad_enabled()
+        draw = stream(self.seed, "negatives", step=int(self.step))
+        drawn = torch.randint(len(self.places.ids), (self.negatives,), generator=draw).to(places.device)
+        self.drawn = drawn.unique(return_counts=True)
+        contrasts: list[Any] = list(self.contrasts)
+        found = zip(contrasts, paired(self.pairs, student, teachers), strict=True)
+        losses = [self.of_pair(contrast, s.flatten(1), t.flatten(1), places, learning) for contrast, (s, t) in found]
+        self.step += learning
+        return summed(losses)
+
+    def of_pair(self, contrast: Contrast, s: Tensor, t: Tensor, places: Tensor, learning: bool) -> Tensor:
+        """Return the loss of one pair of features ``[B, D]``."""
+        contrast.remember(self.momentum)
+        s, t = unit(contrast.of_student(s)), unit(contrast.of_teacher(t))
+        code = self.variant == "code"
+        drawn, counts = self.drawn
+        counts = counts * (drawn != places.unsqueeze(1))  # [B, drawn places]
+        losses = []
+        for side, (anchor, other, memory) in enumerate(((s, t, contrast.teacher), (t, s, contrast.student))):
+            positive = (anchor * (memory[places] if code else other)).sum(dim=1) / self.temperature
+            negative = anchor @ memory[drawn].T / self.temperature
+            scale = contrast.normaliser(side, positive, negative, counts, learning) if code else 0.0
+            losses.append(self.nce(positive - scale, negative - scale, counts, len(memory)).mean())
+        if learning:
+            contrast.waiting = (places, s.detach(), t.detach())
+        return summed(losses) if code else summed(losses) / 2
+
+    def nce(self, positive: Tensor, negative: Tensor, counts: Tensor, rows: int) -> Tensor:
+        """Return ``-log h - N mean log(1 - h)`` of each sample, of log e ``[B]`` and of that of places drawn `counts` times."""
+        offset = math.log(self.negatives / rows)
+        mean = (counts * F.logsigmoid(offset - negative)).sum(dim=1) / counts.sum(dim=1).clamp(min=1)
+        return -F.logsigmoid(positive - offset) - self.negatives * mean
+
+
+class Contrast(nn.Module):
+    """Embeddings of one pair of layers, and the memory of them ``[M, width]``."""
+
+    student: Tensor
+    teacher: Tensor
+    log_z: Tensor
+
+    def __init__(self, s: Tensor, t: Tensor, rows: int, width: int, seed: int, number: int) -> None:
+        super().__init__()
+        self.of_student = nn.Linear(s.flatten(1).shape[1], width, dtype=s.dtype, device=s.device)
+        self.of_teacher = nn.Linear(t.flatten(1).shape[1], width, dtype=t.dtype, device=t.device)
+        # Written at the next step, so that nothing that a step has read changes before its gradient is taken.
+        self.waiting: tuple[Tensor, Tensor, Tensor] | None = None
+        for name, like in {"student": s, "teacher": t}.items():
+            start = torch.randn(rows, width, generator=stream(seed, f"memory/{name}/{number}"))
+            self.register_buffer(name, unit(start).to(like))
+        self.register_buffer("log_z", torch.full((2,), torch.nan).to(s))
+
+    @torch.no_grad()
+    def remember(self, momentum: float) -> None:
+        """Write the embeddings of the last step into memory."""
+        if self.waiting is None:
+            return
+        places, *embeddings = self.waiting
+        self.waiting = None
+        keep = last_of_each(places)
+        for memory, new in zip((self.student, self.teacher), embeddings, strict=True):
+            rows = places[keep]
+            memory[rows] = unit(momentum * memory[rows] + (1 - momentum) * new[keep].to(memory))
+
+    def normaliser(self, side: int, positive: Tensor, negative: Tensor, counts: Tensor, learning: bool) -> Tensor:
+        """Return ``log Z`` of the first batch: M times the mean of e over its positives and negatives."""
+        if not self.log_z[side].isnan():
+            return self.log_z[side].clone()
+        every = torch.cat([positive.unsqueeze(1), negative + counts.to(negative).log()], dim=1)
+        found = every.flatten().logsumexp(dim=0) - (len(counts) + counts.sum()).log() + math.log(len(self.student))
+        if learning:
+            self.log_z[side] = found.detach()
+        return found

@@ -1,0 +1,125 @@
+"""Factor transfer: Kim, Park and Kwak 2018."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from distill_cli.features.adapters import adapter, adapters, unadapted
+from distill_cli.features.pairs import Tokens, paired, read_pairs
+from distill_cli.features.vectors import summed, unit, without_autocast
+from distill_cli.types import Batch, ModelOutput
+
+SLOPE = 0.1
+
+
+class FT(nn.Module):
+    """``||F_T/||F_T||_2 - F_S/||F_S||_2||_1`` of each sample ``[B]``, summed over the flattened factor, and over the pairs.
+
+    With ``rate: null`` the teacher's factor F_T is its feature, and the student's F_S its own, brought to that shape by a
+    linear map where shapes differ. With a number the teacher's paraphraser reduces it to `rate` times its channels
+    (arXiv:1802.04977, section 3; the paper takes 0.5 to 0.8, and 3x3 convolutions where ours has two linear maps at every
+    position). The paper trains the paraphraser before the student. Here the first `pretrain_steps` steps do: the loss is
+    then ``mean (t - decode(encode(t)))^2`` and does not reach the student; afterwards the paraphraser stands still. The
+    weight covers both, and a gradient that is clipped or a plain SGD feels it. RepDistiller makes factors of the
+    channels' mean square and takes the mean over the factor: ``variant: code``.
+
+    Args:
+        features: pairs of layers.
+        rate: of the teacher's channels, 0 < rate <= 1, or None for no paraphraser.
+        pretrain_steps: steps in which a paraphraser is trained, >= 1.
+        variant: ``paper`` or ``code``.
+        tokens: whose features of three axes are tokens ``[B, N, D]``.
+    """
+
+    uses_teacher = True
+    uses_labels = False
+    step: Tensor
+
+    def __init__(
+        self,
+        features: Any,
+        rate: float | None = None,
+        pretrain_steps: int = 1000,
+        variant: Literal["paper", "code"] = "paper",
+        tokens: Tokens = "none",
+    ) -> None:
+        super().__init__()
+        if rate is not None and not 0 < rate <= 1:
+            raise ValueError(f"rate must be above 0 and at most 1, or null, got {rate}")
+        if pretrain_steps < 1:
+            raise ValueError(f"pretrain_steps must be >= 1, got {pretrain_steps}")
+        self.pairs = read_pairs(features)
+        self.rate = rate
+        self.pretrain_steps = pretrain_steps
+        self.variant = variant
+        self.tokens: Tokens = tokens
+        self.zero_at_teacher = rate is None
+        self.feature_shapes = ((4, 5), (3, 4, 4)) if variant == "code" else ((6,), (4, 5), (3, 4, 4))
+        self.adapters = unadapted(self.pairs)
+        self.paraphrasers = nn.ModuleList()
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+
+    def bind(self, student: ModelOutput, teachers: Sequence[ModelOutput]) -> None:
+        """Make the translators, and the paraphrasers that are asked for."""
+        maps = self.variant == "code"
+        self.adapters = adapters(self.pairs, student, teachers, self.tokens, maps=maps)
+        if self.rate is None:
+            return
+        found = paired(self.pairs, student, teachers, self.tokens)
+        paraphrasers = [Paraphraser(t, self.rate) for _, t in found]
+        self.paraphrasers = nn.ModuleList(paraphrasers)
+        self.adapters = nn.ModuleList(adapter(s, p.encode(t)) for p, (s, t) in zip(paraphrasers, found, strict=True))
+
+    @without_autocast
+    def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
+        """Return the loss of each sample ``[B]``."""
+        found = paired(self.pairs, student, teachers, self.tokens)
+        if self.rate is None:
+            return summed(self.of_factors(fit(s), t) for fit, (s, t) in zip(self.adapters, found, strict=True))
+        paraphrasers: list[Any] = list(self.paraphrasers)
+        pretraining = int(self.step) < self.pretrain_steps
+        if self.training and torch.is_grad_enabled():
+            self.step += 1
+        if pretraining:
+            return summed(p(t) for p, (_, t) in zip(paraphrasers, found, strict=True))
+        with torch.no_grad():
+            factors = [p.encode(t) for p, (_, t) in zip(paraphrasers, found, strict=True)]
+        fitted = (fit(s) for fit, (s, _) in zip(self.adapters, found, strict=True))
+        return summed(self.of_factors(s, t) for s, t in zip(fitted, factors, strict=True))
+
+    def of_factors(self, s: Tensor, t: Tensor) -> Tensor:
+        """Return the loss ``[B]`` of one pair of factors of one shape."""
+        if self.variant == "code":
+            s, t = s.square().mean(dim=1), t.square().mean(dim=1)
+        off = (unit(s.flatten(1)) - unit(t.flatten(1))).abs()
+        return off.mean(dim=1) if self.variant == "code" else off.sum(dim=1)
+
+
+class Paraphraser(nn.Module):
+    """An autoencoder of a teacher's feature, over its channels; the code in its middle is the factor."""
+
+    def __init__(self, example: Tensor, rate: float) -> None:
+        super().__init__()
+        channels = example.shape[1]
+        width = max(1, round(rate * channels))
+        self.down = layers(channels, width, example.dtype)
+        self.up = layers(width, channels, example.dtype)
+        self.to(example.device)
+
+    def encode(self, t: Tensor) -> Tensor:
+        """Return the factor ``[B, width, ...]``."""
+        return self.down(t.movedim(1, -1)).movedim(-1, 1)
+
+    def forward(self, t: Tensor) -> Tensor:
+        """Return the squared error ``[B]`` of the reconstruction, the mean over all elements."""
+        channels_last = t.movedim(1, -1)
+        return (self.up(self.down(channels_last)) - channels_last).square().flatten(1).mean(dim=1)
+
+
+def layers(a: int, b: int, dtype: torch.dtype) -> nn.Sequential:
+    """Return two linear maps, the first followed by a leaky ReLU."""
+    return nn.Sequential(nn.Linear(a, b, dtype=dtype), nn.LeakyReLU(SLOPE), nn.Linear(b, b, dtype=dtype))

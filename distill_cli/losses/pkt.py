@@ -1,0 +1,67 @@
+"""Probabilistic knowledge transfer: Passalis and Tefas 2018."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from distill_cli.features.pairs import paired, read_pairs
+from distill_cli.features.vectors import summed, unit, without_autocast
+from distill_cli.types import Batch, ModelOutput
+
+# Kept away from log 0 by this: opposite vectors have no probability.
+LEAST = 1e-7
+
+
+class PKT(nn.Module):
+    """``sum_(i != j) p_ij log(p_ij / q_ij)``, p the teacher's, q the student's; a scalar, summed over the pairs of layers.
+
+    ``p_ij = K_ij / sum_(k != i) K_ik`` with ``K = (cos + 1) / 2`` of flattened features, >= 1e-7: the probability that row
+    i picks row j (ECCV 2018, section 3). The authors' code keeps the i = j in sum and normalisation, takes the mean
+    over all B^2, and adds 1e-7 to both sides of the quotient: ``variant: code``. Widths may differ, so there are no adapters.
+
+    Args:
+        features: pairs of layers.
+        variant: ``paper`` or ``code``.
+    """
+
+    uses_teacher = True
+    uses_labels = False
+
+    def __init__(self, features: Any, variant: Literal["paper", "code"] = "paper") -> None:
+        super().__init__()
+        self.pairs = read_pairs(features)
+        self.variant = variant
+        self.zero_at_teacher = variant == "paper"  # the 1e-7 of the code leave a gradient
+
+    @without_autocast
+    def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
+        """Return the loss of the batch."""
+        return summed(self.of_pair(s.flatten(1), t.flatten(1)) for s, t in paired(self.pairs, student, teachers))
+
+    def of_pair(self, s: Tensor, t: Tensor) -> Tensor:
+        """Return the loss of one pair of features ``[B, D]``."""
+        if self.variant == "code":
+            q, p = (kernel / kernel.sum(dim=1, keepdim=True) for kernel in (similarity(s), similarity(t)))
+            return (p * ((p + LEAST) / (q + LEAST)).log()).mean()
+        if len(s) == 1:
+            return s.sum() * 0  # nobody to pick
+        log_q, log_p = (log_probabilities(similarity(x)) for x in (s, t))
+        return (log_p.exp() * (log_p - log_q)).sum()
+
+
+def similarity(x: Tensor) -> Tensor:
+    """Return ``(cos + 1) / 2`` of every two rows ``[B, B]``, at least 0."""
+    x = unit(x)
+    return ((x @ x.T + 1) / 2).clamp(min=0)
+
+
+def log_probabilities(kernel: Tensor) -> Tensor:
+    """Return the log of each row's share among the other rows, ``[B, B - 1]``."""
+    size = len(kernel)
+    others = ~torch.eye(size, dtype=torch.bool, device=kernel.device)
+    log = kernel[others].reshape(size, size - 1).clamp(min=LEAST).log()
+    return log - log.logsumexp(dim=1, keepdim=True)

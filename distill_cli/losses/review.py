@@ -1,0 +1,113 @@
+"""Knowledge review: Chen, Liu, Zhao and Jia 2021, ReviewKD."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from distill_cli.features.adapters import POOL, adapters
+from distill_cli.features.pairs import Tokens, paired, read_pairs
+from distill_cli.features.vectors import summed, without_autocast
+from distill_cli.types import Batch, ModelOutput
+
+CONVOLUTION = {1: nn.Conv1d, 2: nn.Conv2d}
+BATCH_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d}
+LEVELS = (4, 2, 1)
+WIDEST = 512
+
+
+class Review(nn.Module):
+    """Each layer of the teacher is learned by that of the student fused with all deeper ones; a scalar, summed over pairs.
+
+    Fusion by attention (ABF) makes a student's map of the teacher's shape, by convolutions that are trained with it.
+    The hierarchical context loss (HCL) compares them: mean squared error over batch and elements at full size, weight
+    1, and averaged to 4, 2 and 1 positions an axis, weights 1/2, 1/4 and 1/8, leaving out levels that are not below the
+    smallest axis; divided by the sum of the weights used (arXiv:2104.09044, section 3). Batch norm relates the
+    samples; it trains on no batch of one row.
+
+    Args:
+        features: pairs of layers with maps ``[B, C, L]`` or ``[B, C, H, W]``, from shallow to deep.
+        width: channels inside the fusion, >= 1; None: as many as the student's deepest layer, 512 at most.
+        tokens: whose features of three axes are tokens ``[B, N, D]``.
+    """
+
+    uses_teacher = True
+    uses_labels = False
+    feature_shapes = (((3, 8), (5, 4)),)
+
+    def __init__(self, features: Any, width: int | None = None, tokens: Tokens = "none") -> None:
+        super().__init__()
+        if width is not None and width < 1:
+            raise ValueError(f"width must be >= 1, got {width}")
+        self.pairs = read_pairs(features)
+        self.width = width
+        self.tokens: Tokens = tokens
+        self.fusions = nn.ModuleList()
+
+    def bind(self, student: ModelOutput, teachers: Sequence[ModelOutput]) -> None:
+        """Make the fusions, deepest first."""
+        adapters(self.pairs, student, teachers, self.tokens, maps=True)  # refuses what cannot match
+        found = paired(self.pairs, student, teachers, self.tokens)[::-1]
+        width = self.width or min(WIDEST, found[0][0].shape[1])
+        self.fusions = nn.ModuleList(Fusion(s, t, width, fuses=n > 0) for n, (s, t) in enumerate(found))
+
+    @without_autocast
+    def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
+        """Return the loss of the batch."""
+        found = paired(self.pairs, student, teachers, self.tokens)[::-1]
+        losses, deeper = [], None
+        for fusion, (s, t) in zip(self.fusions, found, strict=True):
+            learned, deeper = fusion(s, deeper)
+            losses.append(context(learned, t))
+        return summed(losses)
+
+
+class Fusion(nn.Module):
+    """ABF: one map at every position, attention between it and what comes from deeper, and a 3-wide convolution.
+
+    Args:
+        student: example map ``[B, C, ...]``.
+        teacher: example map, whose channels and space come out.
+        width: channels inside.
+        fuses: whether something comes from deeper.
+    """
+
+    def __init__(self, student: Tensor, teacher: Tensor, width: int, *, fuses: bool) -> None:
+        super().__init__()
+        axes = student.dim() - 2
+        if axes not in CONVOLUTION:
+            raise ValueError(f"this loss takes maps [B, C, L] or [B, C, H, W], got {axes} axes of space")
+        convolution, norm = CONVOLUTION[axes], BATCH_NORM[axes]
+        self.space = tuple(teacher.shape[2:])
+        self.inward = nn.Sequential(convolution(student.shape[1], width, 1, bias=False), norm(width))
+        self.outward = nn.Sequential(convolution(width, teacher.shape[1], 3, padding=1, bias=False), norm(teacher.shape[1]))
+        self.attention = convolution(2 * width, 2, 1) if fuses else None
+        self.to(student)
+
+    def forward(self, x: Tensor, deeper: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the map in the teacher's shape, and what goes on to the layer before, ``[B, width, ...]``."""
+        x = self.inward(x)
+        if self.attention is not None and deeper is not None:
+            deeper = F.interpolate(deeper, size=x.shape[2:], mode="nearest")
+            shares = torch.sigmoid(self.attention(torch.cat([x, deeper], dim=1)))
+            x = x * shares[:, :1] + deeper * shares[:, 1:]
+        if tuple(x.shape[2:]) != self.space:
+            x = F.interpolate(x, size=self.space, mode="nearest")
+        return self.outward(x), x
+
+
+def context(s: Tensor, t: Tensor) -> Tensor:
+    """Return the HCL of two maps of one shape, a scalar."""
+    loss, total, weight = F.mse_loss(s, t), 1.0, 1.0
+    axes = s.dim() - 2
+    for level in LEVELS:
+        if level < min(s.shape[2:]):
+            weight /= 2
+            size = (level,) * axes
+            loss = loss + weight * F.mse_loss(POOL[axes](s, size), POOL[axes](t, size))
+            total += weight
+    return loss / total
