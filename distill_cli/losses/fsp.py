@@ -21,7 +21,7 @@ class FSP(nn.Module):
     """``||G_S - G_T||_F^2`` of each sample ``[B]``, the sum of squares over the matrix; summed over the flows.
 
     A flow leads from one pair of layers to the next in the list, so there are at least two pairs: ``G = sum_x F1(x)
-    F2(x)^T / positions``, ``[C1, C2]``, the finer map max-pooled to the space of the coarser (CVPR 2017, section 3).
+    F2(x)^T / positions``, ``[C1, C2]``, the finer map max-pooled to the coarser (doi:10.1109/CVPR.2017.754, section 3).
     Where the student has other channels than the teacher, a linear map at every position brings them to the teacher's;
     the paper has equal ones. RepDistiller takes the mean over the matrix and average pooling: ``variant: code``.
 

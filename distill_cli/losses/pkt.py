@@ -20,7 +20,7 @@ class PKT(nn.Module):
     """``sum_(i != j) p_ij log(p_ij / q_ij)``, p the teacher's, q the student's; a scalar, summed over the pairs of layers.
 
     ``p_ij = K_ij / sum_(k != i) K_ik`` with ``K = (cos + 1) / 2`` of flattened features, >= 1e-7: the probability that row
-    i picks row j (ECCV 2018, section 3). The authors' code keeps the i = j in sum and normalisation, takes the mean
+    i picks row j (arXiv:1803.10837, section 3). The authors' code keeps the i = j in sum and normalisation, takes the mean
     over all B^2, and adds 1e-7 to both sides of the quotient: ``variant: code``. Widths may differ, so there are no adapters.
 
     Args:
