@@ -9,6 +9,7 @@ import torch
 from distill_cli.cost import macs, parameter_count, weight_bytes
 from distill_cli.models.classifier import Classifier, Reordered, Standardise
 from distill_cli.models.cnn1d import CNN1d
+from distill_cli.models.cnn2d import CNN2d
 from distill_cli.models.mlp import MLP
 from distill_cli.models.resnet1d import ResNet1d
 from distill_cli.rng import global_stream
@@ -24,6 +25,8 @@ BEAT = (1, 187)
         (CNN1d(5, BEAT, filters=64, hidden=64), 17_221),
         (CNN1d(5, BEAT, filters=32, hidden=16), 3_909),
         (ResNet1d(5, BEAT), 70_421),
+        (CNN2d(10, (1, 28, 28)), 16 * 10 + 32 * 16 * 9 + 32 + 64 * 32 * 9 + 64 + 64 * 9 * 10 + 10),
+        (CNN2d(10, (1, 28, 28), [8] * 6, [2, 4, 6]), 8 * 10 + 5 * (64 * 9 + 8) + 8 * 9 * 10 + 10),
         (MLP(10, (1, 28, 28), (800, 800)), 784 * 800 + 800 + 800 * 800 + 800 + 800 * 10 + 10),
     ],
 )
@@ -62,6 +65,10 @@ def test_glorot_weights_and_zero_biases() -> None:
         (lambda: CNN1d(5, (1, 20)), "at least 28 samples, the data has 20"),
         (lambda: ResNet1d(5, BEAT, dropout=1.0), r"dropout must be in \[0, 1\), got 1.0"),
         (lambda: ResNet1d(5, BEAT, blocks=0), "blocks must be >= 1, got 0"),
+        (lambda: CNN2d(5, (64,)), r"images of shape \(channels, height, width\), the data has \(64,\)"),
+        (lambda: CNN2d(5, (1, 8, 8), [4, 0]), "one number >= 1 for each convolution"),
+        (lambda: CNN2d(5, (1, 8, 8), [4], [2]), "names convolution 2, there are 1"),
+        (lambda: CNN2d(5, (1, 4, 4), [4, 4, 4], [1, 2, 3]), "3 pools leave nothing of images of 4 x 4"),
         (lambda: MLP(5, (4,), max_norm=0), "max_norm must be > 0 or null, got 0"),
         (lambda: MLP(5, (4,), hidden=[0]), "hidden must hold sizes >= 1"),
         (lambda: Classifier(MLP(5, (4,)), "scaled", (4,)), "prepare=scaled: expected none or standardise"),
