@@ -13,8 +13,10 @@ from __future__ import annotations
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -30,8 +32,10 @@ from distill_cli.objective import Objective
 from distill_cli.rng import global_stream
 from distill_cli.schedules import constant
 from distill_cli.selection import Selection
-from distill_cli.teachers import FrozenTeacher, cached
+from distill_cli.teacher_cache import Cache, kept
+from distill_cli.teachers import FrozenTeacher, Teacher
 from distill_cli.types import Pool, Stage
+from distill_cli.views import Views
 
 BATCH, STEPS, TURNS, PAIRS, CLASSES, SHAPE = 64, 100, 6, 5, 5, (1, 187)
 TEMPERATURE, ALPHA, RATE = 2.0, 0.9, 1e-3
@@ -86,7 +90,8 @@ def ours(pool: Pool, in_loop: bool) -> Callable[[], float]:
     rows = Rows(pool, CLASSES, cpu)
     sampler = Sampler(pool.y, BATCH, seed=0)
     model = network(64, 64).eval()
-    teacher = FrozenTeacher(model) if in_loop else cached(model, rows, 256)
+    with tempfile.TemporaryDirectory() as folder:  # a memory-mapped file stays readable when its name is gone
+        teacher: Teacher = FrozenTeacher(model) if in_loop else kept(Cache(Path(folder), {}, max_gb=1), model, [], Views(rows))[0]
     objective = Objective({"loss": SoftTarget(TEMPERATURE, ALPHA)}, {"loss": 1.0})
     optimizer = torch.optim.Adam(student.parameters(), RATE, fused=True)
     stage = Stage("train", objective, 1, sampler.steps_per_epoch, optimizer, constant(optimizer, sampler.steps_per_epoch))

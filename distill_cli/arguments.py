@@ -7,6 +7,7 @@ import itertools
 import json
 import re
 
+from distill_cli.config.groups import MOVED
 from distill_cli.errors import UserError
 
 VALUE_FLAGS = {"--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--experimental-rerun"}
@@ -47,7 +48,7 @@ def rewrite(command: str, override: str) -> str:
     """Return an override as Hydra wants it: ``++`` where new keys are welcome, ``group@package`` for a nested group.
 
     Raises:
-        UserError: the word is not an override at all.
+        UserError: the word is not an override at all, or its key has moved.
     """
     if override.startswith("~"):
         return override
@@ -55,6 +56,8 @@ def rewrite(command: str, override: str) -> str:
     if not equals or not key:
         hint = f"run={key}" if command == "eval" and "/" in key else f"{key or 'KEY'}=VALUE"
         raise UserError(f"'{override}' is not key=value; did you mean '{hint}'?")
+    if key.lstrip("+") in MOVED:
+        raise UserError(f"{key.lstrip('+')} has moved: {MOVED[key.lstrip('+')]}")
     if nested := re.fullmatch(NESTED_GROUP, override, re.S):
         package, group, option = nested.groups()
         return f"{group}@{package}={option}"

@@ -8,8 +8,9 @@ import json
 import os
 import re
 import secrets
+import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -89,6 +90,50 @@ def write_arrays(path: str | Path, arrays: Mapping[str, Any], metadata: Mapping[
 def write_npy(path: str | Path, array: np.ndarray) -> Path:
     """Write one array as .npy, atomically; such files can be memory-mapped."""
     return write_atomic(path, lambda f: np.save(f, array, allow_pickle=False), binary=True)
+
+
+def write_tables(path: str | Path, rows: int, shapes: Mapping[str, Sequence[int]], parts: Iterable[Mapping[str, np.ndarray]],
+                 manifest: Mapping[str, Any]) -> Path:  # fmt: skip
+    """Write arrays of many rows as a folder, part by part: ``NAME.npy`` each, float32, and ``manifest.json``.
+
+    The folder is filled under a temporary name and renamed, so that readers see all or nothing. What killed writers of the same
+    folder have left is removed: hold a lock.
+
+    Args:
+        path: the folder; must not exist.
+        rows: of each array.
+        shapes: of one row of each array, by file name.
+        parts: consecutive rows ``[n, *shape]`` of all arrays, by the same names.
+        manifest: JSON-able.
+
+    Raises:
+        UserError: the folder is not writable or the disk is full.
+    """
+    path = Path(path)
+    make_folder(path.parent)
+    for left in path.parent.glob(f".{path.name}.*.tmp"):
+        shutil.rmtree(left, ignore_errors=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.mkdir()
+        with contextlib.ExitStack() as stack:
+            opened = {name: stack.enter_context(open(temporary / f"{name}.npy", "wb")) for name in shapes}
+            for name, f in opened.items():
+                header = {"descr": "<f4", "fortran_order": False, "shape": (rows, *shapes[name])}
+                np.lib.format.write_array_header_1_0(f, header)
+            for part in parts:
+                for name, f in opened.items():
+                    f.write(np.ascontiguousarray(part[name], dtype="<f4").data)
+            for f in opened.values():
+                f.flush()
+                os.fsync(f.fileno())
+        write_json(temporary / "manifest.json", manifest)
+        os.rename(temporary, path)
+    except OSError as e:
+        raise UserError(f"{path}: cannot write ({e.strerror or e})") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return path
 
 
 def plain(value: Any) -> Any:

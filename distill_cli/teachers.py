@@ -1,19 +1,19 @@
-"""0..n frozen teachers, and their outputs kept by row id."""
+"""0..n frozen teachers, or tables of their outputs by row id."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from distill_cli.batches import Rows
 from distill_cli.features.taps import find, listening
 from distill_cli.models.classifier import with_features
 from distill_cli.types import Batch, ModelOutput
+from distill_cli.views import positions_of
 
 
 class Teacher(Protocol):
@@ -55,31 +55,30 @@ def _stay_in_eval(module: nn.Module, mode: bool = True) -> nn.Module:
 
 
 class TableTeacher:
-    """A teacher whose logits are known by row id: a cache of a model's, or a foreign teacher's outputs.
+    """A teacher whose outputs are known by row id and view: stored ones of a model, or a foreign teacher's.
+
+    Tables may be memory-mapped and may lie on another device than the batches.
 
     Args:
         index: ``[N]`` row ids.
-        logits: ``[N, C]``.
+        logits: ``[V * N, C]``, view by view.
+        features: ``[V * N, ...]`` by module path.
     """
 
-    def __init__(self, index: np.ndarray, logits: Tensor) -> None:
+    def __init__(self, index: np.ndarray, logits: Tensor, features: Mapping[str, Tensor] | None = None) -> None:
         self._logits = logits
-        position = torch.full((int(index.max()) + 1,), -1, dtype=torch.int64)
-        position[torch.as_tensor(index)] = torch.arange(len(index))
-        self._position = position.to(logits.device)
+        self._features = dict(features or {})
+        self._rows = len(index)
+        self._position = positions_of(index).to(logits.device)
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> ModelOutput:
-        """Return the stored logits of the batch's rows."""
-        return ModelOutput(self._logits[self._position[batch.index]])
-
-
-@torch.no_grad()
-def cached(model: nn.Module, rows: Rows, chunk: int) -> TableTeacher:
-    """Return the model's outputs on all rows as a table: right whenever inputs are neither augmented nor mixed."""
-    model.eval()
-    logits = torch.cat([model(x).logits.float() for x in rows.chunks(chunk)])
-    return TableTeacher(rows.pool.index, logits)
+        """Return the stored outputs of the batch's rows, in the view that it shows."""
+        at = self._position[batch.index.to(self._position.device)]
+        if batch.view:
+            at += batch.view * self._rows
+        here = batch.x.device
+        return ModelOutput(self._logits[at].to(here), {path: table[at].to(here) for path, table in self._features.items()})
 
 
 def outputs(teachers: Sequence[Teacher], batch: Batch) -> list[ModelOutput]:

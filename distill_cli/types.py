@@ -107,6 +107,7 @@ class Batch:
         index: ``[B]`` row ids, unique over all pools.
         labelled: ``[B]`` float, 1 where `target` may be used.
         group: ``[B]`` group numbers, or None.
+        view: which of the stored views of its rows x shows; 0 where there is one.
     """
 
     x: Tensor
@@ -114,6 +115,7 @@ class Batch:
     index: Tensor
     labelled: Tensor
     group: Tensor | None = None
+    view: int = 0
 
 
 @dataclass

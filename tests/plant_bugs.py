@@ -34,7 +34,7 @@ BUGS = [
      "tests/test_ensembles.py", "reaches_the_average"),
     ("members share one seed", "pipeline/obtain.py", "cfg.teacher.seed + k, 1, None", "cfg.teacher.seed, 1, None",
      "tests/test_ensembles.py", "members_are_shared"),
-    ("the cache forgets the order of rows", "teachers.py", "position[torch.as_tensor(index)] = torch.arange(len(index))",
+    ("the cache forgets the order of rows", "views.py", "position[torch.as_tensor(index)] = torch.arange(len(index))",
      "position[torch.as_tensor(np.sort(index))] = torch.arange(len(index))", FLOW, "looked_up_by_row_id"),
     ("the last epoch is kept, not the best", "engine.py", "self.model.load_state_dict(selection.weights)", "pass", FLOW, "best_epoch_by_validation"),
     ("the best NLL is the highest", "engine.py", 'LOWER_IS_BETTER = ("nll",)', "LOWER_IS_BETTER = ()", FLOW, "nll_is_better"),

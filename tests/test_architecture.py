@@ -13,7 +13,7 @@ FLOORS = [
     {"types", "errors", "files", "rng", "memory"},
     {"models", "data", "losses", "references", "features", "tasks", "augment", "mixup", "schedules", "metrics"}
     | {"annealing", "freezing", "gradients", "selection"},
-    {"objective", "teachers", "batches", "runs", "cost", "verify"},
+    {"objective", "teachers", "teacher_cache", "batches", "views", "runs", "cost", "verify"},
     {"engine"},
     {"pipeline", "provenance", "config", "reports"},
     {"cli", "app", "arguments", "explain", "commands", "__main__"},

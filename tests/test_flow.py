@@ -30,7 +30,7 @@ from distill_cli.pipeline.training import make_stage
 from distill_cli.rng import global_stream
 from distill_cli.schedules import constant
 from distill_cli.selection import Selection
-from distill_cli.teachers import FrozenTeacher, TableTeacher, cached
+from distill_cli.teachers import FrozenTeacher, TableTeacher
 from distill_cli.types import Batch, EpochRecord, ModelOutput, Pool, Stage
 
 CPU = torch.device("cpu")
@@ -233,13 +233,6 @@ def test_a_teacher_is_bit_equal_after_teaching_and_never_in_train_mode() -> None
     for module in model.modules():
         with pytest.raises(RuntimeError, match="train mode"):
             module.train()
-
-
-def test_cached_outputs_are_those_of_the_model_whatever_the_order() -> None:
-    pool, model = make_pool(), network(2)
-    rows = Rows(pool, 3, CPU)
-    batch = rows.take(torch.tensor([5, 0, 41, 7]))
-    assert torch.allclose(cached(model, rows, 16)(batch).logits, FrozenTeacher(model)(batch).logits, atol=1e-6)
 
 
 def test_a_table_of_outputs_is_looked_up_by_row_id() -> None:

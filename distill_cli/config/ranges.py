@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from distill_cli.config.ensembles import check_ensemble
-from distill_cli.config.groups import common_keys
-from distill_cli.config.rules import Rule, at_least, check_keys, check_rules, one_of, shown
+from distill_cli.config.groups import MOVED, common_keys
+from distill_cli.config.rules import MISSING, Rule, at_least, check_keys, check_rules, look_up, one_of, shown
 from distill_cli.config.stages import check_losses, check_stages
 from distill_cli.errors import UserError, near
 from distill_cli.files import safe_name
@@ -17,7 +17,7 @@ TRAINING_KEYS = (
     "epochs", "batch_size", "steps_per_epoch", "optimizer", "schedule", "augment", "mixup", "sampling", "select",
     "clip_grad_norm",
 )  # fmt: skip
-STUDENT_ONLY = (*TRAINING_KEYS, "student", "loss", "terms", "stages", "gradients", "balance", "controls", "search")
+STUDENT_ONLY = (*TRAINING_KEYS, "student", "loss", "terms", "stages", "gradients", "balance", "controls", "search", "cache")
 # What controls are called without a name of their own, and in the report.
 PLAIN_CONTROLS = {"matched": "scratch", "tuned": "tuned"}
 TAKEN_NAMES = ("matched", "teacher", "student", "scratch", "tuned", "no_bias_fix")
@@ -39,6 +39,11 @@ TRAINING_RULES = {
     "select.metric": one_of("macro_f1", "accuracy", "nll"),
     "select.patience": at_least(1, optional=True),
     "clip_grad_norm": Rule(holds=lambda v: v > 0, says="> 0", optional=True),
+}
+CACHE_RULES = {
+    "cache.use": one_of("auto", "never"),
+    "cache.max_gb": at_least(0, "number"),
+    "cache.views": at_least(0),
 }
 TEACHER_RULES = {
     "teacher.seed": at_least(0),
@@ -73,8 +78,8 @@ def check_values(config: Mapping[str, Any], command: str) -> None:
         config = {key: value for key, value in config.items() if value is not None}
         config = {**config, "bootstrap": {k: v for k, v in config["bootstrap"].items() if v is not None}}
     check_rules(config, BASE_RULES)
-    for key in ("outputs", "run"):
-        if key in config and not str(config[key]).strip():
+    for key in ("outputs", "run", "cache.folder"):
+        if (value := look_up(config, key)) is not MISSING and not str(value or "").strip():
             raise UserError(f"{key} is empty: name a folder")
     if command == "eval":
         if not isinstance(config.get("dataset"), Mapping | None):
@@ -87,6 +92,9 @@ def check_values(config: Mapping[str, Any], command: str) -> None:
     if not isinstance(exclude, list):
         raise UserError(f"dataset.transfer_exclude={shown(exclude)}: expected a list of classes, such as [3]")
     check_rules(config, TEACHER_RULES)
+    for key, instead in MOVED.items():
+        if look_up(config, key) is not MISSING:
+            raise UserError(f"{key} has moved: {instead}")
     check_keys(config["teacher"], common_keys("teacher"), "teacher.")
     check_groups(config["teacher"], "teacher.")
     check_ensemble(config["teacher"])
@@ -95,6 +103,7 @@ def check_values(config: Mapping[str, Any], command: str) -> None:
         check_rules(config, {"student.bias_fix": one_of(True, False)})
         check_groups(config, "")
         check_rules(config, TRAINING_RULES)
+        check_rules(config, CACHE_RULES)
         check_losses(config["loss"], config["terms"], "")
         check_stages(config)
         for _ in control_settings(config):

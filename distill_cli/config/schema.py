@@ -44,6 +44,16 @@ class Gradients:
 
 
 @dataclass
+class Cache:
+    """Stored outputs of the teacher on the training rows."""
+
+    use: str = "auto"
+    folder: str = "${outputs}/cache"
+    max_gb: float = 4.0
+    views: int = 0
+
+
+@dataclass
 class Base:
     """What every command has."""
 
@@ -81,6 +91,7 @@ class Training(Base):
     trial: int | None = None
     search: str | None = None
     select: Select = field(default_factory=Select)
+    cache: Cache = field(default_factory=Cache)
     clip_grad_norm: float | None = None
 
 

@@ -65,6 +65,7 @@ class Shifted(nn.Module):
         offset: ``[C]`` numbers.
     """
 
+    shell_of = "network"
     offset: Tensor
 
     def __init__(self, network: nn.Module, offset: Sequence[float]) -> None:

@@ -24,6 +24,7 @@ from distill_cli.pipeline.objectives import hard_objective
 from distill_cli.pipeline.obtain import obtain, untrained
 from distill_cli.pipeline.stages import pairs_of, single
 from distill_cli.pipeline.stages import parts as stages_of
+from distill_cli.pipeline.teaching import Lesson, as_teachers, check_has_features, check_lesson
 from distill_cli.pipeline.terms import stages_section
 from distill_cli.pipeline.training import EXAMPLES, bind, changes, check_training, fit, freeze, tap, uses_teacher
 from distill_cli.provenance import provenance
@@ -44,6 +45,7 @@ class Parts:
     models: dict[str, dict[str, Any]] = field(default_factory=dict)
     records: list[EpochRecord] = field(default_factory=list)
     stages: dict[str, Any] = field(default_factory=dict)
+    cache: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, dataset: Dataset, context: Context, out: Path) -> Parts:
@@ -120,6 +122,7 @@ def distill(cfg: Any, out: Path, job: Job) -> Report:
         "teacher_key": taught.key,
         "teacher_source": taught.source,
         "teacher_members": member_parts,
+        "cache": parts.cache,
         "budget": budget(models),
     }
     if found is not None:
@@ -139,6 +142,7 @@ def check_sound(
     own = stages_of(cfg, plans[0])
     pairs = pairs_of(own)
     tap(student, [path for path, _ in pairs], "student")
+    taught = None
     for plan in plans:
         where = f"controls.{plan.name}." if plan.is_control and plan.name != scoring.SCRATCH else ""
         stages = stages_of(cfg, plan)
@@ -161,8 +165,10 @@ def check_sound(
         rows = context.rows(pool.take(np.arange(min(EXAMPLES, len(pool)))), dataset)
         teachers = [freeze(model.to(context.device), pairs)]
         bind(own, student.to(context.device), teachers, rows, facts(pool, dataset), cfg.seed)
+        taught = model if uses_teacher(own) else None
     elif cfg.teacher.outputs is not None:
-        teacher.check_has_features(pairs)
+        check_has_features(pairs)
+    check_lesson(Lesson(pairs, pool, dataset, context, plans[0].settings, plans[0].seed, cfg.cache), taught)
 
 
 def add_teacher(parts: Parts, taught: teacher.Taught, out: Path) -> list[dict[str, Any]]:
@@ -190,6 +196,7 @@ def train_students(
     """Train the student, then its controls: the same network from the same weights, without the teacher's terms."""
     dataset, context = parts.dataset, parts.context
     labels, steps_per_epoch, epochs = int(pool.labelled.sum()), None, None
+    views = cfg.cache.views
     for plan in plans:
         stages, stop_after = stages_of(cfg, plan), None
         if plan.is_control:
@@ -199,11 +206,10 @@ def train_students(
                 stop_after = epochs
         teachers: list[Teacher] = []
         if uses_teacher(stages):
-            pairs = pairs_of(stages)
-            changed = bool(changes(plan.settings, plan.seed, dataset.input_shape))
-            teachers = teacher.as_teachers(taught, pairs, pool, dataset, context, changed=changed, cache=cfg.teacher.cache)
+            lesson = Lesson(pairs_of(stages), pool, dataset, context, plan.settings, plan.seed, cfg.cache)
+            teachers, parts.cache = as_teachers(taught, lesson)
         model = build_model(entry, "student.model", plan.seed)
-        result = fit(plan.name, model, stages, pool, dataset, teachers, plan.settings, plan.seed, context, stop_after)
+        result = fit(plan.name, model, stages, pool, dataset, teachers, plan.settings, plan.seed, context, stop_after, views)
         parts.records += result.records
         if not plan.is_control:
             steps_per_epoch, epochs = result.steps // len(result.records), len(result.records)

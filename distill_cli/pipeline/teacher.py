@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from distill_cli import RECIPE_VERSION, files, runs
 from distill_cli.config.validate import TRAINING_KEYS
@@ -23,9 +22,8 @@ from distill_cli.pipeline.context import Context
 from distill_cli.pipeline.data import teacher_pool
 from distill_cli.pipeline.models import architecture, build_model, load_model, read_checkpoint
 from distill_cli.pipeline.objectives import hard_objective
-from distill_cli.pipeline.stages import Pairs, single
-from distill_cli.pipeline.training import fit, freeze
-from distill_cli.teachers import TableTeacher, Teacher, cached
+from distill_cli.pipeline.stages import single
+from distill_cli.pipeline.training import fit
 from distill_cli.types import Dataset, Pool
 
 # Where a teacher that is not trained here comes from.
@@ -76,15 +74,6 @@ def teacher_key(node: Mapping[str, Any], dataset: Dataset, dataset_node: Mapping
         parts["label_fraction"] = dataset_node.get("label_fraction", 1.0)
     parts["prepare"] = parts["prepare"] or dataset.prepare
     return files.hash_json({**parts, "precision": precision, "data": dataset.fingerprint, "recipe_version": RECIPE_VERSION})
-
-
-def check_has_features(pairs: Pairs) -> None:
-    """Refuse to compare the features of `pairs`, for a teacher of which only outputs are known."""
-    if pairs:
-        raise UserError(
-            f"teacher.outputs: has logits only, and the loss compares features (the teacher's '{pairs[0][1]}'); "
-            "use a teacher with weights, or a loss on logits"
-        )
 
 
 def check_sources(node: Mapping[str, Any], *, trained: bool = False) -> None:
@@ -159,28 +148,3 @@ def train(cfg: Any, dataset: Dataset, context: Context) -> tuple[Taught, Fit]:
     result = fit("teacher", model, stages, pool, dataset, [], settings, node.seed, context)
     key = teacher_key(node, dataset, cfg.dataset, context.precision)
     return Taught("trained", model, entry, record=remember(pool, dataset), cost=train_cost(result, len(pool)), key=key), result
-
-
-def as_teachers(
-    taught: Taught, pairs: Pairs, pool: Pool, dataset: Dataset, context: Context, *, changed: bool, cache: bool
-) -> list[Teacher]:
-    """Return the frozen teacher for a training pool: its outputs by row id where inputs stay as they are, else the model.
-
-    Raises:
-        UserError: a table of outputs has no features, cannot follow changed inputs, or does not cover the pool; the model has no
-            module that `pairs` names.
-    """
-    if taught.model is not None:
-        taught.model.to(context.device)
-        if cache and not changed and not pairs:
-            return [cached(taught.model, context.rows(pool, dataset), context.chunk)]
-        return [freeze(taught.model, pairs)]
-    check_has_features(pairs)
-    if changed:
-        raise UserError(
-            "teacher.outputs: fixed outputs cannot follow changed inputs; use augment=none mixup=none or a teacher with weights"
-        )
-    logits = taught.logits(pool, dataset, context)
-    if logits is None:
-        raise UserError(f"teacher ({taught.source}): has no outputs for some of the student's training rows; give all row ids")
-    return [TableTeacher(pool.index, torch.from_numpy(logits).to(context.device))]

@@ -28,6 +28,7 @@ from distill_cli.rng import global_stream
 from distill_cli.selection import Selection
 from distill_cli.teachers import FrozenTeacher, Teacher
 from distill_cli.types import Change, DataFacts, Dataset, Pool, Stage
+from distill_cli.views import Views
 
 EXAMPLES = 8  # rows that a loss sees before training: some relate samples to each other
 
@@ -43,6 +44,7 @@ def fit(
     seed: int,
     context: Context,
     stop_after: int | None = None,
+    views: int = 0,
 ) -> Fit:
     """Train one model: teacher, student and control all pass here.
 
@@ -57,6 +59,7 @@ def fit(
         seed: of order, augmentation, mixup and dropout.
         context: device, precision, progress.
         stop_after: epochs after which it stops, instead of by patience.
+        views: augmented and mixed inputs are so many stored views of the rows; 0: new ones every epoch.
     """
     model.fit_preparation(pool)  # inputs need no labels: student and control prepare theirs alike
     if not uses_teacher(parts):
@@ -75,7 +78,7 @@ def fit(
         validate=lambda m: quick_scores(predict(m, val, context.chunk).numpy(), dataset.val.y, dataset.averaged),
         seed=seed,
         precision=Precision(context.precision, context.device),
-        changes=changes(settings, seed, dataset.input_shape, "teacher." if name == "teacher" else ""),
+        changes=changes(settings, seed, dataset.input_shape, "teacher." if name == "teacher" else "", rows, views),
         clip=settings["clip_grad_norm"],
         on_rows=context.progress.step,
     )
@@ -88,8 +91,10 @@ def fit(
         model.tap(())
 
 
-def changes(settings: Mapping[str, Any], seed: int, shape: tuple[int, ...], where: str = "") -> list[Change]:
-    """Return what happens to every training batch before it is seen: augmentation, then mixup.
+def changes(
+    settings: Mapping[str, Any], seed: int, shape: tuple[int, ...], where: str = "", rows: Rows | None = None, views: int = 0
+) -> list[Change]:
+    """Return what happens to every training batch before it is seen: augmentation, then mixup; or views of the rows with both.
 
     Raises:
         UserError: samples of this shape cannot be moved so far.
@@ -100,6 +105,8 @@ def changes(settings: Mapping[str, Any], seed: int, shape: tuple[int, ...], wher
             f"{where}augment.shift={shift}: moves images and signals by fewer steps than they are long, "
             f"the data's samples have shape {shape}; use {where}augment=none"
         )
+    if rows is not None and views and (shift or alpha):
+        return [Views(rows, views, shift, alpha, seed)]
     wanted: list[Change] = [Shift(shift, seed)] if shift else []
     return [*wanted, Mixup(alpha, seed)] if alpha else wanted
 
@@ -168,8 +175,11 @@ def bind(parts: Sequence[Part], model: Classifier, teachers: Sequence[Teacher], 
     tap(model, [student for student, _ in pairs_of(parts)], "student")
     example = rows.take(torch.arange(min(EXAMPLES, len(rows))))
     model.eval()
-    with torch.no_grad():
-        taught = [teacher(example) for teacher in teachers] if uses_teacher(parts) else []
+    try:
+        with torch.no_grad():
+            taught = [teacher(example) for teacher in teachers] if uses_teacher(parts) else []
+    except ValueError as e:
+        raise UserError(f"features of the teacher: {e}") from None
     for number, part in enumerate(parts):
         objective, given = part.objective, taught if part.objective.uses_teacher else []
         # a loss makes its own parameters here, from the shapes that it sees

@@ -14,7 +14,7 @@ LARGEST_CONFUSION = 20
 def markdown(report: Mapping[str, Any]) -> str:
     """Return the report of a run (``docs/report-schema.md``) as markdown; text from data is escaped."""
     parts = [
-        _head, _models, _members, _classes, _each_model, _comparisons, _search, _bias, _terms, _data, _budget, _provenance
+        _head, _models, _members, _classes, _each_model, _comparisons, _search, _bias, _terms, _data, _teaching, _budget, _provenance
     ]  # fmt: skip
     blocks = [lines for part in parts if (lines := part(report))]
     return "\n\n".join("\n".join(lines) for lines in blocks) + "\n"
@@ -140,6 +140,24 @@ def _data(report: Mapping[str, Any]) -> list[str]:
     lines = ["## Data", "", markdown_text(about), "", *markdown_table(["split", *map(markdown_text, names), "rows"], rows)]
     notes = [f"- {markdown_text(note)}" for note in data.get("notes") or ()]
     return lines + (["", *notes] if notes else [])
+
+
+def _teaching(report: Mapping[str, Any]) -> list[str]:
+    cache = report.get("cache") or {}
+    lines = []
+    if cache.get("views"):
+        lines.append(
+            f"- Student and controls saw {cache['views']} stored views of each training row, one an epoch in turn: augmentation "
+            "and mixup were drawn once a view (consistent teaching, Beyer et al. 2022, arXiv:2106.05237)."
+        )
+    if cache.get("state") == "in the loop":
+        lines.append("- The teacher ran in the loop.")
+    elif cache.get("key"):
+        what = ", ".join(["logits", *map(str, cache.get("features") or ())])
+        how = "computed and stored by this run" if cache["state"] == "made" else "found stored"
+        about = f"The teacher's outputs were {how}: {what}; {cells.count(cache['bytes'])} bytes, key {cache['key']}."
+        lines.append(f"- {markdown_text(about)}")
+    return ["## Teaching", "", *lines] if lines else []
 
 
 def _budget(report: Mapping[str, Any]) -> list[str]:
