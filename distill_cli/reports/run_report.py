@@ -14,7 +14,8 @@ LARGEST_CONFUSION = 20
 def markdown(report: Mapping[str, Any]) -> str:
     """Return the report of a run (``docs/report-schema.md``) as markdown; text from data is escaped."""
     parts = [
-        _head, _models, _members, _classes, _each_model, _comparisons, _search, _bias, _terms, _data, _teaching, _budget, _provenance
+        _head, _models, _members, _classes, _each_model, _comparisons, _search, _bias, _terms, _data, _teaching, _budget,
+        _provenance,
     ]  # fmt: skip
     blocks = [lines for part in parts if (lines := part(report))]
     return "\n\n".join("\n".join(lines) for lines in blocks) + "\n"
