@@ -22,8 +22,8 @@ Hold losses against their formulas, in both variants where paper and common code
   at teacher   0: loss and gradient vanish where the student equals its teacher; flat: the gradient does; -: not declared
   alone        ok: a sample has the same loss in any batch; relates: the loss relates samples, and is a scalar
   finite       loss and gradient stay finite with large outputs in fp16 and bf16, with zeros, constants and thousands
-  parameters   how many of its own the loss trains; every one gets a gradient, and the optimizer sees it
-  untouched    the outputs of teachers and student, and the batch, are bit-equal afterwards
+  own          how many parameters of its own the loss trains; every one gets a gradient, and the optimizer sees it
+  intact       the outputs of teachers and student, and the batch, are bit-equal afterwards
   labels       rows without a label do not tell it; uses_labels = False and uses_teacher = False are true
 Exit code 1 if a check fails. How a loss of your own offers a reference: docs/extend.md.
 
@@ -35,6 +35,9 @@ flags:
   --config-dir DIR     a folder with losses of your own, which are verified with the others
   --json               print the table as JSON to stdout, and nothing else there
 """
+
+
+WIDE = 140  # characters; a narrower terminal does without the sources
 
 
 @dataclass
@@ -122,8 +125,10 @@ def show(rows: Sequence[Row], on: Any) -> None:
     from distill_cli.reports.terminal import print_line, table
     from distill_cli.verify.run import CHECKS
 
-    cells = [[row.loss, row.variant, row.source, *(row.outcomes[check].cell for check in CHECKS)] for row in rows]
-    on.print(table(on, ["loss", "variant", "source", *CHECKS], cells, left=3))
+    narrow = on.is_terminal and on.width < WIDE
+    first = ["loss", "variant"] if narrow else ["loss", "variant", "source"]
+    cells = [[*(getattr(row, name) for name in first), *(row.outcomes[check].cell for check in CHECKS)] for row in rows]
+    on.print(table(on, [*first, *CHECKS], cells, left=len(first)))
     problems = [line for row in rows for line in row.problems]
     for line in problems:
         print_line(on, line, style="red")

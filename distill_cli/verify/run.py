@@ -16,11 +16,11 @@ CHECKS: dict[str, Callable[[Bound], Outcome]] = {
     "at teacher": numbers.at_teacher,
     "alone": conduct.alone,
     "finite": conduct.finite,
-    "parameters": conduct.trained,
-    "untouched": conduct.untouched,
+    "own": conduct.trained,
+    "intact": conduct.untouched,
     "labels": conduct.labels,
 }
-ON_WIDER_TEACHERS = ("gradient", "finite", "parameters", "untouched")  # where adapters stand between
+ON_WIDER_TEACHERS = ("gradient", "finite", "own", "intact")  # where adapters stand between
 
 
 def verify(make: Callable[[], Any]) -> dict[str, Outcome]:
@@ -32,22 +32,22 @@ def verify(make: Callable[[], Any]) -> dict[str, Outcome]:
     Raises:
         ValueError: the loss refuses all features that it could be checked on.
     """
-    plain = list(bind_each(make, cases(make())))
+    plain, refusals = bind_each(make, cases(make()))
     if not plain:
-        refused = "it refuses the features of every shape that it could be checked on; say which it takes by feature_shapes"
-        raise ValueError(refused)
-    wider = list(bind_each(make, wider_cases(make())))
+        raise ValueError(f"it refuses all that it could be checked on ({refusals[0]})")
+    wider, _ = bind_each(make, wider_cases(make()))
     return {name: run(check, [*plain, *wider] if name in ON_WIDER_TEACHERS else plain) for name, check in CHECKS.items()}
 
 
-def bind_each(make: Callable[[], Any], wanted: Iterator[Case]) -> Iterator[tuple[Any, Case]]:
-    """Yield a loss bound to each case, leaving out those that it refuses by a ValueError."""
+def bind_each(make: Callable[[], Any], wanted: Iterator[Case]) -> tuple[list[tuple[Any, Case]], list[ValueError]]:
+    """Return a loss bound to each case, and what it says of the cases that it refuses, such as features of another shape."""
+    taken, refusals = [], []
     for case in wanted:
         try:
-            yield bound(make, case), case
-        except ValueError:
-            if not getattr(make(), "pairs", ()):
-                raise
+            taken.append((bound(make, case), case))
+        except ValueError as e:
+            refusals.append(e)
+    return taken, refusals
 
 
 def run(check: Callable[[Bound], Outcome], losses: Bound) -> Outcome:
