@@ -22,11 +22,10 @@ from distill_cli.objective import Objective
 from distill_cli.rng import global_stream
 from distill_cli.selection import Selection
 from distill_cli.teachers import Teacher, outputs
-from distill_cli.types import Batch, Change, EpochListener, EpochRecord, Pull, Stage
+from distill_cli.types import ONLY_STAGE, Batch, Change, EpochListener, EpochRecord, Pull, Stage
 
 # Off the CPU a look at a value waits for the device; there losses are looked at once in this many steps.
 STEPS_BETWEEN_CHECKS = 32
-ONLY_STAGE = "train"  # what the stage of a run without stages is called
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 

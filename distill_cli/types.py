@@ -175,6 +175,9 @@ class Loss(Protocol):
         ...
 
 
+ONLY_STAGE = "train"  # what the stage of a run without stages is called
+
+
 @dataclass
 class Stage:
     """One stretch of training: what is minimised, by whom, for how long.

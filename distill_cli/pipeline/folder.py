@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from distill_cli import files, runs
+from distill_cli.config.stages import stage_names, stage_settings
 from distill_cli.pipeline.scoring import COMPARED, Logits
 from distill_cli.reports.metrics_csv import epochs_csv
 from distill_cli.reports.predictions import predictions_csv
@@ -52,5 +53,7 @@ def run_name(cfg: Any, command: str) -> str:
     if command == "train-teacher":
         return f"{short(cfg.teacher.model)} on {short(cfg.dataset)}"
     taught_by = short(cfg.teacher.model) if cfg.teacher.members == 1 else f"{cfg.teacher.members} x {short(cfg.teacher.model)}"
-    losses = " + ".join(short(node) for node in [cfg.loss, *cfg.terms.values()])
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    nodes = [stage_settings(config, name) for name in stage_names(config)] or [config]
+    losses = ", then ".join(" + ".join(short(loss) for loss in [node["loss"], *node["terms"].values()]) for node in nodes)
     return f"{taught_by} -> {short(cfg.student.model)}, {losses}, on {short(cfg.dataset)}"

@@ -10,11 +10,11 @@ from omegaconf import OmegaConf
 
 from distill_cli.config.stages import merged, stage_names, stage_settings
 from distill_cli.config.validate import TRAINING_KEYS
-from distill_cli.engine import ONLY_STAGE
 from distill_cli.errors import UserError
 from distill_cli.objective import Objective
 from distill_cli.pipeline.controls import Plan
 from distill_cli.pipeline.objectives import build_objective
+from distill_cli.types import ONLY_STAGE
 
 # Unless asked otherwise, gradients are measured on about one batch in this many steps, so that they cost about a hundredth.
 STEPS_PER_MEASUREMENT = 100

@@ -18,18 +18,39 @@ VALIDATION = ("macro_f1", "accuracy", "nll")
 def epochs_csv(records: Sequence[EpochRecord]) -> str:
     """Return the epochs of all models as csv.
 
-    Columns: model, stage, epoch, step, lr, loss, ``term.<name>`` for each term of any model, ``val.macro_f1``, ``val.accuracy``,
-    ``val.nll``, seconds, best (1 or 0). A cell is empty where a model has no such term.
+    Columns: model, stage, epoch, step, lr, loss, ``term.<name>`` (weighted) for each term of any model, ``weight.<name>`` where
+    a weight is not the same in all epochs of a stage, ``share.<name>`` and ``cosine.<name>.<name>`` where gradients are known,
+    ``val.macro_f1``, ``val.accuracy``, ``val.nll``, seconds, best (1 or 0). A cell is empty where there is no such value.
     """
     terms = list(dict.fromkeys(name for record in records for name in record.terms))
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    names = [f"term.{name}" for name in terms]
+    moving = [name for name in terms if moves(records, name)]
+    pulls = [record.pull for record in records if record.pull is not None]
+    measured = list(dict.fromkeys(name for pull in pulls for name in pull.shares))
+    pairs = list(dict.fromkeys(pair for pull in pulls for pair in pull.cosines))
+    names = [
+        *(f"term.{name}" for name in terms), *(f"weight.{name}" for name in moving), *(f"share.{name}" for name in measured),
+        *(f"cosine.{one}.{other}" for one, other in pairs),
+    ]  # fmt: skip
     writer.writerow(
         ["model", "stage", "epoch", "step", "lr", "loss", *names, *(f"val.{k}" for k in VALIDATION), "seconds", "best"]
     )
     for r in records:
         head = [spreadsheet_cell(r.model), spreadsheet_cell(r.stage), r.epoch, r.step, r.lr, r.loss]
-        parts = [r.terms.get(name, "") for name in terms] + [r.val.get(key, "") for key in VALIDATION]
-        writer.writerow([*head, *parts, r.seconds, int(r.best)])
+        parts: list[float | None] = [r.terms.get(name) for name in terms]
+        parts += [r.weights.get(name) for name in moving]
+        parts += [r.pull.shares.get(name) if r.pull else None for name in measured]
+        parts += [r.pull.cosines.get(pair) if r.pull else None for pair in pairs]
+        parts += [r.val.get(key) for key in VALIDATION]
+        writer.writerow([*head, *("" if part is None else part for part in parts), r.seconds, int(r.best)])
     return out.getvalue()
+
+
+def moves(records: Sequence[EpochRecord], name: str) -> bool:
+    """Return whether a term's weight is not the same in all epochs of some stage."""
+    seen: dict[tuple[str, str], set[float]] = {}
+    for record in records:
+        if name in record.weights:
+            seen.setdefault((record.model, record.stage), set()).add(record.weights[name])
+    return any(len(values) > 1 for values in seen.values())

@@ -64,16 +64,19 @@ class Progress:
 
     def epoch(self, record: EpochRecord) -> None:
         """Take note of a finished epoch."""
+        from distill_cli.types import ONLY_STAGE  # here: a table over runs needs no torch
+
         self._done += 1
         score = f"val macro_f1 {record.val['macro_f1']:.3f}" if "macro_f1" in record.val else ""
         if record.best and score:
             self._best = f"best {record.val['macro_f1']:.3f} (epoch {self._done})"
         said = ", ".join(part for part in (f"loss {record.loss:.4g}", score, self._best) if part)
-        line = f"{self._model} {self._done}/{self._epochs}: {said}, {self._rate()}, {self._left()} left"
+        name = self._model if record.stage == ONLY_STAGE else f"{self._model} ({record.stage})"
+        line = f"{name} {self._done}/{self._epochs}: {said}, {self._rate()}, {self._left()} left"
         log.info(line)
         if self._bar is not None:
             done, at = self._done * self._rows_per_epoch, f"{self._done}/{self._epochs}"
-            self._bar.update(self._task, completed=done, epochs=at, said=said, rate=self._rate())
+            self._bar.update(self._task, description=name, completed=done, epochs=at, said=said, rate=self._rate())
             return
         due = self._done in (1, self._epochs) or self._clock() - self._said_at >= SECONDS_BETWEEN_LINES
         if due:

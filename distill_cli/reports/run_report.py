@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from distill_cli.reports import cells, model_table
+from distill_cli.reports import cells, model_table, terms_table
 from distill_cli.reports.cells import markdown_code, markdown_table, markdown_text
 
 LARGEST_CONFUSION = 20
@@ -14,8 +14,8 @@ LARGEST_CONFUSION = 20
 def markdown(report: Mapping[str, Any]) -> str:
     """Return the report of a run (``docs/report-schema.md``) as markdown; text from data is escaped."""
     parts = [
-        _head, _models, _members, _classes, _each_model, _comparisons, _search, _bias, _terms, _data, _teaching, _budget,
-        _provenance,
+        _head, _models, _members, _classes, _each_model, _comparisons, _search, _bias, terms_table.lines, _data,
+        _teaching, _budget, _provenance,
     ]  # fmt: skip
     blocks = [lines for part in parts if (lines := part(report))]
     return "\n\n".join("\n".join(lines) for lines in blocks) + "\n"
@@ -116,14 +116,6 @@ def _bias(report: Mapping[str, Any]) -> list[str]:
         said = ", ".join(f"{label} {value:+.3f}" for label, value in at.items())
         lines.append(f"- {markdown_text(name)}: {markdown_text(said)}")
     return ["## Bias fix: added to the logits, fitted on validation", "", *lines] if lines else []
-
-
-def _terms(report: Mapping[str, Any]) -> list[str]:
-    rows = []
-    for name, term in (report.get("terms") or {}).items():
-        value = term.get("value")
-        rows.append([markdown_text(name), f"{term['weight']:g}", "-" if value is None else f"{value:.4g}"])
-    return ["## Loss terms", "", *markdown_table(["term", "weight", "mean in the best epoch"], rows)] if rows else []
 
 
 def _data(report: Mapping[str, Any]) -> list[str]:
