@@ -102,11 +102,19 @@ def _search(report: Mapping[str, Any]) -> list[str]:
     seeds = ", ".join(str(seed) for seed in search["seeds"])
     seen = " This run's seed is one of them." if search["seed_was_searched"] else ""
     lines = [f"Found in {markdown_text(search['folder'])} by validation {search['metric']}, seeds {seeds}.{seen}"]
-    return ["## Search", "", *lines, "", *markdown_table(["arm", "trials", "validation", "settings"], rows, left=1)]
+    return ["## Search", "", *lines, "", *markdown_table(["arm", "trials", "validation", "settings"], rows, left=4)]
 
 
-def _setting(settings: Mapping[str, Any]) -> str:
-    return "; ".join(f"{key} {_said(value)}" for key, value in settings.items())
+def _setting(settings: Mapping[str, Any], path: str = "") -> str:
+    said = []
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            said.append(_setting(value, f"{path}{key}."))
+        elif key == "_target_":
+            said.append(f"{path.rstrip('.')} {str(value).rpartition('.')[2]}")
+        else:
+            said.append(f"{path}{key} {f'{value:g}' if isinstance(value, float) else _said(value)}")
+    return ", ".join(said)
 
 
 def _bias(report: Mapping[str, Any]) -> list[str]:
