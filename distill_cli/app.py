@@ -85,6 +85,9 @@ def task(cfg: DictConfig) -> float:
     code, line = 0, ""
     try:
         report = perform(cfg, command, out, typed, may_skip=sweeping)
+        if not report:  # a command that only shows something
+            discard(out, Path(cfg.outputs))
+            return 0.0
         check_require(report, cfg.require, command)
         return objective_of(report, cfg.objective) if sweeping else 0.0
     except RequirementMissed as e:

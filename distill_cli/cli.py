@@ -16,7 +16,10 @@ COMMANDS = {
     "train-teacher": "train a teacher, which distill then finds",
     "distill": "train a student from a teacher, with its control beside it",
     "eval": "score a finished run again: run=FOLDER",
+    "layers": "list the modules of teacher and student, and pairs for losses on features",
 }
+# Commands that show something and leave no run behind.
+SHOWING = {"layers"}
 PLAIN = {
     "report": "one table over runs and sweeps: mean and deviation over seeds, best first",
     "ls": "what can be chosen: distill ls [GROUP[/OPTION]]",
@@ -83,6 +86,8 @@ def run_hydra(command: str, argv: list[str]) -> int:
         shown = [flag for flag in flags if flag.split("=")[0] in SHOWING_FLAGS]
         if as_json and shown:
             raise UserError(f"--json prints a report, and {shown[0]} runs nothing; drop one of them")
+        if command in SHOWING and (odd := [flag for flag in ("--json", "-m", "--multirun") if flag in argv]):
+            raise UserError(f"{odd[0]}: {command} makes no report; drop it")
     except UserError as e:
         sys.stderr.write(f"distill {command}: error: {e}\n")
         return 2

@@ -114,5 +114,5 @@ class Eval(Base):
     dataset: Any = field(default_factory=dict)
 
 
-for _command, _node in {"distill": Training, "train-teacher": Training, "eval": Eval}.items():
+for _command, _node in {"distill": Training, "train-teacher": Training, "layers": Training, "eval": Eval}.items():
     ConfigStore.instance().store(name=f"schema-{_command}", node=_node)

@@ -35,7 +35,7 @@ def check(cfg: DictConfig, command: str, typed: list[str] | None = None) -> None
 
     Args:
         cfg: the job's config.
-        command: `distill`, `train-teacher` or `eval`.
+        command: `distill`, `layers`, `train-teacher` or `eval`.
         typed: the overrides of the command line.
 
     Raises:
@@ -43,6 +43,7 @@ def check(cfg: DictConfig, command: str, typed: list[str] | None = None) -> None
         OmegaConfBaseException: a mandatory value is missing, or an interpolation leads nowhere.
     """
     check_typed(command, typed or [])
+    command = "distill" if command == "layers" else command  # it takes what `distill` takes
     check_known(cfg)
     config: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     if not isinstance(config["require"], Mapping):
