@@ -51,6 +51,7 @@ def run_key(*, _root_: DictConfig) -> str:
 
 _register: Any = OmegaConf.register_resolver if HYDRA14 else OmegaConf.register_new_resolver
 _register("run_id", lambda: secrets.token_hex(2), use_cache=True, replace=True)
+_register("plus", lambda a, b: int(a) + int(b), replace=True)  # a seed beside the run's: ${plus:${seed},100}
 _register("run_key", run_key, replace=True)
 for _name, _resolver in RESOLVERS.items():
     _register(_name, _resolver, replace=True)

@@ -149,13 +149,13 @@ def read_rows(folder: Path, name: str) -> TrainRecord:
     return TrainRecord(metadata["source_fingerprint"], tensors["index"].numpy(), groups, hashes)
 
 
-def register_teacher(outputs: Path, key: str, folder: Path) -> None:
-    """Remember a finished teacher by its key."""
+def register(outputs: Path, key: str, folder: Path) -> None:
+    """Remember a finished teacher or link by its key."""
     files.write_json(outputs / REGISTER / f"{key}.json", {"folder": str(relative(folder, outputs))})
 
 
-def registered_teacher(outputs: Path, key: str) -> Path | None:
-    """Return the finished teacher of a key, if it is still there and of this recipe version."""
+def registered(outputs: Path, key: str, field: str = "teacher_key") -> Path | None:
+    """Return the finished run of a key, if it is there, says so in that field of its report, and is of this recipe version."""
     entry = outputs / REGISTER / f"{key}.json"
     if not entry.is_file():
         return None
@@ -163,7 +163,7 @@ def registered_teacher(outputs: Path, key: str) -> Path | None:
     if not is_finished(folder):
         return None
     report = read_json(folder / REPORT)
-    return folder if report.get("teacher_key") == key and report.get("recipe_version") == RECIPE_VERSION else None
+    return folder if report.get(field) == key and report.get("recipe_version") == RECIPE_VERSION else None
 
 
 def relative(folder: Path, start: Path) -> Path:

@@ -17,7 +17,9 @@ TRAINING_KEYS = (
     "epochs", "batch_size", "steps_per_epoch", "optimizer", "schedule", "augment", "mixup", "sampling", "select",
     "clip_grad_norm",
 )  # fmt: skip
-STUDENT_ONLY = (*TRAINING_KEYS, "student", "loss", "terms", "stages", "gradients", "balance", "controls", "search", "cache")
+STUDENT_ONLY = (
+    *TRAINING_KEYS, "student", "loss", "terms", "stages", "gradients", "balance", "controls", "search", "cache", "chain",
+)  # fmt: skip
 # What controls are called without a name of their own, and in the report.
 PLAIN_CONTROLS = {"matched": "scratch", "tuned": "tuned"}
 TAKEN_NAMES = ("matched", "teacher", "student", "scratch", "tuned", "no_bias_fix")

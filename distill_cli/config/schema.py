@@ -90,6 +90,7 @@ class Training(Base):
     controls: Any = None
     trial: int | None = None
     search: str | None = None
+    chain: Any = field(default_factory=list)
     select: Select = field(default_factory=Select)
     cache: Cache = field(default_factory=Cache)
     clip_grad_norm: float | None = None

@@ -16,6 +16,7 @@ from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from distill_cli.config.chains import links
 from distill_cli.config.gate import check_bounds
 from distill_cli.config.ranges import TRAINING_KEYS, check_typed, check_values, control_settings
 from distill_cli.config.rules import shown
@@ -49,6 +50,20 @@ def check(cfg: DictConfig, command: str, typed: list[str] | None = None) -> None
     if not isinstance(config["require"], Mapping):
         raise UserError(f"require={shown(config['require'])}: expected paths of report.json, such as require.macro_f1=0.8")
     check_bounds(config["require"])
+    check_config(config, command)
+    for link in links(config) if command == "distill" else ():
+        try:
+            check_config(link.config, command)
+        except UserError as e:
+            raise link.blame(e) from None
+
+
+def check_config(config: Mapping[str, Any], command: str) -> None:
+    """Check values and components of a plain, resolved config.
+
+    Raises:
+        UserError: what is wrong first.
+    """
     check_values(config, command)
     for path, node in components(config, command):
         extra = BESIDE.get(path.removeprefix("stages.").split(".")[path.startswith("stages.")], ())

@@ -56,4 +56,5 @@ def run_name(cfg: Any, command: str) -> str:
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     nodes = [stage_settings(config, name) for name in stage_names(config)] or [config]
     losses = ", then ".join(" + ".join(short(loss) for loss in [node["loss"], *node["terms"].values()]) for node in nodes)
-    return f"{taught_by} -> {short(cfg.student.model)}, {losses}, on {short(cfg.dataset)}"
+    between = [str(link["name"]) for link in config["chain"]]
+    return f"{' -> '.join([taught_by, *between])} -> {short(cfg.student.model)}, {losses}, on {short(cfg.dataset)}"

@@ -8,25 +8,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from distill_cli import RECIPE_VERSION, runs
 from distill_cli.cost import measure
-from distill_cli.data.leakage import remember
+from distill_cli.data.leakage import remember, unite
 from distill_cli.engine import predict
-from distill_cli.errors import UserError
 from distill_cli.models.classifier import Classifier, Shifted
-from distill_cli.pipeline import bias, controls, folder, members, scoring, search, teacher
+from distill_cli.pipeline import bias, chain, controls, folder, members, scoring, search, teacher
 from distill_cli.pipeline.context import Context, Job, make_context
-from distill_cli.pipeline.data import describe, facts, load_dataset, student_pool
+from distill_cli.pipeline.data import describe, load_dataset, student_pool
 from distill_cli.pipeline.models import Checkpoint, architecture, build_model, described
-from distill_cli.pipeline.objectives import hard_objective
-from distill_cli.pipeline.obtain import obtain, untrained
-from distill_cli.pipeline.stages import pairs_of, single
+from distill_cli.pipeline.obtain import obtain
+from distill_cli.pipeline.search import Search
+from distill_cli.pipeline.sound import check_sound
+from distill_cli.pipeline.stages import pairs_of
 from distill_cli.pipeline.stages import parts as stages_of
-from distill_cli.pipeline.teaching import Lesson, as_teachers, check_has_features, check_lesson
+from distill_cli.pipeline.teaching import Lesson, as_teachers
 from distill_cli.pipeline.terms import stages_section
-from distill_cli.pipeline.training import EXAMPLES, bind, changes, check_training, fit, freeze, tap, uses_teacher
+from distill_cli.pipeline.training import fit, uses_teacher
 from distill_cli.provenance import provenance
 from distill_cli.teachers import Teacher
 from distill_cli.types import Dataset, EpochRecord, Pool
@@ -82,7 +80,7 @@ def run_teacher(cfg: Any, dataset: Dataset, context: Context, out: Path) -> Path
         "budget": {"teacher_steps": result.steps, "teacher_seconds": result.seconds},
     }
     folder.finish(out, report, cfg, provenance_of(started), result.records, folder.predictions(dataset, parts.logits))
-    runs.register_teacher(context.outputs, taught.key, out)
+    runs.register(context.outputs, taught.key, out)
     return out
 
 
@@ -94,23 +92,40 @@ def train_teacher(cfg: Any, out: Path, job: Job) -> Report:
 
 
 def distill(cfg: Any, out: Path, job: Job) -> Report:
-    """`distill distill`: teacher, student, and the controls beside it."""
+    """`distill distill`: teacher, the links between, student, and the controls beside it."""
     teacher.check_sources(cfg.teacher)
     context = make_context(cfg, out, job)
     dataset = load_dataset(cfg.dataset)
     cfg, found = search.use(cfg, dataset)
-    plans = controls.plan(cfg, cfg.controls, found)
-    # Before hours go into a teacher: is the student's side sound?
-    entry = architecture(cfg.student.model, cfg.student.prepare, dataset)
-    pool = student_pool(dataset, cfg.dataset)
-    if cfg.student.bias_fix:
-        bias.missing_classes(pool, dataset)
-    check_sound(cfg, plans, build_model(entry, "student.model", cfg.seed), pool, dataset, context)
-
+    check_sound(cfg, found, student_pool(dataset, cfg.dataset), dataset, context)
     taught = obtain(cfg, dataset, context, run_teacher)
-    parts = Parts.of(dataset, context, out)
-    member_parts = add_teacher(parts, taught, out)
-    train_students(cfg, plans, parts, entry, pool, taught)
+    taught, generations = chain.walk(cfg, taught, dataset, context, teach)
+    return teach(cfg, dataset, context, taught, {"chain": generations}, found)
+
+
+def teach(
+    cfg: Any,
+    dataset: Dataset,
+    context: Context,
+    taught: teacher.Taught,
+    also: Mapping[str, Any],
+    found: Search | None = None,
+) -> Report:
+    """Train the student of a config and its controls into the run folder ``context.out``, and return the report.
+
+    Args:
+        cfg: a composed config, or that of a link.
+        dataset: what is learned and scored.
+        context: of this run.
+        taught: the teacher.
+        also: what else the report says; the student joins the generations of `chain`.
+        found: where the tuned control's settings come from.
+    """
+    parts = Parts.of(dataset, context, context.out)
+    member_parts = add_teacher(parts, taught, context.out)
+    entry = architecture(cfg.student.model, cfg.student.prepare, dataset)
+    plans = controls.plan(cfg, cfg.controls, found)
+    train_students(cfg, plans, parts, entry, student_pool(dataset, cfg.dataset), taught)
     models = parts.scored()
     comparison = scoring.compare(parts.logits, dataset.test, scoring.COMPARED, dataset, context)
     report = head("distill", cfg, dataset) | {
@@ -124,51 +139,14 @@ def distill(cfg: Any, out: Path, job: Job) -> Report:
         "teacher_members": member_parts,
         "cache": parts.cache,
         "budget": budget(models),
+        **also,
     }
+    if also.get("chain"):
+        report["chain"] = [*also["chain"], chain.generation(scoring.STUDENT, "trained", models[scoring.STUDENT])]
     if found is not None:
         report["search"] = found.report(cfg.seed)
-    folder.finish(out, report, cfg, provenance_of(context), parts.records, folder.predictions(dataset, parts.logits))
-    return runs.read_json(out / runs.REPORT)
-
-
-def check_sound(
-    cfg: Any, plans: Sequence[controls.Plan], student: Classifier, pool: Pool, dataset: Dataset, context: Context
-) -> None:
-    """Build everything that training will need once, on nothing, so that a mistake costs no training.
-
-    Raises:
-        UserError: what cannot be built, or cannot make a step.
-    """
-    own = stages_of(cfg, plans[0])
-    pairs = pairs_of(own)
-    tap(student, [path for path, _ in pairs], "student")
-    taught = None
-    for plan in plans:
-        where = f"controls.{plan.name}." if plan.is_control and plan.name != scoring.SCRATCH else ""
-        stages = stages_of(cfg, plan)
-        check_training(stages, where)
-        changes(plan.settings, plan.seed, dataset.input_shape, where)
-        if (
-            not plan.is_control
-            and uses_teacher(stages)
-            and plan.settings["sampling"]["power"]
-            and cfg.dataset.get("label_fraction", 1.0) < 1
-        ):
-            raise UserError(
-                "sampling draws rows by their class, and with dataset.label_fraction < 1 most classes are "
-                "unknown; use sampling=uniform"
-            )
-    if not any(cfg.teacher[key] is not None for key in teacher.SOURCES):
-        check_training(single(hard_objective("none"), cfg.teacher, "teacher."))
-        changes(cfg.teacher, 0, dataset.input_shape, "teacher.")
-        model = untrained(cfg.teacher, dataset)
-        rows = context.rows(pool.take(np.arange(min(EXAMPLES, len(pool)))), dataset)
-        teachers = [freeze(model.to(context.device), pairs)]
-        bind(own, student.to(context.device), teachers, rows, facts(pool, dataset), cfg.seed)
-        taught = model if uses_teacher(own) else None
-    elif cfg.teacher.outputs is not None:
-        check_has_features(pairs)
-    check_lesson(Lesson(pairs, pool, dataset, context, plans[0].settings, plans[0].seed, cfg.cache), taught)
+    folder.finish(context.out, report, cfg, provenance_of(context), parts.records, folder.predictions(dataset, parts.logits))
+    return runs.read_json(context.out / runs.REPORT)
 
 
 def add_teacher(parts: Parts, taught: teacher.Taught, out: Path) -> list[dict[str, Any]]:
@@ -214,13 +192,16 @@ def train_students(
         if not plan.is_control:
             steps_per_epoch, epochs = result.steps // len(result.records), len(result.records)
             parts.stages = stages_section(stages, result)
-        runs.save_rows(context.out, plan.name, remember(pool, dataset))
+        record = remember(pool, dataset)
+        if teachers and taught.record is not None:  # what the teacher saw has reached the student through it
+            record = unite([record, taught.record])
+        runs.save_rows(context.out, plan.name, record)
         cost = teacher.train_cost(result, labels if any(stage.objective.uses_labels for stage in stages) else 0)
         if not cfg.student.bias_fix:
             parts.add(plan.name, model, entry, cost)
             continue
         if not plan.is_control:
-            runs.save_rows(context.out, scoring.NO_BIAS_FIX, remember(pool, dataset))
+            runs.save_rows(context.out, scoring.NO_BIAS_FIX, record)
             parts.add(scoring.NO_BIAS_FIX, model, entry, cost)
         fixed, fixed_entry = with_bias_fixed(model, entry, pool, dataset, context, plan.settings["select"]["metric"])
         parts.add(plan.name, fixed, fixed_entry, {**cost, "bias_fix": bias.described(fixed_entry, dataset.class_names)})

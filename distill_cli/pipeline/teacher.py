@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +20,7 @@ from distill_cli.pipeline.context import Context
 from distill_cli.pipeline.data import teacher_pool
 from distill_cli.pipeline.models import architecture, build_model, load_model, read_checkpoint
 from distill_cli.pipeline.objectives import hard_objective
+from distill_cli.pipeline.register import found_or_made
 from distill_cli.pipeline.stages import single
 from distill_cli.pipeline.training import fit
 from distill_cli.types import Dataset, Pool
@@ -91,20 +90,15 @@ def check_sources(node: Mapping[str, Any], *, trained: bool = False) -> None:
 
 
 def found_or_trained(cfg: Any, dataset: Dataset, context: Context, train_run: Any) -> Taught:
-    """Return a finished teacher with the same config and data, or train one, once even when many jobs ask at the same time."""
+    """Return a finished teacher with the same config and data, or train one."""
     key = teacher_key(cfg.teacher, dataset, cfg.dataset, context.precision)
-    register = context.outputs / runs.REGISTER
-    found = runs.registered_teacher(context.outputs, key)
-    if found is None:
-        with files.lock(register / f"{key}.lock", lambda: context.progress.say("teacher: another run is training it; waiting")):
-            found = runs.registered_teacher(context.outputs, key)
-            if found is None:
-                context.progress.say(f"teacher: none with key {key} in {context.outputs}; training one")
-                name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-                folder = train_run(cfg, dataset, context, context.outputs / "train-teacher" / name)
-                return from_run(folder, "teacher", "trained")
-    context.progress.say(f"teacher: found {found}")
-    return from_run(found, "teacher", "found")
+    home = context.outputs / "train-teacher"
+
+    def make(name: Path) -> Path:
+        return train_run(cfg, dataset, context, home / name)
+
+    folder, found = found_or_made(context, key, "teacher_key", "teacher", make)
+    return from_run(folder, "teacher", "found" if found else "trained")
 
 
 def from_run(folder: Path, name: str, how: str) -> Taught:

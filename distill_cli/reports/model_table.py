@@ -95,3 +95,13 @@ def member_rows(report: Report) -> list[list[str]]:
         found = [cells.score((part.get(split) or {}).get("macro_f1")) for split in splits(report)]
         table.append([str(n + 1), target, f"{part['weight']:.3g}", *found, str(part.get("source") or cells.MISSING)])
     return table
+
+
+def chain_rows(report: Report) -> list[list[str]]:
+    """Return a row for each generation of a chain: name, parameters, macro F1 on test and val, training time, source."""
+    table = []
+    for part in report.get("chain") or ():
+        found = [cells.score((part.get(split) or {}).get("macro_f1")) for split in ("test", "val")]
+        cost = [cells.count(part.get("parameters")), *found, cells.duration(part.get("train_seconds"))]
+        table.append([str(part["name"]), *cost, str(part.get("source") or cells.MISSING)])
+    return table

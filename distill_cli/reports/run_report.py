@@ -14,7 +14,7 @@ LARGEST_CONFUSION = 20
 def markdown(report: Mapping[str, Any]) -> str:
     """Return the report of a run (``docs/report-schema.md``) as markdown; text from data is escaped."""
     parts = [
-        _head, _models, _members, _classes, _each_model, _comparisons, _search, _bias, terms_table.lines, _data,
+        _head, _models, _members, _chain, _classes, _each_model, _comparisons, _search, _bias, terms_table.lines, _data,
         _teaching, _budget, _provenance,
     ]  # fmt: skip
     blocks = [lines for part in parts if (lines := part(report))]
@@ -39,6 +39,12 @@ def _members(report: Mapping[str, Any]) -> list[str]:
         return []
     scores = [f"{markdown_text(split)} macro F1" for split in model_table.splits(report)]
     return ["## Members of the teacher", "", *markdown_table(["member", "network", "weight", *scores, "from"], rows, left=2)]
+
+
+def _chain(report: Mapping[str, Any]) -> list[str]:
+    rows = [[markdown_text(cell) for cell in row] for row in model_table.chain_rows(report)]
+    header = ["generation", "parameters", "test macro F1", "val macro F1", "training time", "from"]
+    return ["## The chain", "", *markdown_table(header, rows)] if rows else []
 
 
 def _classes(report: Mapping[str, Any]) -> list[str]:

@@ -14,8 +14,9 @@ MOST_DIFFERENCES = 3
 def same_setting(a: Run, b: Run) -> bool:
     """Whether two runs have the same command, recipe, data and config, seeds aside.
 
-    A value that equals each run's own seed (``teacher.seed: ${seed}``) counts as seed where the same was typed for both; a
-    value that was swept beside the seed does not. Runs without a config are told apart by what was typed.
+    A value that is each run's own seed (``teacher.seed: ${seed}``), or as far from it in both (``${plus:${seed},100}``), counts
+    as seed where the same was typed for both; a value that was swept beside the seed does not. Runs without a config are told
+    apart by what was typed.
     """
     if any(a.report.get(key) != b.report.get(key) for key in ("command", "recipe_version")):
         return False
@@ -75,7 +76,8 @@ def _follows_seed(a: Run, b: Run, path: str) -> bool:
     if not trains_teacher and (a.overrides is None or b.overrides is None or typed(a) != typed(b)):
         return False
     values = [dict(_leaves(run.report.get("config") or {})).get(path) for run in (a, b)]
-    return values[0] is not None and values[0] == a.seed and values[1] == b.seed
+    distances = [v - run.seed for v, run in zip(values, (a, b), strict=True) if isinstance(v, int) and run.seed is not None]
+    return len(distances) == 2 and distances[0] == distances[1]
 
 
 def _leaves(config: Any, path: str = "") -> Iterator[tuple[str, Any]]:

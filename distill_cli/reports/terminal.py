@@ -64,6 +64,7 @@ def print_report(report: Mapping[str, Any], folder: str | Path, file: IO[str] | 
     if model_table.splits(report):
         print_models(on, report)
         _print_members(on, report)
+        _print_chain(on, report)
         _print_classes(on, report, model_table.model_names(report))
     print_line(on, str(report["verdict"]), style="bold")
     print_line(on, f"run folder: {folder}")
@@ -78,6 +79,12 @@ def _print_members(on: Console, report: Mapping[str, Any]) -> None:
     rows = model_table.member_rows(report)
     if rows:
         print_line(on, f"members of the teacher, {model_table.splits(report)[0]} macro F1: " + ", ".join(row[3] for row in rows))
+
+
+def _print_chain(on: Console, report: Mapping[str, Any]) -> None:
+    rows = model_table.chain_rows(report)
+    if rows:
+        print_line(on, "the chain, test macro F1: " + " -> ".join(f"{row[0]} {row[2]}" for row in rows))
 
 
 def _print_classes(on: Console, report: Mapping[str, Any], names: Sequence[str]) -> None:

@@ -1,0 +1,33 @@
+"""Runs that are made once: found by their key, or made under a lock, however many jobs ask at the same time."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from distill_cli import files, runs
+from distill_cli.pipeline.context import Context
+
+
+def found_or_made(context: Context, key: str, field: str, what: str, make: Callable[[Path], Path]) -> tuple[Path, bool]:
+    """Return the finished run of a key, and whether it was there.
+
+    Args:
+        context: its `outputs` hold the register and the new folder.
+        key: what the run is found by.
+        field: of its report, which must say the same key.
+        what: what messages call it; ``teacher`` or ``chain: NAME``.
+        make: runs it in a folder of its own, below a folder that it adds, registers it, and returns the folder.
+    """
+    found = runs.registered(context.outputs, key, field)
+    if found is None:
+        lock = context.outputs / runs.REGISTER / f"{key}.lock"
+        with files.lock(lock, lambda: context.progress.say(f"{what}: another run is training it; waiting")):
+            found = runs.registered(context.outputs, key, field)
+            if found is None:
+                context.progress.say(f"{what}: none with key {key} in {context.outputs}; training one")
+                return make(Path(f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}")), False
+    context.progress.say(f"{what}: found {found}")
+    return found, True

@@ -1,0 +1,107 @@
+"""Before hours go into a teacher: is everything that training will need sound?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from distill_cli.errors import UserError
+from distill_cli.models.classifier import Classifier
+from distill_cli.pipeline import bias, chain, controls, scoring, teacher
+from distill_cli.pipeline.context import Context
+from distill_cli.pipeline.data import facts
+from distill_cli.pipeline.models import architecture, build_model
+from distill_cli.pipeline.objectives import hard_objective
+from distill_cli.pipeline.obtain import untrained
+from distill_cli.pipeline.search import Search
+from distill_cli.pipeline.stages import pairs_of, single
+from distill_cli.pipeline.stages import parts as stages_of
+from distill_cli.pipeline.teaching import Lesson, check_has_features, check_lesson
+from distill_cli.pipeline.training import EXAMPLES, bind, changes, check_training, freeze, tap, uses_teacher
+from distill_cli.types import Dataset, Pool
+
+
+def check_sound(cfg: Any, found: Search | None, pool: Pool, dataset: Dataset, context: Context) -> None:
+    """Build everything of a run and of its links once, on nothing, so that a mistake costs no training.
+
+    Args:
+        cfg: the composed config.
+        found: where the tuned control's settings come from.
+        pool: the student's rows.
+        dataset: theirs.
+        context: the device.
+
+    Raises:
+        UserError: what cannot be built, cannot make a step, or cannot be compared with its teacher.
+    """
+    links = chain.links_of(cfg)
+    check_settings(cfg, found, pool, dataset)
+    for link in links:
+        with chain.blamed(link) as own:
+            check_settings(own, None, pool, dataset)
+    taught_by = None
+    if not any(cfg.teacher[key] is not None for key in teacher.SOURCES):
+        check_training(single(hard_objective("none"), cfg.teacher, "teacher."))
+        changes(cfg.teacher, 0, dataset.input_shape, "teacher.")
+        taught_by = untrained(cfg.teacher, dataset)
+    for link in links:
+        with chain.blamed(link) as own:
+            taught_by = check_binding(own, taught_by, pool, dataset, context)
+    check_binding(cfg, taught_by, pool, dataset, context)
+
+
+def check_settings(cfg: Any, found: Search | None, pool: Pool, dataset: Dataset) -> None:
+    """Build the student, its losses, its optimizers and those of its controls.
+
+    Raises:
+        UserError: what cannot be built, or cannot make a step.
+    """
+    if cfg.student.bias_fix:
+        bias.missing_classes(pool, dataset)
+    build_model(architecture(cfg.student.model, cfg.student.prepare, dataset), "student.model", cfg.seed)
+    for plan in controls.plan(cfg, cfg.controls, found):
+        where = f"controls.{plan.name}." if plan.is_control and plan.name != scoring.SCRATCH else ""
+        stages = stages_of(cfg, plan)
+        check_training(stages, where)
+        changes(plan.settings, plan.seed, dataset.input_shape, where)
+        if (
+            not plan.is_control
+            and uses_teacher(stages)
+            and plan.settings["sampling"]["power"]
+            and cfg.dataset.get("label_fraction", 1.0) < 1
+        ):
+            raise UserError(
+                "sampling draws rows by their class, and with dataset.label_fraction < 1 most classes are "
+                "unknown; use sampling=uniform"
+            )
+
+
+def check_binding(cfg: Any, taught_by: Classifier | None, pool: Pool, dataset: Dataset, context: Context) -> Classifier:
+    """Compare an untrained student with its untrained teacher, as the losses will.
+
+    Args:
+        cfg: of the run, or of a link.
+        taught_by: the teacher's network; None where it is not trained here.
+        pool: the student's rows.
+        dataset: theirs.
+        context: the device.
+
+    Returns:
+        Such a student, to teach the next.
+    """
+    entry = architecture(cfg.student.model, cfg.student.prepare, dataset)
+    student = build_model(entry, "student.model", cfg.seed)
+    plan = controls.plan(cfg, [])[0]
+    stages = stages_of(cfg, plan)
+    pairs = pairs_of(stages)
+    tap(student, [path for path, _ in pairs], "student")
+    if taught_by is not None:
+        rows = context.rows(pool.take(np.arange(min(EXAMPLES, len(pool)))), dataset)
+        teachers = [freeze(taught_by.to(context.device), pairs)]
+        bind(stages, student.to(context.device), teachers, rows, facts(pool, dataset), cfg.seed)
+    elif cfg.teacher.outputs is not None:
+        check_has_features(pairs)
+    lesson = Lesson(pairs, pool, dataset, context, plan.settings, plan.seed, cfg.cache)
+    check_lesson(lesson, taught_by if uses_teacher(stages) else None)
+    return build_model(entry, "student.model", cfg.seed)

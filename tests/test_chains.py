@@ -1,0 +1,164 @@
+"""Generations between teacher and student: each a run of its own, found again by its key, and the next one's teacher."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import TINY, Ran
+from omegaconf import OmegaConf
+from safetensors.torch import load_file
+
+from distill_cli import runs
+from distill_cli.config.chains import links
+from distill_cli.data.digits import digits
+from distill_cli.errors import UserError
+
+Distill = Callable[..., Ran]
+TWO = "chain=[{name: large, model: {hidden: [12]}, epochs: 3}, {name: small, model: {hidden: [10]}, loss: {temperature: 1}}]"
+
+
+def folders(ran: Ran) -> dict[str, Path]:
+    return {part["name"]: Path(part["source"].split()[-1]) for part in ran.report["chain"][1:-1]}
+
+
+def found(ran: Ran) -> dict[str, bool]:
+    return {part["name"]: "found" in part["source"] for part in ran.report["chain"][1:-1]}
+
+
+def report(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "report.json").read_text())
+
+
+def test_each_links_student_teaches_the_next(distill: Distill) -> None:
+    ran = distill("distill", *TINY, TWO)
+    assert ran.code == 0, ran.err
+    assert [part["name"] for part in ran.report["chain"]] == ["teacher", "large", "small", "student"]
+    large, small = (report(folders(ran)[name]) for name in ("large", "small"))
+    learners = [
+        large["models"]["teacher"],
+        large["models"]["student"],
+        small["models"]["student"],
+        ran.report["models"]["student"],
+    ]
+    teachers = [small["models"]["teacher"], ran.report["models"]["teacher"]]
+    assert [part["test"]["macro_f1"] for part in ran.report["chain"]] == [m["test"]["macro_f1"] for m in learners]
+    assert [part["parameters"] for part in ran.report["chain"]] == [1210, 910, 760, 610]
+    assert [m["test"]["per_class"] for m in teachers] == [m["test"]["per_class"] for m in learners[1:3]]
+    weights = [
+        load_file(folders(ran)["small"] / "checkpoint/student.safetensors"),
+        load_file(ran.folder / "checkpoint/teacher.safetensors"),
+    ]
+    assert all(torch.equal(weights[0][name], tensor) for name, tensor in weights[1].items())
+    assert "the chain, test macro F1: teacher " in ran.out and "## The chain" in (ran.folder / "report.md").read_text()
+    assert large["models"]["student"]["epochs"] == 3 and small["models"]["student"]["epochs"] == 2
+    assert small["config"]["loss"]["temperature"] == 1 and small["config"]["loss"]["alpha"] == 0.9
+    assert small["config"]["teacher"]["checkpoint"] == str(folders(ran)["large"])
+    assert set(large["models"]) == {"teacher", "student"}
+    again = distill("eval", f"run={ran.folder}", "device=cpu").report
+    assert again["models"]["student"]["test"] == ran.report["models"]["student"]["test"]
+    assert again["chain"] == ran.report["chain"]
+
+
+def test_a_link_is_found_by_its_teacher_its_settings_and_its_data(distill: Distill) -> None:
+    first = distill("distill", *TINY, TWO)
+    assert found(first) == {"large": False, "small": False}
+    other_seed = distill("distill", *TINY, TWO, "seed=1")
+    assert found(other_seed) == {"large": True, "small": True} and folders(other_seed) == folders(first)
+    changed = distill("distill", *TINY, TWO.replace("temperature: 1", "temperature: 3"))
+    assert found(changed) == {"large": True, "small": False}
+    renamed = distill("distill", *TINY, TWO.replace("name: small", "name: tiny"), "eval_batch_size=64", "controls=[]")
+    assert found(renamed) == {"large": True, "tiny": True}
+    for word in ("teacher.seed=5", "dataset.label_fraction=0.5", "dataset.split_seed=1", "batch_size=32"):
+        assert found(distill("distill", *TINY, TWO, word)) == {"large": False, "small": False}, word
+    longer = distill("distill", *TINY, TWO.replace("epochs: 3", "epochs: 4"))
+    assert found(longer) == {"large": False, "small": False}  # its teacher is another
+
+
+def test_a_sweep_over_seeds_shares_its_links(distill: Distill) -> None:
+    ran = distill("distill", *TINY, TWO, "-m", "seed=0,1")
+    assert ran.code == 0, ran.err
+    assert len(list(Path("outputs/chain").glob("*/report.json"))) == 2
+    assert "2 runs: 2 finished" in ran.out
+
+
+def test_a_chain_goes_on_from_a_checkpoint_that_has_no_key(distill: Distill) -> None:
+    run = distill("distill", *TINY).folder
+    words = (TWO, f"teacher.checkpoint={run}", "teacher.checkpoint_model=student")
+    assert found(distill("distill", *TINY, *words)) == {"large": False, "small": False}
+    assert found(distill("distill", *TINY, *words)) == {"large": True, "small": True}
+    assert found(distill("distill", *TINY, *words[:2], "teacher.checkpoint_model=scratch")) == {"large": False, "small": False}
+
+
+def test_the_rows_of_the_chains_teacher_are_remembered_with_every_student_it_reached(distill: Distill) -> None:
+    ran = distill("distill", *TINY, TWO, "dataset.transfer_exclude=[3]")
+    data = digits()
+    excluded = set(data.train.index[data.train.y == 3].tolist())
+    for folder in (*folders(ran).values(), ran.folder):
+        assert excluded <= set(runs.read_rows(folder, "student").index.tolist())
+    assert not excluded & set(runs.read_rows(ran.folder, "scratch").index.tolist())
+
+
+def config(chain: Any) -> dict[str, Any]:
+    return {
+        "seed": 0, "epochs": 2, "chain": chain, "controls": ["matched"], "teacher": {"seed": 7},
+        "student": {"model": {"_target_": "distill_cli.models.mlp.MLP", "hidden": [8], "dropout": 0.5}, "prepare": None},
+        "loss": {"_target_": "distill_cli.losses.soft_target.SoftTarget", "weight": 1.0, "temperature": 2.0},
+        "terms": {"extra": {"_target_": "x"}}, "select": {"metric": "macro_f1", "patience": None},
+    }  # fmt: skip
+
+
+def test_a_link_is_laid_over_the_students_settings() -> None:
+    a, b = links(config([{"name": "a"}, {"name": "b", "seed": 3, "epochs": 9, "terms": {}, "loss": "hard", "controls": ["matched"],
+                                         "model": {"hidden": [4]}, "select": {"patience": 2}, "prepare": "none"}]))  # fmt: skip
+    assert (a.name, a.config["seed"], a.config["epochs"], a.config["controls"], a.config["chain"]) == ("a", 1007, 2, [], [])
+    assert a.config["student"] == config([])["student"] and a.config["loss"] == config([])["loss"]
+    assert (b.config["seed"], b.config["epochs"], b.config["terms"], b.config["controls"]) == (3, 9, {}, ["matched"])
+    assert b.config["loss"] == OmegaConf.to_container(OmegaConf.load("conf/loss/hard.yaml"))
+    assert b.config["student"] == {"model": {**config([])["student"]["model"], "hidden": [4]}, "prepare": "none"}
+    assert b.config["select"] == {"metric": "macro_f1", "patience": 2}
+
+
+def test_another_class_takes_nothing_from_the_students() -> None:
+    (link,) = links(config([{"name": "a", "model": {"_target_": "my.Net", "width": 3}}]))
+    assert link.config["student"]["model"] == {"_target_": "my.Net", "width": 3}
+
+
+@pytest.mark.parametrize("value", [{"name": "x"}, "ta", 3])
+def test_a_chain_is_a_list(value: Any) -> None:
+    with pytest.raises(
+        UserError, match=r"^chain=.*: expected a list such as \[\{name: assistant, model: mlp_small\}\], or \[\] for none$"
+    ):
+        links(config(value))
+
+
+NAMED = "expected keys, with a name of letters, digits, '.', '_' and '-' that is not teacher or student, such as {name: assistant, model: mlp_small}"  # fmt: skip
+WRONG = [
+    (f"chain.0={{'model': 'mlp'}}: {NAMED}", "[{model: mlp}]"),
+    (f"chain.0=ta: {NAMED}", "[ta]"),
+    (f"chain.0={{'name': 'student'}}: {NAMED}", "[{name: student}]"),
+    (f"chain.0={{'name': 'a/b'}}: {NAMED}", "[{name: a/b}]"),
+    ("chain.1.name=a: there is such a link already; each needs a name of its own", "[{name: a},{name: a}]"),
+    ("unknown key 'chain.a.epoch'; did you mean 'epochs'?", "[{name: a, epoch: 3}]"),
+    ("chain.a: epochs=0: must be >= 1", "[{name: a, epochs: 0}]"),
+    ("chain.a.seed=-1: must be >= 0", "[{name: a, seed: -1}]"),
+    ("chain.a.seed=null: expected int", "[{name: a, seed: null}]"),
+    ("chain.a.mixup=bta: no such option; did you mean 'beta'? (available: beta, none)", "[{name: a, mixup: bta}]"),
+    ("chain.a: loss.temprature: SoftTarget has no such parameter; did you mean 'temperature'?", "[{name: a, loss: {temprature: 2}}]"),
+    ("chain.a: loss: temperature must be > 0, got -1", "[{name: a, loss: {temperature: -1}}]"),
+    ("chain.a: student.model: a 1-d network takes samples of shape (channels, length), the data has (64,)",
+     "[{name: a, model: cnn1d_student}]"),
+    ("chain.a: optimizer: Invalid learning rate: -1", "[{name: a, optimizer: {lr: -1}}]"),
+    ("chain.a: controls.0=matchd: expected matched, tuned or {name: ...}; did you mean 'matched'?", "[{name: a, controls: [matchd]}]"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("line", "chain"), WRONG, ids=[chain for _, chain in WRONG])
+def test_a_wrong_link_is_found_before_anything_is_trained(distill: Distill, line: str, chain: str) -> None:
+    ran = distill("distill", "device=cpu", f"chain={chain}")
+    assert ran.err.splitlines() == [f"distill distill: error: {line}"]
+    assert ran.code == 2 and not list(Path("outputs").rglob("*.json"))
