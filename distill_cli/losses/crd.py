@@ -96,7 +96,6 @@ class CRD(nn.Module):
 
     def of_pair(self, contrast: Contrast, s: Tensor, t: Tensor, places: Tensor, learning: bool) -> Tensor:
         """Return the loss of one pair of features ``[B, D]``."""
-        contrast.remember(self.momentum)
         s, t = unit(contrast.of_student(s)), unit(contrast.of_teacher(t))
         code = self.variant == "code"
         drawn, counts = self.drawn
@@ -108,7 +107,7 @@ class CRD(nn.Module):
             scale = contrast.normaliser(side, positive, negative, counts, learning) if code else 0.0
             losses.append(self.nce(positive - scale, negative - scale, counts, len(memory)).mean())
         if learning:
-            contrast.waiting = (places, s.detach(), t.detach())
+            contrast.remember(places, s, t, self.momentum)
         return summed(losses) if code else summed(losses) / 2
 
     def nce(self, positive: Tensor, negative: Tensor, counts: Tensor, rows: int) -> Tensor:
@@ -129,23 +128,20 @@ class Contrast(nn.Module):
         super().__init__()
         self.of_student = nn.Linear(s.flatten(1).shape[1], width, dtype=s.dtype, device=s.device)
         self.of_teacher = nn.Linear(t.flatten(1).shape[1], width, dtype=t.dtype, device=t.device)
-        # Written at the next step, so that nothing that a step has read changes before its gradient is taken.
-        self.waiting: tuple[Tensor, Tensor, Tensor] | None = None
+        # What the last step overwrote: places, student's and teacher's rows; with it a step can be computed again.
+        self.overwritten: tuple[Tensor, Tensor, Tensor] | None = None
         for name, like in {"student": s, "teacher": t}.items():
             start = torch.randn(rows, width, generator=stream(seed, f"memory/{name}/{number}"))
             self.register_buffer(name, unit(start).to(like))
         self.register_buffer("log_z", torch.full((2,), torch.nan).to(s))
 
     @torch.no_grad()
-    def remember(self, momentum: float) -> None:
-        """Write the embeddings of the last step into memory."""
-        if self.waiting is None:
-            return
-        places, *embeddings = self.waiting
-        self.waiting = None
+    def remember(self, places: Tensor, s: Tensor, t: Tensor, momentum: float) -> None:
+        """Move the rows at `places` to a batch's embeddings; the step itself has read copies of them."""
         keep = last_of_each(places)
-        for memory, new in zip((self.student, self.teacher), embeddings, strict=True):
-            rows = places[keep]
+        rows = places[keep]
+        self.overwritten = (rows, self.student[rows], self.teacher[rows])
+        for memory, new in ((self.student, s), (self.teacher, t)):
             memory[rows] = unit(momentum * memory[rows] + (1 - momentum) * new[keep].to(memory))
 
     def normaliser(self, side: int, positive: Tensor, negative: Tensor, counts: Tensor, learning: bool) -> Tensor:

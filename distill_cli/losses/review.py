@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distill_cli.features.adapters import POOL, adapters
+from distill_cli.features.adapters import POOL, adapters, shown
 from distill_cli.features.pairs import Tokens, paired, read_pairs
 from distill_cli.features.vectors import summed, without_autocast
 from distill_cli.types import Batch, ModelOutput
@@ -46,21 +46,21 @@ class Review(nn.Module):
         self.pairs = read_pairs(features)
         self.width = width
         self.tokens: Tokens = tokens
-        self.fusions = nn.ModuleList()
+        self.adapters = nn.ModuleList()
 
     def bind(self, student: ModelOutput, teachers: Sequence[ModelOutput]) -> None:
-        """Make the fusions, deepest first."""
+        """Make the fusions; all but the deepest have something to fuse with."""
         adapters(self.pairs, student, teachers, self.tokens, maps=True)  # refuses what cannot match
-        found = paired(self.pairs, student, teachers, self.tokens)[::-1]
-        width = self.width or min(WIDEST, found[0][0].shape[1])
-        self.fusions = nn.ModuleList(Fusion(s, t, width, fuses=n > 0) for n, (s, t) in enumerate(found))
+        found = paired(self.pairs, student, teachers, self.tokens)
+        width = self.width or min(WIDEST, found[-1][0].shape[1])
+        self.adapters = nn.ModuleList(Fusion(s, t, width, fuses=n < len(found)) for n, (s, t) in enumerate(found, start=1))
 
     @without_autocast
     def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
         """Return the loss of the batch."""
-        found = paired(self.pairs, student, teachers, self.tokens)[::-1]
+        found = paired(self.pairs, student, teachers, self.tokens)
         losses, deeper = [], None
-        for fusion, (s, t) in zip(self.fusions, found, strict=True):
+        for fusion, (s, t) in zip(self.adapters[::-1], found[::-1], strict=True):
             learned, deeper = fusion(s, deeper)
             losses.append(context(learned, t))
         return summed(losses)
@@ -83,6 +83,7 @@ class Fusion(nn.Module):
             raise ValueError(f"this loss takes maps [B, C, L] or [B, C, H, W], got {axes} axes of space")
         convolution, norm = CONVOLUTION[axes], BATCH_NORM[axes]
         self.space = tuple(teacher.shape[2:])
+        self.description = f"{'fused with deeper layers, ' if fuses else ''}brought to {shown(teacher)} by convolutions"
         self.inward = nn.Sequential(convolution(student.shape[1], width, 1, bias=False), norm(width))
         self.outward = nn.Sequential(convolution(width, teacher.shape[1], 3, padding=1, bias=False), norm(teacher.shape[1]))
         self.attention = convolution(2 * width, 2, 1) if fuses else None

@@ -38,8 +38,16 @@ def term(name: str, part: Part, records: Sequence[EpochRecord], chosen: EpochRec
         "balance": part.objective.factors.get(name),
         "gradient_norm": _ends(*(p.norms[name] for p in ends)) if ends else None,
         "gradient_share": _ends(*(p.shares[name] for p in ends)) if ends else None,
+        "features": compared(dict(part.objective.items())[name]),
         "cosine": {other: _ends(*(cosine(p, name, other) for p in ends)) for other in others} if ends else {},
     }
+
+
+def compared(loss: Any) -> list[dict[str, str | None]]:
+    """Return the pairs of layers that a loss compares, and how the student's features are brought to the teacher's shape."""
+    pairs = list(getattr(loss, "pairs", ()))
+    hows = [getattr(adapter, "description", None) for adapter in getattr(loss, "adapters", ())] or [None] * len(pairs)
+    return [{"student": s, "teacher": t, "adapter": how} for (s, t), how in zip(pairs, hows, strict=True)]
 
 
 def cosine(pull: Pull, one: str, other: str) -> float | None:

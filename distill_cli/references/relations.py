@@ -93,9 +93,13 @@ def crd(loss: Any, student: PlainOutput, teachers: Sequence[PlainOutput], batch:
         learned, taught = (
             [embedding(layer, flat(x)) for x in rows] for layer, rows in ((contrast.of_student, s), (contrast.of_teacher, t))
         )
-        memory = {"student": contrast.student.tolist(), "teacher": contrast.teacher.tolist()}
-        sides = [direction(loss, learned, taught, memory["teacher"], own, drawn)]
-        sides.append(direction(loss, taught, learned, memory["student"], own, drawn))
+        of_student, of_teacher = contrast.student.tolist(), contrast.teacher.tolist()
+        for n, old_s, old_t in zip(*(x.tolist() for x in contrast.overwritten), strict=True):
+            of_student[n], of_teacher[n] = old_s, old_t
+        sides = [
+            direction(loss, learned, taught, of_teacher, own, drawn),
+            direction(loss, taught, learned, of_student, own, drawn),
+        ]
         total += sum(sides) if loss.variant == "code" else mean(sides)
     return total
 
@@ -130,7 +134,7 @@ def direction(loss: Any, anchors: Rows, others: Rows, memory: Rows, own: list[in
 def review(loss: Any, student: PlainOutput, teachers: Sequence[PlainOutput], batch: PlainBatch) -> float:
     """Chen et al. 2021, section 3, for signals ``[C, L]``, from the deepest layer to the shallowest."""
     total, deeper = 0.0, None
-    for fusion, (s, t) in zip(loss.fusions, list(features(loss, student, teachers))[::-1], strict=True):
+    for fusion, (s, t) in zip(loss.adapters[::-1], list(features(loss, student, teachers))[::-1], strict=True):
         inward = normed(convolved(s, fusion.inward[0]), fusion.inward[1])
         if deeper is not None:
             deeper = [nearest(x, len(inward[0][0])) for x in deeper]

@@ -27,7 +27,7 @@ def lines(report: Mapping[str, Any]) -> list[str]:
     block = ["## Loss terms", "", *markdown_table(list(columns), rows, left=2 if len(stages) > 1 else 1)]
     if len(stages) > 1:
         block += ["", "The best epoch is one of the last stage; of an earlier stage its last epoch is shown."]
-    return block + cosines(found)
+    return block + features(found) + cosines(found)
 
 
 def weight(term: Mapping[str, Any]) -> str:
@@ -35,6 +35,16 @@ def weight(term: Mapping[str, Any]) -> str:
     first, last = ((term.get("weights") or {}).get(key, term["weight"]) for key in ("first", "last"))
     said = f"{term['weight']:.4g}" if first == last else f"{first:.4g} to {last:.4g}"
     return said if term.get("balance") is None else f"{said} (balance {term['balance']:.4g})"
+
+
+def features(found: list[tuple[str, str, Mapping[str, Any]]]) -> list[str]:
+    """Return a line for each pair of layers that a term compares, and how the student's was brought to the teacher's shape."""
+    said = []
+    for _, name, term in found:
+        for pair in term.get("features") or ():
+            how = f", {pair['adapter']}" if pair["adapter"] else ""
+            said.append(f"- {markdown_text(name)}: " + markdown_text(f"{pair['student']} learns from {pair['teacher']}{how}"))
+    return ["", "Layers compared:", "", *dict.fromkeys(said)] if said else []
 
 
 def cosines(found: list[tuple[str, str, Mapping[str, Any]]]) -> list[str]:
