@@ -119,8 +119,14 @@ def _setting(settings: Mapping[str, Any], path: str = "") -> str:
         elif key == "_target_":
             said.append(f"{path.rstrip('.')} {str(value).rpartition('.')[2]}")
         else:
-            said.append(f"{path}{key} {f'{value:g}' if isinstance(value, float) else _said(value)}")
+            said.append(f"{path}{key} {_exact(value)}")
     return ", ".join(said)
+
+
+def _exact(value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(_exact(part) for part in value)}]"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _bias(report: Mapping[str, Any]) -> list[str]:
