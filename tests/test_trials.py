@@ -118,6 +118,13 @@ def test_a_control_with_fewer_trials_than_the_student_is_refused(distill: Distil
     assert "the student had 2 trials, the control only 1; vary the training in each" in ran.err
 
 
+def test_trials_that_differ_in_more_than_the_students_training_are_refused(distill: Distill) -> None:
+    distill(*SEARCH, "sweep=t", "-m", "optimizer.lr=0.01,0.02", "teacher.seed=0,1")
+    ran = distill(*SEARCH, "search=outputs/sweeps/t")
+    assert ran.code == 2
+    assert "its trials differ in teacher, which is not carried over; vary the student's training" in ran.err
+
+
 def test_a_fixed_list_serves_both_arms(distill: Distill) -> None:
     ran = distill(*SEARCH, "hparams=rates", "trial=1", "--cfg", "job")
     assert "lr: 0.001" in ran.out or "${listed:lr" in ran.out

@@ -18,6 +18,8 @@ from distill_cli.pipeline.scoring import SCRATCH, STUDENT
 from distill_cli.types import Dataset
 
 LOSS_KEYS = ("loss", "terms")
+# What trials may differ in besides: it says which trial it is, or where and how it ran.
+APART = ("trial", "seed", "outputs", "sweep", "require", "bootstrap", "device", "objective", "controls", "eval_batch_size")
 Settings = dict[str, Any]
 
 
@@ -99,6 +101,11 @@ def read(folder: Path, config: Mapping[str, Any], dataset: Dataset) -> Search:
         _check_fits(report, config, dataset, f"{where}: {path.parent.name}")
     configs = [report["config"] for _, report in reports]
     varied = [key for key in (*TRAINING_KEYS, *LOSS_KEYS) if len({_text(c.get(key)) for c in configs}) > 1]
+    others = sorted({key for c in configs for key in c} - {*varied, *TRAINING_KEYS, *LOSS_KEYS, *APART})
+    if other := [key for key in others if len({_text(c.get(key)) for c in configs}) > 1]:
+        raise UserError(
+            f"{where}: its trials differ in {other[0]}, which is not carried over; vary the student's training, loss or terms"
+        )
     if not varied:
         raise UserError(f"{where}: its runs differ in nothing that is searched; sweep trial=range(0,8) with an hparams preset")
     metric = str(configs[0]["select"]["metric"])
