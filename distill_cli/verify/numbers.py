@@ -32,7 +32,7 @@ GRADIENT_TOLERANCE = 1e-6  # relative to the whole gradient
 FLAT = 1e-3  # of the loss: a gradient below this counts as one of this size, for differences have no more digits
 ZERO = 1e-9  # of a loss or a gradient that should vanish
 STEPS = (1e-5, 1e-6)  # of central differences; a kink between the ends of one is seldom within the other
-DIRECTIONS = 4  # random ones, of each tensor
+DIRECTIONS = 2  # random ones, of each tensor
 
 
 def reference_of(loss: Any) -> Callable[..., Any] | None:
