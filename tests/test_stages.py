@@ -13,6 +13,7 @@ import torch
 from conftest import TINY, Ran, make_pool
 from hypothesis import given
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from distill_cli.annealing import Annealed, read_weight
@@ -26,7 +27,8 @@ from distill_cli.losses.logits_mse import LogitsMSE
 from distill_cli.metrics.scores import quick_scores
 from distill_cli.models.classifier import Classifier
 from distill_cli.objective import Objective
-from distill_cli.pipeline.stages import shared
+from distill_cli.pipeline import controls
+from distill_cli.pipeline.stages import parts, shared
 from distill_cli.rng import global_stream
 from distill_cli.schedules import constant
 from distill_cli.selection import Selection
@@ -304,6 +306,14 @@ def test_a_staged_run_and_its_controls_have_equal_budgets(distill: Callable[...,
     report, rows = ran.report, rows_of(ran)
     told = {name: [r["stage"] for r in rows if r["model"] == name] for name in ("student", "scratch", "longer", "one")}
     assert told["student"] == told["scratch"] == ["hint"] + ["soft_target"] * 2
+    cfg = OmegaConf.load(ran.folder / "config.yaml")
+    trained = [[part.train for part in parts(cfg, plan)] for plan in controls.plan(cfg, cfg.controls)]
+    assert trained == [
+        [("body.1",), None],
+        [None, None],
+        [None, None],
+        [None],
+    ]  # no cross-entropy through a head that stands still
     assert told["longer"] == ["hint"] * 2 + ["soft_target"] * 4
     assert told["one"] == ["train"] * 3
     steps = report["budget"]["student_steps"]
