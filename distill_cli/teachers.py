@@ -74,11 +74,12 @@ class TableTeacher:
     @torch.no_grad()
     def __call__(self, batch: Batch) -> ModelOutput:
         """Return the stored outputs of the batch's rows, in the view that it shows."""
-        at = self._position[batch.index.to(self._position.device)]
+        at = self._position.index_select(0, batch.index.to(self._position.device))
         if batch.view:
             at += batch.view * self._rows
         here = batch.x.device
-        return ModelOutput(self._logits[at].to(here), {path: table[at].to(here) for path, table in self._features.items()})
+        logits = self._logits.index_select(0, at).to(here)
+        return ModelOutput(logits, {path: table.index_select(0, at).to(here) for path, table in self._features.items()})
 
 
 def outputs(teachers: Sequence[Teacher], batch: Batch) -> list[ModelOutput]:

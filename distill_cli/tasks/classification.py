@@ -53,6 +53,8 @@ def cross_entropy(logits: Tensor, target: Tensor, labelled: Tensor, class_weight
             sample's loss does not depend on its company.
     """
     logits = full_precision(logits)
+    if class_weight is None:  # the same digits, with fewer operations to go back through
+        return (F.log_softmax(logits, dim=-1) * (target.to(logits.dtype) * -labelled.to(logits.dtype).unsqueeze(-1))).sum(dim=-1)
     return F.cross_entropy(logits, target.to(logits.dtype), weight=class_weight, reduction="none") * labelled
 
 
