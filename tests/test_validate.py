@@ -45,6 +45,8 @@ def test_every_option_of_every_group_composes_and_fits_its_target(command: str, 
         extra = ["dataset.path=table.csv"]
     if side == "loss" and OmegaConf.is_missing(OmegaConf.load(conf_dir() / side / f"{option}.yaml"), "features"):
         extra = ["loss.features=[body.0,body.0]"]
+    if choice == "stages=hint_then_soft_target":
+        extra = ["stages.hint.loss.features=[body.0,body.0]"]
     check(compose(command, choice, *extra), command)
 
 
