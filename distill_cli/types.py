@@ -12,6 +12,26 @@ import torch
 from torch import Tensor
 
 
+class Source(Protocol):
+    """Rows of features ``[M, *shape]``: an array, or what looks its rows up elsewhere."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(M, *shape)``."""
+        ...
+
+    @property
+    def ndim(self) -> int:
+        """Length of `shape`."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any, /) -> Any:
+        """Return rows by position."""
+        ...
+
+
 @dataclass(frozen=True)
 class Pool:
     """Rows of one split, as a view of a source array.
@@ -19,18 +39,20 @@ class Pool:
     Attributes:
         source: ``[M, *shape]`` float32 features of the whole source; may be memory-mapped.
         rows: ``[N]`` int64 positions of this pool's rows in `source`.
-        y: ``[N]`` int64 class of each row, 0..C-1.
+        y: ``[N]`` int64 class of each row, 0..C-1; -1 where nobody knows it (such a row is never labelled).
         index: ``[N]`` int64 row ids, unique over all pools of the data set (teacher outputs are kept by them).
         group: ``[N]`` names of what must not straddle splits (a patient), or None.
         labelled: ``[N]`` bool, whether the label may be used in training; by default everywhere.
+        foreign: hash of the rows that are no part of the data set, empty where all are.
     """
 
-    source: np.ndarray
+    source: Source
     rows: np.ndarray
     y: np.ndarray
     index: np.ndarray
     group: np.ndarray | None = None
     labelled: np.ndarray = field(default_factory=lambda: np.ones(0, dtype=bool))
+    foreign: str = ""
 
     def __post_init__(self) -> None:
         if len(self.labelled) == 0:  # not given: all rows
@@ -52,7 +74,7 @@ class Pool:
     def take(self, keep: np.ndarray) -> Pool:
         """Return the pool of the rows chosen by a mask or by positions, in that order."""
         group = None if self.group is None else self.group[keep]
-        return Pool(self.source, self.rows[keep], self.y[keep], self.index[keep], group, self.labelled[keep])
+        return Pool(self.source, self.rows[keep], self.y[keep], self.index[keep], group, self.labelled[keep], self.foreign)
 
 
 @dataclass(frozen=True)

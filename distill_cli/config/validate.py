@@ -23,12 +23,13 @@ from distill_cli.config.rules import shown
 from distill_cli.config.signatures import check_component, find_target
 from distill_cli.config.stages import COMPONENTS, stage_names, stage_settings
 from distill_cli.config.trust import check_trusted, leaves, load_config
+from distill_cli.config.unlabelled import check_unlabelled
 from distill_cli.errors import UserError, near
 
 __all__ = ["TRAINING_KEYS", "build", "check", "check_component", "check_trusted", "load_config"]
 
 # Keys beside a component's own, read by the pipeline.
-BESIDE = {"loss": ("weight",), "terms": ("weight",), "dataset": ("label_fraction", "transfer_exclude")}
+BESIDE = {"loss": ("weight",), "terms": ("weight",), "dataset": ("label_fraction", "transfer_exclude", "unlabelled")}
 
 
 def check(cfg: DictConfig, command: str, typed: list[str] | None = None) -> None:
@@ -65,6 +66,7 @@ def check_config(config: Mapping[str, Any], command: str) -> None:
         UserError: what is wrong first.
     """
     check_values(config, command)
+    check_unlabelled(config.get("dataset") or {})
     for path, node in components(config, command):
         extra = BESIDE.get(path.removeprefix("stages.").split(".")[path.startswith("stages.")], ())
         check_component(path, {k: v for k, v in node.items() if k not in extra})
@@ -95,6 +97,8 @@ def components(config: Mapping[str, Any], command: str) -> Iterator[tuple[str, M
         if "_target_" in (config["dataset"] or {}):
             yield "dataset", config["dataset"]
         return
+    if isinstance(config["dataset"].get("unlabelled"), Mapping):
+        yield "dataset.unlabelled", config["dataset"]["unlabelled"]
     paths = ["dataset", "teacher.model", "teacher.optimizer", "teacher.schedule"]
     if command == "distill":
         paths += ["student.model", "optimizer", "schedule", "loss"]

@@ -99,7 +99,7 @@ def _read_fast(layout: Layout) -> tuple[np.ndarray, np.ndarray, np.ndarray | Non
     return frame[layout.features].to_numpy(), words[layout.label], None if layout.group is None else words[layout.group]
 
 
-def _rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def read_rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the 1-based line number and the cells of each row; blank lines are no rows."""
     try:
         with open(path, encoding="utf-8-sig", newline="") as f:
@@ -117,7 +117,7 @@ def _rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
         raise UserError(f"{path}: cannot read this file ({e})") from None
 
 
-def _number(cell: str) -> float | None:
+def number_of(cell: str) -> float | None:
     """Return a cell's number, NaN and infinities included, or None for text."""
     try:
         return None if "_" in cell else float(cell)
@@ -131,9 +131,9 @@ def _has_header(rows: list[list[str]], label: str | None) -> bool:
     if label is not None and label in first and not is_whole(label):
         return True
     if len(rows) == 1:
-        return all(_number(c) is None for c in first)
-    over_numbers = [i for i, (_, c) in enumerate(zip(first, rows[1], strict=False)) if _number(c) is not None]
-    text = [i for i in over_numbers if first[i] and _number(first[i]) is None]
+        return all(number_of(c) is None for c in first)
+    over_numbers = [i for i, (_, c) in enumerate(zip(first, rows[1], strict=False)) if number_of(c) is not None]
+    text = [i for i in over_numbers if first[i] and number_of(first[i]) is None]
     return bool(text) and (text == over_numbers or text == [len(first) - 1])
 
 
@@ -142,7 +142,7 @@ def _layout(path: Path, label: str | None, group: str | None, header: bool | str
         raise UserError(f"delimiter must be one character, got '{delimiter}'")
     if header not in (True, False, "auto"):
         raise UserError(f"header must be auto, true or false, got '{header}'")
-    head = [row for row, _ in zip(_rows(path, delimiter), range(2), strict=False)]
+    head = [row for row, _ in zip(read_rows(path, delimiter), range(2), strict=False)]
     if not head:
         raise UserError(f"{path}: the file is empty; it needs one row a sample")
     first = [c.strip() for c in head[0][1]]
@@ -178,7 +178,7 @@ def _position(path: Path, columns: list[str], name: str, role: str, named: bool)
 
 def label_fault(cell: str) -> str | None:
     """Say what is wrong with a label, or return None."""
-    number = _number(cell.strip())
+    number = number_of(cell.strip())
     if not cell.strip():
         return "the label is empty; fill it or leave the row out"
     if number is None or (np.isfinite(number) and number == int(number)):
@@ -195,14 +195,15 @@ def class_name(cell: str) -> str:
     cell = cell.strip()
     if is_whole(cell):
         return str(int(cell))  # not through float, which would merge long numbers
-    number = _number(cell)
+    number = number_of(cell)
     return cell if number is None else str(int(number))
 
 
-def _feature_fault(cell: str) -> str | None:
+def feature_fault(cell: str) -> str | None:
+    """Say what is wrong with a feature, or return None."""
     if not cell.strip():
         return "empty cell; fill it or leave the row out"
-    number = _number(cell)
+    number = number_of(cell)
     if number is None:
         return f"'{cell.strip()}' is not a number; features must be numeric"
     if number != number:
@@ -214,7 +215,7 @@ def _feature_fault(cell: str) -> str | None:
 
 def find_fault(layout: Layout) -> None:
     """Raise UserError for the first cell, in reading order, that does not fit; return when all do."""
-    for line, cells in _rows(layout.path, layout.delimiter):
+    for line, cells in read_rows(layout.path, layout.delimiter):
         if line <= layout.header_line:
             continue
         if len(cells) != len(layout.columns):
@@ -225,7 +226,7 @@ def find_fault(layout: Layout) -> None:
             if i == layout.group:
                 fault = None if cell.strip() else "the group is empty; fill it or leave the row out"
             else:
-                fault = label_fault(cell) if i == layout.label else _feature_fault(cell)
+                fault = label_fault(cell) if i == layout.label else feature_fault(cell)
             if fault:
                 hint = (
                     "; if line 1 holds column names, set dataset.header=true"
@@ -237,5 +238,5 @@ def find_fault(layout: Layout) -> None:
 
 def line_of(table: Table, row: int) -> int:
     """Return the 1-based line on which a row, counted from 0, begins."""
-    lines = (line for line, _ in _rows(table.layout.path, table.layout.delimiter) if line > table.layout.header_line)
+    lines = (line for line, _ in read_rows(table.layout.path, table.layout.delimiter) if line > table.layout.header_line)
     return next(line for i, line in enumerate(lines) if i == row)

@@ -20,7 +20,7 @@ from distill_cli import RECIPE_VERSION, files, runs
 from distill_cli.config.chains import Link, links
 from distill_cli.errors import UserError
 from distill_cli.pipeline.context import Context
-from distill_cli.pipeline.data import USE_KEYS
+from distill_cli.pipeline.data import USE_KEYS, TransferSet
 from distill_cli.pipeline.register import found_or_made
 from distill_cli.pipeline.scoring import STUDENT, TEACHER
 from distill_cli.pipeline.teacher import Taught, from_run
@@ -42,7 +42,9 @@ SHOWN = (*FIGURES, "val", "test")
 class Distil(Protocol):
     """Trains a student from a teacher into a run folder, and returns the report."""
 
-    def __call__(self, cfg: Any, dataset: Dataset, context: Context, taught: Taught, also: Mapping[str, Any]) -> dict[str, Any]:
+    def __call__(
+        self, cfg: Any, transfer: TransferSet, dataset: Dataset, context: Context, taught: Taught, also: Mapping[str, Any]
+    ) -> dict[str, Any]:
         """Train into ``context.out``; `also` joins the report."""
         ...
 
@@ -62,13 +64,16 @@ def blamed(link: Link) -> Iterator[Any]:
         raise link.blame(e) from None
 
 
-def walk(cfg: Any, taught: Taught, dataset: Dataset, context: Context, distil: Distil) -> tuple[Taught, list[dict[str, Any]]]:
+def walk(
+    cfg: Any, taught: Taught, transfer: TransferSet, dataset: Dataset, context: Context, distil: Distil
+) -> tuple[Taught, list[dict[str, Any]]]:
     """Find or train every link, and return the last as the teacher, with what the report says of each generation.
 
     Args:
         cfg: the composed config.
         taught: the teacher at the chain's beginning.
-        dataset: of all links.
+        transfer: the rows of all links.
+        dataset: theirs.
         context: of the student's run.
         distil: trains one link.
     """
@@ -82,8 +87,8 @@ def walk(cfg: Any, taught: Taught, dataset: Dataset, context: Context, distil: D
                 "checkpoint": str(folder),
                 "checkpoint_model": STUDENT,
             }
-        key = link_key(link, taught, dataset)
-        train = partial(_train, link, key, taught, dataset, context, distil)
+        key = link_key(link, taught, transfer, dataset)
+        train = partial(_train, link, key, taught, transfer, dataset, context, distil)
         folder, found = found_or_made(context, key, KEY, f"chain: {link.name}", train)
         report = runs.read_json(folder / runs.REPORT)
         if not generations:
@@ -105,7 +110,7 @@ def generation(name: str, source: str, figures: Mapping[str, Any]) -> dict[str, 
     return {"name": name, "source": source, **{key: figures.get(key) for key in FIGURES}, **scores}
 
 
-def link_key(link: Link, taught: Taught, dataset: Dataset) -> str:
+def link_key(link: Link, taught: Taught, transfer: TransferSet, dataset: Dataset) -> str:
     """Return what a link's run is found by: its teacher, its settings, its data, the recipe version."""
     own = {name: value for name, value in link.config.items() if name not in NOT_IN_KEY}
     data = link.config["dataset"]
@@ -116,7 +121,7 @@ def link_key(link: Link, taught: Taught, dataset: Dataset) -> str:
             "teacher": identity(taught),
             "views": (link.config.get("cache") or {}).get("views"),
             "precision": str(link.config["device"]["precision"]),
-            "data": [dataset.fingerprint, use],
+            "data": [dataset.fingerprint, use, transfer.pool.foreign],
             "recipe_version": RECIPE_VERSION,
         }
     )
@@ -132,11 +137,13 @@ def identity(taught: Taught) -> str:
     return files.hash_bytes(*(values.tobytes() for values in taught.table))
 
 
-def _train(link: Link, key: str, taught: Taught, dataset: Dataset, context: Context, distil: Distil, name: Path) -> Path:
+def _train(
+    link: Link, key: str, taught: Taught, transfer: TransferSet, dataset: Dataset, context: Context, distil: Distil, name: Path
+) -> Path:
     out = files.make_folder(context.outputs / FOLDER / name)
     cfg = OmegaConf.create(link.config)
     own = replace(context, out=out, seed=cfg.seed, started=time.time())
     with blamed(link):
-        distil(cfg, dataset, own, taught, {KEY: key, "link": link.name})
+        distil(cfg, transfer, dataset, own, taught, {KEY: key, "link": link.name})
     runs.register(context.outputs, key, out)
     return out

@@ -15,7 +15,7 @@ from distill_cli.engine import predict
 from distill_cli.models.classifier import Classifier, Shifted
 from distill_cli.pipeline import bias, chain, controls, folder, members, scoring, search, teacher
 from distill_cli.pipeline.context import Context, Job, make_context
-from distill_cli.pipeline.data import describe, load_dataset, student_pool
+from distill_cli.pipeline.data import TransferSet, describe, load_dataset, transfer_set
 from distill_cli.pipeline.models import Checkpoint, architecture, build_model, described
 from distill_cli.pipeline.obtain import obtain
 from distill_cli.pipeline.search import Search
@@ -97,14 +97,16 @@ def distill(cfg: Any, out: Path, job: Job) -> Report:
     context = make_context(cfg, out, job)
     dataset = load_dataset(cfg.dataset)
     cfg, found = search.use(cfg, dataset)
-    check_sound(cfg, found, student_pool(dataset, cfg.dataset), dataset, context)
+    transfer = transfer_set(dataset, cfg.dataset)
+    check_sound(cfg, found, transfer.pool, dataset, context)
     taught = obtain(cfg, dataset, context, run_teacher)
-    taught, generations = chain.walk(cfg, taught, dataset, context, teach)
-    return teach(cfg, dataset, context, taught, {"chain": generations}, found)
+    taught, generations = chain.walk(cfg, taught, transfer, dataset, context, teach)
+    return teach(cfg, transfer, dataset, context, taught, {"chain": generations}, found)
 
 
 def teach(
     cfg: Any,
+    transfer: TransferSet,
     dataset: Dataset,
     context: Context,
     taught: teacher.Taught,
@@ -115,6 +117,7 @@ def teach(
 
     Args:
         cfg: a composed config, or that of a link.
+        transfer: the student's rows.
         dataset: what is learned and scored.
         context: of this run.
         taught: the teacher.
@@ -125,7 +128,7 @@ def teach(
     member_parts = add_teacher(parts, taught, context.out)
     entry = architecture(cfg.student.model, cfg.student.prepare, dataset)
     plans = controls.plan(cfg, cfg.controls, found)
-    train_students(cfg, plans, parts, entry, student_pool(dataset, cfg.dataset), taught)
+    train_students(cfg, plans, parts, entry, transfer.pool, taught)
     models = parts.scored()
     comparison = scoring.compare(parts.logits, dataset.test, scoring.COMPARED, dataset, context)
     report = head("distill", cfg, dataset) | {
@@ -137,10 +140,12 @@ def teach(
         "teacher_key": taught.key,
         "teacher_source": taught.source,
         "teacher_members": member_parts,
+        "unlabelled": transfer.unlabelled,
         "cache": parts.cache,
         "budget": budget(models),
         **also,
     }
+    report["data"]["notes"] += transfer.notes
     if also.get("chain"):
         report["chain"] = [*also["chain"], chain.generation(scoring.STUDENT, "trained", models[scoring.STUDENT])]
     if found is not None:

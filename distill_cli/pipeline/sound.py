@@ -65,6 +65,8 @@ def check_settings(cfg: Any, found: Search | None, pool: Pool, dataset: Dataset)
         stages = stages_of(cfg, plan)
         check_training(stages, where)
         changes(plan.settings, plan.seed, dataset.input_shape, where)
+        if pool.foreign and not plan.is_control:
+            check_unlabelled_is_used(plan, uses_teacher(stages))
         if (
             not plan.is_control
             and uses_teacher(stages)
@@ -75,6 +77,21 @@ def check_settings(cfg: Any, found: Search | None, pool: Pool, dataset: Dataset)
                 "sampling draws rows by their class, and with dataset.label_fraction < 1 most classes are "
                 "unknown; use sampling=uniform"
             )
+
+
+def check_unlabelled_is_used(plan: controls.Plan, listens: bool) -> None:
+    """Refuse rows of ``dataset.unlabelled`` that would teach nothing, or whose classes would have to be known.
+
+    Raises:
+        UserError: says which.
+    """
+    if not listens:
+        raise UserError(
+            "dataset.unlabelled: the student's loss looks at labels alone, so rows without one would teach it nothing; "
+            "choose a loss that listens to a teacher, or leave them out"
+        )
+    if plan.settings["sampling"]["power"]:
+        raise UserError("sampling draws rows by their class, and those of dataset.unlabelled have none; use sampling=uniform")
 
 
 def check_binding(cfg: Any, taught_by: Classifier | None, pool: Pool, dataset: Dataset, context: Context) -> Classifier:

@@ -141,7 +141,7 @@ def _parts(model: Classifier, entry: Mapping[str, Any], lesson: Lesson) -> dict[
         "recipe_version": RECIPE_VERSION,
         "teacher": f"{weights_hash(model)}-{files.hash_json(_built_by(entry))}",
         "data": lesson.dataset.fingerprint,
-        "rows": files.hash_bytes(np.ascontiguousarray(lesson.pool.index).tobytes()),
+        "rows": files.hash_bytes(np.ascontiguousarray(lesson.pool.index).tobytes(), lesson.pool.foreign.encode()),
         "classes": list(lesson.dataset.class_names),
         "features": lesson.paths,
         "views": {"count": lesson.views, **drawn} if lesson.views else None,

@@ -152,6 +152,9 @@ def _data(report: Mapping[str, Any]) -> list[str]:
     about += f", fingerprint {data.get('fingerprint')}"
     lines = ["## Data", "", markdown_text(about), "", *markdown_table(["split", *map(markdown_text, names), "rows"], rows)]
     notes = [f"- {markdown_text(note)}" for note in data.get("notes") or ()]
+    if extra := report.get("unlabelled"):
+        said = f"{cells.count(extra['rows'])} transfer rows without labels: {extra['source']}, fingerprint {extra['fingerprint']}"
+        notes.insert(0, f"- {markdown_text(said)}")
     return lines + (["", *notes] if notes else [])
 
 

@@ -15,8 +15,9 @@ ROUNDING = 16  # units in the last place by which a constant may seem to vary
 
 
 def targets(y: np.ndarray, num_classes: int) -> Tensor:
-    """Return class numbers ``[N]`` as probabilities ``[N, C]`` float32."""
-    return F.one_hot(torch.from_numpy(np.asarray(y, dtype=np.int64)), num_classes).float()
+    """Return class numbers ``[N]`` as probabilities ``[N, C]`` float32; of a row whose class nobody knows (-1), zeros."""
+    known = torch.from_numpy(np.asarray(y, dtype=np.int64))
+    return F.one_hot(known.clamp(min=0), num_classes).float() * (known >= 0).unsqueeze(-1)
 
 
 def full_precision(x: Tensor) -> Tensor:

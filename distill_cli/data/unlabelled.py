@@ -1,0 +1,179 @@
+"""Rows without a label from another source: a student learns from a teacher's soft targets on them (Hinton et al. 2015,
+arXiv:1503.02531: the transfer set may consist of unlabelled data)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from distill_cli.data.arrays import array_fingerprint
+from distill_cli.data.leakage import row_hashes
+from distill_cli.data.table import feature_fault, number_of, read_rows
+from distill_cli.errors import UserError
+from distill_cli.types import Dataset, Pool, Source
+
+NOBODY_KNOWS = -1
+GROUP = "unlabelled"
+CHUNK = 8192
+OPTION = "dataset.unlabelled"
+
+
+class Joined:
+    """Two sources as one array ``[M1 + M2, *shape]``: rows are looked up where they lie, and nothing is copied.
+
+    Args:
+        first, second: arrays, which may be memory-mapped, with samples of one shape.
+    """
+
+    def __init__(self, first: Source, second: Source) -> None:
+        self.parts = (first, second)
+        self.shape = (len(first) + len(second), *first.shape[1:])
+        self.ndim = len(self.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        """Return the rows at these positions ``[B]``, float32 ``[B, *shape]``."""
+        out = np.empty((len(rows), *self.shape[1:]), dtype=np.float32)
+        later = rows >= len(self.parts[0])
+        out[~later] = self.parts[0][rows[~later]]
+        out[later] = self.parts[1][rows[later] - len(self.parts[0])]
+        return out
+
+
+@dataclass(frozen=True)
+class Unlabelled:
+    """Rows that a student sees without a label.
+
+    Attributes:
+        name: where they come from, in words.
+        source: ``[M, *shape]``.
+        rows: ``[N]`` positions in it.
+        fingerprint: hash of their content.
+    """
+
+    name: str
+    source: Source
+    rows: np.ndarray
+    fingerprint: str
+
+
+def read_unlabelled(path: str | Path, shape: Sequence[int]) -> Unlabelled:
+    """Read rows from a file: ``.npy``, floats ``[N, *shape]``, which stays on disk; or ``.csv``, one feature a column, no label.
+
+    Args:
+        path: the file.
+        shape: of one sample of the data set; the columns of a CSV are its values in order.
+
+    Raises:
+        UserError: no such file, another kind, another shape, no rows, or a value that is no finite number, with its row.
+    """
+    path, shape = Path(path), tuple(shape)
+    where = f"{OPTION}={path}"
+    if path.suffix not in (".npy", ".csv"):
+        raise UserError(f"{where}: expected a .npy or .csv file, or a data set (+dataset@{OPTION}=OPTION)")
+    if not path.is_file():
+        raise UserError(f"{where}: no such file")
+    x = _read_csv(path, where, shape) if path.suffix == ".csv" else _read_npy(path, where, shape)
+    if not len(x):
+        raise UserError(f"{where}: holds no rows")
+    for start in range(0, len(x), CHUNK):
+        wrong = np.flatnonzero(~np.isfinite(np.asarray(x[start : start + CHUNK], dtype=np.float32).reshape(-1)))
+        if len(wrong):
+            row, feature = divmod(int(wrong[0]), int(np.prod(shape, dtype=np.int64)))
+            raise UserError(
+                f"{where}: row {start + row} (counted from 0) holds NaN or an infinite value at feature {feature}; "
+                "fill it or leave the row out"
+            )
+    return Unlabelled(f"file {path}", x, np.arange(len(x)), array_fingerprint(x))
+
+
+def _read_npy(path: Path, where: str, shape: tuple[int, ...]) -> np.ndarray:
+    try:
+        x = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError):
+        raise UserError(f"{where}: not a plain .npy array") from None
+    if x.shape[1:] != shape or x.ndim != len(shape) + 1:
+        raise UserError(
+            f"{where}: an array of {list(x.shape)}; the data has samples of shape {shape}, so [N, *shape] is expected"
+        )
+    if x.dtype.kind != "f":
+        raise UserError(f"{where}: holds {x.dtype}; floats are expected, scaled as the data set scales its own")
+    return x
+
+
+def _read_csv(path: Path, where: str, shape: tuple[int, ...]) -> np.ndarray:
+    import pandas as pd
+
+    wanted = int(np.prod(shape, dtype=np.int64))
+    line, first = next(read_rows(path, ","), (0, []))
+    if not first:
+        return np.empty((0, *shape), dtype=np.float32)
+    if len(first) != wanted:
+        hint = "; leave the label's column out" if len(first) == wanted + 1 else ""
+        raise UserError(f"{where}: {len(first)} columns, a sample of the data has {wanted} features{hint}")
+    header = line if any(number_of(cell.strip()) is None for cell in first) else 0
+    try:
+        frame = pd.read_csv(path, header=None, skiprows=header, dtype=np.float64, na_filter=False, encoding="utf-8-sig")
+        x = frame.to_numpy().astype(np.float32)
+    except pd.errors.EmptyDataError:
+        return np.empty((0, *shape), dtype=np.float32)
+    except ValueError:
+        x = np.array([[np.nan]], dtype=np.float32)
+    if x.shape[1] != wanted or not np.isfinite(x).all():
+        _find_fault(path, where, header, wanted)
+        raise UserError(f"{where}: not a readable table of numbers")
+    return x.reshape(-1, *shape)
+
+
+def _find_fault(path: Path, where: str, header: int, wanted: int) -> None:
+    for line, cells in read_rows(path, ","):
+        if line <= header:
+            continue
+        if len(cells) != wanted:
+            raise UserError(f"{where}: line {line} has {len(cells)} cells, {wanted} are expected")
+        for n, cell in enumerate(cells):
+            if fault := feature_fault(cell):
+                raise UserError(f"{where}: line {line}, column {n + 1}: {fault}")
+
+
+def from_dataset(other: Dataset, shape: Sequence[int]) -> Unlabelled:
+    """Return all training rows of another data set, without their labels.
+
+    Raises:
+        UserError: its samples have another shape.
+    """
+    if other.input_shape != tuple(shape):
+        raise UserError(f"{OPTION}: {other.name} has samples of shape {other.input_shape}, the data {tuple(shape)}")
+    return Unlabelled(f"data set {other.name}", other.train.source, other.train.rows, other.fingerprint)
+
+
+def joined(pool: Pool, extra: Unlabelled, dataset: Dataset) -> Pool:
+    """Return a training pool with unlabelled rows behind its own; their ids come after all that the data set has.
+
+    Args:
+        pool: the student's training rows.
+        extra: rows to add.
+        dataset: of `pool`.
+    """
+    count = len(extra.rows)
+    first_id = max(len(pool.source), *(int(p.index.max()) + 1 for p in dataset.pools.values()))
+    return Pool(
+        source=Joined(pool.source, extra.source),
+        rows=np.concatenate([pool.rows, len(pool.source) + extra.rows]),
+        y=np.concatenate([pool.y, np.full(count, NOBODY_KNOWS)]),
+        index=np.concatenate([pool.index, first_id + np.arange(count)]),
+        group=None if pool.group is None else np.concatenate([pool.group.astype(str), np.full(count, GROUP)]),
+        labelled=np.concatenate([pool.labelled, np.zeros(count, dtype=bool)]),
+        foreign=extra.fingerprint,
+    )
+
+
+def equal_rows(extra: Unlabelled, dataset: Dataset) -> dict[str, int]:
+    """Return how many of the rows are equal, to the last bit, to rows of each scored split."""
+    own = row_hashes(replace(dataset.train, source=extra.source, rows=extra.rows))
+    return {name: int(np.isin(own, row_hashes(pool)).sum()) for name, pool in dataset.pools.items() if name != "train"}
