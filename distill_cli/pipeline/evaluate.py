@@ -16,9 +16,10 @@ from distill_cli.errors import UserError, near
 from distill_cli.pipeline import folder, scoring
 from distill_cli.pipeline.context import Job, make_context
 from distill_cli.pipeline.data import describe, load_dataset
+from distill_cli.pipeline.gathered import measured
+from distill_cli.pipeline.heading import Report, provenance_of
 from distill_cli.pipeline.members import TOLD, members_report
 from distill_cli.pipeline.models import load_model, read_checkpoint
-from distill_cli.pipeline.run import Report, measured, provenance_of
 from distill_cli.pipeline.teacher import COST_KEYS
 from distill_cli.types import Dataset
 

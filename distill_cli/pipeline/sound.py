@@ -9,6 +9,7 @@ import numpy as np
 from distill_cli.errors import UserError
 from distill_cli.models.classifier import Classifier
 from distill_cli.pipeline import bias, chain, controls, scoring, teacher
+from distill_cli.pipeline.binding import EXAMPLES, bind, freeze, tap, uses_teacher
 from distill_cli.pipeline.context import Context
 from distill_cli.pipeline.data import facts
 from distill_cli.pipeline.models import architecture, build_model
@@ -18,7 +19,7 @@ from distill_cli.pipeline.search import Search
 from distill_cli.pipeline.stages import pairs_of, single
 from distill_cli.pipeline.stages import parts as stages_of
 from distill_cli.pipeline.teaching import Lesson, check_has_features, check_lesson
-from distill_cli.pipeline.training import EXAMPLES, bind, changes, check_training, freeze, tap, uses_teacher
+from distill_cli.pipeline.training import changes, check_training
 from distill_cli.types import Dataset, Pool
 
 

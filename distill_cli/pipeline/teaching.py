@@ -14,10 +14,11 @@ from distill_cli import RECIPE_VERSION, files
 from distill_cli.engine import Precision
 from distill_cli.errors import UserError
 from distill_cli.models.classifier import Classifier
+from distill_cli.pipeline.binding import freeze
 from distill_cli.pipeline.context import Context
 from distill_cli.pipeline.stages import Pairs
 from distill_cli.pipeline.teacher import Taught
-from distill_cli.pipeline.training import changes, freeze
+from distill_cli.pipeline.training import changes
 from distill_cli.teacher_cache import Cache, check_size, kept, row_shapes, row_size, weights_hash
 from distill_cli.teachers import TableTeacher, Teacher
 from distill_cli.types import Dataset, Pool

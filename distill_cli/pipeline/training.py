@@ -15,22 +15,20 @@ from distill_cli.batches import Rows, Sampler
 from distill_cli.config.validate import build
 from distill_cli.engine import Fit, Precision, Trainer, predict, try_step
 from distill_cli.errors import UserError
-from distill_cli.freezing import only, trained_parameters
-from distill_cli.gradients import kept_buffers, reaches
+from distill_cli.freezing import trained_parameters
 from distill_cli.metrics.scores import quick_scores
 from distill_cli.mixup import Mixup
 from distill_cli.models.classifier import Classifier
+from distill_cli.pipeline.binding import bind, uses_teacher
 from distill_cli.pipeline.context import Context
 from distill_cli.pipeline.data import facts
 from distill_cli.pipeline.objectives import hard_objective
-from distill_cli.pipeline.stages import Pairs, Part, pairs_of
+from distill_cli.pipeline.stages import Part
 from distill_cli.rng import global_stream
 from distill_cli.selection import Selection
-from distill_cli.teachers import FrozenTeacher, Teacher
-from distill_cli.types import Change, DataFacts, Dataset, Pool, Stage
+from distill_cli.teachers import Teacher
+from distill_cli.types import Change, Dataset, Pool, Stage
 from distill_cli.views import Views
-
-EXAMPLES = 8  # rows that a loss sees before training: some relate samples to each other
 
 
 def fit(
@@ -155,69 +153,3 @@ def _try_train_mode(model: nn.Module, rows: Rows, batch_size: int, name: str) ->
             copy.deepcopy(model).train()(rows.take(torch.arange(batch_size)).x)
         except ValueError as e:
             raise UserError(f"{name}: this network cannot train on batches of {batch_size}: {str(e).splitlines()[0]}") from None
-
-
-def bind(parts: Sequence[Part], model: Classifier, teachers: Sequence[Teacher], rows: Rows, known: DataFacts, seed: int) -> None:
-    """Tap the features that the losses compare, let the losses look at example outputs, and see that each stage learns something.
-
-    Args:
-        parts: the stages; their losses may draw weights of their own, from stream ``loss_init`` of the seed.
-        model: the student; it stays tapped.
-        teachers: tapped already.
-        rows: the first few are the example.
-        known: what losses may know of the training rows.
-        seed: the run's seed.
-
-    Raises:
-        UserError: the student has no such module, a module has no one output, a loss refuses what it sees, or gives no
-            gradient to anything that its stage trains.
-    """
-    tap(model, [student for student, _ in pairs_of(parts)], "student")
-    example = rows.take(torch.arange(min(EXAMPLES, len(rows))))
-    model.eval()
-    try:
-        with torch.no_grad():
-            taught = [teacher(example) for teacher in teachers] if uses_teacher(parts) else []
-    except ValueError as e:
-        raise UserError(f"features of the teacher: {e}") from None
-    for number, part in enumerate(parts):
-        objective, given = part.objective, taught if part.objective.uses_teacher else []
-        # a loss makes its own parameters here, from the shapes that it sees
-        with torch.no_grad(), global_stream(seed, "loss_init", number):
-            try:
-                objective.to(rows.device)
-                objective.bind(known, model(example.x), given)
-                objective.to(rows.device)
-                objective(model(example.x), given, example)
-            except ValueError as e:
-                raise UserError(f"{part.where}loss: {e}") from None
-        try:
-            trained = trained_parameters(model.network, part.train)
-        except ValueError as e:
-            raise UserError(f"{part.where}train: {e}") from None
-        with global_stream(seed, "try"), kept_buffers(objective), only(model.network, part.train):
-            reached = reaches(objective.parts(model(example.x), given, example), trained)
-        if not reached and trained:
-            wrong = f"train={list(part.train)}" if part.train is not None else "loss"
-            raise UserError(f"{part.where}{wrong}: the loss gives no gradient to any layer that is trained")
-
-
-def uses_teacher(parts: Sequence[Part]) -> bool:
-    """Return whether any stage needs a teacher."""
-    return any(part.objective.uses_teacher for part in parts)
-
-
-def tap(model: Classifier, paths: Sequence[str], who: str) -> None:
-    """Tap a model, or say whose module does not exist."""
-    try:
-        model.tap(paths)
-    except ValueError as e:
-        raise UserError(f"features of the {who}: {e}") from None
-
-
-def freeze(model: Classifier, pairs: Pairs) -> FrozenTeacher:
-    """Return the model as a teacher that tells its features of `pairs`."""
-    try:
-        return FrozenTeacher(model, [teacher for _, teacher in pairs])
-    except ValueError as e:
-        raise UserError(f"features of the teacher: {e}") from None

@@ -1,0 +1,44 @@
+"""What reports say of a run beside its scores: what it was, with what it was made, and what it was allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from distill_cli import RECIPE_VERSION
+from distill_cli.pipeline import folder, scoring
+from distill_cli.pipeline.context import Context
+from distill_cli.pipeline.data import describe
+from distill_cli.provenance import provenance
+from distill_cli.types import Dataset
+
+Report = dict[str, Any]
+
+
+def head(command: str, cfg: Any, dataset: Dataset) -> Report:
+    """Return what every report begins with."""
+    return {
+        "schema_version": 1,
+        "command": command,
+        "recipe_version": RECIPE_VERSION,
+        "task": "classification",
+        "name": folder.run_name(cfg, command),
+        "seed": cfg.teacher.seed if command == "train-teacher" else cfg.seed,
+        "data": describe(dataset, cfg.dataset),
+    }
+
+
+def provenance_of(context: Context) -> dict[str, Any]:
+    """Return the report's `provenance` section."""
+    return provenance(context.device, context.precision, context.started, context.command_line)
+
+
+def budget(models: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return optimizer steps of student and controls, and beside them what the teacher cost."""
+    others = [name for name in models if name not in (scoring.TEACHER, scoring.STUDENT)]
+    return {
+        "student_steps": models[scoring.STUDENT]["steps"],
+        "control_steps": {name: models[name]["steps"] for name in others},
+        "teacher_steps": models[scoring.TEACHER].get("steps"),
+        "teacher_seconds": models[scoring.TEACHER].get("train_seconds"),
+    }

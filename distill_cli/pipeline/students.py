@@ -1,0 +1,77 @@
+"""Training the student and its controls: the same network from the same weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from distill_cli import runs
+from distill_cli.data.leakage import remember, unite
+from distill_cli.engine import predict
+from distill_cli.models.classifier import Classifier, Shifted
+from distill_cli.pipeline import bias, controls, scoring, teacher
+from distill_cli.pipeline.binding import uses_teacher
+from distill_cli.pipeline.context import Context
+from distill_cli.pipeline.gathered import Gathered
+from distill_cli.pipeline.models import build_model
+from distill_cli.pipeline.stages import pairs_of
+from distill_cli.pipeline.stages import parts as stages_of
+from distill_cli.pipeline.teaching import Lesson, as_teachers
+from distill_cli.pipeline.terms import stages_section
+from distill_cli.pipeline.training import fit
+from distill_cli.teachers import Teacher
+from distill_cli.types import Dataset, Pool
+
+
+def train_students(
+    cfg: Any, plans: Sequence[controls.Plan], gathered: Gathered, entry: Mapping[str, Any], pool: Pool, taught: teacher.Taught
+) -> None:
+    """Train the student, then its controls: the same network from the same weights, without the teacher's terms."""
+    dataset, context = gathered.dataset, gathered.context
+    labels, steps_per_epoch, epochs = int(pool.labelled.sum()), None, None
+    views = cfg.cache.views
+    for plan in plans:
+        stages, stop_after = stages_of(cfg, plan), None
+        if plan.is_control:
+            if plan.same_batches:  # fewer rows may have labels than a teacher can teach: the control makes as many steps
+                plan.settings["steps_per_epoch"] = steps_per_epoch
+            if plan.same_length:  # the student's patience ends both, whatever the control's own validation says
+                stop_after = epochs
+        teachers: list[Teacher] = []
+        if uses_teacher(stages):
+            lesson = Lesson(pairs_of(stages), pool, dataset, context, plan.settings, plan.seed, cfg.cache)
+            teachers, gathered.cache = as_teachers(taught, lesson)
+        model = build_model(entry, "student.model", plan.seed)
+        result = fit(plan.name, model, stages, pool, dataset, teachers, plan.settings, plan.seed, context, stop_after, views)
+        gathered.records += result.records
+        if not plan.is_control:
+            steps_per_epoch, epochs = result.steps // len(result.records), len(result.records)
+            gathered.stages = stages_section(stages, result)
+        record = remember(pool, dataset)
+        if teachers and taught.record is not None:  # what the teacher saw has reached the student through it
+            record = unite([record, taught.record])
+        runs.save_rows(context.out, plan.name, record)
+        cost = teacher.train_cost(result, labels if any(stage.objective.uses_labels for stage in stages) else 0)
+        if not cfg.student.bias_fix:
+            gathered.add(plan.name, model, entry, cost)
+            continue
+        if not plan.is_control:
+            runs.save_rows(context.out, scoring.NO_BIAS_FIX, record)
+            gathered.add(scoring.NO_BIAS_FIX, model, entry, cost)
+        fixed, fixed_entry = with_bias_fixed(model, entry, pool, dataset, context, plan.settings["select"]["metric"])
+        gathered.add(plan.name, fixed, fixed_entry, {**cost, "bias_fix": bias.described(fixed_entry, dataset.class_names)})
+
+
+def with_bias_fixed(
+    model: Classifier, entry: Mapping[str, Any], pool: Pool, dataset: Dataset, context: Context, metric: str
+) -> tuple[Classifier, dict[str, Any]]:
+    """Return a trained model with the offset of its missing classes, and how to build it again."""
+    missing = bias.missing_classes(pool, dataset)
+    logits = predict(model.to(context.device), context.rows(dataset.val, dataset), context.chunk).numpy()
+    offset = bias.fit_offset(logits, dataset.val.y, missing, dataset.averaged, metric)
+    fixed_entry = {**entry, "offset": bias.offsets(offset, missing, len(dataset.class_names))}
+    fixed = build_model(fixed_entry, "student.model")
+    fixed.prepare.load_state_dict(model.prepare.state_dict())
+    assert isinstance(fixed.network, Shifted)
+    fixed.network.network.load_state_dict(model.network.state_dict())
+    return fixed.to(context.device), fixed_entry
