@@ -26,7 +26,7 @@ class CRD(nn.Module):
     until a row is first seen, in which a seen row moves to ``unit(momentum old + (1 - momentum) new)``. Half of the second
     term has the student's embedding against the teachers' in memory, half the teacher's against the students'.
     The authors' code sums the two directions, takes the positive from memory as well, and divides e by Z, M times its
-    mean in the first batch: ``variant: code``, here with negatives of any class, without its 1e-7. A mixed sample counts
+    mean in the first batch, a constant: ``variant: code``, here with negatives of any class, without its 1e-7. A mixed sample counts
     as the row that `batch.index` names.
 
     Args:
@@ -145,11 +145,11 @@ class Contrast(nn.Module):
             memory[rows] = unit(momentum * memory[rows] + (1 - momentum) * new[keep].to(memory))
 
     def normaliser(self, side: int, positive: Tensor, negative: Tensor, counts: Tensor, learning: bool) -> Tensor:
-        """Return ``log Z`` of the first batch: M times the mean of e over its positives and negatives."""
+        """Return ``log Z`` of the first batch: M times the mean of e over its positives and negatives, a constant."""
         if not self.log_z[side].isnan():
             return self.log_z[side].clone()
         every = torch.cat([positive.unsqueeze(1), negative + counts.to(negative).log()], dim=1)
-        found = every.flatten().logsumexp(dim=0) - (len(counts) + counts.sum()).log() + math.log(len(self.student))
+        found = (every.flatten().logsumexp(dim=0) - (len(counts) + counts.sum()).log() + math.log(len(self.student))).detach()
         if learning:
-            self.log_z[side] = found.detach()
+            self.log_z[side] = found
         return found

@@ -67,10 +67,13 @@ def value(losses: Bound) -> Outcome:
 
 
 def gradient(losses: Bound) -> Outcome:
-    """Hold the gradient along random directions of every output and parameter against central differences."""
+    """Hold the gradient along random directions of every output and parameter against central differences.
+
+    In the second step of a training: what a loss fixes in the first batch, as CRD's Z, is a constant of both by then.
+    """
     worst = 0.0
     for original, case in losses:
-        loss, used = copy.deepcopy(original), copy.deepcopy(original)
+        loss, used = begun(original, case), begun(original, case)
         moved, leaves = with_gradient(case)
         start = call(used, moved, copied=False)
         slopes = gradients(start, [*leaves, *parameters(used)])
@@ -88,6 +91,18 @@ def gradient(losses: Bound) -> Outcome:
                     which = [*("logits",), *case.student.features][n] if n < len(leaves) else f"parameter {n - len(leaves)}"
                     return failed(case, f"{which}: slope {analytic:.8g}, by finite differences {numeric:.8g}")
     return Outcome(f"{worst:.0e}" if worst else "0")
+
+
+def begun(original: Any, case: Case) -> Any:
+    """Return a copy of a loss after the first step of a training, which leaves no graph that could not be copied again."""
+    loss = copy.deepcopy(original)
+    trained = parameters(loss)
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    call(loss, case, copied=False)
+    for parameter in trained:
+        parameter.requires_grad_(True)
+    return loss
 
 
 def closest(loss: Any, case: Case, tensor: Tensor, way: Tensor, analytic: float, scale: float) -> tuple[float, float]:

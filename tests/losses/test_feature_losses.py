@@ -233,8 +233,12 @@ def test_negatives_follow_the_seed_and_differ_from_step_to_step() -> None:
 def test_the_normaliser_of_the_code_is_that_of_the_first_batch() -> None:
     s, t = features(3, 4), features(3, 4, seed=1)
     loss = bound(CRD(PAIR, variant="code", negatives=10), s, t).double()
-    call(loss, s, t)
+    started = copy.deepcopy(loss)
+    s.requires_grad_()
+    (slope,) = torch.autograd.grad(call(loss, s, t), s)
     first = loss.contrasts[0].log_z.clone()
+    started.contrasts[0].log_z.copy_(first)  # the same Z, known before the batch
+    assert torch.equal(torch.autograd.grad(call(started, s, t), s)[0], slope)
     call(loss, 5 * s, t + 1)
     assert first.isfinite().all() and torch.equal(loss.contrasts[0].log_z, first)
 
