@@ -172,11 +172,12 @@ class Trainer:
                 batch = change(batch, epoch, step)
             yield batch
 
-    def measure(self, stage: Stage, epoch: int, within: int = 0) -> Pull:
+    def measure(self, stage: Stage, epoch: int, within: int = 0, *, skip_pretraining: bool = False) -> Pull:
         """Return how hard each term pulls on the first batches of an epoch, in train mode; training goes on as if not asked.
 
         Random draws come from a stream of their own, and the buffers of student and losses (batch norm's statistics) are
         put back. A loss that keeps a state elsewhere notices. Loss scaling (fp16) is left out, and so is its precision.
+        A loss that trains itself first pulls at nothing meanwhile, unless `skip_pretraining`.
         """
         objective = self.train_mode(stage)
         objective.advance(stage.done(within))
@@ -184,6 +185,8 @@ class Trainer:
         arithmetic = self.precision.autocast() if self.precision.scaler is None else contextlib.nullcontext()
         grams = []
         with global_stream(self.seed, "gradients", epoch), kept_buffers(self.model, objective):
+            if skip_pretraining:
+                objective.skip_pretraining()
             for batch in islice(self.batches(epoch), max(1, stage.measure_batches)):
                 with arithmetic:
                     teachers = outputs(self.teachers, batch) if objective.uses_teacher else []
@@ -198,7 +201,7 @@ class Trainer:
             UserError: a term has no gradient there.
         """
         try:
-            stage.objective.balance(balancing(self.measure(stage, epoch)))
+            stage.objective.balance(balancing(self.measure(stage, epoch, skip_pretraining=True)))
         except ValueError as e:
             raise UserError(f"{self.name}: balance=start: {e}; give it a weight above 0, or leave balance out") from None
 

@@ -81,6 +81,12 @@ class Objective(nn.Module):
         self.factors = dict(factors)
         self.advance(0.0)
 
+    def skip_pretraining(self) -> None:
+        """Let the terms that train themselves first go on as if they had."""
+        for _, term in self.items():
+            if getattr(term, "pretrain_steps", 0):
+                term.skip_pretraining()
+
     def without_teacher(self) -> Objective:
         """Return the control's objective: the teacher's terms replaced by cross-entropy.
 

@@ -180,6 +180,8 @@ class Loss(Protocol):
         without_teacher(): the cross-entropy that stands for it in a control.
         bind(facts, student, teachers): any subset of the three; called with example outputs before the optimizer exists.
         pairs: ``(student, teacher)`` module paths of the features that it compares.
+        pretrain_steps: steps at the start of a stage in which it trains its own parameters and does not reach the student; it
+            counts them in a buffer, and skip_pretraining() puts that at their end.
 
     What follows is read by `distill verify` alone:
         zero_at_teacher: True where loss and gradient vanish when the student equals its teacher (and no row has a label),

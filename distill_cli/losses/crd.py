@@ -25,9 +25,9 @@ class CRD(nn.Module):
     all rows for the whole batch (a sample's own row left out of its mean); they come from a memory of embeddings, random
     until a row is first seen, in which a seen row moves to ``unit(momentum old + (1 - momentum) new)``. Half of the second
     term has the student's embedding against the teachers' in memory, half the teacher's against the students'.
-    The authors' code sums the two directions, takes the positive from memory as well, and divides e by Z, M times its
-    mean in the first batch, a constant: ``variant: code``, here with negatives of any class, without its 1e-7. A mixed sample counts
-    as the row that `batch.index` names.
+    The authors' code sums the two directions, takes the positive from memory as well, and divides e by Z, a constant: M
+    times its mean in the first batch. ``variant: code``, here with negatives of any class, without its 1e-7. A mixed
+    sample counts as the row that `batch.index` names.
 
     Args:
         features: pairs of layers, best one pair of pooled features.

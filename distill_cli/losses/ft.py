@@ -54,7 +54,7 @@ class FT(nn.Module):
             raise ValueError(f"pretrain_steps must be >= 1, got {pretrain_steps}")
         self.pairs = read_pairs(features)
         self.rate = rate
-        self.pretrain_steps = pretrain_steps
+        self.pretrain_steps = 0 if rate is None else pretrain_steps
         self.variant = variant
         self.tokens: Tokens = tokens
         self.zero_at_teacher = rate is None
@@ -73,6 +73,10 @@ class FT(nn.Module):
         paraphrasers = [Paraphraser(t, self.rate) for _, t in found]
         self.paraphrasers = nn.ModuleList(paraphrasers)
         self.adapters = nn.ModuleList(adapter(s, p.encode(t)) for p, (s, t) in zip(paraphrasers, found, strict=True))
+
+    def skip_pretraining(self) -> None:
+        """Go on as if the paraphrasers were trained."""
+        self.step.fill_(self.pretrain_steps)
 
     @without_autocast
     def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:

@@ -58,10 +58,28 @@ def bind(parts: Sequence[Part], model: Classifier, teachers: Sequence[Teacher], 
         except ValueError as e:
             raise UserError(f"{part.where}train: {e}") from None
         with global_stream(seed, "try"), kept_buffers(objective), only(model.network, part.train):
+            objective.skip_pretraining()
             reached = reaches(objective.parts(model(example.x), given, example), trained)
         if not reached and trained:
             wrong = f"train={list(part.train)}" if part.train is not None else "loss"
             raise UserError(f"{part.where}{wrong}: the loss gives no gradient to any layer that is trained")
+
+
+def check_pretraining(parts: Sequence[Part], steps_per_epoch: int) -> None:
+    """See that no stage ends before a loss that first trains itself has reached the student.
+
+    Raises:
+        UserError: names the loss.
+    """
+    for part in parts:
+        steps = part.epochs * steps_per_epoch
+        for name, term in part.objective.items():
+            if steps <= (wanted := getattr(term, "pretrain_steps", 0)):
+                path = name if name == "loss" else f"terms.{name}"
+                raise UserError(
+                    f"{part.where}{path}.pretrain_steps={wanted}: the stage has {steps} steps, so this loss would never reach "
+                    "the student; give it fewer, or the stage more epochs"
+                )
 
 
 def uses_teacher(parts: Sequence[Part]) -> bool:

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from distill_cli.batches import Sampler
 from distill_cli.errors import UserError
 from distill_cli.models.classifier import Classifier
 from distill_cli.pipeline import bias, chain, controls, scoring, teacher
-from distill_cli.pipeline.binding import EXAMPLES, bind, freeze, tap, uses_teacher
+from distill_cli.pipeline.binding import EXAMPLES, bind, check_pretraining, freeze, tap, uses_teacher
 from distill_cli.pipeline.context import Context
 from distill_cli.pipeline.data import facts
 from distill_cli.pipeline.models import architecture, build_model
@@ -66,6 +67,10 @@ def check_settings(cfg: Any, found: Search | None, pool: Pool, dataset: Dataset)
         stages = stages_of(cfg, plan)
         check_training(stages, where)
         changes(plan.settings, plan.seed, dataset.input_shape, where)
+        if not plan.is_control:
+            seen = pool if uses_teacher(stages) else pool.take(pool.labelled)
+            sampler = Sampler(seen.y, plan.settings["batch_size"], plan.seed, steps_per_epoch=plan.settings["steps_per_epoch"])
+            check_pretraining(stages, sampler.steps_per_epoch)
         if pool.foreign and not plan.is_control:
             check_unlabelled_is_used(plan, uses_teacher(stages))
         if (

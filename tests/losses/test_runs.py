@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 from conftest import Ran
 from safetensors.torch import load_file
@@ -29,3 +31,32 @@ def test_every_loss_takes_part_in_a_run(distill: Callable[..., Ran]) -> None:
     folder = ran.folder / "checkpoint"
     student, control = load_file(folder / "student.safetensors"), load_file(folder / "scratch.safetensors")
     assert {name: t.shape for name, t in student.items()} == {name: t.shape for name, t in control.items()}
+
+
+FT_ALONE = ("dataset=heartbeat_synthetic", "student=cnn1d_student", "teacher=cnn1d_teacher", "device=cpu", "batch_size=32",
+            *SMALL[1:], "loss=ft", "loss.features=[conv2,conv2]", "loss.rate=0.5", "loss.pretrain_steps=10", "loss.weight=1")  # fmt: skip
+
+
+def test_a_loss_that_trains_itself_first_can_be_the_only_one(distill: Callable[..., Ran]) -> None:
+    ran = distill("distill", *FT_ALONE, "epochs=8", "gradients.every=1")
+    assert ran.code == 0, ran.err
+    with open(ran.folder / "metrics.csv", newline="") as f:
+        rows = [row for row in csv.DictReader(f) if row["model"] == "student"]
+    steps, losses = [int(row["step"]) for row in rows], [float(row["loss"]) for row in rows]
+    learning = [loss for step, loss in zip(steps, losses, strict=True) if step - steps[0] >= 10]
+    assert len(learning) > 2 and learning[-1] < learning[0]
+    never = distill("distill", *FT_ALONE, "loss.pretrain_steps=1000")
+    assert (never.code, never.err.count("\n")) == (2, 1)
+    assert "error: loss.pretrain_steps=1000: the stage has " in never.err and "would never reach the student" in never.err
+    assert not list(Path("outputs").rglob("report.json"))[
+        2:
+    ]  # the teacher was not trained for it: that of the first run and its own
+
+
+def test_a_loss_that_trains_itself_first_is_balanced_by_what_it_will_ask_of_the_student(distill: Callable[..., Ran]) -> None:
+    words = ("+loss@terms.hard=hard", "balance=start", "gradients.every=1", "epochs=8")
+    ran = distill("distill", *FT_ALONE, *words)
+    assert ran.code == 0, ran.err
+    terms = ran.report["terms"]
+    assert terms["loss"]["gradient_share"]["first"] == 0 and terms["loss"]["gradient_share"]["last"] > 0
+    assert terms["loss"]["balance"] * terms["hard"]["balance"] > 0
