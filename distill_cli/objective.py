@@ -90,12 +90,20 @@ class Objective(nn.Module):
     def without_teacher(self) -> Objective:
         """Return the control's objective: the teacher's terms replaced by cross-entropy.
 
-        Terms that need no teacher stay. Where none of them is a cross-entropy, one of weight 1 joins them, with the
-        class weights of the first term that it stands for.
+        Terms that need no teacher stay; where no cross-entropy of a weight above 0 is among them, one of weight 1 joins
+        them, with the class weights of the first term that it stands for. Where one weight alone would still move, and it
+        is a cross-entropy's, it stands still at its largest value, or at 1 if no other term is left: it moved against the
+        teacher's terms (docs/decisions/0007).
         """
-        kept = {name: term for name, term in self.items() if not term.uses_teacher}
+        kept: dict[str, Any] = {}
+        for name, term in self.items():
+            if not term.uses_teacher and (largest(self.plan[name]) or not is_cross_entropy(term)):
+                kept[name] = term
         weights = {name: self.plan[name] for name in kept}
-        if not any(getattr(term, "is_cross_entropy", False) for term in kept.values()):
+        moving = [name for name, weight in weights.items() if isinstance(weight, Annealed)]
+        if len(moving) == 1 and is_cross_entropy(kept[moving[0]]):
+            weights[moving[0]] = 1.0 if len(kept) == 1 else largest(weights[moving[0]])
+        if not any(is_cross_entropy(term) for term in kept.values()):
             replaced = [t.without_teacher() for _, t in self.items() if hasattr(t, "without_teacher")]
             kept[HARD] = replaced[0] if replaced else Hard()
             weights[HARD] = 1.0
@@ -117,6 +125,11 @@ class Objective(nn.Module):
     def parts(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> list[Tensor]:
         """Return the weighted terms, scalars through which gradients flow, in the order of `names`."""
         return [batch_value(term(student, teachers, batch), self.weights[name]) for name, term in self.items()]
+
+
+def is_cross_entropy(term: Any) -> bool:
+    """Return whether a loss learns from labels by itself."""
+    return bool(getattr(term, "is_cross_entropy", False))
 
 
 def largest(weight: float | Annealed) -> float:

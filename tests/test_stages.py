@@ -23,6 +23,7 @@ from distill_cli.errors import UserError
 from distill_cli.freezing import only, trained_parameters
 from distill_cli.gradients import gram, pull
 from distill_cli.losses.hard import Hard
+from distill_cli.losses.label_smoothing import LabelSmoothing
 from distill_cli.losses.logits_mse import LogitsMSE
 from distill_cli.metrics.scores import quick_scores
 from distill_cli.models.classifier import Classifier
@@ -203,12 +204,29 @@ def test_a_weight_that_goes_nowhere_gives_the_same_bits_as_a_number() -> None:
     assert all(torch.equal(found[0][name], tensor) for name, tensor in found[1].items())
 
 
-def test_a_control_keeps_how_a_weight_moves() -> None:
-    objective = Objective({"match": LogitsMSE(), "hard": Hard()}, {"match": 1.0, "hard": Annealed(0.0, 1.0)})
-    assert objective.uses_labels
-    control = objective.without_teacher()
+@pytest.mark.parametrize(
+    ("beside", "hard", "kept"),
+    [
+        ({}, Annealed(0.0, 0.5), {"hard": 1.0}),  # it moved against the teacher's term
+        ({}, 0.7, {"hard": 0.7}),
+        ({}, 0.0, {"hard": 1.0}),  # switched off: a cross-entropy joins
+        ({"own": 0.1}, Annealed(0.0, 0.5), {"own": 0.1, "hard": 0.5}),
+        ({"own": Annealed(0.0, 0.1)}, 0.7, {"own": 0.025, "hard": 0.7}),
+        ({"own": Annealed(0.0, 0.1)}, Annealed(1.0, 0.0), {"own": 0.025, "hard": 0.75}),  # they still move against each other
+    ],
+)
+def test_a_controls_weight_stands_still_where_it_moved_against_the_teachers(
+    beside: dict[str, Any], hard: float | Annealed, kept: dict[str, float]
+) -> None:
+    smooth = LabelSmoothing()
+    smooth.is_cross_entropy = False  # as a penalty
+    terms = {"match": LogitsMSE(), **dict.fromkeys(beside, smooth), "hard": Hard()}
+    control = Objective(terms, {"match": 1.0, **beside, "hard": hard}).without_teacher()
     control.advance(0.25)
-    assert control.names == ["hard"] and control.weights == {"hard": 0.25}
+    assert control.weights == pytest.approx(kept)
+
+
+def test_a_weight_is_read_from_a_config() -> None:
     assert read_weight({"from": 1, "to": 0, "shape": "step"}) == Annealed(1, 0, "step")
 
 
