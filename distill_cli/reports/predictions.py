@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +23,14 @@ class Predictions:
         y: ``[N]`` true classes.
         predicted: ``[N]`` predicted classes of each model.
         groups: ``[N]`` names, or None.
+        probabilities: ``[N, C]`` of each model; empty where they were not asked for.
     """
 
     rows: np.ndarray
     y: np.ndarray
     predicted: Mapping[str, np.ndarray]
     groups: np.ndarray | None
+    probabilities: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def predictions_csv(
@@ -71,8 +73,16 @@ def predictions_csv(
     return out.getvalue()
 
 
-def read_predictions(path: Path, class_names: Sequence[str], models: Sequence[str]) -> Predictions:
+def read_predictions(
+    path: Path, class_names: Sequence[str], models: Sequence[str], *, probabilities: bool = False
+) -> Predictions:
     """Return what `predictions_csv` wrote, as far as `models` are concerned.
+
+    Args:
+        path: the file.
+        class_names: in class order.
+        models: whose predictions are read.
+        probabilities: whether theirs are read, too.
 
     Raises:
         UserError: the file cannot be read, or lacks a model, or names another class.
@@ -84,9 +94,13 @@ def read_predictions(path: Path, class_names: Sequence[str], models: Sequence[st
         predicted = {m: np.array([number[line[spreadsheet_cell(m)]] for line in table], dtype=np.int64) for m in models}
         y = np.array([number[line["true"]] for line in table], dtype=np.int64)
         rows = np.array([int(line["row"]) for line in table], dtype=np.int64)
-    except (OSError, ValueError, csv.Error, UnicodeDecodeError) as e:
+        said = {}
+        for m in models if probabilities else ():
+            columns = [spreadsheet_cell(f"{m}.{name}") for name in class_names]
+            said[m] = np.array([[float(line[column]) for column in columns] for line in table]).reshape(-1, len(columns))
+    except (OSError, ValueError, TypeError, csv.Error) as e:
         raise UserError(f"{path}: cannot be read as predictions ({e}); score the run again with distill eval") from None
     except KeyError as e:
         raise UserError(f"{path}: has no column or class {e}; score the run again with distill eval") from None
     groups = np.array([line["group"] for line in table]) if table and "group" in table[0] else None
-    return Predictions(rows, y, predicted, groups)
+    return Predictions(rows, y, predicted, groups, said)

@@ -1,0 +1,87 @@
+"""What a run's page is drawn from: files of the run folder, nothing else."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distill_cli.errors import UserError
+from distill_cli.reports import model_table
+from distill_cli.reports.cells import spreadsheet_cell
+from distill_cli.reports.predictions import Predictions, read_predictions
+
+Epoch = dict[str, Any]
+TEXT = ("model", "stage")
+
+
+@dataclass(frozen=True)
+class RunData:
+    """A finished run.
+
+    Attributes:
+        report: what report.json holds.
+        epochs: rows of metrics.csv, numbers as floats, None where a cell is empty.
+        predictions: of the first split, with probabilities, or None.
+        samples: what samples.json holds, or None.
+    """
+
+    report: Mapping[str, Any]
+    epochs: Sequence[Epoch] = ()
+    predictions: Predictions | None = None
+    samples: Mapping[str, Any] | None = None
+
+    @property
+    def models(self) -> list[str]:
+        """Teacher, student, controls, as far as they are there."""
+        return model_table.model_names(self.report)
+
+    @property
+    def split(self) -> str | None:
+        """The split that the page shows, None where nothing was scored."""
+        found = model_table.splits(self.report)
+        return found[0] if found else None
+
+    def scores(self, model: str) -> Mapping[str, Any]:
+        """Return a model's scores on that split, empty where it has none."""
+        return self.report["models"][model].get(self.split) or {}
+
+    @property
+    def class_names(self) -> list[str]:
+        """In class order."""
+        return [str(name) for name in (self.report.get("data") or {}).get("class_names") or ()]
+
+
+def read_run_data(folder: Path, report: Mapping[str, Any]) -> RunData:
+    """Return what the page of a run folder is drawn from.
+
+    Raises:
+        UserError: a file is damaged.
+    """
+    data = RunData(report)
+    epochs = read_epochs(folder / "metrics.csv") if (folder / "metrics.csv").is_file() else []
+    path, predictions = folder / "predictions.csv", None
+    if path.is_file():
+        predictions = read_predictions(path, data.class_names, _models_in(path, data.models), probabilities=True)
+    return RunData(report, epochs, predictions)
+
+
+def read_epochs(path: Path) -> list[Epoch]:
+    """Return the rows of a metrics.csv.
+
+    Raises:
+        UserError: it cannot be read, or a cell that should be a number is none.
+    """
+    try:
+        with open(path, encoding="utf-8", newline="") as f:
+            return [{k: v if k in TEXT else float(v) if v else None for k, v in row.items()} for row in csv.DictReader(f)]
+    except (OSError, ValueError, TypeError, csv.Error) as e:
+        raise UserError(f"{path}: cannot be read as metrics ({e}); run the job again") from None
+
+
+def _models_in(path: Path, models: Sequence[str]) -> list[str]:
+    with open(path, encoding="utf-8", newline="") as f:
+        header = next(csv.reader(f), [])
+    return [name for name in models if spreadsheet_cell(name) in header]

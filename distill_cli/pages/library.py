@@ -1,0 +1,46 @@
+"""Vega, Vega-Lite and Vega-Embed (BSD-3-Clause) as one JavaScript text that a page carries inside.
+
+The package vl-convert-python puts it together in about two seconds, so it is kept on disk.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+from distill_cli.errors import UserError
+from distill_cli.files import write_text
+
+SMALLEST = 100_000  # characters; the bundle has about 900,000
+
+
+@cache
+def vega() -> str:
+    """Return the library; it defines ``vegaEmbed`` and needs no network."""
+    kept = cache_folder() / f"vega-{version('vl-convert-python')}.js"
+    try:
+        text = kept.read_text(encoding="utf-8")
+        if len(text) >= SMALLEST:
+            return text
+    except (OSError, ValueError):
+        pass
+    from vl_convert import javascript_bundle
+
+    text = _harmless(javascript_bundle())
+    try:
+        write_text(kept, text)
+    except UserError:
+        pass  # it is only slower without
+    return text
+
+
+def cache_folder() -> Path:
+    """Return the user's cache folder of this tool: ``$XDG_CACHE_HOME/distill``, by default ``~/.cache/distill``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "distill"
+
+
+def _harmless(text: str) -> str:
+    """Return JavaScript that may stand between script tags."""
+    return text.replace("</script", "<\\/script").replace("<!--", "<\\!--")

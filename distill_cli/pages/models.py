@@ -1,0 +1,78 @@
+"""The first screen: teacher, student and controls side by side, and their scores with intervals on one axis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from distill_cli.pages.inputs import RunData
+from distill_cli.pages.parts import Chart, Section, Table, by_model, category, quantity, spec
+from distill_cli.reports import cells, model_table
+
+ROLES = {
+    "teacher": "teaches",
+    "student": "distilled",
+    "scratch": "same network, without the teacher",
+    "tuned": "without the teacher, its own search",
+    "no_bias_fix": "the student before its bias fix",
+}
+LATENCY_BATCH = "1"
+
+
+def cards(data: RunData) -> list[dict[str, Any]]:
+    """Return what the first screen says of each model."""
+    found = []
+    for name in data.models:
+        model, scores = data.report["models"][name], data.scores(name)
+        latency = (model.get("latency_ms") or {}).get(LATENCY_BATCH) or {}
+        facts = [
+            ("95 % interval", cells.interval(scores.get("macro_f1_interval"))),
+            ("accuracy", cells.score(scores.get("accuracy"))),
+            ("parameters", cells.count(model.get("parameters"))),
+            ("weights", cells.size(model.get("weight_bytes"))),
+            ("MACs a sample", cells.count(model.get("macs"))),
+            ("latency, batch 1, median", cells.milliseconds(latency.get("p50"))),
+            ("latency, batch 1, p99", cells.milliseconds(latency.get("p99"))),
+        ]
+        found.append(
+            {
+                "name": name,
+                "role": ROLES.get(name, "control"),
+                "score": cells.score(scores.get("macro_f1")),
+                "scored": f"macro F1, {data.split}",
+                "facts": [(what, value) for what, value in facts if value != cells.MISSING],
+            }
+        )
+    return found
+
+
+def section(data: RunData) -> Section | None:
+    """Return macro F1 of each model with its interval, and the whole table of figures."""
+    if data.split is None:
+        return None
+    rows = []
+    for name in data.models:
+        scores = data.scores(name)
+        low, high = scores.get("macro_f1_interval") or (None, None)
+        if scores:
+            rows.append({"model": name, "f1": scores["macro_f1"], "low": low, "high": high})
+    y = category("model", None, [row["model"] for row in rows])
+    tips = [{"field": "model"}, *({"field": k, "format": ".4f"} for k in ("f1", "low", "high"))]
+    looks = by_model([row["model"] for row in rows], "color", "shape")
+    for look in looks.values():
+        look["legend"] = None
+    body = {
+        "layer": [
+            {
+                "mark": {"type": "rule", "strokeWidth": 2},
+                "encoding": {"y": y, "x": quantity("low", f"macro F1, {data.split}"), "x2": {"field": "high"}, "color": looks["color"]},
+            },
+            {
+                "mark": {"type": "point", "filled": True, "size": 110, "opacity": 1},
+                "encoding": {"y": y, "x": quantity("f1", f"macro F1, {data.split}"), **looks, "tooltip": tips},
+            },
+        ]
+    }
+    note = "Bars: 95 % bootstrap intervals of this one run. The verdict rests on the paired difference, not on whether bars overlap."
+    chart = Chart("Macro F1 with intervals", spec(rows, 34 * len(rows) + 20, **body), note, wide=True)
+    table = Table(["", *data.models], [[what, *line] for what, line in model_table.rows(data.report)])
+    return Section("models", "Models side by side", "", [chart], tables=[table])

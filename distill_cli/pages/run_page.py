@@ -1,0 +1,70 @@
+"""report.html of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from distill_cli.files import write_text
+from distill_cli.pages import confusion, curves, models
+from distill_cli.pages.inputs import RunData, read_run_data
+from distill_cli.pages.page import render
+from distill_cli.pages.parts import Section
+from distill_cli.reports import cells
+
+PAGE = "report.html"
+# A picture a module, in the order of the page; each gives None where a run has nothing to draw.
+PICTURES: tuple[Callable[[RunData], Section | None], ...] = (models.section, curves.section, confusion.section)
+
+
+def write(folder: Path, report: Mapping[str, Any], to: Path | None = None) -> Path:
+    """Draw a finished run from the files of its folder, and return the page's path.
+
+    Args:
+        folder: the run folder.
+        report: what its report.json holds.
+        to: another folder for the page.
+
+    Raises:
+        UserError: a file is damaged, or the folder is not writable.
+    """
+    return write_text((to or folder) / PAGE, page(read_run_data(folder, report)))
+
+
+def page(data: RunData) -> str:
+    """Return the page of a run."""
+    report = data.report
+    name = str(report.get("name") or report.get("command"))
+    sections = [found for picture in PICTURES if (found := picture(data)) is not None]
+    return render(
+        "run.html",
+        f"{name}, seed {report.get('seed')}",
+        sections,
+        kind=f"distill {report.get('command')}, seed {report.get('seed')}",
+        name=name,
+        verdict=str(report["verdict"]),
+        cards=models.cards(data),
+        facts=facts(report),
+        command=(report.get("provenance") or {}).get("command_line"),
+    )
+
+
+def facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what was run, on what and when."""
+    data, provenance = report.get("data") or {}, report.get("provenance") or {}
+    counts = data.get("class_counts") or {}
+    sizes = ", ".join(f"{split} {cells.count(sum(n.values()))}" for split, n in counts.items())
+    versions = provenance.get("versions") or {}
+    found = [
+        ("data", data.get("name")),
+        ("split", data.get("split") and f"{data['split']}, split seed {data.get('split_seed')}"),
+        ("rows", sizes),
+        ("teacher", report.get("teacher_source")),
+        ("device", provenance.get("device")),
+        ("versions", ", ".join(f"{name} {versions[name]}" for name in ("python", "torch") if name in versions)),
+        ("distill", provenance.get("distill") and f"{provenance['distill']}, revision {provenance.get('git_revision')}"),
+        ("started", provenance.get("started")),
+        ("took", cells.duration(provenance.get("seconds")) if provenance.get("seconds") is not None else None),
+    ]
+    return [(what, str(value)) for what, value in found if value]
