@@ -33,7 +33,7 @@ from distill_cli.errors import UserError
 from distill_cli.explain import HYDRA14, check_arguments, one_line
 
 BUG, USER_ERROR, MISSED, INTERRUPTED = 1, 2, 3, 130
-NOT_IN_KEY = ("hydra", "sweep", "outputs", "require", "objective")  # they cannot move a result
+NOT_IN_KEY = ("hydra", "sweep", "outputs", "require", "objective", "report")  # they cannot move a result
 log = logging.getLogger(__name__)
 started: dict[str, Path] = {}  # "job" and "sweep": the folders of this process, told by the callback below
 

@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from distill_cli.pipeline.context import Job
-from distill_cli.reports.terminal import print_report
+from distill_cli.reports.terminal import console, print_line, print_report
 
 
 def this_job(command: str) -> Job:
@@ -22,7 +22,14 @@ def this_job(command: str) -> Job:
 
 
 def show(report: dict[str, Any], out: Path) -> dict[str, Any]:
-    """Print a report and hand it on."""
+    """Print a report, draw its page, and hand it on.
+
+    The run is finished before anything is drawn: what goes wrong here loses the page alone.
+    """
     logging.getLogger(__name__).info(report["verdict"])
     print_report(report, out)
+    if report["config"]["report"]["html"]:
+        from distill_cli.pages import run_page
+
+        print_line(console(), f"report: {run_page.write(out, report)}")
     return report

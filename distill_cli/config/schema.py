@@ -54,6 +54,13 @@ class Cache:
 
 
 @dataclass
+class Report:
+    """What is drawn when a run ends."""
+
+    html: bool = True
+
+
+@dataclass
 class Base:
     """What every command has."""
 
@@ -62,6 +69,7 @@ class Base:
     sweep: str = "${sweep_key:}"
     require: Any = field(default_factory=dict)
     bootstrap: Bootstrap = field(default_factory=Bootstrap)
+    report: Report = field(default_factory=Report)
     device: Device = field(default_factory=Device)
     objective: str = MISSING
 

@@ -18,8 +18,8 @@ def section(data: RunData) -> Section | None:
     if not charts:
         return None
     text = (
-        f"Rows of the {data.split} split by their true class (down) and the predicted one (across). The shade is the share of the "
-        "true class's rows, so that rare classes are seen as well as common ones; a perfect model has a dark diagonal."
+        f"Rows of the {data.split} split by true class (down) and predicted class (across). The shade is the share of the true "
+        "class's rows, so that rare classes are seen as well as common ones; a perfect model has a dark diagonal."
     )
     return Section("confusion", "Confusion", text, charts, SWITCH)
 

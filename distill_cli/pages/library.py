@@ -5,6 +5,7 @@ The package vl-convert-python puts it together in about two seconds, so it is ke
 
 from __future__ import annotations
 
+import contextlib
 import os
 from functools import cache
 from importlib.metadata import version
@@ -28,11 +29,9 @@ def vega() -> str:
         pass
     from vl_convert import javascript_bundle
 
-    text = _harmless(javascript_bundle())
-    try:
+    text = _harmless(javascript_bundle(None))
+    with contextlib.suppress(UserError):  # it is only slower without
         write_text(kept, text)
-    except UserError:
-        pass  # it is only slower without
     return text
 
 

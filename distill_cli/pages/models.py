@@ -64,7 +64,12 @@ def section(data: RunData) -> Section | None:
         "layer": [
             {
                 "mark": {"type": "rule", "strokeWidth": 2},
-                "encoding": {"y": y, "x": quantity("low", f"macro F1, {data.split}"), "x2": {"field": "high"}, "color": looks["color"]},
+                "encoding": {
+                    "y": y,
+                    "x": quantity("low", f"macro F1, {data.split}"),
+                    "x2": {"field": "high"},
+                    "color": looks["color"],
+                },
             },
             {
                 "mark": {"type": "point", "filled": True, "size": 110, "opacity": 1},
@@ -72,7 +77,9 @@ def section(data: RunData) -> Section | None:
             },
         ]
     }
-    note = "Bars: 95 % bootstrap intervals of this one run. The verdict rests on the paired difference, not on whether bars overlap."
+    note = (
+        "Bars: 95 % bootstrap intervals of this one run. The verdict rests on the paired difference, not on whether bars overlap."
+    )
     chart = Chart("Macro F1 with intervals", spec(rows, 34 * len(rows) + 20, **body), note, wide=True)
     table = Table(["", *data.models], [[what, *line] for what, line in model_table.rows(data.report)])
     return Section("models", "Models side by side", "", [chart], tables=[table])

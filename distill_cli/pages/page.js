@@ -23,13 +23,9 @@
       text: { color: colour("ink"), font },
       rule: { color: colour("faint") },
       style: {
-        plain: { fill: colour("ink"), stroke: null },
-        faint: { stroke: colour("faint") },
-        weak: { fill: colour("ink") },
-        strong: { fill: colour("on-heat") },
+        weak: { color: colour("ink") },
+        strong: { color: colour("on-heat") },
         cell: { stroke: colour("ground") },
-        first: { fill: colour("m0"), stroke: colour("m0") },
-        second: { fill: colour("m1"), stroke: colour("m1") },
       },
     };
   };

@@ -46,7 +46,8 @@ def render(template: str, title: str, sections: Sequence[Section], **given: Any)
 
 def _numbered(sections: Sequence[Section]) -> list[Mapping[str, Any]]:
     """Return each section with the numbers of its charts among all of the page."""
-    numbered, start = [], 0
+    numbered: list[Mapping[str, Any]] = []
+    start = 0
     for section in sections:
         numbered.append({"section": section, "charts": list(enumerate(section.charts, start))})
         start += len(section.charts)

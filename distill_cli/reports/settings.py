@@ -7,7 +7,7 @@ from typing import Any
 
 from distill_cli.reports.collect import Run
 
-NOT_A_SETTING = ("seed", "sweep", "outputs", "require", "objective", "bootstrap", "hydra")
+NOT_A_SETTING = ("seed", "sweep", "outputs", "require", "objective", "report", "bootstrap", "hydra")
 MOST_DIFFERENCES = 3
 
 
