@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import sklearn.metrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import t, ttest_1samp, ttest_rel
@@ -11,6 +12,7 @@ from scipy.stats import t, ttest_1samp, ttest_rel
 from distill_cli.metrics.confusion import confusion_counts, macro_f1
 from distill_cli.metrics.intervals import (
     bootstrap_interval,
+    f1_intervals,
     holm,
     paired_bootstrap,
     paired_t,
@@ -225,3 +227,19 @@ def test_the_verdict_over_seeds() -> None:
     assert "no evidence; a difference under 0.0" in verdict_over_seeds(unsure, control, nothing)
     assert verdict_over_seeds([], [], paired_t([])).endswith("no verdict")
     assert "seeds are no sample" in verdict_over_seeds([0.9] * 5, [0.9] * 5, paired_t([0.0] * 5))
+
+
+def test_each_classs_interval_comes_from_the_draws_of_macro_f1() -> None:
+    random = np.random.default_rng(1)
+    y = np.repeat([0, 1, 2], [300, 200, 0])
+    said = np.where(random.random(500) < 0.8, y, 1 - y)
+    whole, by_class = f1_intervals(y, said, 3, [0, 1], resamples=4000)
+    assert whole == bootstrap_interval(y, said, 3, [0, 1], resamples=4000)
+    f1 = sklearn.metrics.f1_score(y, said, labels=[0, 1, 2], average=None, zero_division=0)
+    drawn = [sklearn.metrics.f1_score(y[rows], said[rows], labels=[0, 1], average=None) for rows in
+             (np.concatenate([random.choice(np.flatnonzero(y == c), (y == c).sum()) for c in (0, 1)]) for _ in range(400))]  # fmt: skip
+    for c in (0, 1):
+        low, high = by_class[c]
+        assert low < f1[c] < high
+        assert np.quantile([d[c] for d in drawn], [0.025, 0.975]) == pytest.approx([low, high], abs=0.012)
+    assert by_class[2] is None

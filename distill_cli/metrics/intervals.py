@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from distill_cli.metrics.confusion import confusion_counts, macro_f1
+from distill_cli.metrics.confusion import confusion_counts, f1_of_counts, macro_f1
 from distill_cli.metrics.resampling import draw, macro_f1_of_draws
 
 ENOUGH_SEEDS = 5
@@ -41,8 +41,30 @@ def bootstrap_interval(
         seed: of the draws.
         confidence: 0..1.
     """
+    return f1_intervals(y, predicted, num_classes, averaged, groups, resamples, seed, confidence)[0]
+
+
+def f1_intervals(
+    y: np.ndarray,
+    predicted: np.ndarray,
+    num_classes: int,
+    averaged: Sequence[int],
+    groups: np.ndarray | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> tuple[list[float] | None, list[list[float] | None]]:
+    """Return the interval of macro F1, as `bootstrap_interval` does, and from the same draws one for F1 of each class.
+
+    A draw of groups without any row of a class says nothing of that class's F1. None for a class that nobody has.
+    """
     drawn = draw(y, [predicted], num_classes, groups, resamples, seed)
-    return None if drawn is None else _interval(macro_f1_of_draws(drawn[0], averaged, y), confidence)
+    if drawn is None:
+        return None, [None] * num_classes
+    hits, support, said = drawn[0]
+    f1 = np.where(support > 0, f1_of_counts(hits, support, said), np.nan)
+    by_class = [_interval(f1[:, c], confidence) for c in range(num_classes)]
+    return _interval(macro_f1_of_draws(drawn[0], averaged, y), confidence), by_class
 
 
 def paired_bootstrap(

@@ -9,7 +9,7 @@ import numpy as np
 
 from distill_cli.errors import UserError
 from distill_cli.metrics.confusion import confusion_counts, macro_f1
-from distill_cli.metrics.intervals import bootstrap_interval
+from distill_cli.metrics.intervals import f1_intervals
 
 __all__ = ["confusion_counts", "ece", "log_probabilities", "macro_f1", "quick_scores", "scores"]
 
@@ -113,16 +113,18 @@ def scores(
     log_p = log_probabilities(logits)
     predicted = np.asarray(logits).argmax(axis=1)
     precision, recall, f1, support = precision_recall_fscore_support(y, predicted, labels=labels, zero_division=0)
+    whole, by_class = f1_intervals(y, predicted, len(labels), averaged, groups, resamples, seed)
     result = {
         "n": len(y),
         "macro_f1": float(np.mean(f1[list(averaged)])),
-        "macro_f1_interval": bootstrap_interval(y, predicted, len(labels), averaged, groups, resamples, seed),
+        "macro_f1_interval": whole,
         "accuracy": float((predicted == y).mean()),
         "nll": _nll(log_p, y),
         "ece": ece(np.exp(log_p), y),
         "per_class": {
             str(name): {
                 "f1": float(f1[c]),
+                "f1_interval": by_class[c],
                 "precision": float(precision[c]),
                 "recall": float(recall[c]),
                 "support": int(support[c]),

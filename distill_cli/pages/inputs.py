@@ -49,6 +49,12 @@ class RunData:
         return self.report["models"][model].get(self.split) or {}
 
     @property
+    def shows_samples(self) -> bool:
+        """Whether single samples, such as a patient's beat, may be on the page: ``report.samples``."""
+        settings = (self.report.get("config") or {}).get("report") or {}
+        return settings.get("samples") is not False
+
+    @property
     def class_names(self) -> list[str]:
         """In class order."""
         return [str(name) for name in (self.report.get("data") or {}).get("class_names") or ()]

@@ -29,7 +29,7 @@ def vega() -> str:
         pass
     from vl_convert import javascript_bundle
 
-    text = _harmless(javascript_bundle(None))
+    text = _harmless(javascript_bundle("window.vegaEmbed = vegaEmbed;"))
     with contextlib.suppress(UserError):  # it is only slower without
         write_text(kept, text)
     return text

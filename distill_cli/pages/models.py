@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from distill_cli.pages.inputs import RunData
-from distill_cli.pages.parts import Chart, Section, Table, by_model, category, quantity, spec
+from distill_cli.pages.parts import Chart, Section, Spec, Table, by_model, category, quantity, spec
 from distill_cli.reports import cells, model_table
 
 ROLES = {
@@ -60,26 +60,15 @@ def section(data: RunData) -> Section | None:
     looks = by_model([row["model"] for row in rows], "color", "shape")
     for look in looks.values():
         look["legend"] = None
-    body = {
-        "layer": [
-            {
-                "mark": {"type": "rule", "strokeWidth": 2},
-                "encoding": {
-                    "y": y,
-                    "x": quantity("low", f"macro F1, {data.split}"),
-                    "x2": {"field": "high"},
-                    "color": looks["color"],
-                },
-            },
-            {
-                "mark": {"type": "point", "filled": True, "size": 110, "opacity": 1},
-                "encoding": {"y": y, "x": quantity("f1", f"macro F1, {data.split}"), **looks, "tooltip": tips},
-            },
-        ]
-    }
+    title = f"macro F1, {data.split}"
+    point = {"y": y, "x": quantity("f1", title), **looks, "tooltip": tips}
+    rule = {"y": y, "x": quantity("low", title), "x2": {"field": "high"}, "color": looks["color"]}
+    layers: list[Spec] = [{"mark": {"type": "point", "filled": True, "size": 110, "opacity": 1}, "encoding": point}]
+    if any(row["low"] is not None for row in rows):
+        layers.insert(0, {"mark": {"type": "rule", "strokeWidth": 2}, "encoding": rule})
     note = (
         "Bars: 95 % bootstrap intervals of this one run. The verdict rests on the paired difference, not on whether bars overlap."
     )
-    chart = Chart("Macro F1 with intervals", spec(rows, 34 * len(rows) + 20, **body), note, wide=True)
+    chart = Chart("Macro F1 with intervals", spec(rows, 34 * len(rows) + 20, layer=layers), note, wide=True)
     table = Table(["", *data.models], [[what, *line] for what, line in model_table.rows(data.report)])
     return Section("models", "Models side by side", "", [chart], tables=[table])

@@ -14,7 +14,7 @@
     return {
       background: "transparent",
       font,
-      range: { category: [0, 1, 2, 3, 4, 5, 6, 7].map((n) => colour("m" + n)), heatmap: [colour("heat0"), colour("heat1")], ramp: [colour("heat0"), colour("heat1")] },
+      range: { category: [0, 1, 2, 3, 4, 5, 6, 7].map((n) => colour("m" + n)), heatmap: [colour("heat0"), colour("heat1")], ramp: [colour("heat0"), colour("heat1")], ordinal: [0, 1, 2, 3].map((n) => colour("t" + n)) },
       axis: { ...text, domainColor: colour("line"), gridColor: colour("line"), gridOpacity: 0.6, tickColor: colour("line"), labelFontSize: 11, titleFontSize: 12 },
       legend: { ...text, labelFontSize: 12, symbolStrokeWidth: 2, labelLimit: 220 },
       title: { color: colour("ink"), font },
@@ -25,6 +25,8 @@
       style: {
         weak: { color: colour("ink") },
         strong: { color: colour("on-heat") },
+        diagonal: { stroke: colour("faint") },
+        interval: { color: colour("faint"), strokeWidth: 1.5 },
         cell: { stroke: colour("ground") },
       },
     };

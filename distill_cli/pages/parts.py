@@ -13,6 +13,7 @@ VEGA_LITE = "https://vega.github.io/schema/vega-lite/v6.json"
 MODELS = ("teacher", "student", "scratch", "tuned")
 SHAPES = ("diamond", "circle", "square", "triangle-up", "cross", "triangle-down", "triangle-left", "triangle-right")
 DASHES = ([8, 3], [1, 0], [2, 2], [8, 2, 2, 2], [4, 4], [1, 3], [12, 4], [6, 2])
+TICKS = 7
 MANY_MARKS = 2500  # above it a chart is drawn on a canvas: as many elements would make the page slow
 
 
@@ -117,7 +118,8 @@ def spec(values: Sequence[Mapping[str, Any]], height: int, **body: Any) -> Spec:
 def quantity(name: str, title: str, zero: bool = False, **more: Any) -> Spec:
     """Return an axis of numbers: `title` says what and in which unit."""
     scale = {"zero": zero, **more.pop("scale", {})}
-    return {"field": name, "type": "quantitative", "title": title, "scale": scale, **more}
+    axis = {"tickCount": TICKS, "labelOverlap": True, **more.pop("axis", {})}
+    return {"field": name, "type": "quantitative", "title": title, "scale": scale, "axis": axis, **more}
 
 
 def category(name: str, title: str | None, order: Sequence[Any] | None = None, **more: Any) -> Spec:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from distill_cli.files import write_text
-from distill_cli.pages import confusion, curves, models
+from distill_cli.pages import confusion, curves, models, per_class, reliability, soft_targets, temperature, terms
 from distill_cli.pages.inputs import RunData, read_run_data
 from distill_cli.pages.page import render
 from distill_cli.pages.parts import Section
@@ -15,7 +15,10 @@ from distill_cli.reports import cells
 
 PAGE = "report.html"
 # A picture a module, in the order of the page; each gives None where a run has nothing to draw.
-PICTURES: tuple[Callable[[RunData], Section | None], ...] = (models.section, curves.section, confusion.section)
+PICTURES: tuple[Callable[[RunData], Section | None], ...] = (
+    models.section, curves.section, confusion.section, per_class.section, reliability.section, temperature.section,
+    soft_targets.section, terms.section,
+)  # fmt: skip
 
 
 def write(folder: Path, report: Mapping[str, Any], to: Path | None = None) -> Path:

@@ -1,0 +1,20 @@
+"""Probabilities at another temperature."""
+
+from __future__ import annotations
+
+import numpy as np
+
+TEMPERATURES = (1, 2, 4, 8)
+SMALLEST = 1e-300  # what a probability of zero counts as
+
+
+def at_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """Return softmax(z / T) from softmax(z): the constant between logits and log-probabilities falls out.
+
+    Args:
+        probabilities: ``[N, C]`` at T = 1.
+        temperature: T > 0.
+    """
+    scaled = np.log(np.maximum(probabilities, SMALLEST)) / temperature
+    raised = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    return np.asarray(raised / raised.sum(axis=1, keepdims=True))
