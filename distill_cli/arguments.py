@@ -7,7 +7,7 @@ import itertools
 import json
 import re
 
-from distill_cli.config.groups import MOVED
+from distill_cli.config.groups import MOVED, RUN_COMMANDS
 from distill_cli.errors import UserError
 
 VALUE_FLAGS = {"--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--experimental-rerun"}
@@ -54,14 +54,14 @@ def rewrite(command: str, override: str) -> str:
         return override
     key, equals, _ = override.partition("=")
     if not equals or not key:
-        hint = f"run={key}" if command == "eval" and "/" in key else f"{key or 'KEY'}=VALUE"
+        hint = f"run={key}" if command in RUN_COMMANDS and "/" in key else f"{key or 'KEY'}=VALUE"
         raise UserError(f"'{override}' is not key=value; did you mean '{hint}'?")
     if key.lstrip("+") in MOVED:
         raise UserError(f"{key.lstrip('+')} has moved: {MOVED[key.lstrip('+')]}")
     if nested := re.fullmatch(NESTED_GROUP, override, re.S):
         package, group, option = nested.groups()
         return f"{group}@{package}={option}"
-    open_keys = (*OPEN_KEYS, "dataset") if command == "eval" else OPEN_KEYS
+    open_keys = (*OPEN_KEYS, "dataset") if command in RUN_COMMANDS else OPEN_KEYS
     chooses_group = key == "dataset"
     if not chooses_group and any(key == k or key.startswith(f"{k}.") for k in open_keys):
         return f"++{override}"

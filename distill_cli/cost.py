@@ -1,13 +1,17 @@
-"""What a model costs: parameters, MACs, bytes, latency."""
+"""What a model costs: parameters, MACs, bytes, activations, latency."""
 
 from __future__ import annotations
 
 import time
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 LATENCY_BATCHES = (1, 256)
@@ -34,21 +38,74 @@ def macs(model: nn.Module, input_shape: tuple[int, ...]) -> int:
     return counter.get_total_flops() // 2
 
 
+class _Alive(TorchDispatchMode):
+    """Counts the bytes of the tensors that operations make, as long as they live."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.most = 0
+        self._known: dict[int, int] = {}
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run one operation and take note of the storages that it returns."""
+        result = function(*args, **(kwargs or {}))
+        given = {id_of(t) for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
+        for tensor in tree_leaves(result):
+            # Integers are the places of maxima, which a max pool makes only while somebody listens, as here.
+            if isinstance(tensor, Tensor) and tensor.is_floating_point() and id_of(tensor) not in given:
+                self.hold(tensor)
+        return result
+
+    def hold(self, tensor: Tensor) -> None:
+        """Count a tensor's storage until it is freed."""
+        storage = tensor.untyped_storage()
+        key = id_of(tensor)
+        if key in self._known:
+            return
+        self._known[key] = storage.nbytes()
+        self.now += storage.nbytes()
+        self.most = max(self.most, self.now)
+        weakref.finalize(storage, self.drop, key)
+
+    def drop(self, key: int) -> None:
+        """Forget a storage that was freed."""
+        self.now -= self._known.pop(key, 0)
+
+
+def id_of(tensor: Tensor) -> int:
+    """Return what tells a tensor's storage from others that live at the same time."""
+    return int(tensor.untyped_storage()._cdata)
+
+
+@torch.no_grad()
+def peak_activation_bytes(model: nn.Module, input_shape: tuple[int, ...]) -> int:
+    """Return the most bytes of one sample's input and intermediate results that live at once, weights and work space left out."""
+    with _Alive() as alive:
+        x = torch.zeros(1, *input_shape, device=next(model.parameters()).device)
+        model(x)
+    return alive.most
+
+
+def timed(call: Callable[[], object], seconds: float = SECONDS_EACH, most: int = MOST_CALLS) -> dict[str, float]:
+    """Return milliseconds a call, ``{p50, p99}``, after a warm-up of five, on at most `most` calls."""
+    for _ in range(WARM_UP):
+        call()
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(times) < most and (time.perf_counter() < end or not times):
+        start = time.perf_counter()
+        call()
+        times.append((time.perf_counter() - start) * 1e3)
+    return {"p50": float(np.percentile(times, 50)), "p99": float(np.percentile(times, 99))}
+
+
 @torch.no_grad()
 def latency(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, dict[str, float]]:
     """Return milliseconds a call on the CPU, ``{batch: {p50, p99}}``, after a warm-up, on at most 200 calls."""
     table = {}
     for batch in LATENCY_BATCHES:
         x = torch.rand(batch, *input_shape)
-        for _ in range(WARM_UP):
-            model(x)
-        times: list[float] = []
-        end = time.perf_counter() + SECONDS_EACH
-        while len(times) < MOST_CALLS and (time.perf_counter() < end or not times):
-            start = time.perf_counter()
-            model(x)
-            times.append((time.perf_counter() - start) * 1e3)
-        table[str(batch)] = {"p50": float(np.percentile(times, 50)), "p99": float(np.percentile(times, 99))}
+        table[str(batch)] = timed(lambda x=x: model(x))  # type: ignore[misc]
     return table
 
 

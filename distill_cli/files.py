@@ -71,6 +71,11 @@ def write_text(path: str | Path, text: str) -> Path:
     return write_atomic(path, lambda f: f.write(text))
 
 
+def write_bytes(path: str | Path, content: bytes) -> Path:
+    """Write bytes atomically."""
+    return write_atomic(path, lambda f: f.write(content), binary=True)
+
+
 def write_json(path: str | Path, value: Any) -> Path:
     """Write JSON atomically; NaN and infinities become null, as JSON has none."""
     return write_text(path, json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
@@ -136,6 +141,38 @@ def write_tables(path: str | Path, rows: int, shapes: Mapping[str, Sequence[int]
     return path
 
 
+def refuse_existing(path: str | Path, option: str = "") -> None:
+    """See that nothing is at `path`.
+
+    Raises:
+        UserError: something is; `option` is what the user typed it for.
+    """
+    if Path(path).exists() or Path(path).is_symlink():
+        typed = f"{option}={path}" if option else str(path)
+        raise UserError(f"{typed}: is there already, and nothing is overwritten; choose another folder")
+
+
+@contextlib.contextmanager
+def new_folder(path: str | Path) -> Iterator[Path]:
+    """Let the block fill a folder under a temporary name, then rename it: readers see all or nothing.
+
+    Raises:
+        UserError: something is at `path` already, or the folder is not writable.
+    """
+    path = Path(path)
+    refuse_existing(path)
+    make_folder(path.parent)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(3)}.tmp")
+    try:
+        temporary.mkdir()
+        yield temporary
+        os.rename(temporary, path)
+    except OSError as e:
+        raise UserError(f"{path}: cannot write ({e.strerror or e})") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def plain(value: Any) -> Any:
     """Return `value` with NumPy and torch scalars and arrays as Python ones, non-finite floats as None."""
     if isinstance(value, Mapping):
@@ -158,8 +195,7 @@ def copy_file(source: str | Path, target: str | Path) -> Path:
     try:
         os.link(source, temporary)
     except OSError:
-        content = source.read_bytes()
-        return write_atomic(target, lambda f: f.write(content), binary=True)
+        return write_bytes(target, source.read_bytes())
     os.replace(temporary, target)
     return target
 

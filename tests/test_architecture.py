@@ -15,7 +15,7 @@ FLOORS = [
     | {"annealing", "freezing", "gradients", "selection"},
     {"objective", "teachers", "teacher_cache", "batches", "views", "runs", "cost", "verify"},
     {"engine"},
-    {"pipeline", "provenance", "config", "reports", "pages"},
+    {"pipeline", "provenance", "config", "reports", "exports", "pages"},
     {"cli", "app", "arguments", "explain", "commands", "__main__"},
 ]
 ROOMS = {

@@ -17,7 +17,7 @@ import pytest
 
 from distill_cli import RECIPE_VERSION, __version__, app, cli
 from distill_cli.arguments import rewrite, split_arguments, sweep_key
-from distill_cli.config.groups import conf_dir, options
+from distill_cli.config.groups import RUN_COMMANDS, conf_dir, options
 from distill_cli.errors import UserError
 
 TOUCHED = ("HYDRA_FULL_ERROR", "DISTILL_FULL_ERROR", "DISTILL_JSON", "DISTILL_INVOCATION", "DISTILL_SWEEP_KEY")
@@ -126,7 +126,7 @@ def test_a_commands_help_shows_its_groups_options_and_keys(door: Door, command: 
     said = door(command, "--help")
     assert said.code == 0
     assert "auto, cpu, cuda, mps" in said.out
-    assert ("soft_target" in said.out) == (command != "eval")
+    assert ("soft_target" in said.out) == (command not in RUN_COMMANDS)
     assert "\n  seed: 0 " in said.out
     assert "hydra:" not in said.out
     assert "defaults:" not in said.out

@@ -58,7 +58,7 @@ def files_of_conf() -> set[str]:
 def test_the_wheel_holds_the_code_and_every_config_and_nothing_else(wheel: Path) -> None:
     names = {n for n in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in n}
     assert {n.removeprefix("distill_cli/") for n in names if n.endswith(".yaml")} == files_of_conf()
-    code = {p.relative_to(ROOT).as_posix() for p in (ROOT / "distill_cli").rglob("*.py")}
+    code = {p.relative_to(ROOT).as_posix() for kind in ("*.py", "*.c") for p in (ROOT / "distill_cli").rglob(kind)}
     assert {n for n in names if not n.endswith(".yaml")} == code
 
 

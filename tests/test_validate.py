@@ -10,7 +10,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from distill_cli import app  # noqa: F401  (registers resolvers and schema)
-from distill_cli.config.groups import conf_dir, options
+from distill_cli.config.groups import RUN_COMMANDS, conf_dir, options
 from distill_cli.config.validate import build, check, check_component, check_trusted, load_config
 from distill_cli.errors import UserError
 from distill_cli.explain import HYDRA14
@@ -56,9 +56,9 @@ def test_an_architecture_serves_both_sides(option: str) -> None:
     assert cfg.teacher.model == cfg.student.model
 
 
-@pytest.mark.parametrize("command", ["distill", "train-teacher", "eval"])
+@pytest.mark.parametrize("command", ["distill", "train-teacher", *RUN_COMMANDS])
 def test_a_command_without_overrides_is_sound(command: str) -> None:
-    check(compose(command, *(["run=outputs"] if command == "eval" else [])), command)
+    check(compose(command, *(["run=outputs"] if command in RUN_COMMANDS else [])), command)
 
 
 def test_a_teacher_option_brings_an_optimizer_of_its_own() -> None:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from distill_cli.config.ensembles import check_ensemble
-from distill_cli.config.groups import MOVED, common_keys
+from distill_cli.config.finished import check_opening
+from distill_cli.config.groups import MOVED, RUN_COMMANDS, common_keys
 from distill_cli.config.rules import MISSING, Rule, at_least, check_keys, check_rules, look_up, one_of, shown
 from distill_cli.config.stages import check_losses, check_stages
 from distill_cli.errors import UserError, near
@@ -76,14 +77,15 @@ def check_values(config: Mapping[str, Any], command: str) -> None:
     Raises:
         UserError: the first that is wrong.
     """
-    if command == "eval":  # null: as the run was scored
+    if command in RUN_COMMANDS:  # null: as the run was scored
         config = {key: value for key, value in config.items() if value is not None}
         config = {**config, "bootstrap": {k: v for k, v in config["bootstrap"].items() if v is not None}}
     check_rules(config, BASE_RULES)
     for key in ("outputs", "run", "cache.folder"):
         if (value := look_up(config, key)) is not MISSING and not str(value or "").strip():
             raise UserError(f"{key} is empty: name a folder")
-    if command == "eval":
+    if command in RUN_COMMANDS:
+        check_opening(config, command)
         if not isinstance(config.get("dataset"), Mapping | None):
             raise UserError(f"dataset={config['dataset']}: expected an option or keys; see distill ls dataset")
         return

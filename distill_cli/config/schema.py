@@ -114,15 +114,45 @@ class EvalBootstrap:
 
 
 @dataclass
-class Eval(Base):
-    """What `eval` adds."""
+class Finished(Base):
+    """What the commands share that open a finished run."""
 
     run: str = MISSING
-    split: str = "all"
     eval_batch_size: int | None = None
     bootstrap: EvalBootstrap = field(default_factory=EvalBootstrap)  # type: ignore[assignment]
     dataset: Any = field(default_factory=dict)
 
 
-for _command, _node in {"distill": Training, "train-teacher": Training, "layers": Training, "eval": Eval}.items():
+@dataclass
+class Eval(Finished):
+    """What `eval` adds."""
+
+    split: str = "all"
+
+
+@dataclass
+class Card:
+    """What a model card says that no run can know."""
+
+    title: str | None = None
+    intended_use: str | None = None
+    license: str | None = None
+    data_license: str | None = None
+
+
+@dataclass
+class Export(Finished):
+    """What `export` adds."""
+
+    checkpoint_model: str = "student"
+    format: Any = "safetensors"
+    output: str | None = None
+    calibrate: bool = False
+    max_f1_drop: float = 0.01
+    calibration_rows: int = 1024
+    card: Card = field(default_factory=Card)
+
+
+_COMMANDS = {"distill": Training, "train-teacher": Training, "layers": Training, "eval": Eval, "export": Export}
+for _command, _node in _COMMANDS.items():
     ConfigStore.instance().store(name=f"schema-{_command}", node=_node)

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from distill_cli.config.chains import links
 from distill_cli.config.gate import check_bounds
+from distill_cli.config.groups import RUN_COMMANDS
 from distill_cli.config.ranges import TRAINING_KEYS, check_typed, check_values, control_settings
 from distill_cli.config.rules import shown
 from distill_cli.config.signatures import check_component, find_target
@@ -37,7 +38,7 @@ def check(cfg: DictConfig, command: str, typed: list[str] | None = None) -> None
 
     Args:
         cfg: the job's config.
-        command: `distill`, `layers`, `train-teacher` or `eval`.
+        command: `distill`, `layers`, `train-teacher`, or one that opens a run.
         typed: the overrides of the command line.
 
     Raises:
@@ -93,7 +94,7 @@ def check_known(cfg: DictConfig, prefix: str = "") -> None:
 
 def components(config: Mapping[str, Any], command: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield path and node of all components that a command builds."""
-    if command == "eval":
+    if command in RUN_COMMANDS:
         if "_target_" in (config["dataset"] or {}):
             yield "dataset", config["dataset"]
         return

@@ -12,6 +12,8 @@ from typing import Any
 from distill_cli.errors import UserError
 
 SCHEMA_VERSION = 1
+# Commands that train and score nothing new: their reports are no rows of a table.
+UNRANKED = ("export", "bench")
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,9 @@ def run_folders(folder: Path) -> list[Path]:
 def _sort_in(found: Found, folder: Path) -> None:
     if (folder / "report.json").exists():
         try:
-            found.finished.append(read_run(folder))
+            run = read_run(folder)
+            if run.report.get("command") not in UNRANKED:
+                found.finished.append(run)
         except UserError as e:
             found.unreadable.append(str(e))
     elif (folder / "failed.json").exists():

@@ -1,0 +1,92 @@
+"""The model card as card.json, and the table of what was exported, on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from distill_cli.exports.subject import Subject
+from distill_cli.reports import cells
+from distill_cli.reports.terminal import console, print_line, table
+
+README, CARD_JSON = "README.md", "card.json"
+PREPARED = (
+    "as the data set has them",
+    "as the data set has them: they are standardised inside the files, by the statistics of the training rows",
+)
+# Keys of a data set that say where it lies or which rows are used, not what a row is.
+NOT_OF_A_ROW = ("root", "path", "cache", "download", "label_fraction", "transfer_exclude", "unlabelled")
+HEADER = ("file", "weights", "in all", "latency, batch 1", "rows checked", "most a logit differs", "changed", "macro F1", "drop")
+
+
+def card_of(report: Mapping[str, Any], subject: Subject, told: Mapping[str, Any], node: Mapping[str, Any]) -> dict[str, Any]:
+    """Return card.json.
+
+    Args:
+        report: of the export, as far as it is known.
+        subject: what is exported.
+        told: the keys `card` of the command.
+        node: the config of the data set: how a row is made, which a model in use must repeat.
+    """
+    model, data = report["models"][subject.name], report["data"]
+    target = str(model["architecture"]["target"]).rpartition(".")[2]
+    splits = {name: part for name, part in model.items() if isinstance(part, Mapping) and "macro_f1" in part}
+    return {
+        "schema_version": 1,
+        "title": told.get("title") or f"{target} for {data['name']}",
+        "what": f"A classifier of {len(data['class_names'])} classes, the model '{subject.name}' of the run {report['name']}.",
+        "intended_use": told.get("intended_use"),
+        "license": told.get("license"),
+        "data_license": told.get("data_license"),
+        "architecture": model["architecture"],
+        "input": {
+            "shape": list(subject.input_shape),
+            "type": "float32",
+            "prepare": subject.entry["prepare"],
+            "preparation": PREPARED[subject.entry["prepare"] != "none"],
+        },
+        "class_names": list(data["class_names"]),
+        "averaged": list(data["averaged"]),
+        "data": {
+            **{key: data[key] for key in ("name", "split", "split_seed", "class_counts", "fingerprint", "notes")},
+            "made_by": node["_target_"],
+            "settings": {key: value for key, value in node.items() if key not in (*NOT_OF_A_ROW, "_target_")},
+        },
+        "scores": splits,
+        "temperature": report["export"]["temperature"],
+        "size": {key: model[key] for key in ("parameters", "macs", "weight_bytes", "peak_activation_bytes")},
+        "latency_ms": model["latency_ms"],
+        "formats": report["export"]["formats"],
+        "provenance": report["provenance"],
+        "seed": report["seed"],
+    }
+
+
+def rows(formats: Mapping[str, Any]) -> list[list[str]]:
+    """Return one row of cells for each thing that was written."""
+    found = []
+    for name, part in formats.items():
+        parity, time = part["parity"], part["latency_ms"]["1"]["p50"]
+        found.append([
+            f"{name}: {', '.join(part['files'])}", _bytes(part["weight_bytes"]), _bytes(part["file_bytes"]),
+            cells.milliseconds(time), cells.count(parity["rows"]), f"{parity['max_logit_difference']:.1e}",
+            cells.count(parity["changed_predictions"]), cells.score(parity["macro_f1"], 4), f"{parity['macro_f1_drop']:.4f}",
+        ])  # fmt: skip
+    return found
+
+
+def _bytes(value: float) -> str:
+    return f"{value:,.0f} B"
+
+
+def show(report: Mapping[str, Any], out: Path) -> None:
+    """Print what was written, how it was checked, and where it lies."""
+    on = console()
+    on.print(table(on, HEADER, rows(report["export"]["formats"])))
+    found = report["export"]["temperature"]
+    if found["fitted"]:
+        errors = ", ".join(f"{split} {e['before']:.4f} -> {e['after']:.4f}" for split, e in found["ece"].items())
+        print_line(on, f"temperature {found['value']:.4f}; ECE {errors}")
+    print_line(on, f"exported to: {report['export']['folder']}", style="bold")
+    print_line(on, f"run folder: {out}")

@@ -1,0 +1,106 @@
+"""The model card as README.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from distill_cli.exports.card import HEADER, rows
+from distill_cli.exports.snippets import snippets
+from distill_cli.reports import cells
+from distill_cli.reports.cells import markdown_code, markdown_table, markdown_text
+
+UNSAID = "not stated"
+
+
+def markdown(card: Mapping[str, Any]) -> str:
+    """Return README.md."""
+    said = markdown_text
+    lines = [
+        f"# {said(card['title'])}", "", said(card["what"]), "",
+        f"- Intended use: {said(card['intended_use'] or UNSAID)}",
+        f"- License of the model: {said(card['license'] or UNSAID)}; of the data: {said(card['data_license'] or UNSAID)}",
+        f"- Input: float32 rows of shape {tuple(card['input']['shape'])}, {card['input']['preparation']}.",
+        f"- Output: logits and probabilities of the classes {said(', '.join(card['class_names']))}, in this order.",
+        "", "## Scores", "", *_scores(card), "", *_calibration(card),
+        "", "## Data", "", *_data(card),
+        "", "## Size and speed", "", *_size(card),
+        "", "## Files", "", *markdown_table(HEADER, [[said(row[0]), *row[1:]] for row in rows(card["formats"])]), "",
+        "Each file was run on all rows of validation and held against the model before it was kept.",
+        "", "## How to run it", "", *_how(card),
+    ]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def _scores(card: Mapping[str, Any]) -> list[str]:
+    table_rows = [
+        [markdown_text(split), cells.count(part["n"]), cells.score(part["macro_f1"], 4),
+         cells.interval(part["macro_f1_interval"]), *(cells.score(part[key], 4) for key in ("accuracy", "nll", "ece"))]
+        for split, part in card["scores"].items()
+    ]  # fmt: skip
+    header = ["split", "rows", "macro F1", "95 % interval", "accuracy", "NLL, nats", "ECE"]
+    first = next(iter(card["scores"]))
+    split = "test" if "test" in card["scores"] else first
+    per_class = [
+        [markdown_text(name), *(cells.score(v[key]) for key in ("f1", "precision", "recall")), cells.count(v["support"])]
+        for name, v in card["scores"][split]["per_class"].items()
+    ]
+    left_out = [name for name in card["class_names"] if name not in card["averaged"]]
+    note = ["", f"Not averaged into macro F1: {markdown_text(', '.join(left_out))}."] if left_out else []
+    return [
+        *markdown_table(header, table_rows), *note, "", f"Each class on {markdown_text(split)}:", "",
+        *markdown_table(["class", "F1", "precision", "recall", "rows"], per_class),
+    ]  # fmt: skip
+
+
+def _calibration(card: Mapping[str, Any]) -> list[str]:
+    found = card["temperature"]
+    if not found["fitted"]:
+        return ["Probabilities are the softmax of the logits; no temperature was fitted."]
+    errors = ", ".join(f"{markdown_text(s)} {e['before']:.4f} before and {e['after']:.4f} after" for s, e in found["ece"].items())
+    return [
+        f"Probabilities are the softmax of the logits over the temperature {found['value']:.4f}, fitted on validation "
+        f"(Guo et al. 2017). Expected calibration error: {errors}."
+    ]
+
+
+def _data(card: Mapping[str, Any]) -> list[str]:
+    data = card["data"]
+    names = card["class_names"]
+    counted = [
+        [markdown_text(split), cells.count(sum(counts.values())), *(cells.count(counts[name]) for name in names)]
+        for split, counts in data["class_counts"].items()
+    ]
+    header = ["split", "rows", *(markdown_text(name) for name in names)]
+    about = f"{markdown_text(data['name'])}, split {markdown_text(data['split'])} (seed {data['split_seed']}), "
+    about += f"fingerprint {data['fingerprint']}."
+    notes = [f"- {markdown_text(note)}" for note in data["notes"]]
+    settings = ", ".join(f"{key}={value}" for key, value in data["settings"].items())
+    made = f"A row is made by {markdown_text(data['made_by'])}" + (f" with {markdown_text(settings)}" if settings else "")
+    return [
+        about,
+        "",
+        f"{made}; do the same to new data before it reaches the model.",
+        "",
+        *markdown_table(header, counted),
+        *(["", *notes] if notes else []),
+    ]
+
+
+def _size(card: Mapping[str, Any]) -> list[str]:
+    size, machine, threads = card["size"], card["provenance"]["machine"], card["provenance"]["threads"]
+    p50, p99 = (cells.milliseconds(card["latency_ms"]["1"][key]) for key in ("p50", "p99"))
+    return [
+        f"{size['parameters']:,} parameters, {size['macs']:,} multiply-accumulates a sample, {size['weight_bytes']:,} bytes of "
+        f"float32 weights, at most {size['peak_activation_bytes']:,} bytes of activations at batch 1.",
+        "",
+        f"The model in PyTorch takes {p50} (p50), {p99} (p99) at batch 1 on {markdown_text(machine['processor'])}, "
+        f"{threads} thread{'s' if threads != 1 else ''}; the files below are timed there too.",
+    ]
+
+
+def _how(card: Mapping[str, Any]) -> list[str]:
+    lines: list[str] = []
+    for title, language, text in snippets(card):
+        lines += [title, "", *markdown_code(text, language), ""]
+    return lines[:-1]

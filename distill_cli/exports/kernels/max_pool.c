@@ -1,0 +1,23 @@
+/* The largest number of each window; outside of x is nothing. */
+static void max_pool(const float *x, float *y, const pool_shape *s)
+{
+    int c, i, j, p, q;
+    for (c = 0; c < s->channels; c++, x += s->height * s->width) {
+        for (i = 0; i < s->out_height; i++) {
+            for (j = 0; j < s->out_width; j++) {
+                float most = -FLT_MAX;
+                for (p = 0; p < s->kernel_height; p++) {
+                    const int row = i * s->stride_height + p - s->padding_height;
+                    for (q = 0; q < s->kernel_width; q++) {
+                        const int column = j * s->stride_width + q - s->padding_width;
+                        if (row >= 0 && row < s->height && column >= 0 && column < s->width
+                            && x[row * s->width + column] > most) {
+                            most = x[row * s->width + column];
+                        }
+                    }
+                }
+                *y++ = most;
+            }
+        }
+    }
+}

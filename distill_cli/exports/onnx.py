@@ -1,0 +1,150 @@
+"""ONNX by torch.onnx: input preparation, network and softmax in one graph, with a free batch size."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from distill_cli import __version__
+from distill_cli.cost import weight_bytes
+from distill_cli.errors import UserError
+from distill_cli.exports.subject import Outputs, Runner, Subject, Written
+from distill_cli.files import safe_name, write_bytes
+
+OPSET = 18
+INPUT, LOGITS, PROBABILITIES = "input", "logits", "probabilities"
+SAME_LOGIT = 1e-4
+
+
+def write(subject: Subject, folder: Path, settings: Any) -> list[Written]:
+    """Write ``NAME.onnx``."""
+    name = f"{safe_name(subject.name)}.onnx"
+    content = model_bytes(subject)
+    write_bytes(folder / name, content)
+    facts = {"opset": OPSET, "stored_bytes": initializer_bytes(content)}
+    return [Written("onnx", (name,), weight_bytes(subject.model), runner(session(content)), SAME_LOGIT, facts)]
+
+
+def model_bytes(subject: Subject, what: str = "format=onnx") -> bytes:
+    """Return the ONNX file's content: float32, opset 18, `metadata` inside.
+
+    Args:
+        subject: what is exported.
+        what: was asked for, for messages.
+
+    Raises:
+        UserError: the packages are missing, or torch cannot translate the network.
+    """
+    require(what, "onnx", "onnxscript", "onnxruntime")
+    example = torch.zeros(2, *subject.input_shape)
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                Outputs(subject.model, subject.temperature).eval(), (example,), dynamo=True, opset_version=OPSET, verbose=False,
+                input_names=[INPUT], output_names=[LOGITS, PROBABILITIES], dynamic_shapes=({0: torch.export.Dim("batch")},),
+            )  # fmt: skip
+    except Exception as e:  # torch raises errors of many kinds here, of which none is ours
+        why = next((line.strip() for line in str(e).splitlines() if line.strip()), type(e).__name__)
+        raise UserError(f"{what}: torch.onnx cannot translate this network: {why}") from None
+    assert program is not None
+    proto = program.model_proto
+    _forget_where_it_was_made(proto)
+    import onnx
+
+    onnx.helper.set_model_props(proto, metadata(subject))
+    proto.producer_name, proto.producer_version = "distill", __version__
+    onnx.checker.check_model(proto, full_check=True)
+    return bytes(proto.SerializeToString())
+
+
+def metadata(subject: Subject) -> dict[str, str]:
+    """Return what the file says of itself: JSON where it is no plain word."""
+    return {
+        "class_names": json.dumps(list(subject.class_names)),
+        "input_shape": json.dumps(list(subject.input_shape)),
+        "input_preparation": f"{subject.entry['prepare']}, inside the graph",
+        "temperature": json.dumps(subject.temperature),
+        "opset": str(OPSET),
+        **subject.about,
+    }
+
+
+def _forget_where_it_was_made(proto: Any) -> None:
+    """Take out stack traces and Python names: they hold the paths of this machine, and are larger than a small network."""
+    for part in (proto.graph.node, proto.graph.initializer, proto.graph.input, proto.graph.output, proto.graph.value_info):
+        for thing in part:
+            del thing.metadata_props[:]
+            thing.doc_string = ""
+    del proto.graph.metadata_props[:]
+    proto.doc_string = proto.graph.doc_string = ""
+
+
+def initializer_bytes(content: bytes) -> int:
+    """Return the bytes of all numbers that an ONNX file stores as weights."""
+    import onnx
+
+    proto = onnx.load_model_from_string(content)
+    return int(sum(onnx.numpy_helper.to_array(tensor).nbytes for tensor in proto.graph.initializer))
+
+
+def session(content: bytes, threads: int | None = None) -> Any:
+    """Return an onnxruntime session on the CPU with as many threads as torch has here.
+
+    Raises:
+        UserError: onnxruntime is missing.
+    """
+    require("format=onnx", "onnxruntime")
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or torch.get_num_threads()
+    options.log_severity_level = 3  # errors alone
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def runner(opened: Any) -> Runner:
+    """Return what runs a session on arrays."""
+
+    def run(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        logits, probabilities = opened.run([LOGITS, PROBABILITIES], {INPUT: np.ascontiguousarray(x, dtype=np.float32)})
+        return logits, probabilities
+
+    return run
+
+
+def require(what: str, *packages: str) -> None:
+    """See that packages of the extra are there.
+
+    Raises:
+        UserError: the first that is not.
+    """
+    for package in packages:
+        try:
+            importlib.import_module(package)
+        except ImportError:
+            raise UserError(f"{what}: needs the package {package}; pip install 'distill-cli[export]'") from None
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's remarks on its own insides away from users."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

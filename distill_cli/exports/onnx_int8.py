@@ -1,0 +1,74 @@
+"""ONNX with weights and activations of one byte, by onnxruntime's static quantisation."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distill_cli.exports import onnx
+from distill_cli.exports.subject import Subject, Written
+from distill_cli.files import safe_name, write_bytes
+from distill_cli.rng import numpy_stream
+
+ROWS_AT_ONCE = 64
+
+
+def write(subject: Subject, folder: Path, settings: Any) -> list[Written]:
+    """Write ``NAME.int8.onnx``: ranges of activations from training rows, a scale for each filter, QDQ nodes."""
+    name = f"{safe_name(subject.name)}.int8.onnx"
+    pool = subject.dataset.train
+    count = min(int(settings.calibration_rows), len(pool))
+    chosen = np.sort(numpy_stream(int(settings.seed), "calibration").choice(len(pool), count, replace=False))
+    content = quantised(onnx.model_bytes(subject, "format=onnx-int8"), pool.take(chosen).x)
+    write_bytes(folder / name, content)
+    facts = {"opset": onnx.OPSET, "calibration_rows": count}
+    return [Written("onnx-int8", (name,), onnx.initializer_bytes(content), onnx.runner(onnx.session(content)), None, facts)]
+
+
+def quantised(content: bytes, rows: np.ndarray) -> bytes:
+    """Return a float32 ONNX file's content, quantised.
+
+    Args:
+        content: of the float32 file.
+        rows: ``[N, *shape]`` that ranges of activations are taken from.
+    """
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+    with tempfile.TemporaryDirectory(prefix="distill-int8-") as place, _quiet():
+        source, target = Path(place, "float.onnx"), Path(place, "int8.onnx")
+        write_bytes(source, content)
+        quantize_static(
+            str(source), str(target), Rows(rows), quant_format=QuantFormat.QDQ, per_channel=True, weight_type=QuantType.QInt8,
+            activation_type=QuantType.QInt8, calibrate_method=CalibrationMethod.MinMax,
+        )  # fmt: skip
+        return target.read_bytes()
+
+
+class Rows:
+    """Training rows as onnxruntime's calibration wants them: one dictionary of inputs after the other, then None."""
+
+    def __init__(self, rows: np.ndarray) -> None:
+        self._parts: Iterator[np.ndarray] = (rows[i : i + ROWS_AT_ONCE] for i in range(0, len(rows), ROWS_AT_ONCE))
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        """Return the next inputs, or None at the end."""
+        part = next(self._parts, None)
+        return None if part is None else {onnx.INPUT: np.ascontiguousarray(part, dtype=np.float32)}
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the advice to preprocess the file away: torch.onnx has folded and inferred already."""
+    logger = logging.getLogger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

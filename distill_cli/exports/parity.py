@@ -1,0 +1,97 @@
+"""Whether an export says what the model says, on every row of validation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from distill_cli.errors import UserError
+from distill_cli.exports.subject import Written
+from distill_cli.metrics.confusion import confusion_counts, macro_f1
+from distill_cli.metrics.scores import ece, log_probabilities
+from distill_cli.types import Pool
+
+SAME_PROBABILITY = 1e-4
+# Another batch size sums in another order; more than this is another computation.
+SAME_ALONE = 1e-3
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the model itself says.
+
+    Attributes:
+        pool: the rows, all of validation.
+        logits: ``[N, C]`` of the model.
+        averaged: classes that macro F1 averages over.
+        temperature: of the probabilities.
+        chunk: rows at once.
+        max_f1_drop: how much macro F1 may fall where weights are rounded.
+    """
+
+    pool: Pool
+    logits: np.ndarray
+    averaged: Sequence[int]
+    temperature: float
+    chunk: int
+    max_f1_drop: float
+
+    def macro_f1(self, logits: np.ndarray) -> float:
+        """Return macro F1 of logits of the same rows."""
+        counts = confusion_counts(self.pool.y, logits.argmax(axis=1), logits.shape[1])
+        return float(macro_f1(counts, self.averaged))
+
+
+def compare(written: Written, reference: Reference) -> dict[str, Any]:
+    """Run what was written over all rows, in chunks and the first row once more alone.
+
+    Returns:
+        ``rows``, ``max_logit_difference``, ``max_probability_difference``, ``changed_predictions``, ``macro_f1``,
+        ``macro_f1_drop``, ``ece``.
+
+    Raises:
+        UserError: it differs by more than its format may, or gives what no classifier gives.
+    """
+    logits, probabilities = _run(written, reference)
+    wanted = np.exp(log_probabilities(reference.logits / reference.temperature))
+    f1 = reference.macro_f1(logits)
+    found = {
+        "rows": len(logits),
+        "max_logit_difference": float(np.abs(logits - reference.logits).max()),
+        "max_probability_difference": float(np.abs(probabilities - wanted).max()),
+        "changed_predictions": int((logits.argmax(axis=1) != reference.logits.argmax(axis=1)).sum()),
+        "macro_f1": f1,
+        "macro_f1_drop": reference.macro_f1(reference.logits) - f1,
+        "ece": ece(probabilities, reference.pool.y),
+    }
+    if wrong := _wrong(found, written.difference, reference.max_f1_drop):
+        raise UserError(f"format={written.name}: {wrong} on the {len(logits)} rows of validation; nothing was written")
+    return found
+
+
+def _run(written: Written, reference: Reference) -> tuple[np.ndarray, np.ndarray]:
+    parts = [written.run(x) for x in reference.pool.chunks(reference.chunk)]
+    logits, probabilities = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    if logits.shape != reference.logits.shape or probabilities.shape != logits.shape:
+        raise UserError(f"format={written.name}: gives outputs of shape {logits.shape}, the model {reference.logits.shape}")
+    if not np.isfinite(logits).all() or not np.isfinite(probabilities).all():
+        raise UserError(f"format={written.name}: gives outputs that are NaN or infinite; nothing was written")
+    alone, _ = written.run(next(reference.pool.chunks(1)))
+    if np.abs(alone - logits[:1]).max() > SAME_ALONE:
+        raise UserError(f"format={written.name}: the first row alone and in a batch give different logits; nothing was written")
+    return logits, probabilities
+
+
+def _wrong(found: dict[str, Any], difference: float | None, max_f1_drop: float) -> str:
+    if difference is None:
+        drop = found["macro_f1_drop"]
+        said = f"macro F1 falls by {drop:.4f} to {found['macro_f1']:.4f}, more than max_f1_drop={max_f1_drop:g} allows,"
+        return said if drop > max_f1_drop else ""
+    if found["max_logit_difference"] > difference:
+        return f"logits differ by up to {found['max_logit_difference']:.2g} from the model's, more than {difference:g},"
+    if found["max_probability_difference"] > SAME_PROBABILITY:
+        return f"probabilities differ by up to {found['max_probability_difference']:.2g} from the model's"
+    return f"macro F1 is {found['macro_f1']} and not the model's" if found["macro_f1_drop"] != 0 else ""

@@ -1,0 +1,21 @@
+"""The model alone, as this tool loads it: weights in safetensors, and beside them what it takes to build it again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from distill_cli.cost import weight_bytes
+from distill_cli.exports.subject import Outputs, Subject, Written, runner_of
+from distill_cli.pipeline.models import Checkpoint, load_model
+from distill_cli.runs import MODELS, weights_file
+
+
+def write(subject: Subject, folder: Path, settings: Any) -> list[Written]:
+    """Write ``checkpoint/model.json`` and the weights; what is checked is the model that is built from them again."""
+    entry = {key: value for key, value in subject.entry.items() if key != "file"}
+    entry["file"] = weights_file(folder, subject.name).name
+    Checkpoint(folder, subject.class_names).add(subject.name, subject.model, entry)
+    model, _ = load_model(folder, subject.name)
+    names = (str(weights_file(folder, subject.name).relative_to(folder)), MODELS)
+    return [Written("safetensors", names, weight_bytes(model), runner_of(Outputs(model, subject.temperature)), difference=0.0)]

@@ -1,0 +1,144 @@
+"""`distill export`: a model of a finished run -> files that run elsewhere, checked before they are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import OmegaConf
+
+from distill_cli import RECIPE_VERSION, files, runs
+from distill_cli.config.finished import formats
+from distill_cli.cost import peak_activation_bytes, timed
+from distill_cli.errors import UserError, near
+from distill_cli.exports import FORMATS
+from distill_cli.exports.card import CARD_JSON, README, card_of
+from distill_cli.exports.card_markdown import markdown
+from distill_cli.exports.parity import Reference, compare
+from distill_cli.exports.subject import Subject, Written
+from distill_cli.metrics.calibration import fit_temperature
+from distill_cli.metrics.scores import ece, log_probabilities
+from distill_cli.models.classifier import Classifier
+from distill_cli.pipeline import scoring
+from distill_cli.pipeline.context import Job
+from distill_cli.pipeline.data import describe
+from distill_cli.pipeline.gathered import measured
+from distill_cli.pipeline.heading import Report, provenance_of
+from distill_cli.pipeline.models import load_model
+from distill_cli.pipeline.opened import Opened, open_run
+
+
+def export(cfg: Any, out: Path, job: Job) -> Report:
+    """Write ``cfg.checkpoint_model`` of the run ``cfg.run`` in each of ``cfg.format`` into one new folder, with a model card.
+
+    Raises:
+        UserError: what `open_run` refuses, a folder that is there already, a format that cannot be made, or an export that
+            says anything else than the model; nothing is left then.
+    """
+    target = Path(cfg.output) if cfg.output is not None else out / "export"
+    files.refuse_existing(target, "output")
+    opened = open_run(cfg, out, job, "export")
+    if cfg.checkpoint_model not in opened.checkpoint["models"]:
+        name, known = cfg.checkpoint_model, sorted(opened.checkpoint["models"])
+        raise UserError(f"checkpoint_model={name}: the run has no such model{near(name, known)} (it has: {', '.join(known)})")
+    model, entry = load_model(opened.folder, cfg.checkpoint_model)
+    report = _scored(cfg, opened, model, entry)
+    temperature = report["export"]["temperature"]["value"]
+    subject = Subject(cfg.checkpoint_model, model, entry, opened.dataset, temperature, _about(opened))
+    with files.new_folder(target) as folder:
+        report["export"]["folder"] = str(target)
+        report["export"]["formats"] = _write_all(cfg, opened, subject, folder)
+        report = files.plain(report | {"provenance": provenance_of(opened.context)})
+        told: Any = OmegaConf.to_container(cfg.card)
+        card = card_of(report, subject, told, opened.node)
+        files.write_text(folder / README, markdown(card))
+        files.write_json(folder / CARD_JSON, card)
+    files.write_text(out / runs.CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
+    files.write_json(out / runs.REPORT, report | {"config": OmegaConf.to_container(cfg, resolve=True)})
+    return runs.read_json(out / runs.REPORT)
+
+
+def _scored(cfg: Any, opened: Opened, model: Classifier, entry: Mapping[str, Any]) -> Report:
+    """Return the report as far as the model itself goes: its scores, its size, its temperature."""
+    dataset, context, name = opened.dataset, opened.context, str(cfg.checkpoint_model)
+    pools = scoring.scored_pools(dataset)
+    logits = scoring.logits_of(model, dataset, context)
+    scores = scoring.score_all({name: logits}, pools, dataset, context)[name]
+    temperature = fit_temperature(logits["val"], dataset.val.y) if cfg.calibrate else 1.0
+    data = describe(dataset, opened.node)
+    data["notes"] += _notes(opened, name, scores, data["fingerprint"])
+    for note in data["notes"][len(dataset.notes) :]:
+        context.progress.say(f"note: {note}")
+    cost = {**measured(model, entry), "peak_activation_bytes": peak_activation_bytes(model, dataset.input_shape)}
+    return {
+        "schema_version": 1,
+        "command": "export",
+        "recipe_version": RECIPE_VERSION,
+        "task": "classification",
+        "name": opened.report.get("name"),
+        "seed": opened.report.get("seed"),
+        "data": data,
+        "models": {name: scores | cost},
+        "exported_run": str(opened.folder),
+        "exported_model": name,
+        "export": {
+            "temperature": {
+                "value": temperature,
+                "fitted": bool(cfg.calibrate),
+                "ece": {split: _ece(values, pools[split].y, temperature) for split, values in logits.items()},
+            },
+        },
+    }  # fmt: skip
+
+
+def _ece(logits: np.ndarray, y: np.ndarray, temperature: float) -> dict[str, float]:
+    before, after = (ece(np.exp(log_probabilities(logits / t)), y) for t in (1.0, temperature))
+    return {"before": before, "after": after}
+
+
+def _notes(opened: Opened, name: str, scores: Mapping[str, Any], fingerprint: str) -> list[str]:
+    """Return what a reader must know where the data or the scores are not those of the run's report."""
+    told = opened.report.get("data")
+    if not isinstance(told, Mapping) or told.get("fingerprint") != fingerprint:
+        return ["these are not the data that the run was scored on: the scores below are of other rows than those of its report"]
+    notes = []
+    for split, part in scores.items():
+        figures = runs.figures_of(opened.report, name, [split]).get(split)
+        before = figures.get("macro_f1") if isinstance(figures, Mapping) else None
+        if before != part["macro_f1"]:
+            notes.append(f"{split}: macro F1 is {part['macro_f1']:.6f} here and {before} in the run's report")
+    return notes
+
+
+def _about(opened: Opened) -> dict[str, str]:
+    return {"data": opened.dataset.name, "data_fingerprint": opened.dataset.fingerprint, "run": str(opened.report.get("name"))}
+
+
+def _write_all(cfg: Any, opened: Opened, subject: Subject, folder: Path) -> dict[str, Any]:
+    """Write and check every format, and return what the report says of each."""
+    dataset, chunk = opened.dataset, opened.context.chunk
+    reference = Reference(
+        dataset.val, scoring.logits_of(subject.model, dataset, opened.context, "val")["val"], dataset.averaged,
+        subject.temperature, chunk, cfg.max_f1_drop,
+    )  # fmt: skip
+    parts = {}
+    for name in formats(cfg.format if isinstance(cfg.format, str) else list(cfg.format)):
+        opened.context.progress.say(f"{name}: writing and checking on {len(dataset.val):,} rows of validation")
+        for written in FORMATS[name](subject, folder, cfg):
+            parts[written.name] = _part(written, reference, folder)
+    return parts
+
+
+def _part(written: Written, reference: Reference, folder: Path) -> dict[str, Any]:
+    parity = compare(written, reference)
+    first = next(reference.pool.chunks(1))
+    return {
+        "files": {name: (folder / name).stat().st_size for name in written.files},
+        "weight_bytes": written.weight_bytes,
+        "file_bytes": sum((folder / name).stat().st_size for name in written.files),
+        "parity": parity,
+        "latency_ms": {"1": written.time() if written.time else timed(lambda: written.run(first))},
+        **written.facts,
+    }

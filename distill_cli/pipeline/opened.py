@@ -1,0 +1,95 @@
+"""A finished run, opened again: its report, its data, the list of its models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from distill_cli import runs
+from distill_cli.config.ranges import check_values
+from distill_cli.config.validate import check_trusted, load_config
+from distill_cli.errors import UserError
+from distill_cli.pipeline.context import Context, Job, make_context
+from distill_cli.pipeline.data import load_dataset
+from distill_cli.pipeline.models import read_checkpoint
+from distill_cli.types import Dataset
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A finished run.
+
+    Attributes:
+        folder: the run folder.
+        report: what its report.json holds; written by anyone.
+        node: the config of the data set that was loaded.
+        dataset: that data set, of the shape and classes of the run's models.
+        checkpoint: what its model.json holds, checked.
+        context: where this job runs, with chunk size and draws as the run was scored.
+    """
+
+    folder: Path
+    report: dict[str, Any]
+    node: dict[str, Any]
+    dataset: Dataset
+    checkpoint: dict[str, Any]
+    context: Context
+
+
+def open_run(cfg: Any, out: Path, job: Job, command: str) -> Opened:
+    """Open the run ``cfg.run`` on its own data or on ``cfg.dataset``.
+
+    Raises:
+        UserError: no such run, untrusted, damaged, or data of another shape.
+    """
+    source = runs.find(cfg.run, "run")
+    report = runs.read_json(source / runs.REPORT)
+    config = load_config(source / runs.CONFIG)
+    context = make_context(_as_it_was_scored(cfg, config, command), out, job)
+    node = _dataset_node(cfg.dataset, config, source / runs.CONFIG)
+    dataset = load_dataset(node)
+    checkpoint = read_checkpoint(source)
+    _check_same_shape(dataset, checkpoint, source)
+    return Opened(source, report, node, dataset, checkpoint, context)
+
+
+def _as_it_was_scored(cfg: Any, config: dict[str, Any], command: str) -> Any:
+    """Return the config with the run's own chunk size and draws where the user typed none: the last digits depend on them."""
+    changes = {key: config.get(key) for key in ("eval_batch_size", "bootstrap") if key in config}
+    typed = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(typed, dict)
+    for key, value in changes.items():
+        if isinstance(value, dict):
+            typed[key] = {**value, **{k: v for k, v in typed[key].items() if v is not None}}
+        elif typed[key] is None:
+            typed[key] = value
+    check_values({str(key): value for key, value in typed.items()}, command)
+    return OmegaConf.create(typed)
+
+
+def _dataset_node(wanted: Any, config: dict[str, Any], where: Path) -> dict[str, Any]:
+    """Return the run's data set, another one, or the run's with some keys changed."""
+    changes: dict[str, Any] = OmegaConf.to_container(wanted, resolve=True) if wanted else {}  # type: ignore[assignment]
+    if "_target_" in changes:
+        return changes
+    own = config.get("dataset")
+    if not isinstance(own, dict) or "_target_" not in own:
+        raise UserError(f"{where}: names no data set; the file is damaged, or choose one with dataset=OPTION")
+    check_trusted(own, f"{where}: dataset")
+    return {**own, **changes}
+
+
+def _check_same_shape(dataset: Dataset, checkpoint: dict[str, Any], source: Path) -> None:
+    names = checkpoint.get("class_names")
+    if names is not None and list(names) != list(dataset.class_names):
+        raise UserError(
+            f"{source}: its models know the classes {', '.join(names)}; this data set has {', '.join(dataset.class_names)}"
+        )
+    for name, entry in checkpoint["models"].items():
+        if tuple(entry["input_shape"]) != dataset.input_shape:
+            raise UserError(
+                f"{source}: {name} takes samples of shape {tuple(entry['input_shape'])}, this data set has {dataset.input_shape}"
+            )
