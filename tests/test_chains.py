@@ -64,18 +64,21 @@ def test_each_links_student_teaches_the_next(distill: Distill) -> None:
     assert again["chain"] == ran.report["chain"]
 
 
+ALONE = (*TINY, "controls=[]")
+
+
 def test_a_link_is_found_by_its_teacher_its_settings_and_its_data(distill: Distill) -> None:
-    first = distill("distill", *TINY, TWO)
+    first = distill("distill", *ALONE, TWO)
     assert found(first) == {"large": False, "small": False}
-    other_seed = distill("distill", *TINY, TWO, "seed=1")
+    other_seed = distill("distill", *ALONE, TWO, "seed=1")
     assert found(other_seed) == {"large": True, "small": True} and folders(other_seed) == folders(first)
-    changed = distill("distill", *TINY, TWO.replace("temperature: 1", "temperature: 3"))
+    changed = distill("distill", *ALONE, TWO.replace("temperature: 1", "temperature: 3"))
     assert found(changed) == {"large": True, "small": False}
-    renamed = distill("distill", *TINY, TWO.replace("name: small", "name: tiny"), "eval_batch_size=64", "controls=[]")
+    renamed = distill("distill", *TINY, TWO.replace("name: small", "name: tiny"), "eval_batch_size=64")
     assert found(renamed) == {"large": True, "tiny": True}
     for word in ("teacher.seed=5", "dataset.label_fraction=0.5", "dataset.split_seed=1", "batch_size=32"):
-        assert found(distill("distill", *TINY, TWO, word)) == {"large": False, "small": False}, word
-    longer = distill("distill", *TINY, TWO.replace("epochs: 3", "epochs: 4"))
+        assert found(distill("distill", *ALONE, TWO, word)) == {"large": False, "small": False}, word
+    longer = distill("distill", *ALONE, TWO.replace("epochs: 3", "epochs: 4"))
     assert found(longer) == {"large": False, "small": False}  # its teacher is another
 
 

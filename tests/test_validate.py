@@ -35,9 +35,15 @@ def line(command: str, *overrides: str, typed: tuple[str, ...] = ()) -> str:
 
 
 @pytest.mark.parametrize(
-    "choice", [f"{group}={option}" for group, files in SHIPPED.items() for option in files if group != "model"]
+    ("command", "choice"),
+    [
+        (command, f"{group}={option}")
+        for command, left_out in (("distill", {"model"}), ("train-teacher", {"model", "loss", "stages"}))
+        for group, files in SHIPPED.items()
+        for option in files
+        if group not in left_out
+    ],
 )
-@pytest.mark.parametrize("command", ["distill", "train-teacher"])
 def test_every_option_of_every_group_composes_and_fits_its_target(command: str, choice: str) -> None:
     side, _, option = choice.partition("=")
     extra = [f"{side}.model._target_=torch.nn.Identity"] if option == "custom" else []
@@ -47,7 +53,10 @@ def test_every_option_of_every_group_composes_and_fits_its_target(command: str, 
         extra = ["loss.features=[body.0,body.0]"]
     if choice == "stages=hint_then_soft_target":
         extra = ["stages.hint.loss.features=[body.0,body.0]"]
-    check(compose(command, choice, *extra), command)
+    cfg = compose(command, choice, *extra)
+    check(cfg, command)
+    if command == "distill" and option != "custom":
+        check_trusted(OmegaConf.to_container(cfg, resolve=True), "config.yaml")
 
 
 @pytest.mark.parametrize("option", [o for o in SHIPPED["model"] if o != "custom"])
@@ -344,12 +353,7 @@ def test_hydras_special_keys_and_interpolations_from_a_run_folder_are_refused(no
         check_trusted(node, "run/config.yaml")
 
 
-def test_every_config_that_the_tool_composes_is_trusted() -> None:
-    for group, files in SHIPPED.items():
-        for option in files:
-            if option != "custom" and group != "model":
-                choice = [f"{group}={option}"] + (["dataset.path=x"] if option == "csv" else [])
-                check_trusted(OmegaConf.to_container(compose("distill", *choice), resolve=True), "config.yaml")
+def test_a_partial_of_torch_is_trusted() -> None:
     for target in ("torch.nn.Linear", "torch.optim.Adam", "torch.optim.lr_scheduler.StepLR"):
         check_trusted({"_target_": target, "_partial_": True, "_args_": [1, "a", None]}, "config.yaml")
 
