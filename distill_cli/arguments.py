@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import re
+from pathlib import Path
 
 from distill_cli.config.groups import MOVED, RUN_COMMANDS
 from distill_cli.errors import UserError
@@ -42,6 +43,18 @@ def split_arguments(argv: list[str]) -> tuple[list[str], list[str]]:
     if flags and flags[-1] in ("--info", "-i") and overrides and "=" not in overrides[0]:
         flags.append(overrides.pop(0))
     return flags, overrides
+
+
+def config_folder(value: str) -> Path:
+    """Return the folder of ``--config-dir``, for a command that does not hand it to Hydra.
+
+    Raises:
+        UserError: there is none.
+    """
+    folder = Path(value)
+    if not folder.is_dir() or folder == Path():
+        raise UserError(f"--config-dir {folder}: no such folder")
+    return folder
 
 
 def rewrite(command: str, override: str) -> str:

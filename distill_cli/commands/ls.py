@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from distill_cli.arguments import config_folder
 from distill_cli.config.groups import PURPOSES, conf_dir, options
 from distill_cli.errors import UserError, near
 
@@ -47,10 +48,7 @@ def read_arguments(argv: Sequence[str]) -> tuple[str, list[Path]]:
     for word in words:
         flag, equals, value = word.partition("=")
         if flag in ("--config-dir", "-cd"):
-            folder = Path(value if equals else next(words, ""))
-            if not folder.is_dir() or folder == Path():
-                raise UserError(f"--config-dir {folder}: no such folder")
-            folders.append(folder)
+            folders.append(config_folder(value if equals else next(words, "")))
         elif word.startswith("-") or wanted:
             raise UserError(f"'{word}': expected one GROUP or GROUP/OPTION; see distill ls --help")
         else:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from distill_cli.arguments import config_folder
 from distill_cli.commands.chosen_losses import Row, chosen, verified
 from distill_cli.errors import UserError, near
 
@@ -63,10 +64,7 @@ def parse(argv: Sequence[str]) -> Arguments:
     for word in words:
         key, equals, value = word.partition("=")
         if key in ("--config-dir", "-cd"):
-            folder = Path(value if equals else next(words, ""))
-            if not folder.is_dir() or folder == Path():
-                raise UserError(f"--config-dir {folder}: no such folder")
-            found.folders.append(folder)
+            found.folders.append(config_folder(value if equals else next(words, "")))
         elif word == "--json":
             found.json = True
         elif word.startswith("-"):
