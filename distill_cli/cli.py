@@ -17,6 +17,7 @@ COMMANDS = {
     "distill": "train a student from a teacher, with its control beside it",
     "eval": "score a finished run again: run=FOLDER",
     "export": "ship a run's model as files that run elsewhere, checked, with a model card: run=FOLDER format=onnx",
+    "bench": "latency, throughput, memory and bytes of teacher and student, in PyTorch and ONNX: run=FOLDER",
     "layers": "list the modules of teacher and student, and pairs for losses on features",
 }
 # Commands that show something and leave no run behind.

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import time
 import weakref
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from distill_cli.timing import timed
+
 LATENCY_BATCHES = (1, 256)
-WARM_UP = 5
-SECONDS_EACH = 0.5
-MOST_CALLS = 200
 
 
 def parameter_count(model: nn.Module) -> int:
@@ -86,26 +82,14 @@ def peak_activation_bytes(model: nn.Module, input_shape: tuple[int, ...]) -> int
     return alive.most
 
 
-def timed(call: Callable[[], object], seconds: float = SECONDS_EACH, most: int = MOST_CALLS) -> dict[str, float]:
-    """Return milliseconds a call, ``{p50, p99}``, after a warm-up of five, on at most `most` calls."""
-    for _ in range(WARM_UP):
-        call()
-    times: list[float] = []
-    end = time.perf_counter() + seconds
-    while len(times) < most and (time.perf_counter() < end or not times):
-        start = time.perf_counter()
-        call()
-        times.append((time.perf_counter() - start) * 1e3)
-    return {"p50": float(np.percentile(times, 50)), "p99": float(np.percentile(times, 99))}
-
-
 @torch.no_grad()
 def latency(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, dict[str, float]]:
     """Return milliseconds a call on the CPU, ``{batch: {p50, p99}}``, after a warm-up, on at most 200 calls."""
     table = {}
     for batch in LATENCY_BATCHES:
         x = torch.rand(batch, *input_shape)
-        table[str(batch)] = timed(lambda x=x: model(x))  # type: ignore[misc]
+        found = timed(lambda x=x: model(x))  # type: ignore[misc]
+        table[str(batch)] = {"p50": found["p50"], "p99": found["p99"]}
     return table
 
 

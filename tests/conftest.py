@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -106,3 +107,31 @@ def browser() -> Iterator[Any]:
         running = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         yield running
         running.close()
+
+
+@pytest.fixture(scope="session")
+def exported_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run on the digits, made once."""
+    place = tmp_path_factory.mktemp("run")
+    root = Path(__file__).resolve().parent.parent
+    env = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    line = [
+        sys.executable,
+        "-m",
+        "distill_cli",
+        "distill",
+        *TINY,
+        "student.prepare=standardise",
+        "controls=[]",
+        "hydra.run.dir=run",
+    ]
+    done = subprocess.run(line, cwd=place, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return place / "run"
+
+
+@pytest.fixture
+def run(exported_run: Path, distill: Callable[..., Ran]) -> Path:
+    """A copy of that run in the folder where the command line runs."""
+    shutil.copytree(exported_run, "run")
+    return Path("run")

@@ -10,12 +10,12 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "distill_cli"
 FLOORS = [
-    {"types", "errors", "files", "rng", "memory"},
+    {"types", "errors", "files", "rng", "memory", "timing"},
     {"models", "data", "losses", "references", "features", "tasks", "augment", "mixup", "schedules", "metrics"}
     | {"annealing", "freezing", "gradients", "selection"},
     {"objective", "teachers", "teacher_cache", "batches", "views", "runs", "cost", "verify"},
     {"engine"},
-    {"pipeline", "provenance", "config", "reports", "exports", "pages"},
+    {"pipeline", "provenance", "config", "reports", "exports", "bench", "pages"},
     {"cli", "app", "arguments", "explain", "commands", "__main__"},
 ]
 ROOMS = {

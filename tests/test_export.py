@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, Ran
+from conftest import Ran
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,38 +27,6 @@ from distill_cli.pipeline.data import load_dataset
 from distill_cli.pipeline.models import load_model
 
 Distill = Callable[..., Ran]
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run on the digits, made once."""
-    import os
-    import subprocess
-    import sys
-
-    place = tmp_path_factory.mktemp("run")
-    root = Path(__file__).resolve().parent.parent
-    env = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-    line = [
-        sys.executable,
-        "-m",
-        "distill_cli",
-        "distill",
-        *TINY,
-        "student.prepare=standardise",
-        "controls=[]",
-        "hydra.run.dir=run",
-    ]
-    done = subprocess.run(line, cwd=place, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return place / "run"
-
-
-@pytest.fixture
-def run(finished: Path, distill: Distill) -> Path:
-    """A copy of that run in the folder where the command line runs."""
-    shutil.copytree(finished, "run")
-    return Path("run")
 
 
 def digits_val() -> tuple[np.ndarray, np.ndarray]:
@@ -182,7 +150,7 @@ def test_nothing_is_overwritten_and_nothing_is_left_half_written(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["format=onx"], "format=onx: no such format; did you mean 'onnx'? (it has: "),
+        (["format=onx"], "format=onx: there is no such format; did you mean 'onnx'? (there are: "),
         (["format=[]"], "format=[]: name one or more of "),
         (["format=onnx,c"], "format=onnx,c: several values make a sweep, which needs -m; a list is written [1,2]"),
         (

@@ -9,9 +9,16 @@ from distill_cli.config.rules import Rule, at_least, check_rules, one_of, shown
 from distill_cli.errors import UserError, near
 
 FORMATS = ("safetensors", "onnx", "onnx-int8", "c")
+MOST_SECONDS, LARGEST_BATCH = 60, 65536
 EXPORT_RULES = {
     "calibrate": one_of(True, False),
     "max_f1_drop": Rule(holds=lambda v: 0 <= v <= 1, says=">= 0 and at most 1"),
+    "calibration_rows": at_least(1),
+    "device.name": Rule(words=("cpu", "auto")),
+}
+RUNTIMES = ("torch", "onnx", "onnx-int8")
+BENCH_RULES = {
+    "seconds": Rule(holds=lambda v: 0 < v <= MOST_SECONDS, says=f"above 0 and at most {MOST_SECONDS}"),
     "calibration_rows": at_least(1),
     "device.name": Rule(words=("cpu", "auto")),
 }
@@ -29,6 +36,13 @@ def check_opening(config: Mapping[str, Any], command: str) -> None:
         for key in ("output", "checkpoint_model"):
             if config.get(key) is not None and not str(config[key]).strip():
                 raise UserError(f"{key} is empty: {'name a folder' if key == 'output' else 'name a model of the run'}")
+    if command == "bench":
+        check_rules(config, BENCH_RULES)
+        words(config["runtimes"], "runtimes", RUNTIMES)
+        batches = config["batches"]
+        sizes = batches if isinstance(batches, list) else []
+        if not sizes or not all(type(size) is int and 1 <= size <= LARGEST_BATCH for size in sizes):
+            raise UserError(f"batches={shown(batches)}: expected a list of numbers from 1 to {LARGEST_BATCH}, such as [1,64]")
 
 
 def formats(value: Any) -> list[str]:
@@ -37,10 +51,21 @@ def formats(value: Any) -> list[str]:
     Raises:
         UserError: none, or one that does not exist.
     """
-    wanted = value if isinstance(value, list | tuple) else [value]
+    return words(value, "format", FORMATS)
+
+
+def words(value: Any, key: str, known: tuple[str, ...]) -> list[str]:
+    """Return the words of a key that takes one or a list, each once.
+
+    Raises:
+        UserError: none, or one that is not known.
+    """
+    wanted = list(value) if isinstance(value, list | tuple) else [value]
     for word in wanted:
-        if word not in FORMATS:
-            raise UserError(f"format={shown(word)}: no such format{near(str(word), FORMATS)} (it has: {', '.join(FORMATS)})")
+        if word not in known:
+            raise UserError(
+                f"{key}={shown(word)}: there is no such {key.rstrip('s')}{near(str(word), known)} (there are: {', '.join(known)})"
+            )
     if not wanted:
-        raise UserError(f"format=[]: name one or more of {', '.join(FORMATS)}")
+        raise UserError(f"{key}=[]: name one or more of {', '.join(known)}")
     return list(dict.fromkeys(wanted))

@@ -23,7 +23,7 @@ PURPOSES = {
     "teacher": "the large model, how it is trained or where it comes from",
 }
 # Commands that open a finished run: `run=FOLDER`, and any key of its data set.
-RUN_COMMANDS = ("eval", "export")
+RUN_COMMANDS = ("eval", "export", "bench")
 # Keys that are elsewhere now, and what to type.
 MOVED = {"teacher.cache": "cache.use=auto stores the teacher's outputs, cache.use=never does not"}
 

@@ -153,6 +153,16 @@ class Export(Finished):
     card: Card = field(default_factory=Card)
 
 
-_COMMANDS = {"distill": Training, "train-teacher": Training, "layers": Training, "eval": Eval, "export": Export}
+@dataclass
+class Bench(Finished):
+    """What `bench` adds."""
+
+    runtimes: Any = field(default_factory=lambda: ["torch", "onnx", "onnx-int8"])
+    batches: Any = field(default_factory=lambda: [1, 4, 16, 64, 256, 1024])
+    seconds: float = 1.0
+    calibration_rows: int = 1024
+
+
+_COMMANDS = {"distill": Training, "train-teacher": Training, "layers": Training, "eval": Eval, "export": Export, "bench": Bench}
 for _command, _node in _COMMANDS.items():
     ConfigStore.instance().store(name=f"schema-{_command}", node=_node)

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from distill_cli import RECIPE_VERSION, files, runs
 from distill_cli.config.finished import formats
-from distill_cli.cost import peak_activation_bytes, timed
+from distill_cli.cost import peak_activation_bytes
 from distill_cli.errors import UserError, near
 from distill_cli.exports import FORMATS
 from distill_cli.exports.card import CARD_JSON, README, card_of
@@ -28,6 +28,7 @@ from distill_cli.pipeline.gathered import measured
 from distill_cli.pipeline.heading import Report, provenance_of
 from distill_cli.pipeline.models import load_model
 from distill_cli.pipeline.opened import Opened, open_run
+from distill_cli.timing import timed
 
 
 def export(cfg: Any, out: Path, job: Job) -> Report:

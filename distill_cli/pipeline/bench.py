@@ -1,0 +1,102 @@
+"""`distill bench`: teacher and student of a finished run, in PyTorch and as ONNX, side by side."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+
+from distill_cli import RECIPE_VERSION, files, runs
+from distill_cli.bench import LEAST_CALLS, Contestant, contest
+from distill_cli.config.finished import words
+from distill_cli.cost import macs, parameter_count, peak_activation_bytes, weight_bytes
+from distill_cli.exports import onnx, onnx_int8
+from distill_cli.exports.subject import Subject, Written
+from distill_cli.pipeline import scoring
+from distill_cli.pipeline.context import Job
+from distill_cli.pipeline.data import describe
+from distill_cli.pipeline.heading import Report, provenance_of
+from distill_cli.pipeline.models import load_model
+from distill_cli.pipeline.opened import Opened, open_run
+from distill_cli.reports.bench import markdown
+from distill_cli.timing import WARM_UP
+
+FILES: dict[str, Callable[[Subject, Path, Any], list[Written]]] = {"onnx": onnx.write, "onnx-int8": onnx_int8.write}
+
+
+def bench(cfg: Any, out: Path, job: Job) -> Report:
+    """Time the models of the run ``cfg.run``, one process each, one after the other.
+
+    Raises:
+        UserError: what `open_run` refuses, a runtime that is not installed, or too large a batch.
+    """
+    opened = open_run(cfg, out, job, "bench")
+    runtimes = words(OmegaConf.to_container(OmegaConf.create([cfg.runtimes]))[0], "runtimes", ("torch", *FILES))  # type: ignore[index]
+    names = [name for name in (scoring.TEACHER, scoring.STUDENT) if name in opened.checkpoint["models"]]
+    results: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(prefix="distill-bench-") as place:
+        for name in names if "torch" in runtimes else ():
+            results[name] = _of_torch(cfg, opened, name)
+        for runtime in runtimes:
+            if runtime in FILES:
+                results[f"{names[-1]} {runtime}"] = _of_file(cfg, opened, names[-1], runtime, Path(place))
+    report = {
+        "schema_version": 1,
+        "command": "bench",
+        "recipe_version": RECIPE_VERSION,
+        "task": "classification",
+        "name": opened.report.get("name"),
+        "seed": opened.report.get("seed"),
+        "data": describe(opened.dataset, opened.node),
+        "models": {},
+        "benched_run": str(opened.folder),
+        "bench": {
+            "results": results,
+            "warm_up_calls": WARM_UP,
+            "seconds": cfg.seconds,
+            "least_calls": LEAST_CALLS,
+            "threads": torch.get_num_threads(),
+            "inputs": "normal deviates, the same for all",
+        },
+        "provenance": provenance_of(opened.context),
+        "config": OmegaConf.to_container(cfg, resolve=True),
+    }
+    files.write_text(out / runs.CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
+    files.write_text(out / "report.md", markdown(files.plain(report)))
+    files.write_json(out / runs.REPORT, report)
+    return runs.read_json(out / runs.REPORT)
+
+
+def _of_torch(cfg: Any, opened: Opened, name: str) -> dict[str, Any]:
+    model, _ = load_model(opened.folder, name)
+    shape, file = opened.dataset.input_shape, runs.weights_file(opened.folder, name)
+    size: dict[str, Any] = {
+        "parameters": parameter_count(model),
+        "macs": macs(model, shape),
+        "peak_activation_bytes": peak_activation_bytes(model, shape),
+        "weight_bytes": weight_bytes(model),
+        "file_bytes": file.stat().st_size,
+    }
+    return size | _timed(cfg, opened, "torch", str(opened.folder), name)
+
+
+def _of_file(cfg: Any, opened: Opened, name: str, runtime: str, place: Path) -> dict[str, Any]:
+    model, entry = load_model(opened.folder, name)
+    (written,) = FILES[runtime](Subject(name, model, entry, opened.dataset), place, cfg)
+    file = place / written.files[0]
+    size: dict[str, Any] = {
+        "parameters": parameter_count(model),
+        "weight_bytes": written.weight_bytes,
+        "file_bytes": file.stat().st_size,
+    }
+    return size | _timed(cfg, opened, "onnx", str(file), f"{name} {runtime}")
+
+
+def _timed(cfg: Any, opened: Opened, runtime: str, source: str, name: str) -> dict[str, Any]:
+    opened.context.progress.say(f"{name}: timing {len(cfg.batches)} batch sizes")
+    one = Contestant(runtime, source, name, opened.dataset.input_shape, tuple(cfg.batches), cfg.seconds, torch.get_num_threads())
+    return contest(one)
