@@ -8,7 +8,9 @@ import json
 import logging
 import os
 import secrets
+import shlex
 import shutil
+import signal
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
@@ -31,22 +33,29 @@ from distill_cli.config.groups import conf_dir
 from distill_cli.config.trials import RESOLVERS
 from distill_cli.errors import UserError
 from distill_cli.explain import HYDRA14, check_arguments, one_line
+from distill_cli.interrupts import Interrupted, handled
 
-BUG, USER_ERROR, MISSED, INTERRUPTED = 1, 2, 3, 130
-NOT_IN_KEY = ("hydra", "sweep", "outputs", "require", "objective", "report")  # they cannot move a result
+BUG, USER_ERROR, MISSED, SIGNALLED = 1, 2, 3, 128
+# They cannot move a result.
+NOT_IN_KEY = ("hydra", "sweep", "outputs", "require", "objective", "report", "resume", "checkpoint")
 log = logging.getLogger(__name__)
 started: dict[str, Path] = {}  # "job" and "sweep": the folders of this process, told by the callback below
 
 
 def run_key(*, _root_: DictConfig) -> str:
     """Return the name of one job of a sweep: a hash of all that can move its result."""
+    return config_key(_root_, _root_.hydra)[:10]
+
+
+def config_key(cfg: DictConfig, hydra_node: Any) -> str:
+    """Return a hash of all in a config that can move the job's result."""
     from distill_cli.files import hash_json
 
-    config = OmegaConf.to_container(_root_, resolve=False)
+    config = OmegaConf.to_container(cfg, resolve=False)
     assert isinstance(config, dict)
     moving = {k: v for k, v in config.items() if k not in NOT_IN_KEY}
-    choices = {k: v for k, v in _root_.hydra.runtime.choices.items() if not k.startswith("hydra/")}
-    return hash_json([_root_.hydra.job.config_name, RECIPE_VERSION, moving, choices])[:10]
+    choices = {k: v for k, v in hydra_node.runtime.choices.items() if not k.startswith("hydra/")}
+    return hash_json([hydra_node.job.config_name, RECIPE_VERSION, moving, choices])
 
 
 _register: Any = OmegaConf.register_resolver if HYDRA14 else OmegaConf.register_new_resolver
@@ -85,7 +94,9 @@ def task(cfg: DictConfig) -> float:
     typed = [str(o) for o in OmegaConf.to_container(hc.overrides.task, resolve=False) or []]
     code, line = 0, ""
     try:
-        report = perform(cfg, command, out, typed, may_skip=sweeping)
+        with handled():
+            report = perform(cfg, command, out, typed, may_skip=sweeping)
+        out = started.get("job", out)
         if not report:  # a command that only shows something
             discard(out, Path(cfg.outputs))
             return 0.0
@@ -100,6 +111,7 @@ def task(cfg: DictConfig) -> float:
             raise
         code = BUG
         log.exception("job failed")
+        out = started.get("job", out)
         line = f"{type(e).__name__}: {' '.join(str(e).split())} (traceback in {out / hc.job.name}.log)"
         if not sweeping:
             traceback.print_exc()
@@ -109,7 +121,7 @@ def task(cfg: DictConfig) -> float:
         sys.stderr.write(f"distill {command}: {error}{label}{line}\n")
     if not sweeping:
         if code == USER_ERROR:
-            discard(out, Path(cfg.outputs))
+            discard(started.get("job", out), Path(cfg.outputs))
         raise SystemExit(code)
     record(out, code, line)
     return float("nan")
@@ -131,8 +143,30 @@ def perform(cfg: DictConfig, command: str, out: Path, typed: list[str], *, may_s
     except OmegaConfBaseException as e:
         raise UserError(one_line(e, command)) from None
     module = importlib.import_module(f"distill_cli.commands.{command.replace('-', '_')}")
-    result: dict[str, Any] = module.run(cfg, out)
+    with run_folder(cfg, command, out, sweeping=may_skip) as folder:
+        result: dict[str, Any] = module.run(cfg, folder)
     return result
+
+
+@contextlib.contextmanager
+def run_folder(cfg: DictConfig, command: str, out: Path, *, sweeping: bool) -> Iterator[Path]:
+    """Yield the folder that a job runs in, held against other processes: its own, or an unfinished run's that it goes on with."""
+    from distill_cli import unfinished
+
+    if command not in unfinished.RESUMED:
+        yield out
+        return
+    hc = HydraConfig.get()
+    key = config_key(cfg, hc)
+    folder = unfinished.choose(cfg.resume, Path(cfg.outputs), command, out, key, sweeping=sweeping)
+    with unfinished.owned(folder):
+        if folder != out:
+            unfinished.move_log(out, folder)
+            discard(out, Path(cfg.outputs))
+            started["job"] = folder
+            print(f"resume: going on in {folder}", file=sys.stderr)
+        unfinished.begin(folder, command, key, shlex.join(["distill", command, *hc.overrides.task]))
+        yield folder
 
 
 def read_finished(file: Path) -> dict[str, Any] | None:
@@ -157,6 +191,9 @@ def record(out: Path, code: int, line: str) -> None:
 
 def discard(out: Path, outputs: Path) -> None:
     """Remove a run folder in which Hydra alone has written, and the folders above it that are empty then."""
+    begun = out / "resume"
+    if begun.is_dir() and not any(begun.glob("*/*")):  # nothing has been trained
+        shutil.rmtree(begun, ignore_errors=True)
     if any(p.name != ".hydra" and p.suffix != ".log" for p in out.iterdir()):
         return
     for handler in logging.getLogger().handlers:
@@ -183,7 +220,7 @@ def run_command(command: str, json_to: TextIO | None = None) -> int:
     ours = {"HYDRA_FULL_ERROR": "1", "DISTILL_FULL_ERROR": str(int(raw)), "DISTILL_INVOCATION": secrets.token_hex(4)}
     with environment(ours):
         code = start(command, raw=raw)
-        if "sweep" in started and code != INTERRUPTED:
+        if "sweep" in started and code <= SIGNALLED:
             return finish_sweep(started["sweep"], code, json_to)
     if json_to is not None and code in (0, MISSED) and "job" in started:
         json_to.write((started["job"] / "report.json").read_text(encoding="utf-8"))
@@ -199,12 +236,12 @@ def start(command: str, *, raw: bool) -> int:
         if not any(word.startswith("-") or "hydra" in word for word in sys.argv[1:]):
             sys.argv = [sys.argv[0], "--run", *sys.argv[1:]]
         versioned: Any = {"execution_whitelist": ("distill_cli.*",)} if HYDRA14 else {"version_base": "1.3"}
-        hydra.main(config_path=str(conf_dir()), config_name=command, **versioned)(task)()
-    except KeyboardInterrupt:
-        where = started.get("sweep") or started.get("job")
-        left = f"; {where} is unfinished, run it again" if where is not None else ""
-        sys.stderr.write(f"\ndistill {command}: interrupted{left}\n")
-        return INTERRUPTED
+        with handled():
+            hydra.main(config_path=str(conf_dir()), config_name=command, **versioned)(task)()
+    except KeyboardInterrupt as e:
+        signum = e.signum if isinstance(e, Interrupted) else signal.SIGINT
+        sys.stderr.write(f"\ndistill {command}: interrupted by {signal.Signals(signum).name}{how_to_go_on(command)}\n")
+        return SIGNALLED + signum
     except BrokenPipeError:
         raise
     except SystemExit as e:
@@ -220,6 +257,15 @@ def start(command: str, *, raw: bool) -> int:
         traceback.print_exc()
         return BUG
     return 0
+
+
+def how_to_go_on(command: str) -> str:
+    """Return the end of the line that a signal's end of a run is told by."""
+    if "sweep" in started:
+        return f"; {started['sweep']} is unfinished: run the same line again to go on"
+    if command not in ("distill", "train-teacher") or "job" not in started:
+        return ""
+    return f"; {started['job']} is unfinished: run the same line with resume=auto to go on"
 
 
 @contextlib.contextmanager

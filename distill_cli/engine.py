@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -13,19 +13,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from distill_cli import interrupts
 from distill_cli.batches import Rows, Sampler
+from distill_cli.course import Course, put_back, state_of
 from distill_cli.errors import UserError
 from distill_cli.freezing import only, stand_still, trained_parameters
 from distill_cli.gradients import balancing, gram, kept_buffers, pull
 from distill_cli.models.classifier import Classifier
 from distill_cli.objective import Objective
-from distill_cli.rng import global_stream
+from distill_cli.rng import global_stream, set_random_state
 from distill_cli.selection import Selection
+from distill_cli.states import States
 from distill_cli.teachers import Teacher, outputs
 from distill_cli.types import ONLY_STAGE, Batch, Change, EpochListener, EpochRecord, Pull, Stage
 
 # Off the CPU a look at a value waits for the device; there losses are looked at once in this many steps.
 STEPS_BETWEEN_CHECKS = 32
+RandomState = Mapping[str, Tensor]
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -57,6 +61,7 @@ class Fit:
     steps: int
     samples: int
     seconds: float
+    overflows: int = 0
 
     @property
     def terms(self) -> dict[str, float]:
@@ -80,6 +85,8 @@ class Trainer:
         changes: applied to every batch, in order, before both forward passes: augmentation, mixup.
         clip: largest norm of the gradient, or None.
         on_rows: told now and then how many rows of the epoch are done.
+        states: where the training's state is saved and looked for; None: nowhere.
+        say: told in one line where a training goes on.
     """
 
     name: str
@@ -93,70 +100,131 @@ class Trainer:
     changes: Sequence[Change] = ()
     clip: float | None = None
     on_rows: Callable[[int], object] | None = None
+    states: States | None = None
+    say: Callable[[str], object] = lambda line: None
 
     def fit(self, stages: Sequence[Stage], selection: Selection, listen: EpochListener) -> Fit:
         """Run the stages one after the other and load the best weights: those of an epoch of the last stage.
 
         Earlier stages prepare; after a hint stage the head is untrained, so its epochs are no candidates, and patience
-        counts in the last stage only.
+        counts in the last stage only. With `states` it goes on where the newest one stands, a finished training at its end.
 
         Raises:
             UserError: a term is NaN or infinite; names term, epoch and step.
+            Interrupted: a signal asked for it; with `states` the last step is kept.
         """
-        records: list[EpochRecord] = []
-        steps = samples = 0
-        seconds = 0.0
-        for stage in stages:
-            with only(self.model.network, stage.train):
-                if stage.balance:
-                    self.balance(stage, len(records))
-                for within in range(stage.epochs):
-                    epoch = len(records)
-                    start = time.perf_counter()
-                    pulled = self.measure(stage, epoch, within) if stage.measured_at(within) else None
-                    means, seen = self.train_epoch(stage, epoch, within)
-                    seconds += time.perf_counter() - start
-                    steps, samples = steps + stage.steps_per_epoch, samples + seen
-                    scores = self.validate(self.model)
-                    record = EpochRecord(
-                        model=self.name, stage=stage.name, epoch=epoch + 1, step=steps,
-                        lr=stage.optimizer.param_groups[0]["lr"], loss=sum(means.values()), terms=means, val=scores,
-                        seconds=time.perf_counter() - start,
-                        best=stage is stages[-1] and selection.see(epoch, scores, self.model),
-                        weights=dict(stage.objective.weights), pull=pulled,
-                    )  # fmt: skip
-                    records.append(record)
-                    listen(record)
-                    if stage is stages[-1] and selection.exhausted(epoch):
-                        break
+        course, random = self.resumed(stages, selection)
+        with interrupts.listening() if self.states is not None else contextlib.nullcontext():
+            for stage in stages[course.stage :]:
+                with only(self.model.network, stage.train):
+                    if stage.balance and not course.within and not course.step:
+                        self.balance(stage, len(course.records))
+                    while course.within < stage.epochs:
+                        self.run_epoch(course, stages, selection, listen, random)
+                        random = None
+                course.end_stage()
+            self.keep(course, stages, selection)
         self.model.load_state_dict(selection.weights)
-        return Fit(records, selection.epoch, steps, samples, seconds)
+        return Fit(course.records, selection.epoch, course.steps, course.samples, course.seconds, course.overflows)
 
-    def train_epoch(self, stage: Stage, epoch: int, within: int) -> tuple[dict[str, float], int]:
-        """Make the steps of an epoch, the stage's number `within`; return the mean of each weighted term and the rows seen."""
+    def resumed(self, stages: Sequence[Stage], selection: Selection) -> tuple[Course, RandomState | None]:
+        """Return where to begin: at the newest state, with its random draws, or at the beginning."""
+        state = None
+        if self.states is not None:
+            state, said = self.states.load()
+            if said:
+                self.say(said)
+        if state is None:
+            return Course(), None
+        course, random = put_back(state, self.model, stages, selection, self.precision.scaler)
+        if course.stage == len(stages):
+            self.say(f"{self.name}: finished before; its state is taken up")
+        else:
+            self.say(f"{self.name}: going on after epoch {len(course.records)}, step {course.step}")
+        return course, random if course.step else None
+
+    def keep(self, course: Course, stages: Sequence[Stage], selection: Selection) -> None:
+        """Save the state, if states are kept."""
+        if self.states is not None:
+            self.states.save(state_of(course, self.model, stages, selection, self.precision.scaler))
+
+    def run_epoch(
+        self, course: Course, stages: Sequence[Stage], selection: Selection, listen: EpochListener, random: RandomState | None
+    ) -> None:
+        """Train and score one epoch, or the rest of the one that a state broke off, with its random draws."""
+        stage, epoch = stages[course.stage], len(course.records)
+        start = time.perf_counter() - course.spent
+        if random is None:
+            course.begin_epoch(
+                self.measure(stage, epoch, course.within) if stage.measured_at(course.within) else None,
+                len(stage.objective.names),
+            )
+
+        def keep() -> None:
+            course.spent = time.perf_counter() - start
+            self.keep(course, stages, selection)
+
+        means = self.train_epoch(stage, epoch, course, random, keep)
+        trained = time.perf_counter() - start
+        scores = self.validate(self.model)
+        is_last = course.stage == len(stages) - 1
+        record = EpochRecord(
+            model=self.name, stage=stage.name, epoch=epoch + 1, step=course.steps + stage.steps_per_epoch,
+            lr=stage.optimizer.param_groups[0]["lr"], loss=sum(means.values()), terms=means, val=scores,
+            seconds=time.perf_counter() - start, best=is_last and selection.see(epoch, scores, self.model),
+            weights=dict(stage.objective.weights), pull=course.pulled,
+        )  # fmt: skip
+        course.end_epoch(record, stage.steps_per_epoch, trained)
+        listen(record)
+        if is_last and selection.exhausted(epoch):
+            course.within = stage.epochs
+        if self.states is not None and self.states.due():
+            self.keep(course, stages, selection)
+
+    def train_epoch(
+        self,
+        stage: Stage,
+        epoch: int,
+        course: Course,
+        random: RandomState | None = None,
+        keep: Callable[[], None] = lambda: None,
+    ) -> dict[str, float]:
+        """Make the steps of an epoch that `course` has not done; return the mean of each weighted term.
+
+        Args:
+            stage: what is minimised.
+            epoch: of the training.
+            course: counts along.
+            random: draws to go on with in the middle of an epoch.
+            keep: saves the state after a step.
+        """
         objective = self.train_mode(stage)
         device = self.precision.device
         every = 1 if device.type == "cpu" else STEPS_BETWEEN_CHECKS
-        totals = [0.0] * len(objective.names)
         unseen: list[Tensor] = []
-        rows = 0
-        moves = objective.moves
+        moves, states, within = objective.moves, self.states, course.within
         with global_stream(self.seed, "dropout", epoch):
-            for step, batch in enumerate(self.batches(epoch)):
+            if random is not None:
+                set_random_state(random)
+            for step, batch in enumerate(self.batches(epoch, course.step), course.step):
                 if moves:
                     objective.advance(stage.done(within, step))
-                parts = self.train_step(stage, batch)
-                rows += len(batch.index)
+                parts = self.train_step(stage, batch, course)
+                course.rows += len(batch.index)
                 unseen.append(parts)
                 if self.on_rows is not None and step % STEPS_BETWEEN_CHECKS == 0:
-                    self.on_rows(rows)
+                    self.on_rows(course.rows)
                 if len(unseen) == every:
-                    self.look_at(unseen, stage, totals, epoch, step)
+                    self.look_at(unseen, stage, course.totals, epoch, step)
                     unseen = []
                 stage.schedule.step()
-        self.look_at(unseen, stage, totals, epoch, stage.steps_per_epoch - 1)
-        means = {name: total / stage.steps_per_epoch for name, total in zip(objective.names, totals, strict=True)}
-        return means, rows
+                course.step = step + 1
+                if states is not None and states.due() and course.step < stage.steps_per_epoch:
+                    self.look_at(unseen, stage, course.totals, epoch, step)
+                    unseen = []
+                    keep()
+        self.look_at(unseen, stage, course.totals, epoch, stage.steps_per_epoch - 1)
+        return {name: total / stage.steps_per_epoch for name, total in zip(objective.names, course.totals, strict=True)}
 
     def train_mode(self, stage: Stage) -> Objective:
         """Put what the stage trains into train mode, the rest of the student into eval mode; return the objective."""
@@ -164,9 +232,9 @@ class Trainer:
         stand_still(self.model.network, stage.train)
         return stage.objective.train()
 
-    def batches(self, epoch: int) -> Iterator[Batch]:
-        """Yield an epoch's batches as both forward passes see them; the same whenever they are asked for."""
-        for step, positions in enumerate(self.sampler.epoch(epoch)):
+    def batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """Yield an epoch's batches from step `first` as both forward passes see them; the same whenever they are asked for."""
+        for step, positions in islice(enumerate(self.sampler.epoch(epoch)), first, None):
             batch = self.rows.take(positions)
             for change in self.changes:
                 batch = change(batch, epoch, step)
@@ -205,8 +273,11 @@ class Trainer:
         except ValueError as e:
             raise UserError(f"{self.name}: balance=start: {e}; give it a weight above 0, or leave balance out") from None
 
-    def train_step(self, stage: Stage, batch: Batch) -> Tensor:
-        """Change the weights once; return the weighted terms ``[K]``."""
+    def train_step(self, stage: Stage, batch: Batch, course: Course) -> Tensor:
+        """Change the weights once; return the weighted terms ``[K]``.
+
+        A step that overflows (fp16) is counted, and changes nothing.
+        """
         objective: Objective = stage.objective
         with self.precision.autocast():
             student = self.model(batch.x)
@@ -224,7 +295,9 @@ class Trainer:
                 scaler.unscale_(optimizer)
             self.clip_gradient(optimizer)
             scaler.step(optimizer)
+            scale = scaler.get_scale()
             scaler.update()
+            course.overflows += scaler.get_scale() < scale
         self.model.after_step()
         return parts
 

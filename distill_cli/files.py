@@ -173,6 +173,11 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def remove_folder(path: str | Path) -> None:
+    """Remove a folder with all it holds; what cannot be removed stays."""
+    shutil.rmtree(path, ignore_errors=True)
+
+
 def plain(value: Any) -> Any:
     """Return `value` with NumPy and torch scalars and arrays as Python ones, non-finite floats as None."""
     if isinstance(value, Mapping):
@@ -217,6 +222,36 @@ def hash_file(path: str | Path) -> str:
     """Return a short hash of a file's content."""
     with open(path, "rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def owned(path: str | Path, about: Mapping[str, Any]) -> Iterator[dict[str, Any] | None]:
+    """Hold `path` inside the block, with `about` in it, and remove it at the end; the system drops it when the process dies.
+
+    Yields:
+        None where it is held; where another process holds it, what that one has written there.
+    """
+    import fcntl
+
+    make_folder(Path(path).parent)
+    with open(path, "a+", encoding="utf-8") as f:
+        try:
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            f.seek(0)
+            try:
+                owner = json.loads(f.read())
+            except ValueError:
+                owner = {}
+            yield owner if isinstance(owner, dict) else {}
+            return
+        f.truncate(0)
+        f.write(json.dumps(dict(about)))
+        f.flush()
+        try:
+            yield None
+        finally:
+            Path(path).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

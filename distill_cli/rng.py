@@ -8,7 +8,7 @@ bootstrap's draws.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -53,3 +53,23 @@ def global_stream(seed: int, purpose: str, epoch: int = 0) -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(derive(seed, purpose, epoch))
         yield
+
+
+def random_state() -> dict[str, torch.Tensor]:
+    """Return where torch's global generators stand, by device."""
+    import torch
+
+    state = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state |= {f"cuda:{n}": value for n, value in enumerate(torch.cuda.get_rng_state_all())}
+    return state
+
+
+def set_random_state(state: Mapping[str, torch.Tensor]) -> None:
+    """Put torch's global generators where `random_state` found them; call it inside `global_stream`."""
+    import torch
+
+    torch.set_rng_state(state["cpu"])
+    for name, value in state.items():
+        if name.startswith("cuda:") and int(name.removeprefix("cuda:")) < torch.cuda.device_count():
+            torch.cuda.set_rng_state(value, name)

@@ -19,6 +19,7 @@ REPORT = "report.json"
 CONFIG = "config.yaml"
 MODELS = "checkpoint/model.json"
 REGISTER = "teachers"
+STATES = "resume"  # of an unfinished run: training states, and what it is
 LARGEST_JSON = 1 << 28
 
 
@@ -152,6 +153,18 @@ def read_rows(folder: Path, name: str) -> TrainRecord:
 def register(outputs: Path, key: str, folder: Path) -> None:
     """Remember a finished teacher or link by its key."""
     files.write_json(outputs / REGISTER / f"{key}.json", {"folder": str(relative(folder, outputs))})
+    (outputs / REGISTER / f"{key}.begun.json").unlink(missing_ok=True)
+
+
+def begin(outputs: Path, key: str, name: Path) -> None:
+    """Remember the name of the folder in which a teacher or link is being trained."""
+    files.write_json(outputs / REGISTER / f"{key}.begun.json", {"name": str(name)})
+
+
+def begun(outputs: Path, key: str) -> Path | None:
+    """Return the name that `begin` was last told for a key."""
+    entry = outputs / REGISTER / f"{key}.begun.json"
+    return Path(files.safe_name(str(read_json(entry).get("name")))) if entry.is_file() else None
 
 
 def registered(outputs: Path, key: str, field: str = "teacher_key") -> Path | None:

@@ -10,13 +10,13 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "distill_cli"
 FLOORS = [
-    {"types", "errors", "files", "rng", "memory", "timing"},
+    {"types", "errors", "files", "rng", "memory", "timing", "packing", "interrupts"},
     {"models", "data", "losses", "references", "features", "tasks", "augment", "mixup", "schedules", "metrics"}
     | {"annealing", "freezing", "gradients", "selection"},
-    {"objective", "teachers", "teacher_cache", "batches", "views", "runs", "cost", "verify"},
+    {"objective", "teachers", "teacher_cache", "batches", "views", "runs", "cost", "verify", "states", "course"},
     {"engine"},
     {"pipeline", "provenance", "config", "reports", "exports", "bench", "pages"},
-    {"cli", "app", "arguments", "explain", "commands", "__main__"},
+    {"cli", "app", "arguments", "explain", "unfinished", "commands", "__main__"},
 ]
 ROOMS = {
     r"\.backward\(|optimizer\.step\(|scaler\.step\(": {"engine"},

@@ -309,7 +309,8 @@ def test_a_bug_shows_a_traceback_from_the_task_on(door: Door, tmp_path: Path, fa
 def test_an_interrupt_is_130(door: Door, fake: list[dict]) -> None:
     code, _, err = door("distill", "seed=15")
     assert code == 130
-    assert re.fullmatch(r"\ndistill distill: interrupted; .+ is unfinished, run it again\n", err)
+    said = r"\ndistill distill: interrupted by SIGINT; .+ is unfinished: run the same line with resume=auto to go on\n"
+    assert re.fullmatch(said, err)
 
 
 def test_hydra_full_error_is_a_raw_escape(door: Door, fake: list[dict], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from distill_cli.config.ensembles import check_ensemble
 from distill_cli.config.finished import check_opening
 from distill_cli.config.groups import MOVED, RUN_COMMANDS, common_keys
+from distill_cli.config.resuming import read_every
 from distill_cli.config.rules import MISSING, Rule, at_least, check_keys, check_rules, look_up, one_of, shown
 from distill_cli.config.stages import check_losses, check_stages
 from distill_cli.errors import UserError, near
@@ -95,6 +96,7 @@ def check_values(config: Mapping[str, Any], command: str) -> None:
     exclude = config["dataset"].get("transfer_exclude") or []
     if not isinstance(exclude, list):
         raise UserError(f"dataset.transfer_exclude={shown(exclude)}: expected a list of classes, such as [3]")
+    read_every(config["checkpoint"]["every"])
     check_rules(config, TEACHER_RULES)
     for key, instead in MOVED.items():
         if look_up(config, key) is not MISSING:

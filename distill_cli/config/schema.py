@@ -62,6 +62,13 @@ class Report:
 
 
 @dataclass
+class Checkpoint:
+    """When training states are written: a number of steps, a time such as 5min, or null."""
+
+    every: Any = "1min"
+
+
+@dataclass
 class Base:
     """What every command has."""
 
@@ -103,6 +110,8 @@ class Training(Base):
     select: Select = field(default_factory=Select)
     cache: Cache = field(default_factory=Cache)
     clip_grad_norm: float | None = None
+    resume: str | None = None
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
 
 
 @dataclass

@@ -19,7 +19,9 @@ from distill_cli.types import DataFacts
 EXAMPLES = 8  # rows that a loss sees before training: some relate samples to each other
 
 
-def bind(parts: Sequence[Part], model: Classifier, teachers: Sequence[Teacher], rows: Rows, known: DataFacts, seed: int) -> None:
+def bind(
+    parts: Sequence[Part], model: Classifier, teachers: Sequence[Teacher], rows: Rows, known: DataFacts, seed: int
+) -> list[str]:
     """Tap the features that the losses compare, let the losses look at example outputs, and see that each stage learns something.
 
     Args:
@@ -29,6 +31,9 @@ def bind(parts: Sequence[Part], model: Classifier, teachers: Sequence[Teacher], 
         rows: the first few are the example.
         known: what losses may know of the training rows.
         seed: the run's seed.
+
+    Returns:
+        The value of each stage's objective on the example, to two digits.
 
     Raises:
         UserError: the student has no such module, a module has no one output, a loss refuses what it sees, or gives no
@@ -42,6 +47,7 @@ def bind(parts: Sequence[Part], model: Classifier, teachers: Sequence[Teacher], 
             taught = [teacher(example) for teacher in teachers] if uses_teacher(parts) else []
     except ValueError as e:
         raise UserError(f"features of the teacher: {e}") from None
+    values = []
     for number, part in enumerate(parts):
         objective, given = part.objective, taught if part.objective.uses_teacher else []
         # a loss makes its own parameters here, from the shapes that it sees
@@ -50,7 +56,7 @@ def bind(parts: Sequence[Part], model: Classifier, teachers: Sequence[Teacher], 
                 objective.to(rows.device)
                 objective.bind(known, model(example.x), given)
                 objective.to(rows.device)
-                objective(model(example.x), given, example)
+                values.append(f"{float(objective(model(example.x), given, example)[0]):.2g}")
             except ValueError as e:
                 raise UserError(f"{part.where}loss: {e}") from None
         try:
@@ -63,6 +69,7 @@ def bind(parts: Sequence[Part], model: Classifier, teachers: Sequence[Teacher], 
         if not reached and trained:
             wrong = f"train={list(part.train)}" if part.train is not None else "loss"
             raise UserError(f"{part.where}{wrong}: the loss gives no gradient to any layer that is trained")
+    return values
 
 
 def check_pretraining(parts: Sequence[Part], steps_per_epoch: int) -> None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from distill_cli import files
 from distill_cli.batches import Rows
+from distill_cli.config.resuming import read_every, takes_up
 from distill_cli.errors import UserError
 from distill_cli.memory import keep_freed_memory
 from distill_cli.reports.progress import Progress
+from distill_cli.runs import STATES
+from distill_cli.states import States
 from distill_cli.types import Dataset, Pool
 
 
@@ -28,6 +32,15 @@ class Job:
 
     number: int | None = None
     command_line: str = ""
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """When training states are written (``checkpoint.every``), and whether one that is there is gone on from (``resume``)."""
+
+    every_steps: int | None = None
+    every_seconds: float | None = None
+    take_up: bool = False
 
 
 @dataclass
@@ -46,6 +59,7 @@ class Context:
         progress: shows epochs as they end.
         command_line: what to type to run it again.
         started: seconds since the epoch.
+        keeping: how the states of trainings are kept.
     """
 
     out: Path
@@ -59,10 +73,16 @@ class Context:
     progress: Progress
     command_line: str
     started: float
+    keeping: Keeping = field(default_factory=Keeping)
 
     def rows(self, pool: Pool, dataset: Dataset) -> Rows:
         """Return a pool on the device."""
         return Rows(pool, len(dataset.class_names), self.device, self.resident_gb)
+
+    def states(self, name: str, key: str) -> States:
+        """Return where the states of one model's training lie: below the run folder, until the run is finished."""
+        folder = self.out / STATES / files.safe_name(name)
+        return States(folder, key, self.keeping.every_steps, self.keeping.every_seconds, self.keeping.take_up)
 
 
 def make_context(cfg: Any, out: Path, job: Job) -> Context:
@@ -92,6 +112,9 @@ def make_context(cfg: Any, out: Path, job: Job) -> Context:
         progress=Progress(),
         command_line=job.command_line,
         started=time.time(),
+        keeping=Keeping(*read_every(cfg.checkpoint.every), takes_up(cfg.resume, job.number is not None))
+        if "checkpoint" in cfg
+        else Keeping(),
     )
 
 

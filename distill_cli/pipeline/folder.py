@@ -25,7 +25,8 @@ def finish(
     records: Sequence[EpochRecord],
     predictions: str | None,
 ) -> None:
-    """Write everything a finished run leaves beside its checkpoint; `report.json` last, as the mark of a finished run."""
+    """Write everything a finished run leaves beside its checkpoint; `report.json` last, as the mark of a finished run.
+    The states that its trainings were kept by go then."""
     resolved = OmegaConf.to_container(cfg, resolve=True)
     report = files.plain({**report, "provenance": dict(provenance), "config": resolved})
     if records:
@@ -35,6 +36,7 @@ def finish(
     files.write_text(out / runs.CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
     files.write_text(out / "report.md", markdown(report))
     files.write_json(out / runs.REPORT, report)
+    files.remove_folder(out / runs.STATES)
 
 
 def predictions(dataset: Dataset, logits: Mapping[str, Logits], split: str = COMPARED) -> str | None:

@@ -27,7 +27,18 @@ def found_or_made(context: Context, key: str, field: str, what: str, make: Calla
         with files.lock(lock, lambda: context.progress.say(f"{what}: another run is training it; waiting")):
             found = runs.registered(context.outputs, key, field)
             if found is None:
-                context.progress.say(f"{what}: none with key {key} in {context.outputs}; training one")
-                return make(Path(f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}")), False
+                return make(_begun(context, key, what)), False
     context.progress.say(f"{what}: found {found}")
     return found, True
+
+
+def _begun(context: Context, key: str, what: str) -> Path:
+    """Return the folder's name: of the run that was begun and is not finished, where runs are resumed, or a new one."""
+    begun = runs.begun(context.outputs, key)
+    if begun is not None and context.keeping.take_up:
+        context.progress.say(f"{what}: going on in {begun}")
+        return begun
+    context.progress.say(f"{what}: none with key {key} in {context.outputs}; training one")
+    name = Path(f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}")
+    runs.begin(context.outputs, key, name)
+    return name

@@ -24,10 +24,10 @@ from distill_cli.types import Dataset
 
 def run_teacher(cfg: Any, dataset: Dataset, context: Context, out: Path) -> Path:
     """Train the teacher of a config into the run folder `out`, register it, and return the folder."""
-    started = replace(context, started=time.time())
-    taught, result = teacher.train(cfg, dataset, context)
+    started = replace(context, out=out, started=time.time())
+    taught, result = teacher.train(cfg, dataset, started)
     assert taught.model is not None and taught.record is not None and taught.key is not None
-    gathered = Gathered.of(dataset, context, out)
+    gathered = Gathered.of(dataset, started, out)
     gathered.add(scoring.TEACHER, taught.model, taught.entry, taught.cost)
     runs.save_rows(out, scoring.TEACHER, taught.record)
     models = gathered.scored()

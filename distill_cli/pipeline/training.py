@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
+from distill_cli import RECIPE_VERSION, files
 from distill_cli.augment import Shift
 from distill_cli.batches import Rows, Sampler
 from distill_cli.config.validate import build
@@ -64,7 +66,9 @@ def fit(
         pool = pool.take(pool.labelled)
     model.to(context.device)
     rows, val = context.rows(pool, dataset), context.rows(dataset.val, dataset)
-    bind(parts, model, teachers, rows, facts(pool, dataset), seed)
+    values = bind(parts, model, teachers, rows, facts(pool, dataset), seed)
+    decided = {"settings": dict(settings), "seed": seed, "stop_after": stop_after, "views": views, "values": values}
+    key = training_key(parts, pool, dataset, {**decided, "precision": context.precision})
     _try_train_mode(model, rows, min(settings["batch_size"], len(rows)), name)
     sampler = Sampler(pool.y, settings["batch_size"], seed, settings["sampling"]["power"], settings["steps_per_epoch"])
     trainer = Trainer(
@@ -79,6 +83,8 @@ def fit(
         changes=changes(settings, seed, dataset.input_shape, "teacher." if name == "teacher" else "", rows, views),
         clip=settings["clip_grad_norm"],
         on_rows=context.progress.step,
+        states=context.states(name, key),
+        say=context.progress.say,
     )
     stages = [make_stage(model, part, sampler.steps_per_epoch) for part in parts]
     context.progress.start(name, sum(stage.epochs for stage in stages), sampler.steps_per_epoch * sampler.batch_size)
@@ -153,3 +159,14 @@ def _try_train_mode(model: nn.Module, rows: Rows, batch_size: int, name: str) ->
             copy.deepcopy(model).train()(rows.take(torch.arange(batch_size)).x)
         except ValueError as e:
             raise UserError(f"{name}: this network cannot train on batches of {batch_size}: {str(e).splitlines()[0]}") from None
+
+
+def training_key(parts: Sequence[Part], pool: Pool, dataset: Dataset, decided: Mapping[str, Any]) -> str:
+    """Return what decides a training, so that a state of another one is not gone on from.
+
+    What its losses are is known by their values on a few rows, to two digits: they follow from the teacher's outputs and the
+    student's first weights, and other threads or machines may move the last digits.
+    """
+    stages = [[p.name, p.epochs, p.optimizer, p.schedule, p.train, p.balance, p.objective.names] for p in parts]
+    rows = files.hash_bytes(np.ascontiguousarray(pool.index).tobytes(), pool.labelled.tobytes(), pool.foreign.encode())
+    return files.hash_json([RECIPE_VERSION, dataset.fingerprint, rows, stages, decided])

@@ -1,0 +1,63 @@
+"""Nested values with tensors in them <-> named tensors and JSON: what a training state is on disk. No pickle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+TENSOR, ITEMS, TUPLE = "tensor", "items", "tuple"
+PLAIN = (bool, int, float, str, type(None))
+
+
+def pack(value: Any) -> tuple[Any, dict[str, Tensor]]:
+    """Return a value as JSON, and the tensors that its places name.
+
+    Takes dicts (keys: text, whole numbers, or tuples of them), lists, tuples, tensors, numbers, text and None. Tensors are
+    copied: what is trained on after this call does not change them.
+
+    Raises:
+        TypeError: it holds something else.
+    """
+    tensors: dict[str, Tensor] = {}
+    return _pack(value, tensors), tensors
+
+
+def unpack(packed: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """Return the value that `pack` was given.
+
+    Raises:
+        ValueError: a place names no tensor, or is no place that `pack` makes.
+    """
+    if isinstance(packed, list):
+        return [unpack(item, tensors) for item in packed]
+    if not isinstance(packed, dict):
+        return packed
+    (kind, content), *more = packed.items() or [("nothing", None)]
+    if kind == TENSOR and isinstance(content, str) and content in tensors and not more:
+        return tensors[content]
+    if kind == ITEMS and isinstance(content, list) and not more:
+        return {unpack(key, tensors): unpack(item, tensors) for key, item in content}
+    if kind == TUPLE and isinstance(content, list) and not more:
+        return tuple(unpack(item, tensors) for item in content)
+    raise ValueError(f"no such place as {str(packed)[:60]}")
+
+
+def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(value, Tensor):
+        name = str(len(tensors))
+        tensors[name] = value.detach().to("cpu", copy=True).contiguous()
+        return {TENSOR: name}
+    if isinstance(value, Mapping):
+        return {ITEMS: [[_pack(key, tensors), _pack(item, tensors)] for key, item in value.items()]}
+    if isinstance(value, tuple):
+        return {TUPLE: [_pack(item, tensors) for item in value]}
+    if isinstance(value, list):
+        return [_pack(item, tensors) for item in value]
+    if isinstance(value, PLAIN):
+        return value
+    if isinstance(value, torch.dtype | torch.device):
+        return str(value)
+    raise TypeError(f"cannot keep a {type(value).__name__} in a training state")

@@ -1,0 +1,112 @@
+"""Training states on disk: written atomically, at most two kept, read without pickle, passed over where another training's."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from distill_cli import files, interrupts
+from distill_cli.errors import UserError
+from distill_cli.packing import pack, unpack
+
+KEPT = 2
+NAME = re.compile(r"state-(\d{9})\.safetensors")
+
+
+@dataclass
+class States:
+    """The states of one training, in a folder of their own.
+
+    Args:
+        folder: where they lie; made by the first save.
+        key: what decides this training; a state with another key is not continued.
+        every_steps: steps from one state to the next; None: not by steps.
+        every_seconds: seconds from one state to the next; None: not by time.
+        take_up: whether a state that is there is gone on from; else it is removed.
+        clock: seconds that never go back, for tests.
+    """
+
+    folder: Path
+    key: str
+    every_steps: int | None = None
+    every_seconds: float | None = None
+    take_up: bool = True
+    clock: Any = time.monotonic
+    _steps: int = 0
+    _at: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._at = self.clock()
+
+    def due(self) -> bool:
+        """Count a step; return whether a state is to be saved after it."""
+        self._steps += 1
+        if interrupts.heard() is not None:
+            return True
+        if self.every_steps is not None and self._steps >= self.every_steps:
+            return True
+        return self.every_seconds is not None and self.clock() - self._at >= self.every_seconds
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Write a state beside the last one, and take away those before.
+
+        Raises:
+            UserError: the folder is not writable, the disk is full, or an optimizer keeps what no state can hold.
+            Interrupted: a signal has asked the training to stop; the state is there.
+        """
+        try:
+            packed, tensors = pack(state)
+        except TypeError as e:
+            raise UserError(
+                f"{self.folder}: {e}; set checkpoint.every=null, and choose an optimizer and a schedule of torch"
+            ) from None
+        before = self._written()
+        number = before[-1][0] + 1 if before else 0
+        text = json.dumps({"key": self.key, "state": packed})
+        files.write_arrays(self.folder / f"state-{number:09d}.safetensors", tensors, {"state": text})
+        for _, old in before[: max(0, len(before) - KEPT + 1)]:
+            old.unlink(missing_ok=True)
+        self._steps, self._at = 0, self.clock()
+        interrupts.stop()
+
+    def load(self) -> tuple[dict[str, Any] | None, str]:
+        """Return the newest whole state of this training, and what a user should know of the others.
+
+        Half-written files of killed processes are removed.
+        """
+        for left in self.folder.glob(".*.tmp"):
+            left.unlink(missing_ok=True)
+        if not self.take_up:
+            for _, path in self._written():
+                path.unlink(missing_ok=True)
+        said = ""
+        for _, path in reversed(self._written()):
+            state, key = _read(path)
+            if state is None:
+                said = f"{path}: damaged, passed over"
+            elif key != self.key:
+                said = f"{path}: of another data set, teacher, setting or version, passed over"
+            else:
+                return state, said
+        return None, said
+
+    def _written(self) -> list[tuple[int, Path]]:
+        found = [(match, path) for path in self.folder.glob("state-*") if (match := NAME.fullmatch(path.name))]
+        return sorted((int(match[1]), path) for match, path in found)
+
+
+def _read(path: Path) -> tuple[dict[str, Any] | None, str]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as f:
+            text = json.loads((f.metadata() or {})["state"])
+            state = unpack(text["state"], {name: f.get_tensor(name) for name in f.keys()})  # noqa: SIM118
+        return (state if isinstance(state, dict) else None), str(text["key"])
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None, ""

@@ -1,0 +1,104 @@
+"""In which folder a job runs: a new one, or that of an unfinished run of the same config; and who is writing there."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from distill_cli import files, runs
+from distill_cli.config.resuming import AUTO, NEVER, takes_up
+from distill_cli.errors import UserError
+
+RUN = "run.json"
+OWNER = ".owner"
+RESUMED = ("distill", "train-teacher")  # the commands that train
+
+
+def choose(resume: str | None, outputs: Path, command: str, out: Path, key: str, *, sweeping: bool) -> Path:
+    """Return the folder of a job.
+
+    Args:
+        resume: ``auto``: the newest unfinished run of this config, if there is one; ``never``; or its folder. None: ``auto`` in a
+            sweep, whose jobs have folders of their own by config, ``never`` elsewhere.
+        outputs: the folder of all runs.
+        command: first word of the command line.
+        out: the folder that Hydra has made for the job.
+        key: of the job's config.
+        sweeping: whether it is a job of a sweep.
+
+    Raises:
+        UserError: the folder named has no unfinished run of this config.
+    """
+    if command not in RESUMED or not takes_up(resume, sweeping):
+        return out
+    if sweeping:
+        if resume not in (None, AUTO):
+            raise UserError(f"resume={resume}: a sweep goes on in its own folder; use resume={AUTO} or resume={NEVER}")
+        return out
+    if resume != AUTO:
+        return _named(Path(str(resume)), command, key)
+    found = [path.parent.parent for path in (outputs / command).glob(f"*/{runs.STATES}/{RUN}")]
+    fitting = [folder for folder in found if _is_of(folder, command, key)]
+    return max(fitting, key=lambda folder: (folder / runs.STATES / RUN).stat().st_mtime, default=out)
+
+
+def _named(folder: Path, command: str, key: str) -> Path:
+    if not folder.is_dir():
+        raise UserError(f"resume={folder}: no such folder; use resume=auto, resume=never, or the folder of an unfinished run")
+    if runs.is_finished(folder):
+        raise UserError(f"resume={folder}: this run is finished; leave resume out to make a new one")
+    if not (folder / runs.STATES / RUN).is_file():
+        raise UserError(f"resume={folder}: holds no unfinished run (no {runs.STATES}/{RUN}); leave resume out to make a new one")
+    if not _is_of(folder, command, key):
+        begun = runs.read_json(folder / runs.STATES / RUN).get("command_line")
+        raise UserError(f"resume={folder}: begun with other settings; its own command line was: {begun}")
+    return folder
+
+
+def _is_of(folder: Path, command: str, key: str) -> bool:
+    if runs.is_finished(folder):
+        return False
+    try:
+        begun = runs.read_json(folder / runs.STATES / RUN)
+    except UserError:
+        return False
+    return begun.get("command") == command and begun.get("key") == key
+
+
+def begin(folder: Path, command: str, key: str, command_line: str) -> None:
+    """Leave a word in a run folder of what is being run in it."""
+    about: dict[str, Any] = {"command": command, "key": key, "command_line": command_line}
+    files.write_json(folder / runs.STATES / RUN, about)
+
+
+@contextlib.contextmanager
+def owned(folder: Path) -> Iterator[None]:
+    """Be the only process that writes in a run folder; the system lets go when the process dies.
+
+    Raises:
+        UserError: another process is, and which.
+    """
+    about = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+    with files.owned(folder / OWNER, about) as owner:
+        if owner is not None:
+            who = f"process {owner.get('pid')} on {owner.get('host')}, since {owner.get('since')}" if owner else "another process"
+            raise UserError(f"{folder}: {who} is running in this folder; wait for it, or choose another folder")
+        yield
+
+
+def move_log(old: Path, new: Path) -> None:
+    """Let the log go on in another run folder."""
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        if isinstance(handler, logging.FileHandler) and Path(handler.baseFilename).parent == old.resolve():
+            other = logging.FileHandler(new / Path(handler.baseFilename).name)
+            other.setFormatter(handler.formatter)
+            root.removeHandler(handler)
+            handler.close()
+            root.addHandler(other)

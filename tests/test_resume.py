@@ -1,0 +1,264 @@
+"""A run that was broken off goes on as if it had not been: weights, predictions, scores and epochs to the bit."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import TINY, Ran
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from distill_cli import files, interrupts, unfinished
+from distill_cli.config.resuming import read_every
+from distill_cli.errors import UserError
+from distill_cli.packing import pack, unpack
+from distill_cli.states import States
+
+Run = Callable[..., Ran]
+DIGITS = ("dataset=digits", *TINY, "batch_size=100", "teacher.batch_size=100", "device.threads=1")
+TWO_LAYERS = ("student.model.hidden=[8,8]", "teacher.model.hidden=[16,16]", "student.model.dropout=0.2")
+HINT = "[body.2,body.2]"
+LINES = {
+    "plain": ("distill",),
+    "drawn": ("distill", "mixup=beta", "sampling.power=0.5", "schedule=one_cycle", "student.model.dropout=0.3", "clip_grad_norm=1"),
+    "stages": (
+        "distill", *TWO_LAYERS, "stages=hint_then_soft_target", f"stages.hint.loss.features={HINT}", "stages.hint.epochs=2",
+        "+loss@terms.hard=hard", "loss.weight={from: 2, to: 1}", "balance=start",
+    ),
+    "stateful losses": (
+        "distill", *TWO_LAYERS, "+loss@terms.crd=crd", f"terms.crd.features={HINT}", "+loss@terms.ft=ft", f"terms.ft.features={HINT}",
+        "terms.ft.rate=0.5", "terms.ft.pretrain_steps=9", "+loss@terms.vid=vid", f"terms.vid.features={HINT}",
+    ),
+    "ensemble": ("distill", "teacher.members=2", "student.bias_fix=true", "dataset.transfer_exclude=[3]"),
+    "chain": ("distill", "chain=[{name: assistant, model: {hidden: [12]}}]"),
+    "teacher": ("train-teacher",),  # takes no keys of the student
+}  # fmt: skip
+
+
+class Killed(BaseException):
+    """What no handler of ours sees."""
+
+
+def kill_at_save(monkeypatch: pytest.MonkeyPatch, number: int, *, written: bool) -> None:
+    """Let the process die at a save of a state, before or after it is written."""
+    save, count = States.save, iter(range(1, 1000))
+
+    def saving(self: States, state: Any) -> None:
+        last = next(count) == number
+        if last and not written:
+            raise Killed
+        save(self, state)
+        assert len(list(self.folder.glob("state-*"))) <= 2
+        if last:
+            raise Killed
+
+    monkeypatch.setattr(States, "save", saving)
+
+
+def results(folder: Path) -> dict[str, Any]:
+    """Everything of a finished run but times and places."""
+    report = json.loads((folder / "report.json").read_text())
+    with open(folder / "metrics.csv") as f:
+        epochs = [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(f)]
+    weights = {p.name: p.read_bytes() for p in (folder / "checkpoint").glob("*.safetensors")}
+    scores = {name: (model.get("val"), model.get("test")) for name, model in report["models"].items()}
+    return {
+        "weights": weights, "scores": scores, "epochs": epochs, "predictions": (folder / "predictions.csv").read_text(),
+        "comparison": report["comparison"], "terms": report.get("terms"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_a_killed_run_goes_on_to_the_bit(name: str, distill: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = (*LINES[name], *DIGITS, "checkpoint.every=5")
+    if name == "teacher":
+        line = tuple(word for word in line if not word.startswith(("epochs", "student", "optimizer", "batch")))
+    whole = distill(*line, "outputs=whole")
+    assert whole.code == 0, whole.err
+    kills = 0
+    for number in itertools.cycle((3, 4, 5)):
+        with monkeypatch.context() as patch:
+            kill_at_save(patch, number, written=number % 2 == 0)
+            try:
+                ran = distill(*line, "outputs=broken", "resume=auto")
+                break
+            except Killed:
+                kills += 1
+    assert kills
+    assert ran.code == 0, ran.err
+    assert results(ran.folder) == results(whole.folder)
+    assert not (ran.folder / "resume").exists()
+    assert not (ran.folder / ".owner").exists()
+
+
+# --- signals, owners, wrong words ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_the_state_and_says_how_to_go_on(number: int, code: int, tmp_path: Path, distill: Run) -> None:
+    line = ["distill", *DIGITS, "epochs=3000", "controls=[]", "checkpoint.every=null"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "distill_cli", *line], cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stderr is not None
+        while "student " not in process.stderr.readline():
+            assert process.poll() is None
+        process.send_signal(number)
+        said = process.communicate(timeout=60)[1].splitlines()[-1]
+        assert process.returncode == code
+    folder = next((tmp_path / "outputs" / "distill").iterdir())
+    assert said == (
+        f"distill distill: interrupted by {signal.Signals(number).name}; {folder} is unfinished: "
+        "run the same line with resume=auto to go on"
+    )
+    assert len(list((folder / "resume" / "student").glob("state-*.safetensors"))) == 1
+    assert not (folder / "report.json").exists()
+
+
+def test_two_processes_do_not_share_a_run_folder(distill: Run, tmp_path: Path) -> None:
+    with unfinished.owned(tmp_path / "mine"):
+        ran = distill("distill", *DIGITS, "hydra.run.dir=mine")
+    assert ran.code == 2
+    who = f"{tmp_path / 'mine'}: process {os.getpid()} on {socket.gethostname()}, since "
+    assert ran.err.startswith(f"distill distill: error: {who}")
+    assert ran.err.endswith(" is running in this folder; wait for it, or choose another folder\n")
+    assert ran.err.count("\n") == 1
+
+
+def test_a_run_is_gone_on_with_by_its_folder_and_by_nothing_else(
+    distill: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    line = ("distill", *DIGITS, "controls=[]", "checkpoint.every=5", "hydra.run.dir=mine")
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_at_save(patch, 4, written=True)
+        distill(*line)
+    for words, said in {
+        ("resume=nowhere",): "resume=nowhere: no such folder; use resume=auto, resume=never, or the folder of an unfinished run",
+        ("resume=outputs",): "resume=outputs: holds no unfinished run (no resume/run.json); leave resume out to make a new one",
+        ("resume=mine", "seed=3"): "resume=mine: begun with other settings; its own command line was: "
+        + shlex.join(["distill", *line[:-1]]),
+        ("checkpoint.every=0",): "checkpoint.every=0: expected a number of steps (1000), a time (30s, 5min, 1h) or null",
+    }.items():
+        ran = distill("distill", *DIGITS, "controls=[]", *words)
+        assert (ran.code, ran.err.splitlines()[-1]) == (2, f"distill distill: error: {said}")
+    ran = distill("distill", *DIGITS, "controls=[]", "resume=mine")
+    assert ran.code == 0
+    assert ran.folder.name == "mine"
+    assert "resume: going on in mine" in ran.err and ": going on after epoch" in ran.err
+    again = distill("distill", *DIGITS, "controls=[]", "resume=mine")
+    assert again.err == "distill distill: error: resume=mine: this run is finished; leave resume out to make a new one\n"
+
+
+def test_a_sweep_goes_on_by_itself(distill: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = ("distill", *DIGITS, "controls=[]", "checkpoint.every=5", "sweep=mine", "-m", "seed=0,1")
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_at_save(patch, 8, written=True)
+        distill(*line)
+    ran = distill(*line)
+    assert ran.code == 0
+    assert "finished before; its state is taken up" in ran.err or "going on after epoch" in ran.err
+
+
+# --- states ----------------------------------------------------------------------------------------------------------
+
+
+def kept(folder: Path, key: str = "k", **more: Any) -> States:
+    return States(folder / "s", key, **more)
+
+
+def test_the_newest_whole_state_of_this_training_is_taken(tmp_path: Path) -> None:
+    for number in range(4):
+        kept(tmp_path).save({"n": number, "x": torch.full((2,), number)})
+    names = sorted(p.name for p in (tmp_path / "s").iterdir())
+    assert names == ["state-000000002.safetensors", "state-000000003.safetensors"]
+    assert kept(tmp_path).load()[0]["n"] == 3
+    newest = tmp_path / "s" / names[1]
+    newest.write_bytes(newest.read_bytes()[:50])
+    (tmp_path / "s" / ".state-000000004.safetensors.1.abc.tmp").write_bytes(b"half")
+    state, said = kept(tmp_path).load()
+    assert state["n"] == 2
+    assert said == f"{newest}: damaged, passed over"
+    assert len(list((tmp_path / "s").iterdir())) == 2
+    assert kept(tmp_path, "other").load()[0] is None
+    assert kept(tmp_path, take_up=False).load() == (None, "")
+    assert not list((tmp_path / "s").iterdir())
+
+
+def test_a_state_is_due_by_steps_by_time_and_at_a_signal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    by_steps = kept(tmp_path, every_steps=3)
+    assert [by_steps.due() for _ in range(3)] == [False, False, True]
+    now = [0.0]
+    by_time = States(tmp_path, "k", every_seconds=2.0, clock=lambda: now[0])
+    assert not by_time.due()
+    now[0] = 2.0
+    assert by_time.due()
+    with pytest.raises(interrupts.Interrupted), interrupts.handled(), interrupts.listening():
+        never = kept(tmp_path)
+        assert not never.due()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert never.due()
+        never.save({})
+    assert (tmp_path / "s" / "state-000000000.safetensors").exists()
+
+
+def test_what_a_state_cannot_hold_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot keep a set in a training state"):
+        kept(tmp_path).save({"a": {1, 2}})
+
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.just(torch.arange(3.0))
+NESTED = st.recursive(
+    LEAVES,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=3) | st.integers() | st.tuples(st.text(max_size=2), st.integers()), inner, max_size=3)
+        | st.tuples(inner, inner)
+    ),
+    max_leaves=8,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=50)
+@given(NESTED)
+def test_what_is_packed_comes_back(value: Any) -> None:
+    packed, tensors = pack(value)
+    assert same(unpack(json.loads(json.dumps(packed)), tensors), value)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Equal values of equal types; tensors by content."""
+    if isinstance(one, torch.Tensor):
+        return isinstance(other, torch.Tensor) and torch.equal(one, other)
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict):
+        return list(one) == list(other) and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other)
+
+
+@pytest.mark.parametrize("value", ["", 0, -1, True, "5 days", "min", "0s", "1e9min", 1.5])
+def test_no_such_time(value: Any) -> None:
+    with pytest.raises(UserError, match="expected a number of steps"):
+        read_every(value)
+
+
+def test_an_owner_that_died_owns_nothing(tmp_path: Path) -> None:
+    (tmp_path / ".owner").write_text(json.dumps({"pid": 1, "host": "gone"}))
+    with files.owned(tmp_path / ".owner", {"pid": 2}) as owner:
+        assert owner is None
+        assert json.loads((tmp_path / ".owner").read_text()) == {"pid": 2}
