@@ -196,8 +196,10 @@ def discard(out: Path, outputs: Path) -> None:
         shutil.rmtree(begun, ignore_errors=True)
     if any(p.name != ".hydra" and p.suffix != ".log" for p in out.iterdir()):
         return
-    for handler in logging.getLogger().handlers:
+    root = logging.getLogger()
+    for handler in [h for h in root.handlers if isinstance(h, logging.FileHandler)]:
         handler.close()
+        root.removeHandler(handler)  # the next message would open its file again
     shutil.rmtree(out / ".hydra", ignore_errors=True)
     for file in out.glob("*.log"):
         file.unlink()

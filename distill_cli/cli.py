@@ -18,10 +18,11 @@ COMMANDS = {
     "eval": "score a finished run again: run=FOLDER",
     "export": "ship a run's model as files that run elsewhere, checked, with a model card: run=FOLDER format=onnx",
     "bench": "latency, throughput, memory and bytes of teacher and student, in PyTorch and ONNX: run=FOLDER",
+    "predict": "classes and probabilities of a file's rows or a record's beats: run=FOLDER input=FILE",
     "layers": "list the modules of teacher and student, and pairs for losses on features",
 }
-# Commands that show something and leave no run behind.
-SHOWING = {"layers"}
+# Commands that show or write something and leave no run behind.
+SHOWING = {"layers", "predict"}
 PLAIN = {
     "report": "one table over runs and sweeps: mean and deviation over seeds, best first",
     "ls": "what can be chosen: distill ls [GROUP[/OPTION]]",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -43,11 +44,11 @@ def make_folder(path: str | Path) -> Path:
     return folder
 
 
-def write_atomic(path: str | Path, write: Callable[[IO[Any]], object], *, binary: bool = False) -> Path:
+def write_atomic(path: str | Path, write: Callable[[IO[Any]], object], *, binary: bool = False, replace: bool = True) -> Path:
     """Let `write(file)` fill a temporary file beside `path`, then rename it: readers see all or nothing.
 
     Raises:
-        UserError: the folder is not writable or the disk is full.
+        UserError: the folder is not writable or the disk is full; or something is at `path`, unless it may be replaced.
     """
     path = Path(path)
     make_folder(path.parent)
@@ -57,6 +58,8 @@ def write_atomic(path: str | Path, write: Callable[[IO[Any]], object], *, binary
             write(f)
             f.flush()
             os.fsync(f.fileno())
+        if not replace and path.exists():
+            raise FileExistsError(errno.EEXIST, "exists already, and is not overwritten")
         os.replace(temporary, path)
     except OSError as e:
         raise UserError(f"{path}: cannot write ({e.strerror or e})") from None

@@ -78,6 +78,14 @@ class Pool:
 
 
 @dataclass(frozen=True)
+class Columns:
+    """Names of a table's columns: of the features, in their order, and of what stands beside them (label, group)."""
+
+    features: tuple[str, ...]
+    beside: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Dataset:
     """A source cut into splits.
 
@@ -92,6 +100,7 @@ class Dataset:
         fingerprint: hash of source, settings and split.
         prepare: input preparation a model gets by default: ``none`` or ``standardise`` (statistics of train).
         notes: sentences a reader of the report must know.
+        columns: of the table that it was read from, where they have names.
     """
 
     name: str
@@ -107,6 +116,7 @@ class Dataset:
     split: str = "random"
     prepare: str = "none"
     notes: tuple[str, ...] = ()
+    columns: Columns | None = None
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "distill_cli"
 FLOORS = [
     {"types", "errors", "files", "rng", "memory", "timing", "packing", "interrupts"},
-    {"models", "data", "losses", "references", "features", "tasks", "augment", "mixup", "schedules", "metrics"}
+    {"models", "data", "losses", "references", "features", "tasks", "streams", "augment", "mixup", "schedules", "metrics"}
     | {"annealing", "freezing", "gradients", "selection"},
     {"objective", "teachers", "teacher_cache", "batches", "views", "runs", "cost", "verify", "states", "course"},
     {"engine"},

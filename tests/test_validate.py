@@ -67,7 +67,12 @@ def test_an_architecture_serves_both_sides(option: str) -> None:
 
 @pytest.mark.parametrize("command", ["distill", "train-teacher", *RUN_COMMANDS])
 def test_a_command_without_overrides_is_sound(command: str) -> None:
-    check(compose(command, *(["run=outputs"] if command in RUN_COMMANDS else [])), command)
+    check(
+        compose(
+            command, *(["run=outputs"] if command in RUN_COMMANDS else []), *(["input=x.csv"] if command == "predict" else [])
+        ),
+        command,
+    )
 
 
 def test_a_teacher_option_brings_an_optimizer_of_its_own() -> None:

@@ -22,6 +22,11 @@ BENCH_RULES = {
     "calibration_rows": at_least(1),
     "device.name": Rule(words=("cpu", "auto")),
 }
+PREDICT_RULES = {
+    "on_bad_row": one_of("fail", "skip"),
+    "header": one_of("auto", True, False),
+    "peaks": one_of("auto", "annotated", "detected"),
+}
 
 
 def check_opening(config: Mapping[str, Any], command: str) -> None:
@@ -30,6 +35,14 @@ def check_opening(config: Mapping[str, Any], command: str) -> None:
     Raises:
         UserError: the first that is wrong.
     """
+    if command == "predict":
+        check_rules(config, PREDICT_RULES)
+        for key in ("input", "output", "onnx"):
+            if key in config and not str(config[key]).strip():
+                raise UserError(f"{key} is empty: name a file")
+        return
+    if not isinstance(config.get("dataset"), Mapping | None):
+        raise UserError(f"dataset={config['dataset']}: expected an option or keys; see distill ls dataset")
     if command == "export":
         check_rules(config, EXPORT_RULES)
         formats(config["format"])

@@ -22,8 +22,8 @@ PURPOSES = {
     "student": "the small model",
     "teacher": "the large model, how it is trained or where it comes from",
 }
-# Commands that open a finished run: `run=FOLDER`, and any key of its data set.
-RUN_COMMANDS = ("eval", "export", "bench")
+# Commands that open a finished run, `run=FOLDER`; all but `predict` take any key of its data set.
+RUN_COMMANDS = ("eval", "export", "bench", "predict")
 # Keys that are elsewhere now, and what to type.
 MOVED = {"teacher.cache": "cache.use=auto stores the teacher's outputs, cache.use=never does not"}
 

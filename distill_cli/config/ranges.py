@@ -87,8 +87,6 @@ def check_values(config: Mapping[str, Any], command: str) -> None:
             raise UserError(f"{key} is empty: name a folder")
     if command in RUN_COMMANDS:
         check_opening(config, command)
-        if not isinstance(config.get("dataset"), Mapping | None):
-            raise UserError(f"dataset={config['dataset']}: expected an option or keys; see distill ls dataset")
         return
     for group in ("dataset", "teacher", *(() if command == "train-teacher" else ("student", "loss"))):
         if not isinstance(config.get(group), Mapping):

@@ -172,6 +172,26 @@ class Bench(Finished):
     calibration_rows: int = 1024
 
 
-_COMMANDS = {"distill": Training, "train-teacher": Training, "layers": Training, "eval": Eval, "export": Export, "bench": Bench}
+@dataclass
+class Predict(Base):
+    """What `predict` adds."""
+
+    run: str = MISSING
+    input: str = MISSING
+    output: str | None = None
+    checkpoint_model: str | None = None
+    onnx: str | None = None
+    on_bad_row: str = "fail"
+    eval_batch_size: int | None = None
+    header: Any = "auto"
+    delimiter: str | None = None
+    drop: list[str] = field(default_factory=list)
+    peaks: str = "auto"
+
+
+_COMMANDS = {
+    "distill": Training, "train-teacher": Training, "layers": Training,
+    "eval": Eval, "export": Export, "bench": Bench, "predict": Predict,
+}  # fmt: skip
 for _command, _node in _COMMANDS.items():
     ConfigStore.instance().store(name=f"schema-{_command}", node=_node)

@@ -95,7 +95,7 @@ def check_known(cfg: DictConfig, prefix: str = "") -> None:
 def components(config: Mapping[str, Any], command: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield path and node of all components that a command builds."""
     if command in RUN_COMMANDS:
-        if "_target_" in (config["dataset"] or {}):
+        if "_target_" in (config.get("dataset") or {}):
             yield "dataset", config["dataset"]
         return
     if isinstance(config["dataset"].get("unlabelled"), Mapping):

@@ -11,7 +11,7 @@ import numpy as np
 from distill_cli.data.splits import Rows
 from distill_cli.errors import UserError
 from distill_cli.files import hash_bytes, hash_json
-from distill_cli.types import Dataset, Pool
+from distill_cli.types import Columns, Dataset, Pool
 
 Labelled = tuple[Any, Any]
 """Features ``[N, *shape]`` and ``[N]`` labels of one split."""
@@ -58,6 +58,7 @@ def from_source(
     split: str = "random",
     prepare: str = "none",
     notes: Sequence[str] = (),
+    columns: Columns | None = None,
 ) -> Dataset:
     """Cut one source into pools, which are views of it.
 
@@ -76,6 +77,7 @@ def from_source(
         split: name of the split.
         prepare: ``none`` or ``standardise``.
         notes: sentences a reader of the report must know.
+        columns: of the table that the source was read from, where they have names.
     """
     index = np.arange(len(x), dtype=np.int64) if index is None else np.asarray(index, dtype=np.int64)
     y = np.asarray(y, dtype=np.int64)
@@ -97,6 +99,7 @@ def from_source(
         split=split,
         prepare=prepare,
         notes=tuple(notes),
+        columns=columns,
     )
 
 

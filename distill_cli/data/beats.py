@@ -29,11 +29,11 @@ class Cut:
             ``none`` leaves millivolts.
     """
 
-    rate: int
-    window: int
-    beat: float
-    rr_window_seconds: float
-    normalise: str
+    rate: int = 125
+    window: int = 187
+    beat: float = 1.2
+    rr_window_seconds: float = 10
+    normalise: str = "minmax_beat"
 
     def __post_init__(self) -> None:
         for name, low, high in (("rate", 20, 1000), ("window", 8, 4096), ("rr_window_seconds", 1, 3600)):

@@ -74,6 +74,7 @@ def csv_table(
         grouped=names is not None,
         split="random" if path else "files",
         prepare="standardise",
+        columns=next(iter(tables.values())).layout.named,
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from distill_cli.data.arrays import is_whole
 from distill_cli.errors import UserError, near
+from distill_cli.types import Columns
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,14 @@ class Layout:
     def features(self) -> list[int]:
         """Positions of the feature columns."""
         return [i for i in range(len(self.columns)) if i not in (self.label, self.group)]
+
+    @property
+    def named(self) -> Columns | None:
+        """Names of the columns, where there is a header."""
+        if not self.header_line:
+            return None
+        beside = [i for i in (self.label, self.group) if i is not None]
+        return Columns(tuple(self.columns[i] for i in self.features), tuple(self.columns[i] for i in beside))
 
 
 @dataclass(frozen=True)

@@ -128,23 +128,49 @@ def read_record(root: Path, name: str, header: Any, lead: str) -> tuple[np.ndarr
     Raises:
         UserError: the signal or the annotations cannot be read.
     """
-    wfdb = load_wfdb()
-    if (root / f"{name}.atr").read_bytes()[-2:] != END_MARK:
-        raise UserError(f"{root / name}.atr: truncated: it does not end with an end mark; get the file again")
+    samples, classes = read_beats(root, name)
+    return read_signal(root, name, header, lead), samples, classes
+
+
+def read_signal(root: Path, name: str, header: Any, lead: str) -> np.ndarray:
+    """Return a record's signal ``[T]`` in millivolts; of its first channel where it lacks the lead.
+
+    Raises:
+        UserError: it cannot be read.
+    """
     channel = header.sig_name.index(lead) if lead in header.sig_name else 0
     try:
-        record = wfdb.rdrecord(str(root / name), channels=[channel], ignore_skew=True)
+        record = load_wfdb().rdrecord(str(root / name), channels=[channel], ignore_skew=True)
     except Exception as e:  # the library raises whatever its parser meets
         raise UserError(f"{root / name}.dat: the signal cannot be read ({_one_line(e)}); get the file again") from None
+    signal: np.ndarray = record.p_signal[:, 0]
+    return signal
+
+
+def read_beats(root: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return position and class (`beats.CLASS_NAMES`) of a record's annotated beats, each ``[B]``.
+
+    Raises:
+        UserError: the annotations cannot be read, or mark no beat.
+    """
+    file = root / f"{name}.atr"
     try:
-        annotation = wfdb.rdann(str(root / name), "atr")
-    except Exception as e:  # as above
-        raise UserError(f"{root / name}.atr: the annotations cannot be read ({_one_line(e)}); get the file again") from None
+        whole = file.read_bytes()[-2:] == END_MARK
+    except OSError as e:
+        raise UserError(f"{file}: cannot read ({e.strerror})") from None
+    if not whole:
+        raise UserError(f"{file}: truncated: it does not end with an end mark; get the file again")
+    try:
+        annotation = load_wfdb().rdann(str(root / name), "atr")
+    except UserError:
+        raise
+    except Exception as e:  # the library raises whatever its parser meets
+        raise UserError(f"{file}: the annotations cannot be read ({_one_line(e)}); get the file again") from None
     beats = [(s, AAMI[k]) for s, k in zip(annotation.sample.tolist(), annotation.symbol, strict=True) if k in AAMI]
     if not beats:
-        raise UserError(f"{root / name}.atr: no annotated beats; take the record out of the folder, or get the file again")
+        raise UserError(f"{file}: no annotated beats; take the record out of the folder, or get the file again")
     samples, classes = np.array(beats, dtype=np.int64).reshape(-1, 2).T
-    return record.p_signal[:, 0], samples, classes
+    return samples, classes
 
 
 def download_records(root: Path, database: str = "mitdb") -> bool:

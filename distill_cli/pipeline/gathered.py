@@ -32,7 +32,7 @@ class Gathered:
     @classmethod
     def of(cls, dataset: Dataset, context: Context, out: Path) -> Gathered:
         """Return an empty one for a run folder."""
-        return cls(dataset, context, Checkpoint(out, dataset.class_names))
+        return cls(dataset, context, Checkpoint(out, dataset.class_names, dataset.columns))
 
     def add(self, name: str, model: Classifier, entry: Mapping[str, Any], cost: Mapping[str, Any]) -> None:
         """Write a model's weights, predict every scored split with it, and measure it."""

@@ -17,7 +17,7 @@ from distill_cli.errors import UserError
 from distill_cli.files import write_json
 from distill_cli.models.classifier import Classifier, Reordered, Shifted
 from distill_cli.rng import global_stream
-from distill_cli.types import Dataset
+from distill_cli.types import Columns, Dataset
 
 FACTS = ("num_classes", "input_shape")
 LARGEST = 1 << 24
@@ -113,11 +113,14 @@ class Checkpoint:
     Args:
         folder: the run folder.
         class_names: in class order.
+        columns: of the table that the models are trained on, where they have names.
     """
 
-    def __init__(self, folder: Path, class_names: tuple[str, ...]) -> None:
+    def __init__(self, folder: Path, class_names: tuple[str, ...], columns: Columns | None = None) -> None:
         self.folder = folder
         self.content: dict[str, Any] = {"schema_version": 1, "class_names": list(class_names), "models": {}}
+        if columns is not None:
+            self.content["columns"] = {"features": list(columns.features), "beside": list(columns.beside)}
 
     def add(self, name: str, model: nn.Module, entry: Mapping[str, Any]) -> None:
         """Write one model's weights, then model.json with all models so far."""
@@ -137,12 +140,20 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
     names = content.get("class_names")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise UserError(f"{path}: class_names is no list of names; the file is damaged")
+    columns = content.get("columns")
+    if columns is not None and not _are_columns(columns):
+        raise UserError(f"{path}: columns holds no lists of names; the file is damaged")
     for name, entry in models.items():
         check_trusted(entry, f"{path}: {name}")
         _check_sound(entry, f"{path}: {name}")
         if not _is_offset(entry.get("offset")) or len(entry.get("offset") or names) != len(names):
             raise UserError(f"{path}: {name} has an offset that is no list of {len(names)} numbers; the file is damaged")
     return content
+
+
+def _are_columns(value: Any) -> bool:
+    parts = [value.get(key) for key in ("features", "beside")] if isinstance(value, dict) else [None]
+    return all(isinstance(part, list) and all(isinstance(name, str) for name in part) for part in parts)
 
 
 def _check_sound(entry: Any, where: str) -> None:

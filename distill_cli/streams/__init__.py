@@ -1,0 +1,1 @@
+"""Rows to predict, read piece by piece: a table, an array, a record."""
