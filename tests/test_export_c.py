@@ -39,7 +39,7 @@ class Names:
 
 def subject(model: Classifier, shape: tuple[int, ...], temperature: float = 1.0) -> Subject:
     about = {"run": "a */ b ??/"}
-    return Subject("stu-dent.2", model, {"prepare": "none", "input_shape": list(shape)}, Names(), temperature, about)  # type: ignore[arg-type]
+    return Subject("stu-dent.2", model, {"prepare": "none", "input_shape": list(shape)}, Names(), temperature, True, about)  # type: ignore[arg-type]
 
 
 def classifier(network: nn.Module, shape: tuple[int, ...], prepare: str = "none") -> Classifier:

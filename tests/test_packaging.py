@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+KINDS = ("*.py", "*.c", "*.html", "*.css", "*.js")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CLEAN = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "PIP_", "DISTILL_", "HYDRA_"))}
 
@@ -58,7 +59,7 @@ def files_of_conf() -> set[str]:
 def test_the_wheel_holds_the_code_and_every_config_and_nothing_else(wheel: Path) -> None:
     names = {n for n in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in n}
     assert {n.removeprefix("distill_cli/") for n in names if n.endswith(".yaml")} == files_of_conf()
-    code = {p.relative_to(ROOT).as_posix() for kind in ("*.py", "*.c") for p in (ROOT / "distill_cli").rglob(kind)}
+    code = {p.relative_to(ROOT).as_posix() for kind in KINDS for p in (ROOT / "distill_cli").rglob(kind)}
     assert {n for n in names if not n.endswith(".yaml")} == code
 
 

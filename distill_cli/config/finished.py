@@ -8,10 +8,12 @@ from typing import Any
 from distill_cli.config.rules import Rule, at_least, check_rules, one_of, shown
 from distill_cli.errors import UserError, near
 
-FORMATS = ("safetensors", "onnx", "onnx-int8", "c")
-MOST_SECONDS, LARGEST_BATCH = 60, 65536
+FORMATS = ("safetensors", "onnx", "onnx-int8", "c", "web")
+MOST_SECONDS, LARGEST_BATCH, MOST_SAMPLES = 60, 65536, 10_000
 EXPORT_RULES = {
     "calibrate": one_of(True, False),
+    "samples": Rule("int", lambda v: 0 <= v <= MOST_SAMPLES, f">= 0 and at most {MOST_SAMPLES}"),
+    "runtime": one_of("cdn", "bundled"),
     "max_f1_drop": Rule(holds=lambda v: 0 <= v <= 1, says=">= 0 and at most 1"),
     "calibration_rows": at_least(1),
     "device.name": Rule(words=("cpu", "auto")),

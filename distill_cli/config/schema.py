@@ -159,6 +159,9 @@ class Export(Finished):
     calibrate: bool = False
     max_f1_drop: float = 0.01
     calibration_rows: int = 1024
+    samples: int = 50
+    runtime: str = "cdn"
+    runtime_path: str = "node_modules/onnxruntime-web/dist"
     card: Card = field(default_factory=Card)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from distill_cli.exports import c, onnx, onnx_int8, safetensors
+from distill_cli.exports import c, onnx, onnx_int8, safetensors, web
 from distill_cli.exports.subject import Subject, Written
 
 # Each writes into the folder that it is given, by the settings of `distill export`, and hands back what is to be checked.
@@ -13,4 +13,5 @@ FORMATS: dict[str, Callable[[Subject, Path, Any], list[Written]]] = {
     "onnx": onnx.write,
     "onnx-int8": onnx_int8.write,
     "c": c.write,
+    "web": web.write,
 }

@@ -69,11 +69,15 @@ def rows(formats: Mapping[str, Any]) -> list[list[str]]:
     for name, part in formats.items():
         parity, time = part["parity"], part["latency_ms"]["1"]["p50"]
         found.append([
-            f"{name}: {', '.join(part['files'])}", _bytes(part["weight_bytes"]), _bytes(part["file_bytes"]),
+            f"{name}: {_names(list(part['files']))}", _bytes(part["weight_bytes"]), _bytes(part["file_bytes"]),
             cells.milliseconds(time), cells.count(parity["rows"]), f"{parity['max_logit_difference']:.1e}",
             cells.count(parity["changed_predictions"]), cells.score(parity["macro_f1"], 4), f"{parity['macro_f1_drop']:.4f}",
         ])  # fmt: skip
     return found
+
+
+def _names(files: list[str]) -> str:
+    return ", ".join(files) if len(files) <= 2 else f"{files[0]} and {len(files) - 1} more"
 
 
 def _bytes(value: float) -> str:

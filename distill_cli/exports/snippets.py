@@ -20,6 +20,12 @@ def snippets(card: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
             yield f"`{file}` in JavaScript, in Node or bundled for a browser:", "js", _javascript(file, shape, names)
     if "c" in formats:
         yield f"`{next(iter(formats['c']['files']))}`:", "c", _c(next(iter(formats["c"]["files"])))
+    if "web" in formats:
+        yield (
+            "The page, from any static web server; then open http://localhost:8000:",
+            "sh",
+            "python -m http.server --directory web",
+        )
     if "safetensors" in formats:
         yield "The weights in PyTorch, with distill:", "python", _torch(formats["safetensors"], shape, card)
 

@@ -27,6 +27,7 @@ class Subject:
         entry: what it takes to build the model again, as in model.json.
         dataset: its data; exporters look at training rows (to calibrate) and validation rows (to check).
         temperature: what logits are divided by before the softmax; 1 where none was fitted.
+        show_samples: whether single rows of the data may be shown.
         about: further words for a file's metadata.
     """
 
@@ -35,6 +36,7 @@ class Subject:
     entry: Mapping[str, Any]
     dataset: Dataset
     temperature: float = 1.0
+    show_samples: bool = True
     about: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -68,7 +70,7 @@ class Written:
     run: Runner
     difference: float | None
     facts: Mapping[str, Any] = field(default_factory=dict)
-    time: Callable[[], dict[str, float]] | None = None
+    time: Callable[[], Mapping[str, float | None]] | None = None
 
 
 class Outputs(nn.Module):

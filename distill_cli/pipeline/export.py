@@ -47,7 +47,8 @@ def export(cfg: Any, out: Path, job: Job) -> Report:
     model, entry = load_model(opened.folder, cfg.checkpoint_model)
     report = _scored(cfg, opened, model, entry)
     temperature = report["export"]["temperature"]["value"]
-    subject = Subject(cfg.checkpoint_model, model, entry, opened.dataset, temperature, _about(opened))
+    shown = bool(cfg.report.samples) and opened.may_show_samples
+    subject = Subject(cfg.checkpoint_model, model, entry, opened.dataset, temperature, shown, _about(opened))
     with files.new_folder(target) as folder:
         report["export"]["folder"] = str(target)
         report["export"]["formats"] = _write_all(cfg, opened, subject, folder)

@@ -28,6 +28,7 @@ class Opened:
         node: the config of the data set that was loaded.
         dataset: that data set, of the shape and classes of the run's models.
         checkpoint: what its model.json holds, checked.
+        config: the run's resolved config; written by anyone.
         context: where this job runs, with chunk size and draws as the run was scored.
     """
 
@@ -36,7 +37,14 @@ class Opened:
     node: dict[str, Any]
     dataset: Dataset
     checkpoint: dict[str, Any]
+    config: dict[str, Any]
     context: Context
+
+    @property
+    def may_show_samples(self) -> bool:
+        """Whether the run allows single samples on pages."""
+        told = self.config.get("report")
+        return not isinstance(told, dict) or told.get("samples") is not False
 
 
 def open_run(cfg: Any, out: Path, job: Job, command: str) -> Opened:
@@ -53,7 +61,7 @@ def open_run(cfg: Any, out: Path, job: Job, command: str) -> Opened:
     dataset = load_dataset(node)
     checkpoint = read_checkpoint(source)
     _check_same_shape(dataset, checkpoint, source)
-    return Opened(source, report, node, dataset, checkpoint, context)
+    return Opened(source, report, node, dataset, checkpoint, config, context)
 
 
 def _as_it_was_scored(cfg: Any, config: dict[str, Any], command: str) -> Any:
