@@ -165,8 +165,13 @@ def run_folder(cfg: DictConfig, command: str, out: Path, *, sweeping: bool) -> I
             discard(out, Path(cfg.outputs))
             started["job"] = folder
             print(f"resume: going on in {folder}", file=sys.stderr)
+        before = frozenset(os.listdir(folder))
         unfinished.begin(folder, command, key, shlex.join(["distill", command, *hc.overrides.task]))
-        yield folder
+        try:
+            yield folder
+        except UserError:
+            unfinished.take_back(folder, before)
+            raise
 
 
 def read_finished(file: Path) -> dict[str, Any] | None:

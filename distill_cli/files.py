@@ -44,6 +44,15 @@ def make_folder(path: str | Path) -> Path:
     return folder
 
 
+def remove(paths: Iterable[Path]) -> None:
+    """Remove files, and folders with all that is in them."""
+    for path in list(paths):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
 def write_atomic(path: str | Path, write: Callable[[IO[Any]], object], *, binary: bool = False, replace: bool = True) -> Path:
     """Let `write(file)` fill a temporary file beside `path`, then rename it: readers see all or nothing.
 

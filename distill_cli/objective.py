@@ -124,7 +124,8 @@ class Objective(nn.Module):
 
     def parts(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> list[Tensor]:
         """Return the weighted terms, scalars through which gradients flow, in the order of `names`."""
-        return [batch_value(term(student, teachers, batch), self.weights[name]) for name, term in self.items()]
+        rows = len(batch.index)
+        return [batch_value(term(student, teachers, batch), self.weights[name], rows) for name, term in self.items()]
 
 
 def is_cross_entropy(term: Any) -> bool:
@@ -145,9 +146,15 @@ def bind_term(term: Any, facts: DataFacts, student: ModelOutput, teachers: Seque
         term.bind(**{name: value for name, value in given.items() if name in wanted})
 
 
-def batch_value(loss: Tensor, weight: float = 1.0) -> Tensor:
-    """Return `weight` times the mean of a loss per sample ``[B]``; a scalar is taken as it is."""
-    if loss.dim() > 1:
-        raise ValueError(f"a loss returns [B] or a scalar, got shape {tuple(loss.shape)}")
+def batch_value(loss: Tensor, weight: float = 1.0, rows: int | None = None) -> Tensor:
+    """Return `weight` times the mean of a loss per sample ``[B]``; a scalar is taken as it is.
+
+    Raises:
+        ValueError: no tensor, or one that is neither a scalar nor has one number for each of the `rows`.
+    """
+    if not isinstance(loss, Tensor):
+        raise ValueError(f"a loss returns a tensor, [B] or a scalar, got a {type(loss).__name__}")
+    if loss.dim() > 1 or (loss.dim() == 1 and rows not in (None, len(loss))):
+        raise ValueError(f"a loss returns [B] or a scalar, got shape {tuple(loss.shape)} for {rows} samples")
     value = loss.mean() if loss.dim() == 1 else loss
     return value if weight == 1 else weight * value

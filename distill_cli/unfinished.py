@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,18 @@ def begin(folder: Path, command: str, key: str, command_line: str) -> None:
     """Leave a word in a run folder of what is being run in it."""
     about: dict[str, Any] = {"command": command, "key": key, "command_line": command_line}
     files.write_json(folder / runs.STATES / RUN, about)
+
+
+def take_back(folder: Path, before: Collection[str]) -> None:
+    """Remove what a run that ended by a mistake has written, unless training states are there to go on from.
+
+    Args:
+        folder: the run's, owned by this process.
+        before: what lay in it when the run began.
+    """
+    if runs.is_finished(folder) or any((folder / runs.STATES).glob("*/*")):
+        return
+    files.remove(path for path in folder.iterdir() if path.name not in before and path.suffix != ".log")
 
 
 @contextlib.contextmanager

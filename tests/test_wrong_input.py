@@ -74,6 +74,10 @@ COMMAND = [
     ("distill distill: error: device.threads=100000: must be >= 1 and at most 512 or null", ("distill", "device.threads=100000")),
     ("distill distill: error: loss.weight=0: nothing is left to minimise; give the loss or a term a weight above 0",
      ("distill", "device=cpu", "loss.weight=0")),
+    ("distill distill: error: loss: a setting of it is too large (Numerical result out of range)",
+     ("distill", "device=cpu", "loss.temperature=1e300")),
+    ("distill distill: error: chain.a.loss=hint: features is required; write its keys out in the chain: "
+     "loss: {_target_: distill_cli.losses.hint.Hint, features: ...}", ("distill", "device=cpu", "chain=[{name: a, loss: hint}]")),
     ("distill distill: error: outputs is empty: name a folder", ("distill", "outputs=")),
     ("distill eval: error: run is empty: name a folder", ("eval", "run=")),
     ("distill train-teacher: error: teacher.checkpoint names a teacher that is there already, and train-teacher trains one; leave it out",
@@ -313,3 +317,117 @@ def test_a_strangers_run_folder_runs_no_code(distill: Distill, finished: Path) -
     assert ran.code == 2
     assert "os.system is not trusted" in ran.err and "DISTILL_TRUST" in ran.err
     assert len(ran.err.splitlines()) == 1
+
+
+USERS = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, num_classes, input_shape):
+        super().__init__()
+        self.net = nn.Linear(input_shape[0], num_classes)
+
+    def forward(self, x):
+        return self.net(x)
+
+
+class Empty(nn.Module):
+    def forward(self, x):
+        return x[:, :10]
+
+
+class Loss:
+    uses_teacher = True
+
+    def __call__(self, student, teachers, batch):
+        return self.of(student.logits, teachers[0].logits)
+
+
+class Number(Loss):
+    of = staticmethod(lambda z, v: 1.0)
+
+
+class Classes(Loss):
+    of = staticmethod(lambda z, v: z.sum(0))
+
+
+class Flat(Loss):
+    of = staticmethod(lambda z, v: z.sum(1))
+    pairs = ["body.1"]
+
+
+class Heard(Loss):
+    pairs = [("body.1", "body.1")]
+
+    def __call__(self, student, teachers, batch):
+        return student.features["body.1"].square().mean(1) + teachers[0].features["body.1"].square().mean(1)
+
+
+class Labels:
+    uses_teacher = False
+    is_cross_entropy = True
+
+    def __call__(self, student, teachers, batch):
+        return nn.functional.cross_entropy(student.logits, batch.target, reduction="none") * batch.labelled
+"""
+
+
+@pytest.fixture
+def users(tmp_path: Path) -> str:
+    """A module of the user's, under a name of its own: python keeps what it has imported."""
+    name = f"users_{tmp_path.name.replace('-', '_')}"
+    (tmp_path / f"{name}.py").write_text(USERS)
+    return name
+
+
+WRONG_LOSSES = {
+    "Number": "loss: a loss returns a tensor, [B] or a scalar, got a float",
+    "Classes": "loss: a loss returns [B] or a scalar, got shape (10,) for 8 samples",
+    "Flat": "terms.own: its `pairs`: features=['body.1']: expected [STUDENT_LAYER, TEACHER_LAYER] or a list of such pairs, "
+    "named by module path, such as [[conv1, blocks.0], [conv2, blocks.1]]",
+}
+
+
+@pytest.mark.parametrize("name", WRONG_LOSSES)
+def test_a_loss_of_the_users_that_breaks_its_word(distill: Distill, users: str, name: str) -> None:
+    refused(
+        distill, f"distill distill: error: {WRONG_LOSSES[name]}", "distill", *TINY, f"+terms.own={{_target_: {users}.{name}}}"
+    )
+
+
+def test_a_network_that_cannot_learn_is_refused_before_its_teacher_is_trained(distill: Distill, users: str) -> None:
+    line = "distill distill: error: student.model: this network has no parameters to train"
+    refused(distill, line, "distill", *TINY[:4], TINY[-1], "student=custom", f"student.model._target_={users}.Empty")
+
+
+def test_what_a_plain_loss_declares_holds(distill: Distill, users: str) -> None:
+    ran = distill("distill", *TINY, f"+terms.own={{_target_: {users}.Heard}}", f"+terms.labels={{_target_: {users}.Labels}}")
+    assert ran.code == 0, ran.err
+    columns = (ran.folder / "metrics.csv").read_text().splitlines()[0]
+    assert "labels" in columns and "hard" not in columns  # the user's cross-entropy needs no other beside it in the control
+    assert ran.report["terms"]["own"]["features"] == [{"student": "body.1", "teacher": "body.1", "adapter": None}]
+
+
+def test_a_users_own_teacher_and_link_are_theirs_to_build(distill: Distill, users: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DISTILL_TRUST", raising=False)
+    words = ["teacher=custom", f"teacher.model._target_={users}.Net", f"chain=[{{name: own, model: {{_target_: {users}.Net}}}}]"]
+    tiny = [word for word in TINY if not word.startswith("teacher.model")]
+    ran = distill("distill", *tiny, *words)
+    assert ran.code == 0, ran.err
+    assert distill("distill", *tiny, *words, "seed=1").code == 0  # both are found
+    folder = ran.report["teacher_source"].split()[-1]
+    stranger = distill("distill", *tiny, f"teacher.checkpoint={folder}")
+    assert stranger.code == 2 and "is not trusted; set DISTILL_TRUST=" in stranger.err
+
+
+def test_a_run_that_diverges_leaves_nothing(distill: Distill) -> None:
+    assert distill("distill", *TINY).code == 0
+    before = {p for p in Path("outputs").rglob("*") if p.is_file()}
+    tiny = [word for word in TINY if not word.startswith("optimizer")]
+    for words in (["optimizer.lr=1e30"], ["chain=[{name: a, optimizer: {lr: 1e30}}]"]):
+        ran = distill("distill", *tiny, *words, "controls=[]")
+        assert ran.code == 2 and "lower the learning rate" in ran.err, ran.err
+        left = {p for p in Path("outputs").rglob("*") if p.is_file() and p.suffix != ".lock"} - before
+        assert {p for p in left if p.parts[1] != "cache"} == set()

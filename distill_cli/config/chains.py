@@ -21,6 +21,7 @@ NOT_OF_A_LINK = ("student", "chain", "search")
 WHOLE_KEYS = ("terms", "stages")
 # Keys that a link may give; those of an option's group may name the option.
 LINK_KEYS = ("name", "seed", "model", "prepare", *(key for key in STUDENT_ONLY if key not in NOT_OF_A_LINK))
+MISSING = "???"  # how an option's file says that a value has to be given
 OPTION_KEYS = ("model", "loss", "optimizer", "schedule", "augment", "mixup", "sampling")
 ENDS = ("teacher", "student")
 SEED_STEP = 1000
@@ -106,6 +107,11 @@ def _option(path: str, key: str, value: Any) -> Any:
     content: Any = OmegaConf.to_container(OmegaConf.load(known[value]), resolve=True)
     if "defaults" in content:
         raise UserError(f"{path}={value}: this option is made of others; write its keys out in the chain")
+    if lacking := [name for name, part in content.items() if part == MISSING]:
+        raise UserError(
+            f"{path}={value}: {lacking[0]} is required; write its keys out in the chain: "
+            f"{key}: {{_target_: {content.get('_target_')}, {lacking[0]}: ...}}"
+        )
     return content
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
@@ -49,12 +49,18 @@ def load_config(path: str | Path) -> dict[str, Any]:
     return config
 
 
-def check_trusted(node: Mapping[str, Any], path: str) -> None:
+def targets_in(config: Any) -> frozenset[str]:
+    """Return every `_target_` that a plain config names: what a user typed for this run is theirs to run."""
+    return frozenset(str(value) for key, value in leaves(config, "", "config") if key.rpartition(".")[2] == "_target_")
+
+
+def check_trusted(node: Mapping[str, Any], path: str, also: Collection[str] = ()) -> None:
     """Refuse a stranger's config that names code beyond this tool, torch.nn and torch.optim, or what DISTILL_TRUST matches.
 
     Args:
         node: plain values, as read from config.yaml or model.json.
         path: where they come from, for messages: ``run/config.yaml``.
+        also: targets that this run's own config names.
 
     Raises:
         UserError: names the first key that is refused, and the variable that would allow it.
@@ -64,7 +70,7 @@ def check_trusted(node: Mapping[str, Any], path: str) -> None:
         if "${" in key or "${" in str(value):
             raise UserError(f"{path}: {key}={value}: interpolations are not allowed in a config from a run folder")
         if last == "_target_":
-            if not isinstance(value, str) or not trusted(value):
+            if not isinstance(value, str) or not (value in also or trusted(value)):
                 raise UserError(f"{path}: {key}={value} is not trusted; set DISTILL_TRUST='{value}' if you trust it")
         elif re.fullmatch(r"_\w+_", last) and not plain_setting(last, value):
             raise UserError(f"{path}: {key}={value} is not allowed in a config from a run folder")

@@ -23,11 +23,11 @@ from distill_cli.config.ranges import TRAINING_KEYS, check_typed, check_values, 
 from distill_cli.config.rules import shown
 from distill_cli.config.signatures import check_component, find_target
 from distill_cli.config.stages import COMPONENTS, stage_names, stage_settings
-from distill_cli.config.trust import check_trusted, leaves, load_config
+from distill_cli.config.trust import check_trusted, leaves, load_config, targets_in
 from distill_cli.config.unlabelled import check_unlabelled
 from distill_cli.errors import UserError, near
 
-__all__ = ["TRAINING_KEYS", "build", "check", "check_component", "check_trusted", "load_config"]
+__all__ = ["TRAINING_KEYS", "build", "check", "check_component", "check_trusted", "load_config", "targets_in"]
 
 # Keys beside a component's own, read by the pipeline.
 BESIDE = {"loss": ("weight",), "terms": ("weight",), "dataset": ("label_fraction", "transfer_exclude", "unlabelled")}

@@ -59,6 +59,8 @@ def bind(
                 values.append(f"{float(objective(model(example.x), given, example)[0]):.2g}")
             except ValueError as e:
                 raise UserError(f"{part.where}loss: {e}") from None
+            except OverflowError as e:
+                raise UserError(f"{part.where}loss: a setting of it is too large ({e.args[-1]})") from None
         try:
             trained = trained_parameters(model.network, part.train)
         except ValueError as e:
@@ -66,7 +68,9 @@ def bind(
         with global_stream(seed, "try"), kept_buffers(objective), only(model.network, part.train):
             objective.skip_pretraining()
             reached = reaches(objective.parts(model(example.x), given, example), trained)
-        if not reached and trained:
+        if not trained:
+            raise UserError("student.model: this network has no parameters to train")
+        if not reached:
             wrong = f"train={list(part.train)}" if part.train is not None else "loss"
             raise UserError(f"{part.where}{wrong}: the loss gives no gradient to any layer that is trained")
     return values

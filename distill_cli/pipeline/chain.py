@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 
 from distill_cli import RECIPE_VERSION, files, runs
 from distill_cli.config.chains import Link, links
+from distill_cli.config.validate import targets_in
 from distill_cli.errors import UserError
 from distill_cli.pipeline.context import Context
 from distill_cli.pipeline.data import USE_KEYS, TransferSet
@@ -79,6 +80,7 @@ def walk(
     """
     generations: list[dict[str, Any]] = []
     folder: Path | None = None
+    typed = targets_in(OmegaConf.to_container(cfg, resolve=True))
     for link in links_of(cfg):
         if folder is not None:  # so that the link's run folder says by itself what it learned from
             link.config["teacher"] = {
@@ -93,7 +95,7 @@ def walk(
         report = runs.read_json(folder / runs.REPORT)
         if not generations:
             generations.append(generation(TEACHER, taught.source, runs.figures_of(report, TEACHER, SHOWN)))
-        taught = replace(from_run(folder, STUDENT, f"link {link.name}, {'found' if found else 'trained'}"), key=key)
+        taught = replace(from_run(folder, STUDENT, f"link {link.name}, {'found' if found else 'trained'}", typed), key=key)
         generations.append(generation(link.name, taught.source, runs.figures_of(report, STUDENT, SHOWN)))
     return taught, generations
 
@@ -143,7 +145,12 @@ def _train(
     out = files.make_folder(context.outputs / FOLDER / name)
     cfg = OmegaConf.create(link.config)
     own = replace(context, out=out, seed=cfg.seed, started=time.time())
-    with blamed(link):
-        distil(cfg, transfer, dataset, own, taught, {KEY: key, "link": link.name})
+    try:
+        with blamed(link):
+            distil(cfg, transfer, dataset, own, taught, {KEY: key, "link": link.name})
+    except UserError:
+        if not any((out / runs.STATES).glob("*/*")):  # nothing to go on from
+            files.remove([out])
+        raise
     runs.register(context.outputs, key, out)
     return out

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -130,8 +130,8 @@ class Checkpoint:
         write_json(self.folder / runs.MODELS, self.content)
 
 
-def read_checkpoint(folder: Path) -> dict[str, Any]:
-    """Read a run folder's model.json and see that it names nothing but trusted classes."""
+def read_checkpoint(folder: Path, also: Collection[str] = ()) -> dict[str, Any]:
+    """Read a run folder's model.json and see that it names nothing but trusted classes, or those of `also`."""
     path = folder / runs.MODELS
     content = runs.read_json(path)
     models = content.get("models")
@@ -144,7 +144,7 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
     if columns is not None and not _are_columns(columns):
         raise UserError(f"{path}: columns holds no lists of names; the file is damaged")
     for name, entry in models.items():
-        check_trusted(entry, f"{path}: {name}")
+        check_trusted(entry, f"{path}: {name}", also)
         _check_sound(entry, f"{path}: {name}")
         if not _is_offset(entry.get("offset")) or len(entry.get("offset") or names) != len(names):
             raise UserError(f"{path}: {name} has an offset that is no list of {len(names)} numbers; the file is damaged")
@@ -166,13 +166,18 @@ def _check_sound(entry: Any, where: str) -> None:
         _check_sound(member, f"{where}.members.{n}")
 
 
-def load_model(folder: Path, name: str) -> tuple[Classifier, dict[str, Any]]:
+def load_model(folder: Path, name: str, also: Collection[str] = ()) -> tuple[Classifier, dict[str, Any]]:
     """Build a run folder's model again, with its weights.
+
+    Args:
+        folder: the run's.
+        name: of the model.
+        also: classes that may be built beside the trusted ones.
 
     Raises:
         UserError: no such model there, untrusted, damaged, or weights of another architecture.
     """
-    models = read_checkpoint(folder)["models"]
+    models = read_checkpoint(folder, also)["models"]
     if name not in models:
         raise UserError(f"{folder}: holds no model '{name}' (it has: {', '.join(sorted(models)) or 'none'})")
     entry = models[name]

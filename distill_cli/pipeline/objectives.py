@@ -11,6 +11,7 @@ from torch import nn
 from distill_cli.annealing import Annealed, read_weight
 from distill_cli.config.validate import build
 from distill_cli.errors import UserError
+from distill_cli.features.pairs import read_pairs
 from distill_cli.losses.hard import Hard
 from distill_cli.objective import Objective, largest
 from distill_cli.rng import global_stream
@@ -43,18 +44,27 @@ def build_objective(
                     f"{where}{path}: {type(term).__name__} is no loss: it needs uses_teacher and a call; see docs/extend.md"
                 )
             built[name] = term if isinstance(term, nn.Module) else PlainLoss(term)
+            if pairs := getattr(term, "pairs", ()):
+                try:
+                    read_pairs(list(pairs))
+                except ValueError as e:
+                    raise UserError(f"{where}{path}: its `pairs`: {e}") from None
     if not any(largest(weight) for weight in weights.values()):
         raise UserError(f"{where}loss.weight=0: nothing is left to minimise; give the loss or a term a weight above 0")
     return Objective(built, weights)
 
 
 class PlainLoss(nn.Module):
-    """A user's loss that is no nn.Module, as one."""
+    """A user's loss that is no nn.Module, as one; whatever else it declares (`pairs`, `bind`, `uses_labels`, ...) holds."""
 
     def __init__(self, loss: Any) -> None:
         super().__init__()
         self.loss = loss
-        self.uses_teacher = bool(loss.uses_teacher)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the loss itself has under a name that no module has."""
+        loss = self.__dict__.get("loss")  # not there yet while a copy is made
+        return super().__getattr__(name) if loss is None or name.startswith("__") else getattr(loss, name)
 
     def forward(self, *args: Any) -> torch.Tensor:
         """Return what the loss returns."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from omegaconf import OmegaConf
 
 from distill_cli import RECIPE_VERSION, files, runs
-from distill_cli.config.validate import TRAINING_KEYS
+from distill_cli.config.validate import TRAINING_KEYS, targets_in
 from distill_cli.data.leakage import TrainRecord, remember
 from distill_cli.engine import Fit
 from distill_cli.errors import UserError
@@ -98,13 +99,13 @@ def found_or_trained(cfg: Any, dataset: Dataset, context: Context, train_run: An
         return train_run(cfg, dataset, context, home / name)
 
     folder, found = found_or_made(context, key, "teacher_key", "teacher", make)
-    return from_run(folder, "teacher", "found" if found else "trained")
+    return from_run(folder, "teacher", "found" if found else "trained", targets_in(OmegaConf.to_container(cfg, resolve=True)))
 
 
-def from_run(folder: Path, name: str, how: str) -> Taught:
-    """Return a model of a finished run as a teacher."""
-    class_names = read_checkpoint(folder).get("class_names")
-    model, entry = load_model(folder, name)
+def from_run(folder: Path, name: str, how: str, also: Collection[str] = ()) -> Taught:
+    """Return a model of a finished run as a teacher; classes of `also` may be built, beside the trusted ones."""
+    class_names = read_checkpoint(folder, also).get("class_names")
+    model, entry = load_model(folder, name, also)
     report = runs.read_json(folder / runs.REPORT)
     cost = runs.figures_of(report, name, COST_KEYS)
     record = runs.read_rows(folder, name) if runs.rows_file(folder, name).is_file() else None
