@@ -8,6 +8,7 @@ from typing import Any
 from distill_cli.reports.collect import Run
 
 NOT_A_SETTING = ("seed", "sweep", "outputs", "require", "objective", "report", "bootstrap", "hydra")
+NOT_SETTINGS_EITHER = ("cache.folder", "cache.max_gb")  # where outputs lie, not what they are
 MOST_DIFFERENCES = 3
 
 
@@ -31,7 +32,7 @@ def same_setting(a: Run, b: Run) -> bool:
 def differences(a: Run, b: Run) -> dict[str, Any]:
     """Return ``{path: value in b}`` of the config values that differ and do not follow the seed."""
     left, right = (dict(_leaves(run.report.get("config") or {})) for run in (a, b))
-    paths = [path for path in {**left, **right} if path.split(".")[0] not in NOT_A_SETTING]
+    paths = [path for path in {**left, **right} if path.split(".")[0] not in NOT_A_SETTING and path not in NOT_SETTINGS_EITHER]
     return {p: right.get(p) for p in paths if left.get(p) != right.get(p) and not _follows_seed(a, b, p)}
 
 
