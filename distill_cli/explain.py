@@ -17,6 +17,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from distill_cli.config.groups import conf_dir, options
+from distill_cli.config.stages import STAGE_KEYS
+from distill_cli.config.trials import RESOLVERS
 from distill_cli.errors import UserError, near
 
 HYDRA14 = tuple(int(n) for n in hydra.__version__.split(".")[:2]) >= (1, 4)
@@ -57,6 +59,9 @@ class Line:
 
     def unknown_key(self, key: str, source: str = "") -> str:
         """Return the words for a key that does not exist, with the nearest that does."""
+        stage = re.fullmatch(rf"stages\.[^.]+\.({'|'.join(STAGE_KEYS)})", key)
+        if stage:
+            return f"{source}{key}: this stage does not set it yet; add it with +{key}=VALUE"
         return f"{source}unknown key '{key}'{near(key, [*self.keys(), *options([conf_dir()])])}"
 
     def no_option(self, group: str, option: str, listed: str = "") -> str:
@@ -101,6 +106,10 @@ PATTERNS: list[tuple[str, Words]] = [
     (r"(?:Ambiguous value for argument|Sweep parameters) '(.*?)'(?= 1\.| requires)",
      lambda line, m: f"{m[1]}: several values make a sweep, which needs -m; a list is written [1,2]"),
     (r"An item is already at '([^']+)'", lambda line, m: f"+{m[1]}: there is such a key already; drop the +"),
+    (r"UserError raised while resolving interpolation: (.*?)(?: full_key: \S+| object_type=|$)", lambda line, m: m[1]),
+    (r"\w+ raised while resolving interpolation: (.*?) full_key: (\S+)", lambda line, m: f"{m[2]}: {m[1]}"),
+    (r"Unsupported interpolation type (\w+) full_key: (\S+)",
+     lambda line, m: f"{m[2]}: there is no ${{{m[1]}:...}}{near(m[1], RESOLVERS)}"),
     (r"Interpolation key '([^']+)' not found(?: full_key: (\S+))?",
      lambda line, m: f"{m[2]}: there is no key '{m[1]}' to take it from"),
     (r"Additional config directory '([^']+)' not found", lambda line, m: f"--config-dir {m[1]}: no such folder"),

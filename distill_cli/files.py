@@ -11,9 +11,10 @@ import re
 import secrets
 import shutil
 import time
+import tokenize
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 
@@ -107,6 +108,21 @@ def write_arrays(path: str | Path, arrays: Mapping[str, Any], metadata: Mapping[
 def write_npy(path: str | Path, array: np.ndarray) -> Path:
     """Write one array as .npy, atomically; such files can be memory-mapped."""
     return write_atomic(path, lambda f: np.save(f, array, allow_pickle=False), binary=True)
+
+
+def open_npy(path: str | Path, mode: Literal["r", "c"] = "r") -> np.ndarray:
+    """Return the array of an .npy file, memory-mapped: read-only, or copy-on-write (``c``).
+
+    Raises:
+        ValueError: it is missing, cut short, damaged, of objects, or no plain .npy file.
+    """
+    try:
+        found = np.load(path, mmap_mode=mode, allow_pickle=False)
+    except (OSError, ValueError, EOFError, SyntaxError, TypeError, OverflowError, tokenize.TokenError) as e:
+        raise ValueError(f"{path}: not a plain .npy array") from e
+    if not isinstance(found, np.ndarray):  # .npz
+        raise ValueError(f"{path}: not a plain .npy array")
+    return found
 
 
 def write_tables(path: str | Path, rows: int, shapes: Mapping[str, Sequence[int]], parts: Iterable[Mapping[str, np.ndarray]],

@@ -180,9 +180,9 @@ def read(cache: Cache, folder: Path, shapes: Mapping[str, tuple[int, ...]], rows
         path, shape = folder / f"{file}.npy", (rows, *shapes[name])
         try:
             # Copy-on-write: torch wants memory that may be written to, and the file stays as it is.
-            array = np.load(path, mmap_mode="c", allow_pickle=False)
-        except (OSError, ValueError, EOFError):
-            refuse(folder, f"{path.name} is missing or cut short")
+            array = files.open_npy(path, "c")
+        except ValueError:
+            refuse(folder, f"{path.name} is missing, damaged or cut short")
         if array.shape != shape or array.dtype != np.float32:
             refuse(folder, f"{path.name} holds {list(array.shape)} of {array.dtype}, expected {list(shape)} of float32")
         tables[name] = torch.from_numpy(array)

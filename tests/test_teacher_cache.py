@@ -101,6 +101,8 @@ def spoil(folder: Path, how: str) -> None:
         manifest.write_text("{")
     elif how == "cut short":
         logits.write_bytes(logits.read_bytes()[:-8])
+    elif how == "damaged header":
+        logits.write_bytes(b"\x93NUMPY\x01\x00\x10\x00{'descr': oops  \n")
     elif how == "missing":
         logits.unlink()
     elif how == "other classes":
@@ -118,8 +120,9 @@ def spoil(folder: Path, how: str) -> None:
         ("an older format", "it was made with data None, and this run has b"),
         ("no manifest", "there is no manifest.json"),
         ("damaged manifest", "manifest.json is damaged"),
-        ("cut short", "logits.npy is missing or cut short"),
-        ("missing", "logits.npy is missing or cut short"),
+        ("cut short", "logits.npy is missing, damaged or cut short"),
+        ("damaged header", "logits.npy is missing, damaged or cut short"),
+        ("missing", "logits.npy is missing, damaged or cut short"),
         ("other classes", "logits.npy holds [60, 4] of float32, expected [60, 3] of float32"),
         ("other rows", "logits.npy holds [59, 3] of float32, expected [60, 3] of float32"),
         ("another teacher", "its logits are not what this teacher says of these rows"),

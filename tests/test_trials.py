@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,6 +108,10 @@ def test_searches_that_fit_nothing_are_refused(sweep: Ran, distill: Distill, tmp
     assert ran.err.endswith(
         f"search={folder}: {first}: this trial was run on other data or another split; search on the data that is used\n"
     )
+    ran = distill(*SEARCH, f"search={folder}", "dataset.label_fraction=0.5")
+    assert ran.err.endswith(
+        f"{first}: this trial was run with dataset.label_fraction=1.0, this run has 0.5; search on the data that is used\n"
+    )
     ran = distill(*SEARCH, f"search={folder}", "student.model.hidden=[9]")
     assert ran.err.endswith("this trial trained another student; search with the student that is used\n")
 
@@ -130,3 +135,27 @@ def test_a_fixed_list_serves_both_arms(distill: Distill) -> None:
     assert "lr: 0.001" in ran.out or "${listed:lr" in ran.out
     ran = distill(*SEARCH, "hparams=rates", "trial=7")
     assert ran.code == 2 and "trial=7: the list of lr has trials 0 to 4" in ran.err
+
+
+def test_a_search_of_the_training_serves_another_loss_and_trials_kept_elsewhere(distill: Distill) -> None:
+    for trial, place in enumerate(("one", "two")):
+        assert distill(*SEARCH, "hparams=random", f"outputs={place}", "sweep=t", "-m", f"trial={trial}").code == 0
+    shutil.copytree("two/sweeps/t", "one/sweeps/t", dirs_exist_ok=True)
+    hint = ("loss=hint", "loss.features=[body.1,body.1]", "controls=[matched,tuned]")
+    ran = distill(*SEARCH, *hint, "search=one/sweeps/t", "dataset.label_fraction=1")
+    assert ran.code == 0, ran.err
+    assert ran.report["search"]["trials"] == {"student": 2, "tuned": 2}
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("hparams=rates", "trial=7"), "trial=7: the list of lr has trials 0 to 4"),
+        (("optimizer.lr=${uniform:lr,3,1}", "trial=0"), "uniform:lr: expected two numbers, the lower first, got 3 and 1"),
+        (("optimizer.lr=${unifrom:lr,1,3}", "trial=0"), "optimizer.lr: there is no ${unifrom:...}; did you mean 'uniform'?"),
+        (("optimizer.lr=${uniform:lr,1}", "trial=0"), "optimizer.lr: uniform() missing 1 required positional argument: 'high'"),
+    ],
+)
+def test_a_wrong_draw_is_one_line(distill: Distill, words: tuple[str, ...], line: str) -> None:
+    ran = distill("distill", *words)
+    assert (ran.code, ran.err.splitlines()) == (2, [f"distill distill: error: {line}"])

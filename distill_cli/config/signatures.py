@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -18,8 +18,13 @@ from distill_cli.errors import UserError, near
 PLAIN_TYPES = {bool: "bool", int: "int", float: "float", str: "str", NoneType: "null"}
 
 
-def check_component(path: str, node: Mapping[str, Any]) -> None:
+def check_component(path: str, node: Mapping[str, Any], typed: Collection[str] | None = None) -> None:
     """Hold a component's keys, and those of components inside it, against the signatures of their targets.
+
+    Args:
+        path: its place in the config.
+        node: its keys.
+        typed: what was typed, where that is known: a key that was not came with an experiment, for another option.
 
     Raises:
         UserError: `_target_` cannot be imported, a key is unknown, or a value has the wrong type.
@@ -37,7 +42,9 @@ def check_component(path: str, node: Mapping[str, Any]) -> None:
         if key.startswith("_") and key.endswith("_"):
             continue
         if key not in parameters and not takes_any:
-            raise UserError(f"{path}.{key}: {target.__qualname__} has no such parameter{near(key, parameters)}")
+            preset = typed is not None and not any(word.lstrip("+").startswith(f"{path}.{key}=") for word in typed)
+            hint = f", and a preset sets it; take it away with ~{path}.{key}" if preset else near(key, parameters)
+            raise UserError(f"{path}.{key}: {target.__qualname__} has no such parameter{hint}")
         built = isinstance(value, Mapping) and "_target_" in value
         if key in hints and not built and not fits(value, hints[key]):
             raise UserError(f"{path}.{key}={shown(value)}: expected {hint_text(hints[key])}")

@@ -7,6 +7,7 @@ signature and type hints, so that a slip is found before an hour of training and
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from functools import partial
@@ -52,7 +53,7 @@ def check(cfg: DictConfig, command: str, typed: list[str] | None = None) -> None
     if not isinstance(config["require"], Mapping):
         raise UserError(f"require={shown(config['require'])}: expected paths of report.json, such as require.macro_f1=0.8")
     check_bounds(config["require"])
-    check_config(config, command)
+    check_config(config, command, typed)
     for link in links(config) if command == "distill" else ():
         try:
             check_config(link.config, command)
@@ -60,8 +61,8 @@ def check(cfg: DictConfig, command: str, typed: list[str] | None = None) -> None
             raise link.blame(e) from None
 
 
-def check_config(config: Mapping[str, Any], command: str) -> None:
-    """Check values and components of a plain, resolved config.
+def check_config(config: Mapping[str, Any], command: str, typed: list[str] | None = None) -> None:
+    """Check values and components of a plain, resolved config; `typed` are the overrides of the command line, where it has any.
 
     Raises:
         UserError: what is wrong first.
@@ -70,7 +71,8 @@ def check_config(config: Mapping[str, Any], command: str) -> None:
     check_unlabelled(config.get("dataset") or {})
     for path, node in components(config, command):
         extra = BESIDE.get(path.removeprefix("stages.").split(".")[path.startswith("stages.")], ())
-        check_component(path, {k: v for k, v in node.items() if k not in extra})
+        chosen = typed if any(re.match(r"\+?(experiment|hparams)=", word) for word in typed or ()) else None
+        check_component(path, {k: v for k, v in node.items() if k not in extra}, chosen)
 
 
 def check_known(cfg: DictConfig, prefix: str = "") -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from distill_cli.errors import UserError
-from distill_cli.files import hash_json, lock, make_folder, write_json, write_npy
+from distill_cli.files import hash_json, lock, make_folder, open_npy, write_json, write_npy
 
 Arrays = dict[str, np.ndarray]
 Built = tuple[Mapping[str, np.ndarray], Mapping[str, Any]]
@@ -59,7 +59,7 @@ def cached_arrays(
 def _load(folder: Path) -> tuple[Arrays, dict[str, Any]] | None:
     try:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        arrays = {key: np.load(folder / f"{key}.npy", mmap_mode="r", allow_pickle=False) for key in meta["shapes"]}
+        arrays = {key: open_npy(folder / f"{key}.npy") for key in meta["shapes"]}
         complete = all(list(arrays[key].shape) == shape for key, shape in meta["shapes"].items())
         return (arrays, meta["facts"]) if complete else None
     except (OSError, ValueError, KeyError, TypeError):

@@ -13,6 +13,7 @@ from distill_cli.data.arrays import array_fingerprint
 from distill_cli.data.leakage import row_hashes
 from distill_cli.data.table import feature_fault, number_of, read_rows
 from distill_cli.errors import UserError
+from distill_cli.files import open_npy
 from distill_cli.types import Dataset, Pool, Source
 
 NOBODY_KNOWS = -1
@@ -94,8 +95,8 @@ def read_unlabelled(path: str | Path, shape: Sequence[int]) -> Unlabelled:
 
 def _read_npy(path: Path, where: str, shape: tuple[int, ...]) -> np.ndarray:
     try:
-        x = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError):
+        x = open_npy(path)
+    except ValueError:
         raise UserError(f"{where}: not a plain .npy array") from None
     if x.shape[1:] != shape or x.ndim != len(shape) + 1:
         raise UserError(

@@ -63,6 +63,8 @@ def plan(cfg: Any, controls: Sequence[Any] | None, search: Search | None = None)
         if control == TUNED and search is not None:
             found = dict(search.control.settings)
             weights = {HEAVY_CLASSES: found.pop(HEAVY_CLASSES)} if HEAVY_CLASSES in found else {}
+            if HEAVY_CLASSES not in loss and weights.get(HEAVY_CLASSES) == "none":
+                weights = {}  # the student found a loss without class weights
             same = not {"batch_size", "steps_per_epoch"} & set(found)
             length = not {"epochs", "select"} & set(found)
             plans.append(Plan(TUNED, {**own, **found}, cfg.seed, {**loss, **weights}, found, same, length))

@@ -13,7 +13,7 @@ import torch
 from scipy.special import log_softmax
 from torch import Tensor
 
-from distill_cli import runs
+from distill_cli import files, runs
 from distill_cli.errors import UserError
 from distill_cli.models.classifier import Classifier, Reordered
 from distill_cli.pipeline.models import architecture, build_model
@@ -112,8 +112,8 @@ def load_outputs(node: Mapping[str, Any], dataset: Dataset) -> tuple[np.ndarray,
 
 def _read_npy(path: Path, where: str, classes: int) -> tuple[np.ndarray, np.ndarray]:
     try:
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError):
+        values = files.open_npy(path)
+    except ValueError:
         raise UserError(f"{where}: not a plain .npy array") from None
     if values.ndim != 2 or values.shape[1] != classes or not np.issubdtype(values.dtype, np.number):
         raise UserError(f"{where}: expected an array of [rows, {classes}], found {list(values.shape)} of {values.dtype}")

@@ -11,15 +11,18 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from distill_cli import RECIPE_VERSION, runs
+from distill_cli.config.rules import shown
 from distill_cli.config.validate import TRAINING_KEYS, check, check_trusted
 from distill_cli.errors import UserError
 from distill_cli.metrics.scores import LOWER_IS_BETTER
+from distill_cli.pipeline.data import USE_KEYS
 from distill_cli.pipeline.scoring import SCRATCH, STUDENT
 from distill_cli.types import Dataset
 
 LOSS_KEYS = ("loss", "terms")
 # What trials may differ in besides: it says which trial it is, or where and how it ran.
 APART = ("trial", "seed", "outputs", "sweep", "require", "bootstrap", "device", "objective", "controls", "eval_batch_size")
+PLACES = ("folder", "max_gb")  # of `cache`: where stored outputs lie
 Settings = dict[str, Any]
 
 
@@ -102,7 +105,7 @@ def read(folder: Path, config: Mapping[str, Any], dataset: Dataset) -> Search:
     configs = [report["config"] for _, report in reports]
     varied = [key for key in (*TRAINING_KEYS, *LOSS_KEYS) if len({_text(c.get(key)) for c in configs}) > 1]
     others = sorted({key for c in configs for key in c} - {*varied, *TRAINING_KEYS, *LOSS_KEYS, *APART})
-    if other := [key for key in others if len({_text(c.get(key)) for c in configs}) > 1]:
+    if other := [key for key in others if len({_text(_less_places(c, key)) for c in configs}) > 1]:
         raise UserError(
             f"{where}: its trials differ in {other[0]}, which is not carried over; vary the student's training, loss or terms"
         )
@@ -115,7 +118,7 @@ def read(folder: Path, config: Mapping[str, Any], dataset: Dataset) -> Search:
 
     def of_control(c: Mapping[str, Any]) -> Settings:
         kept = {key: c[key] for key in varied if key not in LOSS_KEYS}
-        weight = c["loss"].get("class_weight")
+        weight = c["loss"].get("class_weight") if "loss" in varied else None  # else that of the run which uses the search
         return kept if weight is None else {**kept, "class_weight": weight}
 
     found = {
@@ -150,6 +153,13 @@ def _check_fits(report: Mapping[str, Any], config: Mapping[str, Any], dataset: D
         raise UserError(f"{where}: its report holds no usable config; the file is damaged")
     if (report.get("data") or {}).get("fingerprint") != dataset.fingerprint:
         raise UserError(f"{where}: this trial was run on other data or another split; search on the data that is used")
+    for key in USE_KEYS:
+        used = [(c.get("dataset") or {}).get(key) or None for c in (theirs, config)]
+        if used[0] != used[1]:
+            raise UserError(
+                f"{where}: this trial was run with dataset.{key}={shown(used[0])}, this run has {shown(used[1])}; "
+                "search on the data that is used"
+            )
     if _text(theirs["student"].get("model")) != _text(config["student"]["model"]):
         raise UserError(f"{where}: this trial trained another student; search with the student that is used")
 
@@ -170,6 +180,11 @@ def _best(scored: Sequence[tuple[Settings, float]], metric: str) -> Best:
     pick: Callable[..., str] = min if metric in LOWER_IS_BETTER else max
     text = pick(means, key=lambda t: means[t])
     return Best(groups[text][0][0], len(groups), means[text])
+
+
+def _less_places(config: Mapping[str, Any], key: str) -> Any:
+    value = config.get(key)
+    return {k: v for k, v in value.items() if k not in PLACES} if key == "cache" and isinstance(value, Mapping) else value
 
 
 def _text(value: Any) -> str:

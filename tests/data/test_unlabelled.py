@@ -140,6 +140,8 @@ WRONG: list[tuple[str, str, Callable[[], object]]] = [
     ("dataset.unlabelled=x.npy: no such file", "x.npy", lambda: None),
     ("dataset.unlabelled=x.txt: expected a .npy or .csv file, or a data set (+dataset@dataset.unlabelled=OPTION)", "x.txt", lambda: None),
     ("dataset.unlabelled=x.npy: not a plain .npy array", "x.npy", lambda: Path("x.npy").write_text("no")),
+    ("dataset.unlabelled=x.npy: not a plain .npy array", "x.npy",
+     lambda: Path("x.npy").write_bytes(b"\x93NUMPY\x01\x00\x10\x00{'descr': oops  \n")),
     ("dataset.unlabelled=x.npy: an array of [40, 8, 8]; the data has samples of shape (64,), so [N, *shape] is expected", "x.npy",
      lambda: write("x.npy", shape=(8, 8))),
     ("dataset.unlabelled=x.npy: holds uint8; floats are expected, scaled as the data set scales its own", "x.npy",

@@ -267,3 +267,12 @@ def test_sorting_by_test_is_possible_and_said(sweep: Path) -> None:
     assert any("sorted by student" in line for line in columns_of.caption(result))
     with pytest.raises(UserError, match=r"sort=studnt: no such column of numbers; did you mean 'student'\?"):
         sort(result, "studnt")
+
+
+def test_where_stored_outputs_lie_is_no_setting_and_their_views_are(tmp_path: Path, make_report: Make, write_run: Write) -> None:
+    for seed, (folder, views) in enumerate((("a", 0), ("b", 0), ("b", 4))):
+        report = small(
+            make_report(), seed, 0.9, 0.8, outputs=folder, cache={"folder": f"{folder}/cache", "views": views, "max_gb": 4}
+        )
+        write_run(tmp_path / str(seed), report, ["experiment=x", f"seed={seed}"])
+    assert sorted(len(row.runs) for row in standings(collect([tmp_path])).rows) == [1, 2]
