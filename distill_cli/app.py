@@ -239,9 +239,6 @@ def start(command: str, *, raw: bool) -> int:
     try:
         if "-sc" not in sys.argv:
             check_arguments(command, sys.argv[1:])
-        # Without a mode on the line Hydra composes twice, for the mode alone; shipped files name none, a user's own may.
-        if not any(word.startswith("-") or "hydra" in word for word in sys.argv[1:]):
-            sys.argv = [sys.argv[0], "--run", *sys.argv[1:]]
         versioned: Any = {"execution_whitelist": ("distill_cli.*",)} if HYDRA14 else {"version_base": "1.3"}
         with handled():
             hydra.main(config_path=str(conf_dir()), config_name=command, **versioned)(task)()
