@@ -73,8 +73,11 @@ def test_rows_without_a_label_keep_their_soft_term_only() -> None:
     value = call(SoftTarget(2.0, 0.9), z, v, batch)
     assert value[0].item() == pytest.approx(0.9 * 4 * kl(softmax(v[0].tolist(), 2), softmax(z[0].tolist(), 2)), rel=1e-6)
     standardised = call(LogitStandardisation(hard=1.0), z, v, batch) - call(LogitStandardisation(), z, v, batch)
+    weighted = Hard([1.0, 2.0, 0.5])
+    weighted.bind(DataFacts((4,), (30, 10, 20), 60))
     for hard in (
         call(Hard(), z, v, batch),
+        call(weighted, z, v, batch),
         standardised,
         call(LabelSmoothing(), z, v, batch),
         call(VirtualTeacher(), z, v, batch),
