@@ -135,3 +135,17 @@ def run(exported_run: Path, distill: Callable[..., Ran]) -> Path:
     """A copy of that run in the folder where the command line runs."""
     shutil.copytree(exported_run, "run")
     return Path("run")
+
+
+class Seen:
+    """A page in the browser, and what happened on it."""
+
+    def __init__(self, browser: Any, page: Path, **context: Any) -> None:
+        self.said: list[str] = []
+        self.asked: list[str] = []
+        self.page = browser.new_context(**context).new_page()
+        self.page.on("console", lambda message: self.said.append(message.text))
+        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.goto(page.as_uri())
+        self.page.wait_for_selector("html[data-drawn=yes]")

@@ -7,25 +7,36 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from distill_cli.errors import UserError, near
+
+if TYPE_CHECKING:
+    from distill_cli.reports.standings import Standings
 
 HELP = """\
 usage: distill report FOLDER... [key=value ...] [--json]
 
 one table over the runs below the folders: mean and deviation over seeds, best first by validation; student, controls and
-teacher; the verdict over seeds. Two run folders are compared with each other. Works while a sweep still runs.
+teacher; the verdict over seeds; with results.csv, results.md and report.html, a page that sorts, filters and draws. Of a single
+run the page is drawn again. Two run folders are compared with each other. Works while a sweep still runs.
 
 keys:
   metric=macro_f1      macro_f1, accuracy, nll or ece
-  sort=validation      or a column of numbers: student, scratch, another control's name, teacher, difference, n
+  sort=validation      or a column of numbers: student, scratch, another control's name, teacher, difference, p, n, parameters,
+                       weights, latency
+  filter=A,B           rows for which all hold: 'student>0.85', n>=5, method~dkd (contains), any key of the config such as
+                       loss.temperature=4, or a word that the method contains
   columns=A,B          which columns: method, n, seeds, val, student, scratch (and other controls), teacher, difference, p,
-                       detectable, verdict, parameters
-  output=FOLDER        where results.csv and results.md go; by default into FOLDER, if one is named that holds runs
+                       detectable, verdict, parameters, weights, latency; results.csv has all
+  output=FOLDER        where the files go; by default into FOLDER, if one is named that holds runs
+  open=true            open the page in the browser
+  samples=false        no single sample, such as a patient's beat, on the page of a run
 flags:
   --json               print the table as JSON to stdout, and nothing else there
 """
-KEYS = ("metric", "sort", "columns", "output")
+KEYS = ("metric", "sort", "filter", "columns", "output", "open", "samples")
+SWITCHES = {"true": True, "false": False}
 
 
 @dataclass
@@ -35,8 +46,11 @@ class Arguments:
     folders: list[str] = field(default_factory=list)
     metric: str = "macro_f1"
     sort: str = "validation"
+    filter: str = ""
     columns: str = ""
     output: str = ""
+    open: str = "false"
+    samples: str = "true"
     json: bool = False
 
 
@@ -63,6 +77,9 @@ def parse(argv: Sequence[str]) -> Arguments:
             found.folders.append(word)
     if not found.folders:
         raise UserError("name a run folder, or a folder that holds some: distill report FOLDER")
+    for key in ("open", "samples"):
+        if getattr(found, key) not in SWITCHES:
+            raise UserError(f"{key}={getattr(found, key)}: expected true or false")
     if found.metric not in METRICS:
         raise UserError(f"metric={found.metric}: no such metric{near(found.metric, METRICS)} (available: {', '.join(METRICS)})")
     return found
@@ -90,11 +107,11 @@ def main(argv: Sequence[str]) -> int:
 
 def _table(folders: Sequence[Path], typed: Arguments) -> None:
     from distill_cli.reports import results
+    from distill_cli.reports.choose import keep, sort
     from distill_cli.reports.collect import collect, is_run
     from distill_cli.reports.columns import column_cells
     from distill_cli.reports.leaderboard import show
-    from distill_cli.reports.standings import sort, standings
-    from distill_cli.reports.terminal import console, print_line
+    from distill_cli.reports.standings import standings
 
     result = standings(collect(folders), typed.metric)
     known = column_cells(result)
@@ -103,20 +120,60 @@ def _table(folders: Sequence[Path], typed: Arguments) -> None:
         if name not in known:
             raise UserError(f"columns={name}: no such column{near(name, known)} (available: {', '.join(known)})")
     sort(result, typed.sort)
-    written = None
-    if typed.output:
-        written = results.write(result, typed.output)
-    elif len(folders) == 1 and not is_run(folders[0]):
-        try:
-            written = results.write(result, folders[0])
-        except UserError as e:
-            sys.stderr.write(f"distill report: the table is not written: {e}; output=FOLDER chooses another folder\n")
+    keep(result, typed.filter)
     if typed.json:
         print(json.dumps(results.as_json(result), indent=2, ensure_ascii=False))
+    else:
+        show(result, columns)
+    only_run = len(folders) == 1 and is_run(folders[0])
+    if len(folders) > 1 and not typed.output:
+        if SWITCHES[typed.open]:
+            raise UserError("open=true: nothing is written of several folders; add output=FOLDER")
         return
-    show(result, columns)
-    if written is not None:
-        print_line(console(), f"written: {written[0]} and {written[1].name}")
+    try:
+        written = _page_of_run(folders[0], result, typed) if only_run else _files(result, typed.output or folders[0], columns)
+    except UserError as e:
+        if typed.output:
+            raise
+        sys.stderr.write(f"distill report: nothing is written: {e}; output=FOLDER chooses another folder\n")
+        return
+    _announce(written, typed)
+
+
+def _files(result: Standings, folder: str | Path, columns: Sequence[str]) -> list[Path]:
+    """Write a table's files and return their paths, the page last."""
+    from distill_cli.pages import sweep_page
+    from distill_cli.reports import results
+
+    return [*results.write(result, folder, columns), sweep_page.write(result, Path(folder), columns)]
+
+
+def _page_of_run(folder: Path, result: Standings, typed: Arguments) -> list[Path]:
+    """Draw the page of a finished run again; a failed one has none."""
+    from distill_cli.pages import run_page
+    from distill_cli.reports import results
+
+    written = [*results.write(result, typed.output)] if typed.output else []
+    reports = [run.report for run in result.found.finished]
+    to = Path(typed.output) if typed.output else folder
+    return written + [run_page.write(folder, report, to, samples=SWITCHES[typed.samples]) for report in reports]
+
+
+def _announce(written: Sequence[Path], typed: Arguments) -> None:
+    """Say what was written, and open the page where asked."""
+    from distill_cli.reports.terminal import console, print_line
+
+    if not written:
+        return
+    *tables, page = written
+    if not typed.json:
+        if tables:
+            print_line(console(), f"written: {tables[0]} and {tables[1].name}")
+        print_line(console(), f"report: {page}")
+    if SWITCHES[typed.open]:
+        import webbrowser
+
+        webbrowser.open(page.resolve().as_uri())
 
 
 def _compare(a: Path, b: Path, typed: Arguments) -> None:
@@ -126,6 +183,8 @@ def _compare(a: Path, b: Path, typed: Arguments) -> None:
     for folder in (a, b):
         if not (folder / "report.json").exists():
             raise UserError(f"{folder}: run folder unfinished (it has no report.json); wait for it or run it again")
+    if SWITCHES[typed.open]:
+        raise UserError("open=true: a comparison of two runs has no page; name one run, or a folder that holds some")
     result = compare(read_run(a), read_run(b))
     if typed.json:
         print(json.dumps(as_json(result), indent=2, ensure_ascii=False))

@@ -26,12 +26,14 @@ class RunData:
         epochs: rows of metrics.csv, numbers as floats, None where a cell is empty.
         predictions: of the first split, with probabilities, or None.
         samples: what samples.json holds, or None.
+        shows_samples: whether single samples, such as a patient's beat, may be on the page.
     """
 
     report: Mapping[str, Any]
     epochs: Sequence[Epoch] = ()
     predictions: Predictions | None = None
     samples: Mapping[str, Any] | None = None
+    shows_samples: bool = True
 
     @property
     def models(self) -> list[str]:
@@ -49,19 +51,18 @@ class RunData:
         return self.report["models"][model].get(self.split) or {}
 
     @property
-    def shows_samples(self) -> bool:
-        """Whether single samples, such as a patient's beat, may be on the page: ``report.samples``."""
-        settings = (self.report.get("config") or {}).get("report") or {}
-        return settings.get("samples") is not False
-
-    @property
     def class_names(self) -> list[str]:
         """In class order."""
         return [str(name) for name in (self.report.get("data") or {}).get("class_names") or ()]
 
 
-def read_run_data(folder: Path, report: Mapping[str, Any]) -> RunData:
+def read_run_data(folder: Path, report: Mapping[str, Any], *, samples: bool = True) -> RunData:
     """Return what the page of a run folder is drawn from.
+
+    Args:
+        folder: the run folder.
+        report: what its report.json holds.
+        samples: False keeps single samples out, as ``report.samples=false`` in the run's config does.
 
     Raises:
         UserError: a file is damaged.
@@ -71,7 +72,9 @@ def read_run_data(folder: Path, report: Mapping[str, Any]) -> RunData:
     path, predictions = folder / "predictions.csv", None
     if path.is_file():
         predictions = read_predictions(path, data.class_names, _models_in(path, data.models), probabilities=True)
-    return RunData(report, epochs, predictions)
+    settings = (report.get("config") or {}).get("report") or {}
+    shows = samples and settings.get("samples") is not False
+    return RunData(report, epochs, predictions, None, shows)
 
 
 def read_epochs(path: Path) -> list[Epoch]:

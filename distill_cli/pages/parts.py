@@ -14,6 +14,7 @@ MODELS = ("teacher", "student", "scratch", "tuned")
 SHAPES = ("diamond", "circle", "square", "triangle-up", "cross", "triangle-down", "triangle-left", "triangle-right")
 DASHES = ([8, 3], [1, 0], [2, 2], [8, 2, 2, 2], [4, 4], [1, 3], [12, 4], [6, 2])
 TICKS = 7
+FAINT = 0.06
 MANY_MARKS = 2500  # above it a chart is drawn on a canvas: as many elements would make the page slow
 
 
@@ -117,7 +118,9 @@ def spec(values: Sequence[Mapping[str, Any]], height: int, **body: Any) -> Spec:
 
 def quantity(name: str, title: str, zero: bool = False, **more: Any) -> Spec:
     """Return an axis of numbers: `title` says what and in which unit."""
-    scale = {"zero": zero, **more.pop("scale", {})}
+    scale = dict(more.pop("scale", {}))
+    if scale.get("type") != "log":
+        scale["zero"] = zero
     axis = {"tickCount": TICKS, "labelOverlap": True, **more.pop("axis", {})}
     return {"field": name, "type": "quantitative", "title": title, "scale": scale, "axis": axis, **more}
 
@@ -141,6 +144,6 @@ def by_model(present: Sequence[str], *channels: str) -> Spec:
         scale: Spec = {"domain": names}
         if channel in ranges:
             scale["range"] = [ranges[channel][i % len(ranges[channel])] for i in range(len(names))]
-        legend = {"values": list(present), "title": None, "orient": "top", "columns": 4}
+        legend = {"values": list(present), "title": None, "orient": "top", "columns": 4, "symbolOpacity": 1}
         found[channel] = {"field": "model", "type": "nominal", "scale": scale, "legend": legend}
     return found

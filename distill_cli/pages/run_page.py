@@ -21,18 +21,19 @@ PICTURES: tuple[Callable[[RunData], Section | None], ...] = (
 )  # fmt: skip
 
 
-def write(folder: Path, report: Mapping[str, Any], to: Path | None = None) -> Path:
+def write(folder: Path, report: Mapping[str, Any], to: Path | None = None, *, samples: bool = True) -> Path:
     """Draw a finished run from the files of its folder, and return the page's path.
 
     Args:
         folder: the run folder.
         report: what its report.json holds.
         to: another folder for the page.
+        samples: False keeps single samples out, whatever the run's config says.
 
     Raises:
         UserError: a file is damaged, or the folder is not writable.
     """
-    return write_text((to or folder) / PAGE, page(read_run_data(folder, report)))
+    return write_text((to or folder) / PAGE, page(read_run_data(folder, report, samples=samples)))
 
 
 def page(data: RunData) -> str:

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from distill_cli.metrics.intervals import ENOUGH_SEEDS, bracket, p_text, spread, verdict_over_seeds
+from distill_cli.reports import cells
 from distill_cli.reports.cells import MISSING
+from distill_cli.reports.choose import latency, size
 from distill_cli.reports.standings import Comparison, Row, Standings
 
 TITLES = {"macro_f1": "macro F1", "accuracy": "accuracy", "nll": "NLL", "ece": "ECE"}
@@ -32,7 +34,9 @@ def column_cells(result: Standings) -> dict[str, tuple[str, Callable[[Row], str]
     columns["p"] = ("p", _first(_p_cell))
     columns["detectable"] = ("detectable", _first(_detectable_cell))
     columns["verdict"] = ("verdict", lambda row: row.comparisons[0].result["words"] if row.comparisons else MISSING)
-    columns["parameters"] = ("parameters", _parameters_cell)
+    columns["parameters"] = ("parameters", lambda row: cells.count(size(row, "parameters")))
+    columns["weights"] = ("weights", lambda row: cells.size(size(row, "weight_bytes")))
+    columns["latency"] = ("latency, batch 1", lambda row: cells.milliseconds(latency(row)))
     return columns
 
 
@@ -63,11 +67,6 @@ def _p_cell(result: Mapping[str, Any]) -> str:
 
 def _detectable_cell(result: Mapping[str, Any]) -> str:
     return MISSING if result["smallest_detectable"] is None else f"{result['smallest_detectable']:.3f}"
-
-
-def _parameters_cell(row: Row) -> str:
-    model = row.runs[0].report["models"].get("student") or row.runs[0].report["models"].get("teacher") or {}
-    return MISSING if model.get("parameters") is None else f"{model['parameters']:,}"
 
 
 def caption(result: Standings) -> list[str]:

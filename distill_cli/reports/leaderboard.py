@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from distill_cli.reports.collect import collect
+from distill_cli.reports.collect import Run, collect
 from distill_cli.reports.columns import caption, column_cells, default_columns, problems, sentences
 from distill_cli.reports.results import write
 from distill_cli.reports.standings import Standings, standings
@@ -22,7 +22,9 @@ COLUMN_GAP = 2
 
 
 def sweep_report(folder: str | Path, metric: str = "macro_f1", file: IO[str] | None = None) -> Standings:
-    """Print the table of the runs below a folder, and write results.csv and results.md into it.
+    """Print the table of the runs below a folder, and write results.csv, results.md and report.html into it.
+
+    The page is left out where every run has ``report.html=false``.
 
     Args:
         folder: of a sweep, which may still be running.
@@ -36,7 +38,16 @@ def sweep_report(folder: str | Path, metric: str = "macro_f1", file: IO[str] | N
     show(result, file=file)
     written = write(result, folder)
     print_line(console(file), f"written: {written[0]} and {written[1].name}")
+    if any(_wants_page(run) for run in result.found.finished):
+        from distill_cli.pages import sweep_page
+
+        print_line(console(file), f"report: {sweep_page.write(result, Path(folder))}")
     return result
+
+
+def _wants_page(run: Run) -> bool:
+    settings = (run.report.get("config") or {}).get("report") or {}
+    return settings.get("html") is not False
 
 
 def show(result: Standings, columns: Sequence[str] = (), file: IO[str] | None = None) -> None:

@@ -16,14 +16,16 @@ from distill_cli.reports.columns import caption, column_cells, default_columns, 
 from distill_cli.reports.standings import Standings, mean
 
 
-def markdown(result: Standings) -> str:
-    """Return results.md."""
+def markdown(result: Standings, columns: Sequence[str] = ()) -> str:
+    """Return results.md; `columns` are by default those of `default_columns`."""
     known = column_cells(result)
-    names = default_columns(result)
-    rows = [[markdown_text(row.label), *(known[name][1](row) for name in names[1:])] for row in result.rows]
+    names = list(columns or default_columns(result))
+    rows = [
+        [markdown_text(known[name][1](row)) if name == "method" else known[name][1](row) for name in names] for row in result.rows
+    ]
     lines = ["# Results", ""]
     if rows:
-        lines += [*markdown_table([markdown_text(known[name][0]) for name in names], rows), ""]
+        lines += [*markdown_table([markdown_text(known[name][0]) for name in names], rows, left=int(names[0] == "method")), ""]
     lines += [f"- {markdown_text(line)}" for line in caption(result)]
     for title, found in (("Verdicts", sentences(result)), ("Failed and unreadable", problems(result))):
         if found:
@@ -85,8 +87,8 @@ def as_json(result: Standings) -> dict[str, Any]:
     }
 
 
-def write(result: Standings, folder: str | Path) -> tuple[Path, Path]:
-    """Write results.csv and results.md into a folder.
+def write(result: Standings, folder: str | Path, columns: Sequence[str] = ()) -> tuple[Path, Path]:
+    """Write results.csv, which has all columns, and results.md into a folder.
 
     Raises:
         UserError: the folder is not writable, or is a file.
@@ -95,4 +97,4 @@ def write(result: Standings, folder: str | Path) -> tuple[Path, Path]:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"output={folder}: is a file; name a folder for results.csv and results.md")
     written = write_text(folder / "results.csv", results_csv(result))
-    return written, write_text(folder / "results.md", markdown(result))
+    return written, write_text(folder / "results.md", markdown(result, columns))

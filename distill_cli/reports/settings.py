@@ -31,7 +31,7 @@ def same_setting(a: Run, b: Run) -> bool:
 
 def differences(a: Run, b: Run) -> dict[str, Any]:
     """Return ``{path: value in b}`` of the config values that differ and do not follow the seed."""
-    left, right = (dict(_leaves(run.report.get("config") or {})) for run in (a, b))
+    left, right = (dict(leaves(run.report.get("config") or {})) for run in (a, b))
     paths = [path for path in {**left, **right} if path.split(".")[0] not in NOT_A_SETTING and path not in NOT_SETTINGS_EITHER]
     return {p: right.get(p) for p in paths if left.get(p) != right.get(p) and not _follows_seed(a, b, p)}
 
@@ -76,14 +76,15 @@ def _follows_seed(a: Run, b: Run, path: str) -> bool:
     trains_teacher = path == "teacher.seed" and a.report.get("command") == b.report.get("command") == "train-teacher"
     if not trains_teacher and (a.overrides is None or b.overrides is None or typed(a) != typed(b)):
         return False
-    values = [dict(_leaves(run.report.get("config") or {})).get(path) for run in (a, b)]
+    values = [dict(leaves(run.report.get("config") or {})).get(path) for run in (a, b)]
     distances = [v - run.seed for v, run in zip(values, (a, b), strict=True) if isinstance(v, int) and run.seed is not None]
     return len(distances) == 2 and distances[0] == distances[1]
 
 
-def _leaves(config: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(config: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield path and value of every value in a config; a list is one value."""
     if isinstance(config, Mapping) and config:
         for key, value in config.items():
-            yield from _leaves(value, f"{path}.{key}" if path else str(key))
+            yield from leaves(value, f"{path}.{key}" if path else str(key))
     else:
         yield path, config

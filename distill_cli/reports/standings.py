@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from distill_cli.errors import UserError, near
 from distill_cli.metrics.intervals import ENOUGH_SEEDS, holm, paired_t, words
 from distill_cli.metrics.scores import LOWER_IS_BETTER
+from distill_cli.reports.choose import sort
 from distill_cli.reports.collect import Found, Run
 from distill_cli.reports.settings import labels, same_setting
 
@@ -157,34 +157,6 @@ def _row(label: str, runs: list[Run], metric: str) -> Row:
         comparisons.append(Comparison(control, [a for a, _ in pairs], [b for _, b in pairs], {}))
     comparisons.sort(key=lambda c: control_order(c.control))
     return Row(label, runs, val, {name: values for name, values in test.items() if values}, comparisons)
-
-
-def sort(table: Standings, by: str) -> None:
-    """Sort the rows, best first: by the ``validation`` mean of the metric, a model's test mean, ``difference`` or ``n``.
-
-    Raises:
-        UserError: there is no such column of numbers.
-    """
-    sign = -1 if table.metric in LOWER_IS_BETTER else 1
-    models = [name for row in table.rows for name in row.test]
-    known = ["validation", "difference", "n", *dict.fromkeys(models)]
-    if by not in known:
-        raise UserError(f"sort={by}: no such column of numbers{near(by, known)} (available: {', '.join(known)})")
-
-    def value(row: Row) -> float | None:
-        if by == "n":
-            return sign * len(row.runs)
-        if by == "difference":
-            return row.comparisons[0].result["mean"] if row.comparisons else None
-        values = row.val if by == "validation" else row.test.get(by)
-        return mean(values) if values else None
-
-    def key(row: Row) -> tuple[bool, bool, float, str]:
-        found = value(row)
-        return found is None, "student" not in row.test, -sign * (found or 0.0), row.label
-
-    table.rows.sort(key=key)
-    table.sorted_by = by
 
 
 def _correct(table: Standings) -> None:

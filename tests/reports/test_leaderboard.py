@@ -18,8 +18,9 @@ from distill_cli.errors import UserError
 from distill_cli.metrics.intervals import holm
 from distill_cli.reports import columns as columns_of
 from distill_cli.reports import leaderboard, results
+from distill_cli.reports.choose import sort
 from distill_cli.reports.collect import collect
-from distill_cli.reports.standings import Standings, sort, standings
+from distill_cli.reports.standings import Standings, standings
 
 Make = Callable[..., dict[str, Any]]
 Write = Callable[..., Path]

@@ -32,7 +32,7 @@ def test_a_sweep_prints_its_table_and_writes_it_beside_its_runs(runs: Path, caps
     assert main([str(runs)]) == 0
     out = capsys.readouterr().out
     assert out.startswith("method ") and "too few seeds (3 of 5)" in out
-    assert sorted(p.name for p in runs.iterdir()) == ["0", "1", "2", "results.csv", "results.md"]
+    assert sorted(p.name for p in runs.iterdir()) == ["0", "1", "2", "report.html", "results.csv", "results.md"]
 
 
 def test_json_is_alone_on_stdout(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,8 +49,9 @@ def test_columns_sort_and_output(runs: Path, tmp_path: Path, capsys: pytest.Capt
     assert not (runs / "results.csv").exists()
 
 
-def test_a_single_run_is_never_written_into(runs: Path) -> None:
+def test_of_a_single_run_the_page_alone_is_written(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main([str(runs / "0")])
+    assert f"report: {runs / '0' / 'report.html'}" in capsys.readouterr().out
     assert not (runs / "0" / "results.csv").exists()
 
 
@@ -60,11 +61,15 @@ def test_a_single_run_is_never_written_into(runs: Path) -> None:
         ([], "name a run folder, or a folder that holds some: distill report FOLDER"),
         (["nowhere"], "nowhere: no such folder; name a run folder, or a folder that holds some"),
         (["--jsno", "x"], "unknown flag '--jsno'; did you mean '--json'?"),
-        (["x", "metrik=nll"], "unknown key 'metrik'; did you mean 'metric'? (it has: metric, sort, columns, output)"),
+        (
+            ["x", "metrik=nll"],
+            "unknown key 'metrik'; did you mean 'metric'? (it has: metric, sort, filter, columns, output, open, samples)",
+        ),
         (
             ["x", "metric=acuracy"],
             "metric=acuracy: no such metric; did you mean 'accuracy'? (available: macro_f1, accuracy, nll, ece)",
         ),
+        (["x", "open=yes"], "open=yes: expected true or false"),
     ],
 )
 def test_mistakes_are_one_line(words: list[str], line: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import Seen
 
 from distill_cli.pages import run_page
 from distill_cli.reports.predictions import predictions_csv
@@ -45,24 +46,6 @@ def fill(tmp_path: Path, make_report: Callable[..., dict[str, Any]], write_run: 
 
 def write_page(folder: Path) -> Path:
     return run_page.write(folder, json.loads((folder / "report.json").read_text()))
-
-
-class Seen:
-    """A page in the browser, and what happened on it."""
-
-    def __init__(self, browser: Any, page: Path, **context: Any) -> None:
-        self.said: list[str] = []
-        self.asked: list[str] = []
-        self.page = browser.new_context(**context).new_page()
-        self.page.on("console", lambda message: self.said.append(message.text))
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.goto(page.as_uri())
-        self.page.wait_for_selector("html[data-drawn=yes]")
-
-
-def renamed(report: dict[str, Any], old: str, new: str) -> dict[str, Any]:
-    return json.loads(json.dumps(report).replace(json.dumps(old)[1:-1], json.dumps(new)[1:-1]))
 
 
 def test_the_page_shows_the_reports_numbers_in_silence(fill: Fill, browser: Any) -> None:

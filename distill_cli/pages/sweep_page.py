@@ -1,0 +1,127 @@
+"""report.html of a table over runs: what sorts and filters, and the pictures that follow it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from distill_cli.files import write_text
+from distill_cli.metrics.intervals import paired_t
+from distill_cli.pages import cost, methods, parameters
+from distill_cli.pages.models import LATENCY_BATCH, ROLES
+from distill_cli.pages.page import render
+from distill_cli.pages.run_page import PAGE
+from distill_cli.pages.swept import Swept, shown, swept
+from distill_cli.reports import cells
+from distill_cli.reports.choose import numbers
+from distill_cli.reports.columns import TITLES, caption, column_cells, default_columns, problems, sentences
+from distill_cli.reports.standings import Row, Standings
+
+MORE_COLUMNS = ("parameters", "weights", "latency")
+
+
+def write(result: Standings, folder: Path, columns: Sequence[str] = ()) -> Path:
+    """Write the page of a table into a folder.
+
+    Args:
+        result: the table, sorted and filtered.
+        folder: for ``report.html``; links to the runs' pages are relative to it.
+        columns: which; by default those of `default_columns`, the settings that differ, size and latency.
+
+    Raises:
+        UserError: the folder is not writable.
+    """
+    return write_text(folder / PAGE, page(result, folder, columns))
+
+
+def page(result: Standings, folder: Path, columns: Sequence[str] = ()) -> str:
+    """Return the page of a table."""
+    found = swept(result.rows)
+    pictures = [methods.section(result), cost.section(result), parameters.section(result, found)]
+    said = sentences(result, only=[c for row in result.rows for c in row.comparisons[:1]])
+    name = folder.resolve().name
+    return render(
+        "sweep.html",
+        f"{name}, {len(result.rows)} settings",
+        [section for section in pictures if section is not None],
+        kind=f"table over {result.found.total} runs",
+        name=name,
+        verdict=said[0] if said else "no control was trained, so nothing is said about distillation",
+        more_verdicts=said[1:],
+        cards=cards(result),
+        leader=result.rows[0].label if result.rows else "",
+        metric=TITLES[result.metric],
+        table=table(result, found, folder, columns),
+        captions=caption(result),
+        problems=problems(result),
+        command=command(folder),
+    )
+
+
+def cards(result: Standings) -> list[dict[str, Any]]:
+    """Return what the first screen says of each model of the first row."""
+    found: list[dict[str, Any]] = []
+    if not result.rows:
+        return found
+    row = result.rows[0]
+    for point in cost.points(row, 0, result.metric):
+        values, over = row.test[point["model"]], paired_t(row.test[point["model"]])
+        if over["interval"]:
+            spread = [("95 % t interval over seeds", cells.interval(over["interval"])), ("deviation", cells.score(over["sd"]))]
+        else:
+            of_one = row.runs[0].report["models"][point["model"]].get("test") or {}
+            spread = [("95 % interval of one run", cells.interval(of_one.get(f"{result.metric}_interval")))]
+        facts = [
+            *spread,
+            ("parameters", cells.count(point["parameters"])),
+            ("weights", cells.size(point["weight_bytes"])),
+            (f"latency, batch {LATENCY_BATCH}, median", cells.milliseconds(point["latency"])),
+        ]
+        how = f"mean of {len(values)} seeds" if len(values) > 1 else "one seed"
+        found.append(
+            {
+                "name": point["model"],
+                "role": ROLES.get(point["model"], "control"),
+                "score": cells.score(point["score"]),
+                "scored": f"{TITLES[result.metric]}, test, {how}",
+                "facts": [(what, value) for what, value in facts if value != cells.MISSING],
+            }
+        )
+    return found
+
+
+def table(result: Standings, found: Sequence[Swept], folder: Path, columns: Sequence[str]) -> dict[str, Any]:
+    """Return header and rows; each cell has a text and what it sorts by, a number or None where it is text."""
+    known, sortable = column_cells(result), numbers(result)
+    names = list(columns) or [*default_columns(result), *(name for name in MORE_COLUMNS if name in known)]
+    head = [{"key": name, "title": known[name][0], "number": name in sortable} for name in names]
+    places = 1 if names[:1] == ["method"] else 0
+    given = [] if columns else list(found)
+    head[places:places] = [{"key": s.path, "title": s.path, "number": s.is_number} for s in given]
+    body = []
+    for n, row in enumerate(result.rows):
+        line = [{"text": known[name][1](row), "value": sortable[name](row) if name in sortable else None} for name in names]
+        line[places:places] = [{"text": shown(s.values[n]), "value": s.values[n] if s.is_number else None} for s in given]
+        body.append({"cells": line, "links": _links(row, folder), "label": row.label})
+    return {"head": head, "rows": body}
+
+
+def _links(row: Row, folder: Path) -> list[tuple[str, str]]:
+    """Return seed and address, relative to the folder, of each run that has a page."""
+    pages = [(str(run.seed), run.folder / PAGE) for run in row.runs]
+    return [(seed, Path(os.path.relpath(path, folder)).as_posix()) for seed, path in pages if path.is_file()]
+
+
+def command(folder: Path) -> str | None:
+    """Return the command line of a sweep, from the multirun.yaml that Hydra leaves in its folder, or None."""
+    import yaml
+
+    try:
+        hydra = yaml.safe_load((folder / "multirun.yaml").read_text(encoding="utf-8"))["hydra"]
+        typed = [*hydra["overrides"]["task"], *(o for o in hydra["overrides"]["hydra"] if o != "hydra.mode=MULTIRUN")]
+        return shlex.join(["distill", str(hydra["job"]["config_name"]), "-m", *map(str, typed)])
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
+        return None

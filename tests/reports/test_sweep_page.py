@@ -1,0 +1,108 @@
+"""report.html of a sweep, in a real browser: its table sorts and filters, its charts follow."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Seen
+
+from distill_cli.pages import cost, sweep_page
+from distill_cli.pages.swept import swept
+from distill_cli.reports.collect import collect
+from distill_cli.reports.standings import Standings, mean, standings
+
+HOSTILE = "</script><img src=x onerror=window.hacked=1>"
+
+
+@pytest.fixture
+def sweep(tmp_path: Path, make_report: Callable[..., dict[str, Any]], write_run: Callable[..., Path]) -> Path:
+    for number, (temperature, student) in enumerate([(1.0, 0.8), (4.0, 0.9), (80.0, 0.95)]):
+        for seed in range(2):
+            config = {"seed": seed, "loss": {"temperature": temperature, "name": HOSTILE if number else "plain"}}
+            report = make_report(seed, student, config=config)
+            report["models"]["student"]["parameters"] = 1000 * (number + 1)
+            folder = write_run(
+                tmp_path / "sweep" / f"{number}{seed}", report, [f"loss.temperature={temperature}", f"seed={seed}"]
+            )
+            if number == 0:
+                (folder / "report.html").write_text("a page")
+    typed = {
+        "overrides": {"task": ["loss.temperature=1,4,80", "seed=0,1"], "hydra": ["hydra.mode=MULTIRUN"]},
+        "job": {"config_name": "distill"},
+    }
+    (tmp_path / "sweep" / "multirun.yaml").write_text(json.dumps({"hydra": typed}))
+    return tmp_path / "sweep"
+
+
+@pytest.fixture
+def result(sweep: Path) -> Standings:
+    return standings(collect([sweep]))
+
+
+def column(seen: Seen, key: str) -> list[str]:
+    heads = seen.page.locator("#rows th[data-key]").evaluate_all("all => all.map(head => head.dataset.key)")
+    shown = seen.page.locator("#rows tbody tr:not([hidden])")
+    return [shown.nth(n).locator("td").nth(heads.index(key)).inner_text() for n in range(shown.count())]
+
+
+def test_the_table_sorts_and_filters_and_shows_the_reports_numbers(sweep: Path, result: Standings, browser: Any) -> None:
+    page = sweep_page.write(result, sweep)
+    seen = Seen(browser, page)
+    assert column(seen, "student") == [
+        f"{mean(row.test['student']):.3f}" + s[5:] for row, s in zip(result.rows, column(seen, "student"), strict=True)
+    ]
+    assert column(seen, "parameters") == [f"{row.runs[0].report['models']['student']['parameters']:,}" for row in result.rows]
+    seen.page.click("#rows th[data-key='parameters'] button")
+    assert column(seen, "parameters") == ["3,000", "2,000", "1,000"]
+    seen.page.click("#rows th[data-key='parameters'] button")
+    assert column(seen, "parameters") == ["1,000", "2,000", "3,000"]
+    seen.page.click("#rows th[data-key='loss.temperature'] button")
+    assert column(seen, "loss.temperature") == ["80", "4", "1"]  # as numbers, not as text
+
+    faint = "[...document.querySelectorAll('#cost .chart path')].filter(mark => mark.getAttribute('opacity') === '0.06').length"
+    assert seen.page.evaluate(faint) == 0
+    seen.page.fill("#filter", "loss.temperature>1 parameters<3000")
+    assert column(seen, "parameters") == ["2,000"]
+    assert seen.page.inner_text("#filtered") == "1 of 3 rows"
+    assert seen.page.evaluate(faint) > 0
+    seen.page.fill("#filter", "temperature=8")
+    assert column(seen, "loss.temperature") == ["80"]  # no such column: a word of the method
+    seen.page.fill("#filter", "")
+    assert len(column(seen, "n")) == 3 and seen.page.evaluate(faint) == 0
+
+    assert seen.page.inner_text("#command") == "distill distill -m loss.temperature=1,4,80 seed=0,1"
+    assert seen.page.locator("#rows a").evaluate_all("all => all.map(a => a.getAttribute('href'))") == [
+        "00/report.html",
+        "01/report.html",
+    ]
+    assert seen.page.evaluate("window.hacked") is None and seen.page.locator("img[src=x]").count() == 0
+    assert HOSTILE in seen.page.inner_text("#rows")
+    assert seen.said == [] and seen.asked == [page.as_uri()]
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 360), ("dark", 1280)])
+def test_nothing_is_wider_than_the_screen(sweep: Path, result: Standings, browser: Any, scheme: str, width: int) -> None:
+    seen = Seen(browser, sweep_page.write(result, sweep), viewport={"width": width, "height": 800}, color_scheme=scheme)
+    assert seen.page.evaluate("document.documentElement.scrollWidth") <= width
+    assert seen.said == []
+
+
+def test_settings_that_differ_are_found(result: Standings) -> None:
+    found = {s.path: s for s in swept(result.rows)}
+    assert list(found) == ["loss.temperature", "loss.name"]  # what was typed first
+    assert sorted(found["loss.temperature"].values) == [1.0, 4.0, 80.0]
+    assert found["loss.temperature"].is_number and found["loss.temperature"].is_logarithmic
+    assert not found["loss.name"].is_number
+
+
+def test_nothing_on_the_front_is_beaten() -> None:
+    def point(price: float, score: float) -> dict[str, float]:
+        return {"parameters": price, "score": score}
+
+    known = [point(3, 0.9), point(1, 0.5), point(2, 0.4), point(2, 0.6), point(4, 0.9), point(1, 0.3)]
+    assert cost.front(known, "parameters", lower_is_better=False) == [point(1, 0.5), point(2, 0.6), point(3, 0.9)]
+    assert cost.front(known, "parameters", lower_is_better=True) == [point(1, 0.3)]
