@@ -18,6 +18,7 @@ from distill_cli.errors import UserError
 REPORT = "report.json"
 CONFIG = "config.yaml"
 MODELS = "checkpoint/model.json"
+SAMPLES = "samples.json"
 REGISTER = "teachers"
 STATES = "resume"  # of an unfinished run: training states, and what it is
 LARGEST_JSON = 1 << 28

@@ -101,6 +101,7 @@ class Dataset:
         prepare: input preparation a model gets by default: ``none`` or ``standardise`` (statistics of train).
         notes: sentences a reader of the report must know.
         columns: of the table that it was read from, where they have names.
+        drawn_as: shape in which a sample is drawn, where it is not its own: of 64 pixels in a row, an image.
     """
 
     name: str
@@ -117,6 +118,7 @@ class Dataset:
     prepare: str = "none"
     notes: tuple[str, ...] = ()
     columns: Columns | None = None
+    drawn_as: tuple[int, ...] | None = None
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -28,8 +28,9 @@ def show(report: dict[str, Any], out: Path) -> dict[str, Any]:
     """
     logging.getLogger(__name__).info(report["verdict"])
     print_report(report, out)
-    if report["config"]["report"]["html"]:
+    wanted = report["config"]["report"]
+    if wanted["html"]:
         from distill_cli.pages import run_page
 
-        print_line(console(), f"report: {run_page.write(out, report)}")
+        print_line(console(), f"report: {run_page.write(out, report, pictures=wanted['plots'])}")
     return report

@@ -58,6 +58,7 @@ class Report:
     """What is drawn when a run ends."""
 
     html: bool = True
+    plots: bool = True
     samples: bool = True
 
 

@@ -59,6 +59,7 @@ def from_source(
     prepare: str = "none",
     notes: Sequence[str] = (),
     columns: Columns | None = None,
+    drawn_as: tuple[int, ...] | None = None,
 ) -> Dataset:
     """Cut one source into pools, which are views of it.
 
@@ -78,6 +79,7 @@ def from_source(
         prepare: ``none`` or ``standardise``.
         notes: sentences a reader of the report must know.
         columns: of the table that the source was read from, where they have names.
+        drawn_as: shape in which a sample is drawn, where it is not its own.
     """
     index = np.arange(len(x), dtype=np.int64) if index is None else np.asarray(index, dtype=np.int64)
     y = np.asarray(y, dtype=np.int64)
@@ -100,6 +102,7 @@ def from_source(
         prepare=prepare,
         notes=tuple(notes),
         columns=columns,
+        drawn_as=drawn_as,
     )
 
 

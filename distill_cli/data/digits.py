@@ -45,4 +45,5 @@ def digits(split_seed: int = 0, test_fraction: float = 0.25, val_fraction: float
         stratified_rows(y, test_fraction, val_fraction, split_seed),
         class_names=[str(c) for c in range(10)],
         source_fingerprint=array_fingerprint(x, y),
+        drawn_as=(1, 8, 8),
     )

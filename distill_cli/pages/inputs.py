@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +75,10 @@ def read_run_data(folder: Path, report: Mapping[str, Any], *, samples: bool = Tr
         predictions = read_predictions(path, data.class_names, _models_in(path, data.models), probabilities=True)
     settings = (report.get("config") or {}).get("report") or {}
     shows = samples and settings.get("samples") is not False
-    return RunData(report, epochs, predictions, None, shows)
+    path, kept = folder / "samples.json", None
+    if shows and path.is_file():
+        kept = read_samples(path, data.class_names)
+    return RunData(report, epochs, predictions, kept, shows)
 
 
 def read_epochs(path: Path) -> list[Epoch]:
@@ -88,6 +92,22 @@ def read_epochs(path: Path) -> list[Epoch]:
             return [{k: v if k in TEXT else float(v) if v else None for k, v in row.items()} for row in csv.DictReader(f)]
     except (OSError, ValueError, TypeError, csv.Error) as e:
         raise UserError(f"{path}: cannot be read as metrics ({e}); run the job again") from None
+
+
+def read_samples(path: Path, class_names: Sequence[str]) -> Mapping[str, Any]:
+    """Return what a samples.json holds.
+
+    Raises:
+        UserError: it cannot be read, or is not what `pipeline.samples` writes.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        for row in content["rows"]:
+            if not len(row["teacher"]) == len(row["student"]) == len(class_names):
+                raise ValueError("other classes than the report")
+        return {key: content[key] for key in ("split", "shape", "rows", "features")}
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise UserError(f"{path}: cannot be read as samples ({e}); score the run again with distill eval") from None
 
 
 def _models_in(path: Path, models: Sequence[str]) -> list[str]:

@@ -7,7 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from distill_cli.files import write_text
-from distill_cli.pages import confusion, curves, models, per_class, reliability, soft_targets, temperature, terms
+from distill_cli.pages import (
+    confusion,
+    curves,
+    feature_maps,
+    gallery,
+    models,
+    per_class,
+    plots,
+    reliability,
+    soft_targets,
+    temperature,
+    terms,
+)
 from distill_cli.pages.inputs import RunData, read_run_data
 from distill_cli.pages.page import render
 from distill_cli.pages.parts import Section
@@ -17,23 +29,30 @@ PAGE = "report.html"
 # A picture a module, in the order of the page; each gives None where a run has nothing to draw.
 PICTURES: tuple[Callable[[RunData], Section | None], ...] = (
     models.section, curves.section, confusion.section, per_class.section, reliability.section, temperature.section,
-    soft_targets.section, terms.section,
+    soft_targets.section, gallery.section, terms.section, feature_maps.section,
 )  # fmt: skip
 
 
-def write(folder: Path, report: Mapping[str, Any], to: Path | None = None, *, samples: bool = True) -> Path:
+def write(
+    folder: Path, report: Mapping[str, Any], to: Path | None = None, *, samples: bool = True, pictures: bool = True
+) -> Path:
     """Draw a finished run from the files of its folder, and return the page's path.
 
     Args:
         folder: the run folder.
         report: what its report.json holds.
         to: another folder for the page.
+        pictures: whether plots/*.png are drawn, too.
         samples: False keeps single samples out, whatever the run's config says.
 
     Raises:
         UserError: a file is damaged, or the folder is not writable.
     """
-    return write_text((to or folder) / PAGE, page(read_run_data(folder, report, samples=samples)))
+    data = read_run_data(folder, report, samples=samples)
+    written = write_text((to or folder) / PAGE, page(data))
+    if pictures:
+        plots.write(to or folder, data)
+    return written
 
 
 def page(data: RunData) -> str:

@@ -17,6 +17,7 @@ from distill_cli.pipeline.heading import Report, provenance_of
 from distill_cli.pipeline.members import TOLD, members_report
 from distill_cli.pipeline.models import load_model
 from distill_cli.pipeline.opened import open_run
+from distill_cli.pipeline.samples import allowed, samples
 from distill_cli.pipeline.teacher import COST_KEYS
 from distill_cli.types import Dataset
 
@@ -33,11 +34,11 @@ def evaluate(cfg: Any, out: Path, job: Job) -> Report:
         known = ", ".join(dataset.pools)
         raise UserError(f"split={cfg.split}: no such split{near(cfg.split, dataset.pools)} (it has: all, {known})")
 
-    logits, models = {}, {}
+    logits, models, networks = {}, {}, {}
     member_parts: list[dict[str, Any]] = []
     for name in checkpoint["models"]:
         model, entry = load_model(source, name)
-        model.to(context.device)
+        networks[name] = model.to(context.device)
         logits[name] = scoring.logits_of(model, dataset, context, cfg.split)
         if name == scoring.TEACHER:
             told = _members_told(old)
@@ -67,8 +68,9 @@ def evaluate(cfg: Any, out: Path, job: Job) -> Report:
         "evaluated_run": str(source),
         **{key: old.get(key) for key in KEPT},
     }
-    folder.finish(out, report, cfg, provenance_of(context), [],
-                  folder.predictions(dataset, logits, split))  # fmt: skip
+    cfg.report.samples = cfg.report.samples and allowed(old)
+    shown = samples(report, dataset, split, logits, networks, context) if cfg.report.samples else None
+    folder.finish(out, report, cfg, provenance_of(context), [], folder.predictions(dataset, logits, split), shown)
     return runs.read_json(out / runs.REPORT)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ def finish(
     provenance: Mapping[str, Any],
     records: Sequence[EpochRecord],
     predictions: str | None,
+    samples: Mapping[str, Any] | None = None,
 ) -> None:
     """Write everything a finished run leaves beside its checkpoint; `report.json` last, as the mark of a finished run.
     The states that its trainings were kept by go then."""
@@ -33,6 +35,10 @@ def finish(
         files.write_text(out / "metrics.csv", epochs_csv(records))
     if predictions is not None:
         files.write_text(out / "predictions.csv", predictions)
+    if samples is not None:
+        files.write_text(out / runs.SAMPLES, json.dumps(files.plain(samples), ensure_ascii=False, allow_nan=False) + "\n")
+    else:
+        (out / runs.SAMPLES).unlink(missing_ok=True)  # of an earlier run into this folder
     files.write_text(out / runs.CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
     files.write_text(out / "report.md", markdown(report))
     files.write_json(out / runs.REPORT, report)

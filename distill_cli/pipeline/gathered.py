@@ -28,6 +28,7 @@ class Gathered:
     records: list[EpochRecord] = field(default_factory=list)
     stages: dict[str, Any] = field(default_factory=dict)
     cache: dict[str, Any] = field(default_factory=dict)
+    networks: dict[str, Classifier] = field(default_factory=dict)
 
     @classmethod
     def of(cls, dataset: Dataset, context: Context, out: Path) -> Gathered:
@@ -37,6 +38,7 @@ class Gathered:
     def add(self, name: str, model: Classifier, entry: Mapping[str, Any], cost: Mapping[str, Any]) -> None:
         """Write a model's weights, predict every scored split with it, and measure it."""
         self.checkpoint.add(name, model, entry)
+        self.networks[name] = model
         self.logits[name] = scoring.logits_of(model, self.dataset, self.context)
         self.models[name] = {**measured(model, entry), **cost}
 

@@ -16,6 +16,7 @@ from distill_cli.pipeline.gathered import Gathered, add_teacher
 from distill_cli.pipeline.heading import Report, budget, head, provenance_of
 from distill_cli.pipeline.models import architecture
 from distill_cli.pipeline.obtain import obtain
+from distill_cli.pipeline.samples import samples
 from distill_cli.pipeline.search import Search
 from distill_cli.pipeline.sound import check_sound
 from distill_cli.pipeline.students import train_students
@@ -111,5 +112,8 @@ def teach(
     if found is not None:
         report["search"] = found.report(cfg.seed)
     predictions = folder.predictions(dataset, gathered.logits)
-    folder.finish(context.out, report, cfg, provenance_of(context), gathered.records, predictions)
+    shown = None
+    if cfg.report.samples:
+        shown = samples(report, dataset, scoring.COMPARED, gathered.logits, gathered.networks, context)
+    folder.finish(context.out, report, cfg, provenance_of(context), gathered.records, predictions, shown)
     return runs.read_json(context.out / runs.REPORT)
