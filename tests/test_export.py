@@ -93,6 +93,13 @@ def test_rounded_files_lose_no_more_than_they_may(run: Path, distill: Distill) -
     for name in ("onnx-int8", "c-int8"):
         assert found[name]["parity"]["macro_f1_drop"] == told["val"]["macro_f1"] - found[name]["parity"]["macro_f1"] <= 0.1
         assert found[name]["weight_bytes"] < told["weight_bytes"] / 2
+        assert found[name]["macro_f1"]["val"] == found[name]["parity"]["macro_f1"]
+        assert abs(found[name]["macro_f1"]["test"] - told["test"]["macro_f1"]) <= 0.1
+        assert (
+            f"test {found[name]['macro_f1']['test']:.4f} (the model: {told['test']['macro_f1']:.4f})"
+            in Path("out/README.md").read_text()
+        )
+    assert "macro_f1" not in found["c"]
     assert sorted(path.name for path in Path("out").iterdir()) == [
         "README.md",
         "card.json",

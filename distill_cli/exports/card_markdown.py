@@ -26,7 +26,7 @@ def markdown(card: Mapping[str, Any]) -> str:
         "", "## Data", "", *_data(card),
         "", "## Size and speed", "", *_size(card),
         "", "## Files", "", *markdown_table(HEADER, [[said(row[0]), *row[1:]] for row in rows(card["formats"])]), "",
-        "Each file was run on all rows of validation and held against the model before it was kept.",
+        "Each file was run on all rows of validation and held against the model before it was kept.", *_rounded(card),
         "", "## How to run it", "", *_how(card),
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
@@ -51,6 +51,16 @@ def _scores(card: Mapping[str, Any]) -> list[str]:
         *markdown_table(header, table_rows), *note, "", f"Each class on {markdown_text(split)}:", "",
         *markdown_table(["class", "F1", "precision", "recall", "rows"], per_class),
     ]  # fmt: skip
+
+
+def _rounded(card: Mapping[str, Any]) -> list[str]:
+    """Return what rounded weights cost on each split; those of the other files are the model's own scores."""
+    lines = []
+    for name, part in card["formats"].items():
+        if found := part.get("macro_f1"):
+            told = (f"{markdown_text(s)} {f1:.4f} (the model: {card['scores'][s]['macro_f1']:.4f})" for s, f1 in found.items())
+            lines.append(f"- {name}, weights rounded to a byte: macro F1 on {', '.join(told)}.")
+    return ["", *lines] if lines else []
 
 
 def _calibration(card: Mapping[str, Any]) -> list[str]:

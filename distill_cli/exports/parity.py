@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,8 +41,12 @@ class Reference:
 
     def macro_f1(self, logits: np.ndarray) -> float:
         """Return macro F1 of logits of the same rows."""
-        counts = confusion_counts(self.pool.y, logits.argmax(axis=1), logits.shape[1])
-        return float(macro_f1(counts, self.averaged))
+        return _macro_f1(logits, self.pool, self.averaged)
+
+
+def _macro_f1(logits: np.ndarray, pool: Pool, averaged: Sequence[int]) -> float:
+    counts = confusion_counts(pool.y, logits.argmax(axis=1), logits.shape[1])
+    return float(macro_f1(counts, averaged))
 
 
 def compare(written: Written, reference: Reference) -> dict[str, Any]:
@@ -69,6 +73,15 @@ def compare(written: Written, reference: Reference) -> dict[str, Any]:
     }
     if wrong := _wrong(found, written.difference, reference.max_f1_drop):
         raise UserError(f"format={written.name}: {wrong} on the {len(logits)} rows of validation; nothing was written")
+    return found
+
+
+def scores_of_rounded(written: Written, pools: Mapping[str, Pool], reference: Reference) -> dict[str, float]:
+    """Return macro F1 of what was written on each split: nothing is decided by it, but it is what a user of the file gets."""
+    found = {}
+    for split, pool in pools.items():
+        logits = np.concatenate([written.run(x)[0] for x in pool.chunks(reference.chunk)])
+        found[split] = _macro_f1(logits, pool, reference.averaged)
     return found
 
 

@@ -16,7 +16,7 @@ from distill_cli.errors import UserError, near
 from distill_cli.exports import FORMATS
 from distill_cli.exports.card import CARD_JSON, README, card_of
 from distill_cli.exports.card_markdown import markdown
-from distill_cli.exports.parity import Reference, compare
+from distill_cli.exports.parity import Reference, compare, scores_of_rounded
 from distill_cli.exports.subject import Subject, Written
 from distill_cli.metrics.calibration import fit_temperature
 from distill_cli.metrics.scores import ece, log_probabilities
@@ -129,8 +129,15 @@ def _write_all(cfg: Any, opened: Opened, subject: Subject, folder: Path) -> dict
     for name in formats(cfg.format if isinstance(cfg.format, str) else list(cfg.format)):
         opened.context.progress.say(f"{name}: writing and checking on {len(dataset.val):,} rows of validation")
         for written in FORMATS[name](subject, folder, cfg):
-            parts[written.name] = _part(written, reference, folder)
+            parts[written.name] = _part(written, reference, folder) | _rounded(written, reference, opened)
     return parts
+
+
+def _rounded(written: Written, reference: Reference, opened: Opened) -> dict[str, Any]:
+    """Return the scores of a file whose weights are rounded; those of any other are the model's."""
+    if written.difference is not None:
+        return {}
+    return {"macro_f1": scores_of_rounded(written, scoring.scored_pools(opened.dataset), reference)}
 
 
 def _part(written: Written, reference: Reference, folder: Path) -> dict[str, Any]:
