@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from distill_cli.files import safe_name, write_bytes
 from distill_cli.rng import numpy_stream
 
 ROWS_AT_ONCE = 64
+# The rarest numbers would widen the range of all others; on the heartbeats this loses less macro F1 than the whole range does.
+PERCENTILE = 99.999
 
 
 def write(subject: Subject, folder: Path, settings: Any) -> list[Written]:
@@ -45,7 +48,8 @@ def quantised(content: bytes, rows: np.ndarray) -> bytes:
         write_bytes(source, content)
         quantize_static(
             str(source), str(target), Rows(rows), quant_format=QuantFormat.QDQ, per_channel=True, weight_type=QuantType.QInt8,
-            activation_type=QuantType.QInt8, calibrate_method=CalibrationMethod.MinMax,
+            activation_type=QuantType.QInt8, calibrate_method=CalibrationMethod.Percentile,
+            extra_options={"CalibPercentile": PERCENTILE},
         )  # fmt: skip
         return target.read_bytes()
 
@@ -64,11 +68,12 @@ class Rows:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the advice to preprocess the file away: torch.onnx has folded and inferred already."""
+    """Keep onnxruntime's account of itself away, and its advice to preprocess the file: torch.onnx has folded and inferred."""
     logger = logging.getLogger()
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        yield
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
     finally:
         logger.setLevel(level)
