@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test lint smoke slow planted bench clean
+.PHONY: help demo test lint smoke slow planted bench chaos clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 12
@@ -28,6 +28,9 @@ smoke: $(VENV)/.installed  ## a tiny run on synthetic beats, under 15 s
 
 planted: $(VENV)/.installed  ## plant each known bug and see its test fail
 	$(BIN)/python tests/plant_bugs.py
+
+chaos: $(VENV)/.installed  ## kill runs at random moments, let them go on, compare to the bit; CHAOS=--short for the short form
+	$(BIN)/python benchmarks/chaos.py $(CHAOS)
 
 bench: $(VENV)/.installed  ## the fit loop against a bare loop, and start-up times
 	$(BIN)/python benchmarks/loop.py

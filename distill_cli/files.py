@@ -201,6 +201,15 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def remove_litter(folder: str | Path) -> None:
+    """Remove what killed writers have left below a folder; nobody else may be writing there."""
+    for left in list(Path(folder).rglob(".*.tmp")):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
 def remove_folder(path: str | Path) -> None:
     """Remove a folder with all it holds; what cannot be removed stays."""
     shutil.rmtree(path, ignore_errors=True)

@@ -29,6 +29,7 @@ def finish(
 ) -> None:
     """Write everything a finished run leaves beside its checkpoint; `report.json` last, as the mark of a finished run.
     The states that its trainings were kept by go then."""
+    files.remove_litter(out)
     resolved = OmegaConf.to_container(cfg, resolve=True)
     report = files.plain({**report, "provenance": dict(provenance), "config": resolved})
     if records:
