@@ -13,7 +13,7 @@ demo: $(VENV)/.installed  ## set up, distil on the embedded digits over five see
 	$(BIN)/distill distill experiment=digits -m seed=5,6,7,8,9
 
 test: $(VENV)/.installed  ## set up and pass the tests
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
 
 slow: $(VENV)/.installed  ## the slow tests: packaging, and real data from DISTILL_TEST_DATA=FOLDER with mitdb/ and mnist/
 	$(BIN)/python -m pytest -m slow
