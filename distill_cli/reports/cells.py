@@ -48,8 +48,10 @@ def duration(seconds: float | None) -> str:
 
 
 def milliseconds(value: float | None) -> str:
-    """Return ``0.062 ms`` or ``12.3 ms`` with three significant digits, or ``-``."""
-    return MISSING if value is None else f"{value:#.3g}".rstrip(".") + " ms"
+    """Return ``0.062 ms`` or ``12.3 ms`` with three significant digits, ``1,960 ms`` with all before the point, or ``-``."""
+    if value is None:
+        return MISSING
+    return f"{value:,.0f} ms" if value >= 999.5 else f"{value:#.3g}".rstrip(".") + " ms"
 
 
 def markdown_text(text: object) -> str:
