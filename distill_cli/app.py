@@ -37,7 +37,7 @@ from distill_cli.interrupts import Interrupted, handled
 
 BUG, USER_ERROR, MISSED, SIGNALLED = 1, 2, 3, 128
 # They cannot move a result.
-NOT_IN_KEY = ("hydra", "sweep", "outputs", "require", "objective", "report", "resume", "checkpoint")
+NOT_IN_KEY = ("hydra", "sweep", "outputs", "require", "objective", "report", "resume", "checkpoint", "logger", "progress")
 log = logging.getLogger(__name__)
 started: dict[str, Path] = {}  # "job" and "sweep": the folders of this process, told by the callback below
 
@@ -54,7 +54,7 @@ def config_key(cfg: DictConfig, hydra_node: Any) -> str:
     config = OmegaConf.to_container(cfg, resolve=False)
     assert isinstance(config, dict)
     moving = {k: v for k, v in config.items() if k not in NOT_IN_KEY}
-    choices = {k: v for k, v in hydra_node.runtime.choices.items() if not k.startswith("hydra/")}
+    choices = {k: v for k, v in hydra_node.runtime.choices.items() if not k.startswith("hydra/") and k != "logger"}
     return hash_json([hydra_node.job.config_name, RECIPE_VERSION, moving, choices])
 
 

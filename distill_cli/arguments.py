@@ -17,7 +17,7 @@ JOINED = tuple(f"{flag}=" for flag in VALUE_FLAGS | CONFIG_FLAGS if flag.startsw
 OPEN_KEYS = ("require", "teacher.rename")  # dictionaries that users fill with keys of their own
 NESTED_GROUP = r"((?:teacher\.(?=\w+=)|student\.(?=model=))(model|optimizer|schedule|augment|mixup|sampling))=([^{\[].*)"
 # Settings that cannot change a job's result, so that a sweep is found again whatever they are.
-NOT_HASHED = ("hydra.launcher", "hydra/launcher", "hydra.verbose", "require", "++require", "outputs=")
+NOT_HASHED = ("hydra.launcher", "hydra/launcher", "hydra.verbose", "require", "++require", "outputs=", "logger", "progress.")
 
 
 def split_arguments(argv: list[str]) -> tuple[list[str], list[str]]:

@@ -86,6 +86,7 @@ SOURCE = r"(?:In '([^']+)': \w+ raised while composing config: )?.*?"
 PATTERNS: list[tuple[str, Words]] = [
     (r"Could not find '(?:(.+)/)?([^'/]+)'(?: Available options in '[^']+': (.*?))? ?Config search path",
      lambda line, m: line.no_option(m[1] or "", m[2], m[3] or "")),
+    (r"Could not load '(?:(.+)/)?([^'/]+)'", lambda line, m: line.no_option(m[1] or "", m[2], "")),  # one of a list
     (r"looks like a config group override, but config group '([^']+)' does not exist",
      lambda line, m: f"unknown group '{m[1]}'{near(m[1], options([conf_dir(), *line.config_dirs]))}"),
     (r"Could not override '([^']+)'", lambda line, m: line.unknown_key(m[1])),

@@ -15,7 +15,7 @@ FLOORS = [
     | {"annealing", "freezing", "gradients", "selection"},
     {"objective", "teachers", "teacher_cache", "batches", "views", "runs", "cost", "verify", "states", "course"},
     {"engine"},
-    {"pipeline", "provenance", "config", "reports", "exports", "bench", "pages"},
+    {"pipeline", "provenance", "config", "reports", "exports", "bench", "pages", "loggers"},
     {"cli", "app", "arguments", "explain", "unfinished", "commands", "__main__"},
 ]
 ROOMS = {

@@ -12,6 +12,7 @@ PURPOSES = {
     "device": "where it runs, and in what precision",
     "experiment": "whole recipes",
     "hparams": "tuned settings, to be laid over a recipe",
+    "logger": "where each epoch's numbers go; several: logger=[csv,tensorboard]",
     "loss": "what the student minimises; more terms by +loss@terms.NAME=OPTION",
     "mixup": "blending of training samples",
     "model": "architectures, for student.model and teacher.model",

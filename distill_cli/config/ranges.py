@@ -59,6 +59,8 @@ TEACHER_RULES = {
 }
 BASE_RULES = {
     "seed": at_least(0),
+    "progress.level": one_of("quiet", "normal", "verbose"),
+    "progress.every": at_least(0, "number"),
     "trial": at_least(0, optional=True),
     "eval_batch_size": at_least(1),
     "bootstrap.resamples": at_least(1),
@@ -95,6 +97,8 @@ def check_values(config: Mapping[str, Any], command: str) -> None:
     if not isinstance(exclude, list):
         raise UserError(f"dataset.transfer_exclude={shown(exclude)}: expected a list of classes, such as [3]")
     read_every(config["checkpoint"]["every"])
+    if not isinstance(config["logger"], Mapping | None):
+        raise UserError(f"logger={shown(config['logger'])}: expected one or more of distill ls logger, such as [csv,tensorboard]")
     check_rules(config, TEACHER_RULES)
     for key, instead in MOVED.items():
         if look_up(config, key) is not MISSING:

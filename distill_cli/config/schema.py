@@ -70,6 +70,14 @@ class Checkpoint:
 
 
 @dataclass
+class Progress:
+    """How much is told while it runs."""
+
+    level: str = "normal"
+    every: float = 5.0
+
+
+@dataclass
 class Base:
     """What every command has."""
 
@@ -81,6 +89,7 @@ class Base:
     report: Report = field(default_factory=Report)
     device: Device = field(default_factory=Device)
     objective: str = MISSING
+    progress: Progress = field(default_factory=Progress)
 
 
 @dataclass
@@ -111,6 +120,7 @@ class Training(Base):
     select: Select = field(default_factory=Select)
     cache: Cache = field(default_factory=Cache)
     clip_grad_norm: float | None = None
+    logger: Any = None
     resume: str | None = None
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
 

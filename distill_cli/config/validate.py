@@ -102,6 +102,7 @@ def components(config: Mapping[str, Any], command: str) -> Iterator[tuple[str, M
         return
     if isinstance(config["dataset"].get("unlabelled"), Mapping):
         yield "dataset.unlabelled", config["dataset"]["unlabelled"]
+    yield from ((f"logger.{name}", node) for name, node in (config["logger"] or {}).items())
     paths = ["dataset", "teacher.model", "teacher.optimizer", "teacher.schedule"]
     if command == "distill":
         paths += ["student.model", "optimizer", "schedule", "loss"]

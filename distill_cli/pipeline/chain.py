@@ -33,7 +33,7 @@ KEY = "link_key"
 # What cannot move a link's weights, or is in its key in another form.
 NOT_IN_KEY = (
     "outputs", "sweep", "require", "objective", "bootstrap", "eval_batch_size", "device", "dataset", "teacher",
-    "controls", "cache",
+    "controls", "cache", "logger", "progress",
 )  # fmt: skip
 NO_OTHER = {"members": 1, "member_weights": None, "weights": None, "outputs": None}
 FIGURES = ("parameters", "train_seconds", "steps")

@@ -15,10 +15,11 @@ from distill_cli.batches import Rows
 from distill_cli.config.resuming import read_every, takes_up
 from distill_cli.errors import UserError
 from distill_cli.memory import keep_freed_memory
+from distill_cli.pipeline.listening import Loggers
 from distill_cli.reports.progress import Progress
 from distill_cli.runs import STATES
 from distill_cli.states import States
-from distill_cli.types import Dataset, Pool
+from distill_cli.types import Dataset, EpochRecord, Pool
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Context:
         command_line: what to type to run it again.
         started: seconds since the epoch.
         keeping: how the states of trainings are kept.
+        loggers: take every epoch.
     """
 
     out: Path
@@ -74,10 +76,16 @@ class Context:
     command_line: str
     started: float
     keeping: Keeping = field(default_factory=Keeping)
+    loggers: Loggers = field(default_factory=lambda: Loggers({}, print))
 
     def rows(self, pool: Pool, dataset: Dataset) -> Rows:
         """Return a pool on the device."""
         return Rows(pool, len(dataset.class_names), self.device, self.resident_gb)
+
+    def epoch(self, record: EpochRecord) -> None:
+        """Hand an epoch that ended to the terminal and to the loggers."""
+        self.progress.epoch(record)
+        self.loggers.epoch(record)
 
     def states(self, name: str, key: str) -> States:
         """Return where the states of one model's training lie: below the run folder, until the run is finished."""
@@ -109,7 +117,7 @@ def make_context(cfg: Any, out: Path, job: Job) -> Context:
         resident_gb=cfg.device.resident_gb,
         chunk=cfg.get("eval_batch_size", 256),
         bootstrap=dict(cfg.bootstrap),
-        progress=Progress(),
+        progress=Progress(cfg.progress.level, cfg.progress.every),
         command_line=job.command_line,
         started=time.time(),
         keeping=Keeping(*read_every(cfg.checkpoint.every), takes_up(cfg.resume, job.number is not None))

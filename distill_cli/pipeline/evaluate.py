@@ -70,7 +70,7 @@ def evaluate(cfg: Any, out: Path, job: Job) -> Report:
     }
     cfg.report.samples = cfg.report.samples and allowed(old)
     shown = samples(report, dataset, split, logits, networks, context) if cfg.report.samples else None
-    folder.finish(out, report, cfg, provenance_of(context), [], folder.predictions(dataset, logits, split), shown)
+    folder.finish(context, report, cfg, provenance_of(context), [], folder.predictions(dataset, logits, split), shown)
     return runs.read_json(out / runs.REPORT)
 
 

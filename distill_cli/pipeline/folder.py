@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from distill_cli import files, runs
 from distill_cli.config.stages import stage_names, stage_settings
+from distill_cli.pipeline.context import Context
 from distill_cli.pipeline.scoring import COMPARED, Logits
-from distill_cli.reports.metrics_csv import epochs_csv
 from distill_cli.reports.predictions import predictions_csv
 from distill_cli.reports.run_report import markdown
 from distill_cli.types import Dataset, EpochRecord
 
 
 def finish(
-    out: Path,
+    context: Context,
     report: dict[str, Any],
     cfg: DictConfig,
     provenance: Mapping[str, Any],
@@ -32,8 +31,8 @@ def finish(
     files.remove_litter(out)
     resolved = OmegaConf.to_container(cfg, resolve=True)
     report = files.plain({**report, "provenance": dict(provenance), "config": resolved})
-    if records:
-        files.write_text(out / "metrics.csv", epochs_csv(records))
+    out = context.out
+    context.loggers.finish(records, report)
     if predictions is not None:
         files.write_text(out / "predictions.csv", predictions)
     if samples is not None:

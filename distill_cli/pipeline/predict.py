@@ -61,7 +61,7 @@ def predict(cfg: Any) -> Path:
     if output.suffix == ".npy" and isinstance(stream, RecordBeats):
         raise UserError(f"output={output}: an array has no place for the times of beats; choose a .csv")
     done = Done()
-    with StreamProgress(f"predict {source.name}", stream.total) as progress:
+    with StreamProgress(f"predict {source.name}", stream.total, cfg.progress.level, cfg.progress.every) as progress:
         for note in stream.notes:
             progress.say(f"note: {note}")
 

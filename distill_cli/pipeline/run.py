@@ -14,6 +14,7 @@ from distill_cli.pipeline.context import Context, Job, make_context
 from distill_cli.pipeline.data import TransferSet, load_dataset, transfer_set
 from distill_cli.pipeline.gathered import Gathered, add_teacher
 from distill_cli.pipeline.heading import Report, budget, head, provenance_of
+from distill_cli.pipeline.listening import open_loggers
 from distill_cli.pipeline.models import architecture
 from distill_cli.pipeline.obtain import obtain
 from distill_cli.pipeline.samples import samples
@@ -25,7 +26,8 @@ from distill_cli.types import Dataset
 
 def run_teacher(cfg: Any, dataset: Dataset, context: Context, out: Path) -> Path:
     """Train the teacher of a config into the run folder `out`, register it, and return the folder."""
-    started = replace(context, out=out, started=time.time())
+    loggers = open_loggers(cfg, out, context.progress.say)
+    started = replace(context, out=out, started=time.time(), loggers=loggers)
     taught, result = teacher.train(cfg, dataset, started)
     assert taught.model is not None and taught.record is not None and taught.key is not None
     gathered = Gathered.of(dataset, started, out)
@@ -40,7 +42,7 @@ def run_teacher(cfg: Any, dataset: Dataset, context: Context, out: Path) -> Path
         "teacher_source": "trained",
         "budget": {"teacher_steps": result.steps, "teacher_seconds": result.seconds},
     }
-    folder.finish(out, report, cfg, provenance_of(started), result.records, folder.predictions(dataset, gathered.logits))
+    folder.finish(started, report, cfg, provenance_of(started), result.records, folder.predictions(dataset, gathered.logits))
     runs.register(context.outputs, taught.key, out)
     return out
 
@@ -56,6 +58,7 @@ def distill(cfg: Any, out: Path, job: Job) -> Report:
     """`distill distill`: teacher, the links between, student, and the controls beside it."""
     teacher.check_sources(cfg.teacher)
     context = make_context(cfg, out, job)
+    open_loggers(cfg, out, context.progress.say)  # so that a missing package is said before a teacher is trained
     dataset = load_dataset(cfg.dataset)
     cfg, found = search.use(cfg, dataset)
     transfer = transfer_set(dataset, cfg.dataset)
@@ -85,6 +88,7 @@ def teach(
         also: what else the report says; the student joins the generations of `chain`.
         found: where the tuned control's settings come from.
     """
+    context = replace(context, loggers=open_loggers(cfg, context.out, context.progress.say))
     gathered = Gathered.of(dataset, context, context.out)
     told_of_members = add_teacher(gathered, taught, context.out)
     entry = architecture(cfg.student.model, cfg.student.prepare, dataset)
@@ -115,5 +119,5 @@ def teach(
     shown = None
     if cfg.report.samples:
         shown = samples(report, dataset, scoring.COMPARED, gathered.logits, gathered.networks, context)
-    folder.finish(context.out, report, cfg, provenance_of(context), gathered.records, predictions, shown)
+    folder.finish(context, report, cfg, provenance_of(context), gathered.records, predictions, shown)
     return runs.read_json(context.out / runs.REPORT)

@@ -21,7 +21,10 @@ from distill_cli.types import Dataset
 
 LOSS_KEYS = ("loss", "terms")
 # What trials may differ in besides: it says which trial it is, or where and how it ran.
-APART = ("trial", "seed", "outputs", "sweep", "require", "bootstrap", "device", "objective", "controls", "eval_batch_size")
+APART = (
+    "trial", "seed", "outputs", "sweep", "require", "bootstrap", "device", "objective", "controls", "eval_batch_size",
+    "logger", "progress",
+)  # fmt: skip
 PLACES = ("folder", "max_gb")  # of `cache`: where stored outputs lie
 Settings = dict[str, Any]
 

@@ -87,9 +87,11 @@ def fit(
         say=context.progress.say,
     )
     stages = [make_stage(model, part, sampler.steps_per_epoch) for part in parts]
-    context.progress.start(name, sum(stage.epochs for stage in stages), sampler.steps_per_epoch * sampler.batch_size)
+    context.progress.start(
+        name, sum(stage.epochs for stage in stages), sampler.steps_per_epoch * sampler.batch_size, sampler.steps_per_epoch
+    )
     try:
-        return trainer.fit(stages, Selection(**settings["select"], stop_after=stop_after), context.progress.epoch)
+        return trainer.fit(stages, Selection(**settings["select"], stop_after=stop_after), context.epoch)
     finally:
         context.progress.finish()
         model.tap(())

@@ -21,19 +21,30 @@ class StreamProgress:
     Args:
         what: is done, for the line: ``predict``.
         total: what `move` counts up to.
+        level: ``quiet`` prints nothing.
+        every: seconds between lines off a terminal.
         file: where to; None is stderr.
         clock: seconds, for tests.
     """
 
-    def __init__(self, what: str, total: int, file: IO[str] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        what: str,
+        total: int,
+        level: str = "normal",
+        every: float = SECONDS_BETWEEN_LINES,
+        file: IO[str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._what, self._total, self._clock = what, max(1, total), clock
+        self._quiet, self._every = level == "quiet", every
         self._file = sys.stderr if file is None else file
         self._bar: Any = None
         self._task: Any = None
         self._began = self._said_at = clock()
 
     def __enter__(self) -> StreamProgress:
-        if self._file.isatty():
+        if self._file.isatty() and not self._quiet:
             self._open_bar()
         return self
 
@@ -47,7 +58,7 @@ class StreamProgress:
         now = self._clock()
         if self._bar is not None:
             self._bar.update(self._task, completed=done, rows=f"{rows:,} rows", rate=self.rate(rows))
-        elif now - self._said_at >= SECONDS_BETWEEN_LINES and 0 < done < self._total:
+        elif now - self._said_at > self._every and not self._quiet and 0 < done < self._total:
             left = duration((now - self._began) * (self._total - done) / done)
             line = f"{self._what} {done / self._total:.0%}: {rows:,} rows, {self.rate(rows)}, {left} left"
             print(line, file=self._file, flush=True)
@@ -58,7 +69,7 @@ class StreamProgress:
         log.info(line)
         if self._bar is not None:
             self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
-        else:
+        elif not self._quiet:
             print(line, file=self._file, flush=True)
 
     def rate(self, rows: int) -> str:

@@ -60,7 +60,26 @@ def test_early_stopping_still_prints_the_last_epoch_once() -> None:
 
 
 def test_quiet_prints_nothing_and_a_failure_ends_it() -> None:
-    assert run(3, 3, 1.0, quiet=True) == []
+    assert run(3, 3, 1.0, level="quiet") == []
+
+
+def test_verbose_prints_every_epoch_with_its_terms() -> None:
+    lines = run(100, 100, 0.5, level="verbose")
+    assert len(lines) == 100 and "loss 0.5 (loss 0.5), val macro_f1" in lines[49]
+
+
+def test_seconds_between_lines_can_be_chosen() -> None:
+    assert len(run(100, 100, 0.5, every=25)) == 3
+
+
+def test_a_long_epoch_has_lines_of_its_own() -> None:
+    clock, out = Clock(), io.StringIO()
+    progress = Progress(file=out, clock=clock)
+    progress.start("student", 3, 1000, 10)
+    for rows in (100, 500, 900):
+        clock.now += 4
+        progress.step(rows)
+    assert out.getvalue() == "student 1/3: step 5/30, 62 samples/s\n"
 
 
 def test_say_prints_at_once() -> None:

@@ -1,0 +1,29 @@
+"""metrics.csv in the run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from distill_cli import files
+from distill_cli.reports.metrics_csv import epochs_csv
+from distill_cli.types import EpochRecord
+
+
+class Csv:
+    """Writes ``metrics.csv`` when all epochs are done, since its columns follow from all of them.
+
+    Args:
+        folder: the run folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def epoch(self, record: EpochRecord) -> None:
+        """Do nothing."""
+
+    def finish(self, records: Sequence[EpochRecord], report: Mapping[str, Any]) -> None:
+        """Write the file."""
+        files.write_text(self.folder / "metrics.csv", epochs_csv(records))

@@ -1,0 +1,111 @@
+"""MLflow: one of its runs for each of ours, in a local folder or on a server."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from distill_cli import files
+from distill_cli.errors import UserError
+from distill_cli.loggers.logger import numbers, unseen
+from distill_cli.types import EpochRecord
+
+TAG = "distill.folder"
+LONGEST_VALUE = 500  # characters of a setting
+AT_ONCE = 100  # settings in one call
+
+
+class MLflow:
+    """Logs ``MODEL.NAME`` as epochs end, and at the end settings, test scores and the verdict.
+
+    A run that was broken off and is resumed goes on in its own MLflow run, known by the tag ``distill.folder``.
+
+    Args:
+        folder: the run folder.
+        store: a folder, where ``mlflow.db`` is made, or the address of a server.
+        experiment: name of the MLflow experiment.
+
+    Raises:
+        UserError: the packages are missing.
+    """
+
+    def __init__(self, folder: Path, store: str, experiment: str = "distill") -> None:
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # a run tells nobody that it ran
+        try:
+            import alembic  # noqa: F401
+            import mlflow.tracking  # noqa: F401
+            import sqlalchemy  # noqa: F401
+        except ImportError as e:
+            raise UserError(f"logger=mlflow: needs the package {e.name}: pip install 'distill-cli[mlflow]'") from None
+        self.folder, self.store, self.experiment = folder, store, experiment
+        self.client: Any = None
+        self.run = ""
+        self.seen: set[tuple[str, int]] = set()
+
+    def epoch(self, record: EpochRecord) -> None:
+        """Log an epoch's numbers at its last step."""
+        from mlflow.entities import Metric
+
+        self._open()
+        now = round(1000 * time.time())
+        values = {_name(f"{record.model}.{name}"): value for name, value in numbers(record).items()}
+        self.client.log_batch(self.run, metrics=[Metric(name, value, now, record.step) for name, value in values.items()])
+        self.seen.add((record.model, record.epoch))
+
+    def finish(self, records: Sequence[EpochRecord], report: Mapping[str, Any]) -> None:
+        """Log the epochs that an earlier process made, settings, test scores and the verdict, and end the run."""
+        from mlflow.entities import Param
+
+        for record in unseen(records, self.seen):
+            self.epoch(record)
+        self._open()
+        settings = [Param(_name(key), str(value)[:LONGEST_VALUE]) for key, value in _leaves("", report.get("config") or {})]
+        for start in range(0, len(settings), AT_ONCE):
+            self.client.log_batch(self.run, params=settings[start : start + AT_ONCE])
+        for model, figures in report.get("models", {}).items():
+            for name in ("macro_f1", "accuracy"):
+                if (value := figures.get("test", {}).get(name)) is not None:
+                    self.client.log_metric(self.run, _name(f"{model}.test.{name}"), value)
+        self.client.set_tag(self.run, "distill.verdict", str(report.get("verdict")))
+        self.client.set_terminated(self.run)
+
+    def _open(self) -> None:
+        """Find this run in the experiment, or make both, once."""
+        if self.client is not None:
+            return
+        from mlflow.tracking import MlflowClient
+
+        remote, place, address = "://" in self.store, None, self.store
+        held: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+        if not remote:
+            folder = files.make_folder(self.store).resolve()
+            place, address = (folder / "artifacts").as_uri(), f"sqlite:///{folder / 'mlflow.db'}"
+            held = files.lock(folder / ".lock")  # jobs of a sweep make the database once
+        with held:
+            client = MlflowClient(tracking_uri=address)
+            found = client.get_experiment_by_name(self.experiment)
+            number = found.experiment_id if found else client.create_experiment(self.experiment, artifact_location=place)
+        here = str(self.folder.resolve())
+        running = client.search_runs([number], "attributes.status = 'RUNNING'")
+        own = [run for run in running if run.data.tags.get(TAG) == here]
+        run = own[0] if own else client.create_run(number, run_name=self.folder.name, tags={TAG: here})
+        self.client, self.run = client, run.info.run_id
+
+
+def _name(text: str) -> str:
+    """Return a name of the characters that MLflow takes."""
+    return re.sub(r"[^\w\-./ ]", "_", text)
+
+
+def _leaves(path: str, node: Any) -> Iterator[tuple[str, Any]]:
+    """Yield dotted path and value of each setting; lists are values."""
+    if isinstance(node, Mapping) and node:
+        for key, value in node.items():
+            yield from _leaves(f"{path}.{key}".lstrip("."), value)
+    else:
+        yield path, node
