@@ -17,7 +17,6 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from distill_cli.config.groups import conf_dir, options
-from distill_cli.config.stages import STAGE_KEYS
 from distill_cli.config.trials import RESOLVERS
 from distill_cli.errors import UserError, near
 
@@ -59,6 +58,8 @@ class Line:
 
     def unknown_key(self, key: str, source: str = "") -> str:
         """Return the words for a key that does not exist, with the nearest that does."""
+        from distill_cli.config.stages import STAGE_KEYS  # here: it loads numpy, which composing does without
+
         stage = re.fullmatch(rf"stages\.[^.]+\.({'|'.join(STAGE_KEYS)})", key)
         if stage:
             return f"{source}{key}: this stage does not set it yet; add it with +{key}=VALUE"

@@ -28,10 +28,10 @@ def finish(
 ) -> None:
     """Write everything a finished run leaves beside its checkpoint; `report.json` last, as the mark of a finished run.
     The states that its trainings were kept by go then."""
+    out = context.out
     files.remove_litter(out)
     resolved = OmegaConf.to_container(cfg, resolve=True)
     report = files.plain({**report, "provenance": dict(provenance), "config": resolved})
-    out = context.out
     context.loggers.finish(records, report)
     if predictions is not None:
         files.write_text(out / "predictions.csv", predictions)
