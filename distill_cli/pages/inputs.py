@@ -24,7 +24,7 @@ class RunData:
 
     Attributes:
         report: what report.json holds.
-        epochs: rows of metrics.csv, numbers as floats, None where a cell is empty.
+        epochs: rows of metrics.csv and teacher_metrics.csv, numbers as floats, None where a cell is empty.
         predictions: of the first split, with probabilities, or None.
         samples: what samples.json holds, or None.
         shows_samples: whether single samples, such as a patient's beat, may be on the page.
@@ -69,7 +69,8 @@ def read_run_data(folder: Path, report: Mapping[str, Any], *, samples: bool = Tr
         UserError: a file is damaged.
     """
     data = RunData(report)
-    epochs = read_epochs(folder / "metrics.csv") if (folder / "metrics.csv").is_file() else []
+    files = [folder / name for name in ("metrics.csv", "teacher_metrics.csv")]
+    epochs = [epoch for file in files if file.is_file() for epoch in read_epochs(file)]
     path, predictions = folder / "predictions.csv", None
     if path.is_file():
         predictions = read_predictions(path, data.class_names, _models_in(path, data.models), probabilities=True)

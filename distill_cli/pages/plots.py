@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,29 +33,32 @@ def write(folder: Path, data: RunData) -> list[Path]:
     for name, draw in drawn.items():
         figure = draw(data)
         if figure is not None:
-            content = io.BytesIO()
-            figure.savefig(content, format="png", dpi=DOTS_PER_INCH)
-            written.append(_save(folder / FOLDER / f"{name}.png", content.getvalue()))
+            written.append(save(folder / FOLDER / f"{name}.png", figure))
     return written
 
 
-def _save(path: Path, content: bytes) -> Path:
-    return write_atomic(path, lambda f: f.write(content), binary=True)
+def save(path: Path, figure: Figure) -> Path:
+    """Write a figure as PNG."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=DOTS_PER_INCH)
+    return write_atomic(path, lambda f: f.write(content.getvalue()), binary=True)
 
 
-def _figure(width: float, height: float) -> Figure:
+def figure_of(width: float, height: float) -> Figure:
+    """Return an empty figure, inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _look(name: str, names: list[str]) -> dict[str, Any]:
+def look_of(name: str, names: Sequence[str]) -> dict[str, Any]:
+    """Return colour, marker and dash of a model, the same in every picture."""
     known = [*NAMES, *(other for other in names if other not in NAMES)]
     n = known.index(name) % len(COLOURS)
     return {"color": COLOURS[n], "marker": MARKERS[n], "linestyle": DASHES[n]}
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Return text in which matplotlib sees no formula."""
     return text.replace("$", r"\$")
 
@@ -65,14 +68,14 @@ def curves(data: RunData) -> Figure | None:
     measures = [measure for measure in ("val.macro_f1", "val.nll") if rows_of(data, measure)]
     if not measures:
         return None
-    figure = _figure(4.2 * len(measures), 3.0)
+    figure = figure_of(4.2 * len(measures), 3.0)
     for axes, measure in zip(figure.subplots(1, len(measures), squeeze=False)[0], measures, strict=True):
         rows = rows_of(data, measure)
         for name in dict.fromkeys(str(row["model"]) for row in rows):
             mine = [row for row in rows if row["model"] == name]
             best = [n for n, row in enumerate(mine) if row["best"]]
-            look = _look(name, data.models)
-            axes.plot([r["epoch"] for r in mine], [r["value"] for r in mine], label=_plain(name), markevery=best, **look)
+            look = look_of(name, data.models)
+            axes.plot([r["epoch"] for r in mine], [r["value"] for r in mine], label=plain(name), markevery=best, **look)
         axes.set(xlabel="epoch", ylabel=MEASURES[measure][1], title=MEASURES[measure][0])
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
@@ -84,9 +87,9 @@ def confusion(data: RunData) -> Figure | None:
     names = [name for name in data.models if data.scores(name).get("confusion")]
     if not names:
         return None
-    classes_ = [_plain(str(label)) for label in data.scores(names[0])["per_class"]]
+    classes_ = [plain(str(label)) for label in data.scores(names[0])["per_class"]]
     side = max(2.4, 0.42 * min(len(classes_), 20))
-    figure = _figure(side * len(names) + 0.6, side + 0.9)
+    figure = figure_of(side * len(names) + 0.6, side + 0.9)
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
         counts = data.scores(name)["confusion"]
         shares = [[n / sum(line) if sum(line) else 0.0 for n in line] for line in counts]
@@ -98,7 +101,7 @@ def confusion(data: RunData) -> Figure | None:
                 for j, n in enumerate(line):
                     ink = "white" if shares[i][j] > 0.5 else "black"
                     axes.text(j, i, f"{n:,}", ha="center", va="center", fontsize=6, color=ink)
-        axes.set(xlabel="predicted class", ylabel="true class", title=f"{_plain(name)}, {data.split}")
+        axes.set(xlabel="predicted class", ylabel="true class", title=f"{plain(name)}, {data.split}")
     return figure
 
 
@@ -108,7 +111,7 @@ def classes(data: RunData) -> Figure | None:
     if not names:
         return None
     labels = list(data.scores(names[0])["per_class"])
-    figure = _figure(5.2, 0.7 + (0.13 * len(names) + 0.16) * len(labels))
+    figure = figure_of(5.2, 0.7 + (0.13 * len(names) + 0.16) * len(labels))
     axes = figure.subplots()
     for n, name in enumerate(names):
         parts = data.scores(name)["per_class"]
@@ -117,9 +120,9 @@ def classes(data: RunData) -> Figure | None:
         spans = [parts[label].get("f1_interval") or (value, value) for label, value in zip(labels, f1, strict=True)]
         below = [max(0.0, value - low) for value, (low, _) in zip(f1, spans, strict=True)]
         above = [max(0.0, high - value) for value, (_, high) in zip(f1, spans, strict=True)]
-        look = {**_look(name, names), "linestyle": "none", "markersize": 4}
-        axes.errorbar(f1, at, xerr=[below, above], label=_plain(name), **look)
-    axes.set_yticks(range(len(labels)), [_plain(label) for label in labels])
+        look = {**look_of(name, names), "linestyle": "none", "markersize": 4}
+        axes.errorbar(f1, at, xerr=[below, above], label=plain(name), **look)
+    axes.set_yticks(range(len(labels)), [plain(label) for label in labels])
     axes.invert_yaxis()
     axes.set(xlabel=f"F1, {data.split}, with 95 % bootstrap intervals", ylabel="class")
     axes.grid(axis="x", alpha=0.3)
@@ -131,13 +134,13 @@ def reliability(data: RunData) -> Figure | None:
     """Share that is right against mean confidence."""
     if data.predictions is None or not data.predictions.probabilities:
         return None
-    figure = _figure(3.8, 3.4)
+    figure = figure_of(3.8, 3.4)
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=(0, (2, 2)))
     for name, p in data.predictions.probabilities.items():
         found = bins(p, data.predictions.y)
-        label = _plain(f"{name}, ECE {data.scores(name)['ece']:.3f}" if "ece" in data.scores(name) else name)
-        look = {**_look(name, data.models), "markersize": 4}
+        label = plain(f"{name}, ECE {data.scores(name)['ece']:.3f}" if "ece" in data.scores(name) else name)
+        look = {**look_of(name, data.models), "markersize": 4}
         axes.plot([b["confidence"] for b in found], [b["accuracy"] for b in found], label=label, **look)
     axes.set(xlabel="mean probability of the predicted class", ylabel="share that is right", xlim=(0, 1), ylim=(0, 1))
     axes.grid(alpha=0.3)

@@ -26,6 +26,7 @@ from distill_cli.pages.parts import Section
 from distill_cli.reports import cells
 
 PAGE = "report.html"
+REVISION = 12  # characters of a git revision
 # A picture a module, in the order of the page; each gives None where a run has nothing to draw.
 PICTURES: tuple[Callable[[RunData], Section | None], ...] = (
     models.section, curves.section, confusion.section, per_class.section, reliability.section, temperature.section,
@@ -86,7 +87,7 @@ def facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("teacher", report.get("teacher_source")),
         ("device", provenance.get("device")),
         ("versions", ", ".join(f"{name} {versions[name]}" for name in ("python", "torch") if name in versions)),
-        ("distill", provenance.get("distill") and f"{provenance['distill']}, revision {provenance.get('git_revision')}"),
+        ("distill", provenance.get("distill") and f"{provenance['distill']}, revision {str(provenance.get('git_revision'))[:REVISION]}"),
         ("started", provenance.get("started")),
         ("took", cells.duration(provenance.get("seconds")) if provenance.get("seconds") is not None else None),
     ]

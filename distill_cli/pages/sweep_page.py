@@ -10,7 +10,7 @@ from typing import Any
 
 from distill_cli.files import write_text
 from distill_cli.metrics.intervals import paired_t
-from distill_cli.pages import cost, methods, parameters
+from distill_cli.pages import cost, methods, parameters, sweep_plots
 from distill_cli.pages.models import LATENCY_BATCH, ROLES
 from distill_cli.pages.page import render
 from distill_cli.pages.run_page import PAGE
@@ -23,17 +23,20 @@ from distill_cli.reports.standings import Row, Standings
 MORE_COLUMNS = ("parameters", "weights", "latency")
 
 
-def write(result: Standings, folder: Path, columns: Sequence[str] = ()) -> Path:
+def write(result: Standings, folder: Path, columns: Sequence[str] = (), *, pictures: bool = True) -> Path:
     """Write the page of a table into a folder.
 
     Args:
         result: the table, sorted and filtered.
         folder: for ``report.html``; links to the runs' pages are relative to it.
+        pictures: whether plots/cost.png is drawn, too.
         columns: which; by default those of `default_columns`, the settings that differ, size and latency.
 
     Raises:
         UserError: the folder is not writable.
     """
+    if pictures:
+        sweep_plots.write(folder, result)
     return write_text(folder / PAGE, page(result, folder, columns))
 
 
@@ -81,6 +84,8 @@ def cards(result: Standings) -> list[dict[str, Any]]:
             (f"latency, batch {LATENCY_BATCH}, median", cells.milliseconds(point["latency"])),
         ]
         how = f"mean of {len(values)} seeds" if len(values) > 1 else "one seed"
+        if point["model"] == "teacher" and row.one_teacher and len(values) > 1:
+            how = f"the same in all {len(values)} runs"
         found.append(
             {
                 "name": point["model"],

@@ -8,10 +8,9 @@ from distill_cli.pages.inputs import RunData
 from distill_cli.pages.parts import Chart, Section, category, quantity, spec
 from distill_cli.pages.softmax import TEMPERATURES, at_temperature
 
-SAMPLES = 4
 MOST_CLASSES = 10
 HEIGHT = 190
-MIDDLE = (0.5, 0.9, 0.99, 0.9999)  # the teacher's confidence in the samples that are shown, about
+MIDDLE = (0.5, 0.9, 0.999)  # the teacher's confidence in the samples that are shown, about
 
 
 def section(data: RunData) -> Section | None:
@@ -34,7 +33,7 @@ def section(data: RunData) -> Section | None:
 def chosen(probabilities: np.ndarray) -> list[int]:
     """Return the rows whose highest probability is nearest to each of a few values, each once."""
     confidence, found = probabilities.max(axis=1), []
-    for value in MIDDLE[:SAMPLES]:
+    for value in MIDDLE:
         row = int(np.abs(confidence - value).argmin())
         if row not in found:
             found.append(row)

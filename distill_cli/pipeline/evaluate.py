@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from distill_cli import RECIPE_VERSION, runs
+from distill_cli import RECIPE_VERSION, files, runs
 from distill_cli.data.leakage import meets
 from distill_cli.errors import UserError, near
 from distill_cli.pipeline import folder, scoring
@@ -70,6 +70,9 @@ def evaluate(cfg: Any, out: Path, job: Job) -> Report:
     }
     cfg.report.samples = cfg.report.samples and allowed(old)
     shown = samples(report, dataset, split, logits, networks, context) if cfg.report.samples else None
+    for name in (runs.EPOCHS, runs.TEACHER_EPOCHS):  # the same models: their curves are still theirs
+        if (source / name).is_file():
+            files.copy_file(source / name, out / name)
     folder.finish(context, report, cfg, provenance_of(context), [], folder.predictions(dataset, logits, split), shown)
     return runs.read_json(out / runs.REPORT)
 

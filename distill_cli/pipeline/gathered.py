@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from distill_cli import runs
+from distill_cli import files, runs
 from distill_cli.cost import measure
 from distill_cli.models.classifier import Classifier
 from distill_cli.pipeline import members, scoring, teacher
@@ -56,6 +56,8 @@ def add_teacher(gathered: Gathered, taught: teacher.Taught, out: Path) -> list[d
     """
     if taught.record is not None:
         runs.save_rows(out, scoring.TEACHER, taught.record)
+    if taught.epochs is not None:
+        files.write_text(out / runs.TEACHER_EPOCHS, taught.epochs)
     if taught.model is not None:
         gathered.add(scoring.TEACHER, taught.model, taught.entry, taught.cost)
         whole = gathered.logits[scoring.TEACHER]

@@ -24,6 +24,7 @@ from distill_cli.pipeline.objectives import hard_objective
 from distill_cli.pipeline.register import found_or_made
 from distill_cli.pipeline.stages import single
 from distill_cli.pipeline.training import fit
+from distill_cli.reports.metrics_csv import epochs_of
 from distill_cli.types import Dataset, Pool
 
 # Where a teacher that is not trained here comes from.
@@ -44,6 +45,7 @@ class Taught:
         record: its training rows, None where unknown.
         cost: the report's training figures.
         key: what it is found by, None where it was not trained by this tool.
+        epochs: its rows of the metrics.csv of the run that trained it, as such a file, None where there are none.
         members: of an ensemble, without their models, which are in `model`.
     """
 
@@ -54,6 +56,7 @@ class Taught:
     record: TrainRecord | None = None
     cost: dict[str, Any] = field(default_factory=dict)
     key: str | None = None
+    epochs: str | None = None
     members: tuple[Taught, ...] = ()
 
     def logits(self, pool: Pool, dataset: Dataset, context: Context) -> np.ndarray | None:
@@ -114,7 +117,15 @@ def from_run(folder: Path, name: str, how: str, also: Collection[str] = ()) -> T
             f"{runs.rows_file(folder, name)}: missing, so nobody can tell what this teacher was trained on; the run is damaged"
         )
     return Taught(f"{how} {folder}", model, {**entry, "class_names": class_names}, record=record, cost=cost,
-                  key=report.get("teacher_key") if name == "teacher" else None)  # fmt: skip
+                  key=report.get("teacher_key") if name == "teacher" else None, epochs=_epochs(folder, name))  # fmt: skip
+
+
+def _epochs(folder: Path, name: str) -> str | None:
+    """Return a model's epochs from the run that trained it, or from one that had them from there."""
+    for file in (runs.EPOCHS, runs.TEACHER_EPOCHS):
+        if (folder / file).is_file() and (found := epochs_of(folder / file, name, "teacher")) is not None:
+            return found
+    return None
 
 
 COST_KEYS = ("train_seconds", "samples_per_second", "steps", "epochs", "best_epoch", "labels_seen")

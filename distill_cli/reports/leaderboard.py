@@ -38,16 +38,18 @@ def sweep_report(folder: str | Path, metric: str = "macro_f1", file: IO[str] | N
     show(result, file=file)
     written = write(result, folder)
     print_line(console(file), f"written: {written[0]} and {written[1].name}")
-    if any(_wants_page(run) for run in result.found.finished):
+    if any(_wants(run, "html") for run in result.found.finished):
         from distill_cli.pages import sweep_page
 
-        print_line(console(file), f"report: {sweep_page.write(result, Path(folder))}")
+        pictures = any(_wants(run, "plots") for run in result.found.finished)
+        page = sweep_page.write(result, Path(folder), pictures=pictures)
+        print_line(console(file), f"report: {page}")
     return result
 
 
-def _wants_page(run: Run) -> bool:
+def _wants(run: Run, what: str) -> bool:
     settings = (run.report.get("config") or {}).get("report") or {}
-    return settings.get("html") is not False
+    return settings.get(what) is not False
 
 
 def show(result: Standings, columns: Sequence[str] = (), file: IO[str] | None = None) -> None:

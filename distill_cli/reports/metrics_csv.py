@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from distill_cli.errors import UserError
 from distill_cli.reports.cells import spreadsheet_cell
 
 if TYPE_CHECKING:
@@ -44,6 +46,25 @@ def epochs_csv(records: Sequence[EpochRecord]) -> str:
         parts += [r.pull.cosines.get(pair) if r.pull else None for pair in pairs]
         parts += [r.val.get(key) for key in VALIDATION]
         writer.writerow([*head, *("" if part is None else part for part in parts), r.seconds, int(r.best)])
+    return out.getvalue()
+
+
+def epochs_of(path: Path, model: str, name: str) -> str | None:
+    """Return the epochs of one model of a metrics.csv as such a file in which it has another name, None where it has none there.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    try:
+        with open(path, encoding="utf-8", newline="") as f:
+            header, *rows = list(csv.reader(f)) or [[]]
+    except (OSError, ValueError, csv.Error) as e:
+        raise UserError(f"{path}: cannot be read as metrics ({e}); the run is damaged") from None
+    mine = [[spreadsheet_cell(name), *row[1:]] for row in rows if row and row[0] == spreadsheet_cell(model)]
+    if header[:1] != ["model"] or not mine:
+        return None
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows([header, *mine])
     return out.getvalue()
 
 

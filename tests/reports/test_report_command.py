@@ -32,7 +32,7 @@ def test_a_sweep_prints_its_table_and_writes_it_beside_its_runs(runs: Path, caps
     assert main([str(runs)]) == 0
     out = capsys.readouterr().out
     assert out.startswith("method ") and "too few seeds (3 of 5)" in out
-    assert sorted(p.name for p in runs.iterdir()) == ["0", "1", "2", "report.html", "results.csv", "results.md"]
+    assert sorted(p.name for p in runs.iterdir()) == ["0", "1", "2", "plots", "report.html", "results.csv", "results.md"]
 
 
 def test_json_is_alone_on_stdout(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

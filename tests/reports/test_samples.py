@@ -13,7 +13,7 @@ from conftest import TINY, Ran, Seen
 
 from distill_cli.data.digits import digits
 from distill_cli.pages import gallery, reliability, soft_targets, softmax, temperature
-from distill_cli.pages.inputs import RunData, read_run_data
+from distill_cli.pages.inputs import RunData, read_epochs, read_run_data
 from distill_cli.pipeline.samples import allowed, small
 from distill_cli.reports.predictions import Predictions, read_predictions
 
@@ -43,6 +43,12 @@ def test_a_run_keeps_what_its_page_draws_and_scoring_again_keeps_the_same(distil
     assert pair["layers"] == {"student": "body.2", "teacher": "body.2"}
     assert pair["maps"]["teacher"]["shape"] == [16] and np.shape(pair["maps"]["student"]["values"]) == (2, 8)
 
+    taught = read_run_data(ran.folder, ran.report).epochs
+    source = Path(str(ran.report["teacher_source"]).split(" ", 1)[1])
+    assert [e["val.nll"] for e in taught if e["model"] == "teacher"] == [
+        e["val.nll"] for e in read_epochs(source / "metrics.csv")
+    ]
+
     seen = Seen(browser, ran.folder / "report.html")
     assert (
         seen.said == []
@@ -55,6 +61,7 @@ def test_a_run_keeps_what_its_page_draws_and_scoring_again_keeps_the_same(distil
     again = distill("eval", f"run={ran.folder}", "device=cpu", "report.plots=false")
     assert json.loads((again.folder / "samples.json").read_text()) == kept
     assert not (again.folder / "plots").exists()
+    assert read_run_data(again.folder, again.report).epochs == taught
     hidden = distill("eval", f"run={ran.folder}", "device=cpu", "report.samples=false", "report.plots=false")
     assert not (hidden.folder / "samples.json").exists()
     page = (hidden.folder / "report.html").read_text()
