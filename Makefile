@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 12
 
-demo: $(VENV)/.installed  ## set up, distil on the embedded digits over five seeds, print the report
+demo: $(VENV)/.installed  ## set up, distil on the embedded digits over five seeds, name the page to open
 	$(BIN)/distill distill experiment=digits -m seed=5,6,7,8,9
 
 test: $(VENV)/.installed  ## set up and pass the tests

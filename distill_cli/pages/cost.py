@@ -15,7 +15,7 @@ COSTS = {
     "parameters": ("Against parameters", "parameters"),
     "weight_bytes": ("Against the bytes of the weights", "weights, bytes"),
     "macs": ("Against multiply-accumulates", "multiply-accumulates a sample"),
-    "latency": ("Against latency", "median latency of one sample on the CPU, ms"),
+    "latency": ("Against latency", "median latency of a sample, CPU, ms"),
 }
 HEIGHT = 280
 

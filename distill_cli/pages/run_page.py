@@ -80,6 +80,7 @@ def facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     counts = data.get("class_counts") or {}
     sizes = ", ".join(f"{split} {cells.count(sum(n.values()))}" for split, n in counts.items())
     versions = provenance.get("versions") or {}
+    revision = str(provenance.get("git_revision"))[:REVISION]
     found = [
         ("data", data.get("name")),
         ("split", data.get("split") and f"{data['split']}, split seed {data.get('split_seed')}"),
@@ -87,7 +88,7 @@ def facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("teacher", report.get("teacher_source")),
         ("device", provenance.get("device")),
         ("versions", ", ".join(f"{name} {versions[name]}" for name in ("python", "torch") if name in versions)),
-        ("distill", provenance.get("distill") and f"{provenance['distill']}, revision {str(provenance.get('git_revision'))[:REVISION]}"),
+        ("distill", provenance.get("distill") and f"{provenance['distill']}, revision {revision}"),
         ("started", provenance.get("started")),
         ("took", cells.duration(provenance.get("seconds")) if provenance.get("seconds") is not None else None),
     ]
