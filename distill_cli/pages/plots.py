@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 FOLDER = "plots"
 DOTS_PER_INCH = 200
+LONGEST = 24  # characters
 MOST_CLASSES = 12  # whose counts are written into a confusion matrix
 # Okabe and Ito's colours for the colour-blind; markers and dashes tell models apart in print without colour.
 COLOURS = ("#0072B2", "#D55E00", "#555555", "#009E73", "#CC79A7", "#8A6A00")
@@ -59,8 +60,8 @@ def look_of(name: str, names: Sequence[str]) -> dict[str, Any]:
 
 
 def plain(text: str) -> str:
-    """Return text in which matplotlib sees no formula."""
-    return text.replace("$", r"\$")
+    """Return text in which matplotlib sees no formula, cut where it is too long for an axis."""
+    return (text if len(text) <= LONGEST else text[: LONGEST - 3] + "...").replace("$", r"\$")
 
 
 def curves(data: RunData) -> Figure | None:
