@@ -109,6 +109,7 @@ NETWORKS: list[tuple[Any, tuple[int, ...]]] = [
     (lambda s: CNN2d(5, s, filters=(4, 6), pool_after=(1,), dropout=0.1), (2, 9, 7)),
     (lambda s: Mixed(), (4, 11, 10)),
     (lambda s: Means(), (2, 30)),
+    (lambda s: nn.Linear(4, 5), (4,)),
     (lambda s: Shifted(Reordered(MLP(5, s, hidden=(4,)), [4, 2, 0, 1, 3]), [0.5, -1.0, 0.0, 2.0, 0.25]), (6,)),
 ]
 
@@ -224,6 +225,11 @@ def test_settings_that_have_no_c_are_refused(layer: nn.Module, said: str) -> Non
     with pytest.raises(UserError, match=said) as refused:
         plan_of(Classifier(nn.Sequential(layer), "none", (2, 9)).eval(), (2, 9))
     assert "layer '0' (" in str(refused.value)
+
+
+def test_inputs_of_four_axes_are_refused() -> None:
+    with pytest.raises(UserError, match="format=c: the input has 4 axes a sample; C is written for up to three"):
+        plan_of(Classifier(MLP(5, (2, 2, 2, 2)), "none", (2, 2, 2, 2)).eval(), (2, 2, 2, 2))
 
 
 def test_without_a_compiler_nothing_is_exported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ GLOBAL = {
     nn.AdaptiveMaxPool1d: "max_pool", nn.AdaptiveMaxPool2d: "max_pool",
     nn.AdaptiveAvgPool1d: "mean_pool", nn.AdaptiveAvgPool2d: "mean_pool",
 }  # fmt: skip
+LEAVES = (*NOTHING, *CONVOLUTIONS, *NORMS, *MAX_POOLS, *MEAN_POOLS, *GLOBAL, nn.Linear, nn.ReLU)
 RELUS, ADDS = {F.relu, torch.relu, "relu"}, {operator.add, operator.iadd, torch.add, "add"}
 GLOBAL_CALLS = {torch.amax: "max_pool", "amax": "max_pool", torch.mean: "mean_pool", "mean": "mean_pool"}
 FLATTENS = {torch.flatten, "flatten"}
@@ -39,13 +40,19 @@ def plan_of(model: Classifier, input_shape: tuple[int, ...]) -> Plan:
         UserError: names the layer that has no operation.
     """
     network, order, offset = _unwrapped(model)
+    if isinstance(network, LEAVES):
+        network = nn.Sequential(network)  # else torch.fx follows what is inside the layer
+    try:
+        given = _shape(input_shape)
+    except Untranslated as e:
+        raise UserError(f"format=c: the input {e}") from None
     try:
         traced = fx.symbolic_trace(network)
         ShapeProp(traced).propagate(torch.zeros(1, *input_shape))
     except Exception as e:  # whatever a network of somebody else's raises when it is given no numbers
         why = " ".join(str(e).split()).split(".")[0]
         raise UserError(f"format=c: {type(network).__name__} cannot be followed layer by layer ({why})") from None
-    walk = _Walk(traced, _shape(input_shape))
+    walk = _Walk(traced, given)
     if isinstance(model.prepare, Standardise):
         walk.prepare(model.prepare)
     for node in traced.graph.nodes:
@@ -76,7 +83,7 @@ def _shape(of_one: tuple[int, ...]) -> Shape:
         return of_one[0], 1, of_one[1]
     if len(of_one) == 3:
         return of_one[0], of_one[1], of_one[2]
-    raise Untranslated(f"gives {len(of_one)} axes a sample, at most three (channels, height, width) have C")
+    raise Untranslated(f"has {len(of_one)} axes a sample; C is written for up to three (channels, height, width)")
 
 
 def _name(node: fx.Node) -> str:
