@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test lint smoke slow planted bench chaos clean
+.PHONY: help demo test lint smoke slow planted bench chaos docs clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 12
@@ -32,13 +32,17 @@ planted: $(VENV)/.installed  ## plant each known bug and see its test fail
 chaos: $(VENV)/.installed  ## kill runs at random moments, let them go on, compare to the bit; CHAOS=--short for the short form
 	$(BIN)/python benchmarks/chaos.py $(CHAOS)
 
+docs: $(VENV)/.installed  ## the documentation as a site in site/; fails on a warning or a stale reference page
+	$(BIN)/python docs/generate_reference.py --check
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 bench: $(VENV)/.installed  ## the fit loop against a bare loop, and start-up times
 	$(BIN)/python benchmarks/loop.py
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all,test]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all,test,docs]'
 	touch $@
 
 clean:  ## remove the virtual environment and caches; data and outputs stay
