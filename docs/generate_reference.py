@@ -33,7 +33,7 @@ def commands() -> Iterator[str]:
 
 def options() -> Iterator[str]:
     """Yield the page of config files, group by group."""
-    yield "# Options\n\nEvery option of every group, as `distill ls GROUP/OPTION` prints it. `teacher` and `student` choose among `model`.\n"
+    yield "# Options\n\nAs `distill ls GROUP/OPTION` prints them. `teacher` and `student` choose among `model`.\n"
     for group in sorted(p for p in CONF.iterdir() if p.is_dir() and p.name not in ("teacher", "student")):
         yield f"## {group.name}\n"
         for file in sorted(group.glob("*.yaml")):
