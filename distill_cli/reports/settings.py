@@ -7,7 +7,10 @@ from typing import Any
 
 from distill_cli.reports.collect import Run
 
-NOT_A_SETTING = ("seed", "sweep", "outputs", "require", "objective", "report", "bootstrap", "hydra", "logger", "progress")
+NOT_A_SETTING = (
+    "seed", "sweep", "outputs", "require", "objective", "report", "bootstrap", "hydra", "logger", "progress", "resume",
+    "checkpoint",
+)  # fmt: skip
 NOT_SETTINGS_EITHER = ("cache.folder", "cache.max_gb")  # where outputs lie, not what they are
 MOST_DIFFERENCES = 3
 
