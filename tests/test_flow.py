@@ -155,7 +155,7 @@ def test_student_and_teachers_see_the_mixed_batch() -> None:
 
 
 def test_total_is_the_sum_of_weight_times_mean() -> None:
-    objective = Objective({"a": Fixed([1.0, 2.0, 3.0]), "b": Fixed([10.0])}, {"a": 0.5, "b": 2.0})
+    objective = Objective({"a": Fixed([1.0, 2.0, 3.0]), "b": Fixed([10.0, 10.0, 10.0])}, {"a": 0.5, "b": 2.0})
     total, parts = objective(ModelOutput(torch.zeros(3, 3)), [], make_batch(3))
     assert total.item() == pytest.approx(0.5 * 2 + 2 * 10)
     assert parts.tolist() == pytest.approx([1.0, 20.0])

@@ -122,7 +122,7 @@ def test_validation_every_epoch_and_the_report_give_the_same_numbers() -> None:
 
 def test_a_class_that_is_nowhere_scores_zero_and_warns_nobody(recwarn: pytest.WarningsRecorder) -> None:
     result = scores(np.eye(3)[[0, 1]], np.array([0, 1]), ("a", "b", "c"), range(3), resamples=20)
-    assert result["per_class"]["c"] == {"f1": 0.0, "precision": 0.0, "recall": 0.0, "support": 0}
+    assert result["per_class"]["c"] == {"f1": 0.0, "f1_interval": None, "precision": 0.0, "recall": 0.0, "support": 0}
     assert result["macro_f1"] == pytest.approx(2 / 3)
     assert not recwarn.list
 

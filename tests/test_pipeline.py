@@ -35,7 +35,8 @@ def ran(distill: Distill) -> Ran:
 def test_a_run_folder_holds_what_the_readme_says(ran: Ran) -> None:
     files = {str(p.relative_to(ran.folder)) for p in ran.folder.rglob("*") if p.is_file() and ".hydra" not in p.parts}
     assert files == {
-        "report.json", "report.md", "config.yaml", "metrics.csv", "predictions.csv", "distill.log",
+        "report.json", "report.md", "report.html", "samples.json", "config.yaml", "metrics.csv", "teacher_metrics.csv", "predictions.csv", "distill.log",
+        "plots/classes.png", "plots/confusion.png", "plots/curves.png", "plots/reliability.png",
         *(f"checkpoint/{n}" for n in ("model.json", "teacher.safetensors", "student.safetensors", "scratch.safetensors",
                                       "rows/teacher.safetensors", "rows/student.safetensors", "rows/scratch.safetensors")),
     }  # fmt: skip
