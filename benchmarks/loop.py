@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 
 from distill_cli.batches import Rows, Sampler
+from distill_cli.course import Course, state_of
 from distill_cli.engine import Precision, Trainer
 from distill_cli.losses.soft_target import SoftTarget
 from distill_cli.memory import keep_freed_memory
@@ -32,6 +33,7 @@ from distill_cli.objective import Objective
 from distill_cli.rng import global_stream
 from distill_cli.schedules import constant
 from distill_cli.selection import Selection
+from distill_cli.states import States
 from distill_cli.teacher_cache import Cache, kept
 from distill_cli.teachers import FrozenTeacher, Teacher
 from distill_cli.types import Pool, Stage
@@ -86,6 +88,18 @@ def bare(pool: Pool, in_loop: bool) -> Callable[[], float]:
 
 def ours(pool: Pool, in_loop: bool) -> Callable[[], float]:
     """Return the tool's loop: a call makes one epoch and returns its seconds."""
+    trainer, stage = training(pool, in_loop)
+
+    def epoch() -> float:
+        start = time.perf_counter()
+        trainer.fit([stage], Selection(), lambda record: None)
+        return time.perf_counter() - start
+
+    return epoch
+
+
+def training(pool: Pool, in_loop: bool) -> tuple[Trainer, Stage]:
+    """Return the tool's loop and its only stage."""
     student, cpu = network(32, 16), torch.device("cpu")
     rows = Rows(pool, CLASSES, cpu)
     sampler = Sampler(pool.y, BATCH, seed=0)
@@ -98,13 +112,35 @@ def ours(pool: Pool, in_loop: bool) -> Callable[[], float]:
     trainer = Trainer(
         "student", student, rows, sampler, [teacher], lambda m: {"macro_f1": 0.0}, seed=0, precision=Precision("32", cpu)
     )
+    return trainer, stage
 
-    def epoch() -> float:
-        start = time.perf_counter()
-        trainer.fit([stage], Selection(), lambda record: None)
-        return time.perf_counter() - start
 
-    return epoch
+def cost_of_states() -> None:
+    """Print what asking after every step whether a state is due costs, and what writing one a minute does."""
+    pool = beats()
+    trainer, stage = training(pool, in_loop=False)
+    selection = Selection()
+    seconds: list[float] = []
+    writes: dict[bool, list[float]] = {False: [], True: []}
+    with tempfile.TemporaryDirectory() as folder:
+        states = States(Path(folder), "benchmark", every_seconds=3600.0, take_up=False)
+        for turn in range(2 * PAIRS * TURNS):
+            asks = turn % 2 == 1
+            course = Course()
+            course.begin_epoch(None, 1)
+            trainer.states = states if asks else None
+            start = time.perf_counter()
+            trainer.train_epoch(stage, 0, course)
+            writes[asks].append(time.perf_counter() - start)
+        selection.see(0, {"macro_f1": 0.0}, trainer.model)
+        for _ in range(20):
+            start = time.perf_counter()
+            states.save(state_of(course, trainer.model, [stage], selection, None))
+            seconds.append(time.perf_counter() - start)
+    asking = statistics.median(writes[True]) / statistics.median(writes[False]) - 1
+    write = statistics.median(seconds)
+    print(f"states: asking after every step {asking:+.2%} of the loop, a write {1000 * write:.1f} ms")
+    print(f"a state every minute costs {max(0.0, asking) + write / 60:.2%}", flush=True)
 
 
 def compare(title: str, in_loop: bool) -> None:
@@ -145,5 +181,6 @@ if __name__ == "__main__":
     keep_freed_memory()
     compare("teacher in the loop", in_loop=True)
     compare("teacher's outputs cached", in_loop=False)
+    cost_of_states()
     for command in (["--help"], ["distill", "--help"], ["distill", "--cfg", "job"], ["report", "--help"]):
         start_up(*command)
