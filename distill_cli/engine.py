@@ -280,8 +280,9 @@ class Trainer:
         """
         objective: Objective = stage.objective
         with self.precision.autocast():
-            student = self.model(batch.x)
+            # The teachers first: the student's activations are then still in the processor's cache when backward reads them.
             teachers = outputs(self.teachers, batch) if objective.uses_teacher else []
+            student = self.model(batch.x)
             loss, parts = objective(student, teachers, batch)
         optimizer, scaler = stage.optimizer, self.precision.scaler
         optimizer.zero_grad(set_to_none=True)
