@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test lint smoke slow planted bench chaos docs clean
+.PHONY: help demo test lint smoke slow planted bench chaos fuzz docs clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 12
@@ -38,6 +38,9 @@ docs: $(VENV)/.installed  ## the documentation as a site in site/; fails on a wa
 
 bench: $(VENV)/.installed  ## the fit loop against a bare loop, and start-up times
 	$(BIN)/python benchmarks/loop.py
+
+fuzz: $(VENV)/.installed  ## 1,000 spoiled files and 300 random override lines; CASES=65 takes as many of them
+	$(BIN)/python benchmarks/fuzz.py $(if $(CASES),--cases $(CASES))
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

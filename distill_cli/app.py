@@ -31,8 +31,8 @@ from distill_cli.config import schema  # noqa: F401  (importing the schema regis
 from distill_cli.config.gate import RequirementMissed, check_require, objective_of
 from distill_cli.config.groups import conf_dir
 from distill_cli.config.trials import RESOLVERS
-from distill_cli.errors import UserError
-from distill_cli.explain import HYDRA14, check_arguments, one_line
+from distill_cli.errors import UserError, printable
+from distill_cli.explain import HYDRA14, check_arguments, one_line, stumbled
 from distill_cli.interrupts import Interrupted, handled
 
 BUG, USER_ERROR, MISSED, SIGNALLED = 1, 2, 3, 128
@@ -118,7 +118,7 @@ def task(cfg: DictConfig) -> float:
     if sweeping or code != BUG:
         error = "" if code == MISSED else "error: "
         label = f"{' '.join(typed)}: " if sweeping else ""
-        sys.stderr.write(f"distill {command}: {error}{label}{line}\n")
+        sys.stderr.write(f"distill {command}: {error}{printable(label + line)}\n")
     if not sweeping:
         if code == USER_ERROR:
             discard(started.get("job", out), Path(cfg.outputs))
@@ -253,13 +253,16 @@ def start(command: str, *, raw: bool) -> int:
     except (UserError, HydraException, OmegaConfBaseException, OSError, YAMLError, ValueError) as e:
         if raw:
             raise
-        sys.stderr.write(f"distill {command}: error: {one_line(e, command, sys.argv[1:])}\n")
+        sys.stderr.write(f"distill {command}: error: {printable(one_line(e, command, sys.argv[1:]))}\n")
         return USER_ERROR
-    except Exception:
+    except Exception as e:
         if raw:
             raise
-        traceback.print_exc()
-        return BUG
+        if (line := stumbled(e, command, sys.argv[1:])) is None:
+            traceback.print_exc()
+            return BUG
+        sys.stderr.write(f"distill {command}: error: {printable(line)}\n")
+        return USER_ERROR
     return 0
 
 

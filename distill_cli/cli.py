@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 
 from distill_cli.arguments import rewrite, split_arguments, sweep_key
-from distill_cli.errors import UserError, near
+from distill_cli.errors import UserError, near, printable
 
 COMMANDS = {
     "train-teacher": "train a teacher, which distill then finds",
@@ -154,7 +154,7 @@ def dispatch(command: str, argv: list[str]) -> int:
         return run_plain(command, argv)
     elif command not in COMMANDS:
         hint = near(command, [*COMMANDS, *PLAIN]) or "; see distill --help"
-        sys.stderr.write(f"distill: error: unknown command '{command}'{hint}\n")
+        sys.stderr.write(f"distill: error: unknown command '{printable(command)}'{hint}\n")
         return 2
     elif {"-h", "--help"} & set(argv):
         sys.stdout.write(command_help(command))

@@ -110,8 +110,8 @@ def put_back(
         course = Course(**state["course"])
         course.records = [_record(record) for record in state["course"]["records"]]
         course.pulled = _pull(state["course"]["pulled"])
-    except (KeyError, TypeError, RuntimeError, AttributeError) as e:
-        raise ValueError(str(e).splitlines()[0]) from None
+    except (KeyError, TypeError, RuntimeError, AttributeError, IndexError) as e:
+        raise ValueError((str(e).splitlines() or [type(e).__name__])[0]) from None
     return course, state["random"]
 
 

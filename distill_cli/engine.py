@@ -54,14 +54,14 @@ class Precision:
 
 @dataclass
 class Fit:
-    """What a training gave: the model holds the best weights."""
+    """What a training gave: the model holds the best weights. `overflows`: steps that loss scaling left out; None without it."""
 
     records: list[EpochRecord]
     best_epoch: int
     steps: int
     samples: int
     seconds: float
-    overflows: int = 0
+    overflows: int | None = None
 
     @property
     def terms(self) -> dict[str, float]:
@@ -110,7 +110,7 @@ class Trainer:
         counts in the last stage only. With `states` it goes on where the newest one stands, a finished training at its end.
 
         Raises:
-            UserError: a term is NaN or infinite; names term, epoch and step.
+            UserError: a term is NaN or infinite; names term, epoch and step. Or the outputs on validation are.
             Interrupted: a signal asked for it; with `states` the last step is kept.
         """
         course, random = self.resumed(stages, selection)
@@ -125,7 +125,8 @@ class Trainer:
                 course.end_stage()
             self.keep(course, stages, selection)
         self.model.load_state_dict(selection.weights)
-        return Fit(course.records, selection.epoch, course.steps, course.samples, course.seconds, course.overflows)
+        overflows = course.overflows if self.precision.scaler is not None else None
+        return Fit(course.records, selection.epoch, course.steps, course.samples, course.seconds, overflows)
 
     def resumed(self, stages: Sequence[Stage], selection: Selection) -> tuple[Course, RandomState | None]:
         """Return where to begin: at the newest state, with its random draws, or at the beginning."""
@@ -136,7 +137,11 @@ class Trainer:
                 self.say(said)
         if state is None:
             return Course(), None
-        course, random = put_back(state, self.model, stages, selection, self.precision.scaler)
+        try:
+            course, random = put_back(state, self.model, stages, selection, self.precision.scaler)
+        except (ValueError, ArithmeticError) as e:
+            folder = self.states.folder if self.states is not None else ""
+            raise UserError(f"{folder}: a state there is of another training ({e}); use resume=never to begin again") from None
         if course.stage == len(stages):
             self.say(f"{self.name}: finished before; its state is taken up")
         else:
@@ -144,9 +149,13 @@ class Trainer:
         return course, random if course.step else None
 
     def keep(self, course: Course, stages: Sequence[Stage], selection: Selection) -> None:
-        """Save the state, if states are kept."""
-        if self.states is not None:
+        """Save the state, if states are kept and the weights are finite; else the last good one stays."""
+        if self.states is None:
+            return
+        if all(bool(p.isfinite().all()) for p in self.model.parameters()):
             self.states.save(state_of(course, self.model, stages, selection, self.precision.scaler))
+        else:
+            interrupts.stop()
 
     def run_epoch(
         self, course: Course, stages: Sequence[Stage], selection: Selection, listen: EpochListener, random: RandomState | None

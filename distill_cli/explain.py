@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import re
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -137,6 +138,14 @@ def one_line(error: BaseException, command: str, argv: Sequence[str] = ()) -> st
         if m := re.search(pattern, text):
             return words(Line(command, argv), m)
     return re.split(r" Config search path| full_key:| See https?:", text)[0]
+
+
+def stumbled(error: Exception, command: str, argv: Sequence[str]) -> str | None:
+    """Return the line for what Hydra and OmegaConf stumble over while they compose; None for a bug of ours."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if not {"hydra", "omegaconf"} & set(Path(frames[-1].filename).parts) or any(frame.name == "task" for frame in frames):
+        return None
+    return f"{' '.join(w for w in argv if w != '--run')}: cannot be composed ({said(error)}); see distill {command} --help"
 
 
 def said(error: BaseException) -> str:

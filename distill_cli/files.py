@@ -242,7 +242,7 @@ def copy_file(source: str | Path, target: str | Path) -> Path:
     return target
 
 
-def hash_bytes(*parts: bytes) -> str:
+def hash_bytes(*parts: bytes | memoryview) -> str:
     """Return a short sha256 (16 hex digits) of the parts."""
     digest = hashlib.sha256()
     for part in parts:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor, uint8
+
 from distill_cli import files, interrupts
 from distill_cli.errors import UserError
 from distill_cli.packing import pack, unpack
@@ -68,7 +70,8 @@ class States:
         before = self._written()
         number = before[-1][0] + 1 if before else 0
         text = json.dumps({"key": self.key, "state": packed})
-        files.write_arrays(self.folder / f"state-{number:09d}.safetensors", tensors, {"state": text})
+        about = {"state": text, "digest": digest(text, tensors)}
+        files.write_arrays(self.folder / f"state-{number:09d}.safetensors", tensors, about)
         for _, old in before[: max(0, len(before) - KEPT + 1)]:
             old.unlink(missing_ok=True)
         self._steps, self._at = 0, self.clock()
@@ -100,13 +103,23 @@ class States:
         return sorted((int(match[1]), path) for match, path in found)
 
 
+def digest(text: str, tensors: Mapping[str, Tensor]) -> str:
+    """Return a hash of all that a state holds: a flipped bit in a weight would change a result, and nobody would see it."""
+    parts = (tensors[name].reshape(-1).view(uint8).numpy().data for name in sorted(tensors))
+    return files.hash_bytes(text.encode(), *parts)
+
+
 def _read(path: Path) -> tuple[dict[str, Any] | None, str]:
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as f:
-            text = json.loads((f.metadata() or {})["state"])
-            state = unpack(text["state"], {name: f.get_tensor(name) for name in f.keys()})  # noqa: SIM118
+            about = f.metadata() or {}
+            tensors = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118
+        if about["digest"] != digest(about["state"], tensors):
+            return None, ""
+        text = json.loads(about["state"])
+        state = unpack(text["state"], tensors)
         return (state if isinstance(state, dict) else None), str(text["key"])
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError):
         return None, ""

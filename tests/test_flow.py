@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from distill_cli.augment import Shift, shifted
 from distill_cli.batches import Rows, Sampler
+from distill_cli.course import Course
 from distill_cli.engine import Precision, Trainer, predict
 from distill_cli.errors import UserError
 from distill_cli.losses.hard import Hard
@@ -26,10 +28,12 @@ from distill_cli.models.classifier import Classifier
 from distill_cli.models.mlp import MLP
 from distill_cli.objective import Objective
 from distill_cli.pipeline.stages import Part
+from distill_cli.pipeline.teacher import train_cost
 from distill_cli.pipeline.training import make_stage
 from distill_cli.rng import global_stream
 from distill_cli.schedules import constant
 from distill_cli.selection import Selection
+from distill_cli.states import States
 from distill_cli.teachers import FrozenTeacher, TableTeacher
 from distill_cli.types import Batch, EpochRecord, ModelOutput, Pool, Stage
 
@@ -345,6 +349,47 @@ def test_a_term_that_is_not_finite_stops_the_run_with_its_name_and_step() -> Non
     objective = Objective({"fine": Hard(), "broken": Breaks([0.0])}, {"fine": 1.0, "broken": 1.0})
     with pytest.raises(UserError, match="student: term 'broken' is nan at epoch 2, step 2 of the epoch; lower the learning rate"):
         run(network(), objective, make_pool())
+
+
+def test_a_state_with_broken_weights_is_not_kept(tmp_path: Path) -> None:
+    model = network()
+    last = list(model.parameters())[-1]
+
+    class Breaks(Fixed):
+        """Fine for four steps; the gradient of the fifth is NaN, though its loss is not."""
+
+        calls = 0
+
+        def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
+            self.calls += 1
+            zero = student.logits.sum(1) * 0
+            return student.logits.square().sum(1) + (zero.sqrt() if self.calls == 5 else zero)
+
+    states = States(tmp_path / "states", "k", every_steps=1)
+    objective = Objective({"broken": Breaks([0.0])}, {"broken": 1.0})
+    with pytest.raises(UserError, match="student: term 'broken' is nan at epoch 2, step 2 of the epoch"):
+        run(model, objective, make_pool(), states=states)
+    assert not bool(last.isfinite().all())
+    state, said = States(tmp_path / "states", "k").load()
+    assert state is not None and said == ""
+    assert all(bool(v.isfinite().all()) for v in state["model"].values())
+    assert state["course"]["steps"] + state["course"]["step"] == 4
+
+
+@pytest.mark.filterwarnings("ignore:Detected call")
+def test_overflows_of_half_precision_are_counted_and_change_nothing() -> None:
+    loop, stage = trainer(network(), Objective({"hard": Hard()}, {"hard": 1000.0}), make_pool())
+    loop.precision.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127, growth_interval=1000)
+    before = {name: value.clone() for name, value in loop.model.state_dict().items()}
+    course = Course(totals=[0.0])
+    loop.train_step(stage, next(loop.batches(0)), course)
+    assert course.overflows == 1
+    assert all(torch.equal(value, before[name]) for name, value in loop.model.state_dict().items())
+    result = loop.fit([stage], Selection(), lambda record: None)
+    assert result.overflows is not None and result.overflows >= 1
+    assert train_cost(result, 3)["overflows"] == result.overflows
+    plain, stage = trainer(network(), Objective({"hard": Hard()}, {"hard": 1.0}), make_pool())
+    assert "overflows" not in train_cost(plain.fit([stage], Selection(), lambda record: None), 3)
 
 
 @pytest.mark.filterwarnings("ignore:Seems like")

@@ -262,3 +262,45 @@ def test_an_owner_that_died_owns_nothing(tmp_path: Path) -> None:
     with files.owned(tmp_path / ".owner", {"pid": 2}) as owner:
         assert owner is None
         assert json.loads((tmp_path / ".owner").read_text()) == {"pid": 2}
+
+
+def test_a_flipped_bit_in_a_weight_is_seen(tmp_path: Path) -> None:
+    kept(tmp_path).save(
+        {"w": torch.arange(4.0), "b": torch.ones(2, dtype=torch.bfloat16), "n": torch.empty(0), "s": torch.tensor(3)}
+    )
+    path = tmp_path / "s" / "state-000000000.safetensors"
+    assert kept(tmp_path).load()[1] == ""
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    assert kept(tmp_path).load() == (None, f"{path}: damaged, passed over")
+
+
+def test_a_state_that_fits_nothing_is_one_line(distill: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = (
+        "train-teacher",
+        "dataset=digits",
+        *TINY[:1],
+        "teacher.epochs=2",
+        "teacher.model.hidden=[4]",
+        "checkpoint.every=5",
+        "outputs=o",
+    )
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_at_save(patch, 2, written=True)
+        distill(*line)
+    folder = next(Path("o").glob("*/*/resume/teacher"))
+    states = States(folder, json.loads(read_metadata(next(folder.glob("state-*"))))["key"])
+    states.save({"course": 3})
+    ran = distill(*line, "resume=auto")
+    assert ran.code == 2
+    assert ran.err.splitlines()[-1] == (
+        f"distill train-teacher: error: {folder}: a state there is of another training ('model'); use resume=never to begin again"
+    )
+
+
+def read_metadata(path: Path) -> str:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as f:
+        return f.metadata()["state"]

@@ -41,6 +41,8 @@ COMMAND = [
     ("distill distill: error: loss: alpha must be in [0, 1], got 1.5", ("distill", "loss.alpha=1.5")),
     ("distill distill: error: loss=soft_targt: no such option; did you mean 'soft_target'? "
      f"(available: {', '.join(options([conf_dir()])['loss'])})", ("distill", "loss=soft_targt")),
+    ("distill distill: error: ~student.model.hidden.0: cannot be composed (list indices must be integers or slices, not str); "
+     "see distill distill --help", ("distill", "~student.model.hidden.0")),
     ("distill distill: error: batch_size=0: must be >= 1", ("distill", "batch_size=0")),
     ("distill distill: error: epochs=0: must be >= 1", ("distill", "epochs=0")),
     ("distill distill: error: teacher.epochs=0: must be >= 1", ("distill", "teacher.epochs=0")),
@@ -150,6 +152,15 @@ CSV = {
     "label 1.5": ("table.csv: line 6, column 'label': label 1.5 is not a class; classes are whole numbers or text",
                   lambda: [[*row[:3], "1.5" if i == 4 else str(i % 2)] for i, row in enumerate(rows())]),
 }  # fmt: skip
+
+
+def test_a_cell_with_ends_of_lines_and_terminal_codes_is_one_line(distill: Distill) -> None:
+    table = write(changed(4, 1, '"tall\n\x1b[2J\u2028man"'))
+    said = "table.csv: line 6, column 'y': 'tall\\n\\x1b[2J\\u2028man' is not a number; features must be numeric"
+    refused(distill, f"distill distill: error: {said}", "distill", "device=cpu", "dataset=csv", f"dataset.path={table}")
+    table = write(changed(4, 1, "x" * 100_000))
+    ran = distill("distill", "device=cpu", "dataset=csv", f"dataset.path={table}")
+    assert ran.code == 2 and len(ran.err) < 5000 and ran.err.endswith("is not a number; features must be numeric\n")
 
 
 @pytest.mark.parametrize("name", CSV)
@@ -273,6 +284,12 @@ def test_weights_of_another_architecture(distill: Distill, finished: Path) -> No
         "lacks 'body.1.bias' and has an unknown 'network.body.1.bias'",
         "distill", *TINY, f"teacher.weights={weights}",
     )  # fmt: skip
+
+
+def test_classes_left_out_are_a_list_also_for_a_finished_run(distill: Distill, finished: Path) -> None:
+    said = "dataset.transfer_exclude=3: expected a list of classes, such as [3]"
+    for words in (("dataset.transfer_exclude=3",), ("dataset=digits", "dataset.transfer_exclude=3")):
+        refused(distill, f"distill eval: error: {said}", "eval", f"run={finished}", "device=cpu", *words)
 
 
 def test_data_of_another_shape(distill: Distill, finished: Path) -> None:

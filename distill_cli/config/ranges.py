@@ -93,9 +93,7 @@ def check_values(config: Mapping[str, Any], command: str) -> None:
     for group in ("dataset", "teacher", *(() if command == "train-teacher" else ("student", "loss"))):
         if not isinstance(config.get(group), Mapping):
             raise UserError(f"{group} is required: choose one with {group}=OPTION; see distill ls {group}")
-    exclude = config["dataset"].get("transfer_exclude") or []
-    if not isinstance(exclude, list):
-        raise UserError(f"dataset.transfer_exclude={shown(exclude)}: expected a list of classes, such as [3]")
+    check_exclude(config["dataset"])
     read_every(config["checkpoint"]["every"])
     if not isinstance(config["logger"], Mapping | None):
         raise UserError(f"logger={shown(config['logger'])}: expected one or more of distill ls logger, such as [csv,tensorboard]")
@@ -116,6 +114,17 @@ def check_values(config: Mapping[str, Any], command: str) -> None:
         check_stages(config)
         for _ in control_settings(config):
             pass
+
+
+def check_exclude(dataset: Mapping[str, Any]) -> None:
+    """See that the classes left out are a list, also in a config from a run folder.
+
+    Raises:
+        UserError: they are not.
+    """
+    exclude = dataset.get("transfer_exclude") or []
+    if not isinstance(exclude, list):
+        raise UserError(f"dataset.transfer_exclude={shown(exclude)}: expected a list of classes, such as [3]")
 
 
 def check_groups(config: Mapping[str, Any], prefix: str) -> None:

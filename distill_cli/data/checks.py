@@ -18,8 +18,8 @@ def check_dataset(dataset: Dataset) -> None:
     """Check a data set as its loader returns it; `transfer_exclude` acts after this.
 
     Raises:
-        UserError: an empty split, a label outside the classes, a NaN or an infinite feature, one class only, a class that
-            train lacks, a row id that occurs twice or on both sides of a split.
+        UserError: an empty split, a label outside the classes, a NaN or an infinite feature, fewer rows in train
+            than classes, one class only, a class that train lacks, a row id that occurs twice or on both sides of a split.
     """
     if len(dataset.class_names) > MOST_CLASSES:
         raise UserError(
@@ -30,6 +30,10 @@ def check_dataset(dataset: Dataset) -> None:
         if not len(pool):
             raise UserError(f"{dataset.name}: the {split} split is empty; give it rows or a larger fraction")
         _check_labels(dataset, split, pool)
+    if len(dataset.train) < len(dataset.class_names):
+        raise UserError(
+            f"{dataset.name}: train has {len(dataset.train)} rows for {len(dataset.class_names)} classes; give each at least one"
+        )
     _check_classes(dataset)
     _check_ids(dataset)
     for split, pool in dataset.pools.items():

@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from distill_cli import runs
-from distill_cli.config.ranges import check_values
+from distill_cli.config.ranges import check_exclude, check_values
 from distill_cli.config.validate import check_trusted, load_config
 from distill_cli.errors import UserError
 from distill_cli.pipeline.context import Context, Job, make_context
@@ -82,12 +82,15 @@ def _dataset_node(wanted: Any, config: dict[str, Any], where: Path) -> dict[str,
     """Return the run's data set, another one, or the run's with some keys changed."""
     changes: dict[str, Any] = OmegaConf.to_container(wanted, resolve=True) if wanted else {}  # type: ignore[assignment]
     if "_target_" in changes:
+        check_exclude(changes)
         return changes
     own = config.get("dataset")
     if not isinstance(own, dict) or "_target_" not in own:
         raise UserError(f"{where}: names no data set; the file is damaged, or choose one with dataset=OPTION")
     check_trusted(own, f"{where}: dataset")
-    return {**own, **changes}
+    node = {**own, **changes}
+    check_exclude(node)
+    return node
 
 
 def _check_same_shape(dataset: Dataset, checkpoint: dict[str, Any], source: Path) -> None:

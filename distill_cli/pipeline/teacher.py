@@ -128,7 +128,7 @@ def _epochs(folder: Path, name: str) -> str | None:
     return None
 
 
-COST_KEYS = ("train_seconds", "samples_per_second", "steps", "epochs", "best_epoch", "labels_seen")
+COST_KEYS = ("train_seconds", "samples_per_second", "steps", "epochs", "best_epoch", "labels_seen", "overflows")
 
 
 def train_cost(result: Fit, labels_seen: int) -> dict[str, Any]:
@@ -140,7 +140,7 @@ def train_cost(result: Fit, labels_seen: int) -> dict[str, Any]:
         "epochs": len(result.records),
         "best_epoch": result.best_epoch + 1,
         "labels_seen": labels_seen,
-    }
+    } | ({} if result.overflows is None else {"overflows": result.overflows})
 
 
 def train(cfg: Any, dataset: Dataset, context: Context) -> tuple[Taught, Fit]:

@@ -55,6 +55,7 @@ def test_only_the_tutorial_may_validate_on_test_rows() -> None:
             {"y": np.array([0, 1, 0, 1, 0, 1, 2, 2]), "class_names": ["a", "b", "c"]},
             "toy: class 'c' is in test (2 rows) but not in train; give train rows of it, or take it out of test",
         ),
+        ({"class_names": list("abcde")}, "toy: train has 4 rows for 5 classes; give each at least one"),
         ({"y": np.array([0, 1, 0, 2, 0, 1, 0, 1])}, "toy: row 3 of train has class 2; classes are 0 to 1"),
         ({"index": np.array([0, 1, 2, 2, 4, 5, 6, 7])}, "toy: row id 2 occurs twice in train; ids must be unique"),
         ({"rows": rows(val=[3, 4])}, "toy: row id 3 is in train and in val; a row belongs to one split"),

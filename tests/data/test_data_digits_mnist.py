@@ -72,6 +72,20 @@ def test_a_header_that_promises_more_than_there_is_allocates_nothing(tmp_path: P
     assert str(e.value) == f"{path}: the header promises {promised} bytes of data, the file holds 10; get the file again"
 
 
+def test_a_file_that_unpacks_to_a_thousand_times_its_size_is_not_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "images.gz"
+    path.write_bytes(gzip.compress(np.array([2051, 80, 1024, 1024], ">u4").tobytes() + bytes(80 << 20)))
+    monkeypatch.setattr("distill_cli.data.mnist._read_all", lambda *_: pytest.fail("read"))
+    with pytest.raises(UserError) as e:
+        read_idx(path, IMAGES)
+    assert str(e.value) == (
+        f"{path}: the header promises 83,886,080 bytes of data, and the file has {path.stat().st_size:,}: "
+        "more than images can be compressed; get the file again, or unpack it with gunzip if it is sound"
+    )
+
+
 def test_wrong_mnist_files(files: Path) -> None:
     def line() -> str:
         with pytest.raises(UserError) as e:

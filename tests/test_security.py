@@ -1,0 +1,162 @@
+"""Files from strangers: they run no code, write nowhere else, and are shown, not executed. docs/security.md says what is tested where."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import TINY, Ran
+
+from distill_cli.files import safe_name
+
+Distill = Callable[..., Ran]
+HUB = {"_target_": "torch.hub.load", "repo_or_dir": "some/where", "model": "x", "trust_repo": True}
+NESTED = {
+    "alone": HUB,
+    "in a component": {"_target_": "torch.nn.Sequential", "first": HUB},
+    "in a list": {"_target_": "torch.nn.Sequential", "layers": [[{"deep": HUB}]]},
+    "in arguments": {"_target_": "torch.nn.Sequential", "_args_": [HUB]},
+    "a partial": {**HUB, "_partial_": True},
+}
+
+
+def refused(ran: Ran, *said: str) -> None:
+    assert ran.code == 2, ran.err
+    assert len(ran.err.splitlines()) == 1
+    assert all(part in ran.err for part in said), ran.err
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What torch.hub.load was called with."""
+    calls: list[object] = []
+    monkeypatch.setattr(torch.hub, "load", lambda *words, **named: calls.append((words, named)))
+    return calls
+
+
+@pytest.mark.parametrize("where", NESTED)
+@pytest.mark.parametrize("command", ["eval", "export", "distill"])
+def test_a_strangers_model_is_not_built(distill: Distill, run: Path, hub: list[object], where: str, command: str) -> None:
+    path = run / "checkpoint/model.json"
+    content = json.loads(path.read_text())
+    content["models"]["teacher"]["model"] = content["models"]["student"]["model"] = NESTED[where]
+    path.write_text(json.dumps(content))
+    line = {"eval": ("run=run",), "export": ("run=run",), "distill": (*TINY, "controls=[]", "teacher.checkpoint=run")}[command]
+    refused(distill(command, "device=cpu", *line), f"{path}: ", "not trusted" if where != "in arguments" else "not allowed")
+    assert not hub
+
+
+@pytest.mark.parametrize("where", NESTED)
+def test_a_strangers_data_set_is_not_built(distill: Distill, run: Path, hub: list[object], where: str) -> None:
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["dataset"]["unlabelled"] = NESTED[where]
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    refused(distill("eval", "device=cpu", "run=run"), f"{run}/config.yaml: dataset: unlabelled")
+    assert not hub
+
+
+def test_what_the_user_trusts_is_built(distill: Distill, run: Path, hub: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["dataset"] = {"_target_": "my_own_data.mine"}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    Path("my_own_data.py").write_text("from distill_cli.data.digits import digits\n\ndef mine():\n    return digits()\n")
+    refused(
+        distill("eval", "device=cpu", "run=run"),
+        "dataset: _target_=my_own_data.mine is not trusted; set DISTILL_TRUST='my_own_data.mine'",
+    )
+    monkeypatch.setenv("DISTILL_TRUST", "my_own_data.*")
+    assert distill("eval", "device=cpu", "run=run").code == 0
+
+
+class Trap:
+    """Makes a folder when it is unpickled."""
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, ("sprung",)
+
+
+def trap(path: Path) -> None:
+    if path.suffix == ".pt":
+        torch.save({"weight": Trap()}, path)
+    elif path.suffix == ".npy":
+        np.save(path, np.array([Trap()], dtype=object), allow_pickle=True)
+    else:
+        path.write_bytes(pickle.dumps(Trap()))
+
+
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        ("w.pt", ("distill", *TINY, "teacher.weights=w.pt")),
+        ("w.safetensors", ("distill", *TINY, "teacher.weights=w.safetensors")),
+        ("o.npy", ("distill", *TINY, "teacher.outputs=o.npy")),
+        ("u.npy", ("distill", *TINY, "dataset.unlabelled=u.npy")),
+        ("run/checkpoint/student.safetensors", ("eval", "device=cpu", "run=run")),
+        ("run/checkpoint/rows/teacher.safetensors", ("distill", *TINY, "teacher.checkpoint=run")),
+    ],
+)
+def test_nothing_is_unpickled(distill: Distill, run: Path, file: str, words: tuple[str, ...]) -> None:
+    trap(Path(file))
+    refused(distill(*words), file)
+    assert not Path("sprung").exists()
+
+
+FORMULA, TAG, UP = "=cmd|'/C calc'!A0", "</script><img src=x onerror=alert(1)>", "../../up"
+
+
+def hostile_table() -> None:
+    draw = np.random.default_rng(0)
+    with open("table.csv", "w", newline="") as f:
+        writer = csv.writer(f)
+        writer.writerow(["x", "y", TAG, "patient", "class"])
+        for n in range(90):
+            label = (FORMULA, TAG, UP)[n % 3]
+            writer.writerow([*(f"{v:.3f}" for v in draw.normal(size=3) + n % 3), f"+{UP}{n % 15}", label])
+
+
+def test_names_from_data_stay_names(distill: Distill, tmp_path: Path) -> None:
+    hostile_table()
+    words = ("device=cpu", "epochs=1", "teacher.epochs=1", "bootstrap.resamples=20", "controls=[]")
+    ran = distill("distill", *words, "dataset=csv", "dataset.path=table.csv", "dataset.label=class", "dataset.group=patient")
+    assert ran.code == 0, ran.err
+    assert sorted(p.name for p in tmp_path.iterdir() if "cache" not in p.name) == ["outputs", "table.csv"]
+    assert not [p for p in tmp_path.rglob("*") if "up" in p.relative_to(tmp_path).name and p.parent != tmp_path]
+    cells = [cell for row in csv.reader((ran.folder / "predictions.csv").open()) for cell in row]
+    assert f"'{FORMULA}" in cells and TAG in cells
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "@"))]
+    assert TAG not in (ran.folder / "report.html").read_text()
+    assert "<img" not in (ran.folder / "report.md").read_text()
+    shipped = distill(
+        "export", "device=cpu", f"run={ran.folder}", "format=safetensors", "output=shipped", "bootstrap.resamples=20"
+    )
+    assert shipped.code == 0, shipped.err
+    assert not [p for p in Path("shipped").rglob("*") if p.suffix in (".md", ".html") and "<img" in p.read_text()]
+
+
+def test_a_models_name_stays_in_the_run_folder(distill: Distill, run: Path, tmp_path: Path) -> None:
+    path, name = run / "checkpoint/model.json", "../../../escaped"
+    content = json.loads(path.read_text())
+    content["models"][name] = content["models"].pop("student")
+    path.write_text(json.dumps(content))
+    (run / "checkpoint/student.safetensors").rename(run / f"checkpoint/{safe_name(name)}.safetensors")
+    before = {p for p in tmp_path.rglob("*") if "outputs" not in p.parts}
+    assert distill("eval", "device=cpu", "run=run", "bootstrap.resamples=20").code == 0
+    distill("export", "device=cpu", "run=run", f"checkpoint_model={name}", "bootstrap.resamples=20", "output=outputs/shipped")
+    assert {p for p in tmp_path.rglob("*") if "outputs" not in p.parts} == before
+    assert not list(tmp_path.parent.glob("escaped*"))
+
+
+@pytest.mark.parametrize("name", ["../x", "..", ".", "", "a/b", "/etc/passwd", "a\x00b", "C:\\x", "é", "\n"])
+def test_a_safe_name_is_one_file_name(name: str, tmp_path: Path) -> None:
+    made = safe_name(name)
+    assert (tmp_path / made).resolve().parent == tmp_path and made
+    (tmp_path / made).write_text("")
