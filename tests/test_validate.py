@@ -168,6 +168,9 @@ def test_terms_have_a_loss_and_a_weight() -> None:
         ("+teacher.epocs=3", "unknown key 'teacher.epocs'; did you mean 'epochs'?"),
         ("+student.epochs=3", "unknown key 'student.epochs'"),
         ("+mixup.alhpa=1", "unknown key 'mixup.alhpa'; did you mean 'alpha'?"),
+        ("~teacher.augment.shift", "teacher.augment.shift is missing: it cannot be taken away; set it to another value"),
+        ("~teacher.batch_size", "teacher.batch_size is missing: it cannot be taken away; set it to another value"),
+        ("~student.bias_fix", "student.bias_fix is missing: it cannot be taken away; set it to another value"),
         ("~epochs", "~epochs: this key cannot be taken away; set it to another value"),
     ],
 )

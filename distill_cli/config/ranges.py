@@ -9,7 +9,7 @@ from distill_cli.config.ensembles import check_ensemble
 from distill_cli.config.finished import check_opening
 from distill_cli.config.groups import MOVED, RUN_COMMANDS, common_keys
 from distill_cli.config.resuming import read_every
-from distill_cli.config.rules import MISSING, Rule, at_least, check_keys, check_rules, look_up, one_of, shown
+from distill_cli.config.rules import MISSING, Rule, at_least, check_rules, check_whole, look_up, one_of, shown
 from distill_cli.config.stages import check_losses, check_stages
 from distill_cli.errors import UserError, near
 from distill_cli.files import safe_name
@@ -101,11 +101,11 @@ def check_values(config: Mapping[str, Any], command: str) -> None:
     for key, instead in MOVED.items():
         if look_up(config, key) is not MISSING:
             raise UserError(f"{key} has moved: {instead}")
-    check_keys(config["teacher"], common_keys("teacher"), "teacher.")
+    check_whole(config["teacher"], common_keys("teacher"), "teacher.")
     check_groups(config["teacher"], "teacher.")
     check_ensemble(config["teacher"])
     if command == "distill":
-        check_keys(config["student"], common_keys("student"), "student.")
+        check_whole(config["student"], common_keys("student"), "student.")
         check_rules(config, {"student.bias_fix": one_of(True, False)})
         check_groups(config, "")
         check_rules(config, TRAINING_RULES)
@@ -133,7 +133,7 @@ def check_groups(config: Mapping[str, Any], prefix: str) -> None:
         if not isinstance(config.get(group), Mapping):
             raise UserError(f"{prefix}{group}={shown(config.get(group))}: has keys of its own; set {prefix}{group}.KEY=VALUE")
         known = [path.partition(".")[2] for path in TRAINING_RULES if path.startswith(f"{group}.")]
-        check_keys(config[group], known, f"{prefix}{group}.")
+        check_whole(config[group], known, f"{prefix}{group}.")
 
 
 def control_settings(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -83,3 +83,16 @@ def check_keys(node: Mapping[str, Any], known: Iterable[str], prefix: str) -> No
     for key in node:
         if key not in known:
             raise UserError(f"unknown key '{prefix}{key}'{near(str(key), known)}")
+
+
+def check_whole(node: Mapping[str, Any], known: Iterable[str], prefix: str) -> None:
+    """Refuse unknown keys, and keys that are not there, which ``~key`` and a user's own option can bring.
+
+    Raises:
+        UserError: the first such key.
+    """
+    known = list(known)
+    check_keys(node, known, prefix)
+    for key in known:
+        if key not in node:
+            raise UserError(f"{prefix}{key} is missing: it cannot be taken away; set it to another value")
