@@ -16,34 +16,6 @@ POWER = 0.8
 NO_SPREAD = 1e-12
 
 
-def bootstrap_interval(
-    y: np.ndarray,
-    predicted: np.ndarray,
-    num_classes: int,
-    averaged: Sequence[int],
-    groups: np.ndarray | None = None,
-    resamples: int = 1000,
-    seed: int = 0,
-    confidence: float = 0.95,
-) -> list[float] | None:
-    """Return the percentile bootstrap interval [low, high] of macro F1 (Efron and Tibshirani 1993, chapter 13).
-
-    Without groups, rows are resampled within each true class, which is the same as drawing each row of the confusion matrix from
-    a multinomial distribution. With groups, whole groups are resampled, and a draw averages over those of the `averaged` classes
-    that it holds. None when there are no draws or fewer than two groups.
-
-    Args:
-        y, predicted: ``[N]`` classes, 0..C-1.
-        num_classes: C.
-        averaged: classes that macro F1 averages over.
-        groups: ``[N]`` names, or None.
-        resamples: number of draws.
-        seed: of the draws.
-        confidence: 0..1.
-    """
-    return f1_intervals(y, predicted, num_classes, averaged, groups, resamples, seed, confidence)[0]
-
-
 def f1_intervals(
     y: np.ndarray,
     predicted: np.ndarray,
@@ -54,9 +26,21 @@ def f1_intervals(
     seed: int = 0,
     confidence: float = 0.95,
 ) -> tuple[list[float] | None, list[list[float] | None]]:
-    """Return the interval of macro F1, as `bootstrap_interval` does, and from the same draws one for F1 of each class.
+    """Return percentile bootstrap intervals [low, high] of macro F1 and of each class's F1 (Efron and Tibshirani 1993, chapter 13).
 
-    A draw of groups without any row of a class says nothing of that class's F1. None for a class that nobody has.
+    Without groups, rows are resampled within each true class, which is the same as drawing each row of the confusion matrix from
+    a multinomial distribution. With groups, whole groups are resampled, and a draw averages over those of the `averaged` classes
+    that it holds; one without any row of a class says nothing of that class's F1. None when there are no draws or fewer than two
+    groups, and for a class that nobody has.
+
+    Args:
+        y, predicted: ``[N]`` classes, 0..C-1.
+        num_classes: C.
+        averaged: classes that macro F1 averages over.
+        groups: ``[N]`` names, or None.
+        resamples: number of draws.
+        seed: of the draws.
+        confidence: 0..1.
     """
     drawn = draw(y, [predicted], num_classes, groups, resamples, seed)
     if drawn is None:
@@ -81,7 +65,7 @@ def paired_bootstrap(
     """Return macro F1 of a minus that of b on the same rows, with its percentile bootstrap interval.
 
     What is drawn keeps pairs together: cells (true, predicted by a, predicted by b), or whole groups. Arguments as in
-    `bootstrap_interval`.
+    `f1_intervals`.
 
     Returns:
         ``difference``, ``interval`` ([low, high] or None), ``resampled`` (``samples`` or ``groups``), ``n_groups`` (or None).
