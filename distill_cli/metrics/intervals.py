@@ -26,12 +26,12 @@ def f1_intervals(
     seed: int = 0,
     confidence: float = 0.95,
 ) -> tuple[list[float] | None, list[list[float] | None]]:
-    """Return percentile bootstrap intervals [low, high] of macro F1 and of each class's F1 (Efron and Tibshirani 1993, chapter 13).
+    """Return percentile bootstrap intervals of macro F1 and of each class's F1 (Efron and Tibshirani 1993, chapter 13).
 
     Without groups, rows are resampled within each true class, which is the same as drawing each row of the confusion matrix from
     a multinomial distribution. With groups, whole groups are resampled, and a draw averages over those of the `averaged` classes
-    that it holds; one without any row of a class says nothing of that class's F1. None when there are no draws or fewer than two
-    groups, and for a class that nobody has.
+    that it holds; one without any row of a class says nothing of that class's F1. An interval is
+    [low, high]; None when there are no draws or fewer than two groups, and for a class that nobody has.
 
     Args:
         y, predicted: ``[N]`` classes, 0..C-1.
