@@ -210,6 +210,25 @@ def remove_litter(folder: str | Path) -> None:
             left.unlink(missing_ok=True)
 
 
+def remove_left(path: str | Path) -> None:
+    """Remove what killed writers of one file have left beside it; those that still run on this machine keep theirs."""
+    path = Path(path)
+    for left in path.parent.glob(f".{path.name}.*.tmp"):
+        number = left.name.removeprefix(f".{path.name}.").partition(".")[0]
+        if number.isdecimal() and not _runs(int(number)):
+            left.unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def remove_folder(path: str | Path) -> None:
     """Remove a folder with all it holds; what cannot be removed stays."""
     shutil.rmtree(path, ignore_errors=True)

@@ -155,8 +155,11 @@ def read_rows(folder: Path, name: str) -> TrainRecord:
 
 def register(outputs: Path, key: str, folder: Path) -> None:
     """Remember a finished teacher or link by its key."""
-    files.write_json(outputs / REGISTER / f"{key}.json", {"folder": str(relative(folder, outputs))})
-    (outputs / REGISTER / f"{key}.begun.json").unlink(missing_ok=True)
+    entry, begun = outputs / REGISTER / f"{key}.json", outputs / REGISTER / f"{key}.begun.json"
+    files.write_json(entry, {"folder": str(relative(folder, outputs))})
+    begun.unlink(missing_ok=True)
+    for path in (entry, begun):
+        files.remove_left(path)
 
 
 def begin(outputs: Path, key: str, name: Path) -> None:

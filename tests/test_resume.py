@@ -21,7 +21,7 @@ from conftest import TINY, Ran
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from distill_cli import files, interrupts, unfinished
+from distill_cli import files, interrupts, runs, unfinished
 from distill_cli.config.resuming import read_every
 from distill_cli.errors import UserError
 from distill_cli.packing import pack, unpack
@@ -262,6 +262,19 @@ def test_an_owner_that_died_owns_nothing(tmp_path: Path) -> None:
     with files.owned(tmp_path / ".owner", {"pid": 2}) as owner:
         assert owner is None
         assert json.loads((tmp_path / ".owner").read_text()) == {"pid": 2}
+
+
+def test_the_register_keeps_nothing_of_killed_writers_and_all_of_living_ones(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    teachers = tmp_path / "teachers"
+    teachers.mkdir()
+    litter = [teachers / f".{name}.{gone.pid}.3a0f10.tmp" for name in ("key.json", "key.begun.json")]
+    others = [teachers / f".key.json.{os.getpid()}.3a0f10.tmp", teachers / f".other.json.{gone.pid}.3a0f10.tmp"]
+    for path in (*litter, *others):
+        path.write_text("{")
+    runs.register(tmp_path, "key", tmp_path / "run")
+    assert {p.name for p in teachers.iterdir()} == {"key.json", *(p.name for p in others)}
 
 
 def test_a_flipped_bit_in_a_weight_is_seen(tmp_path: Path) -> None:
