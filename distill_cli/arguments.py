@@ -16,6 +16,9 @@ CONFIG_FLAGS = {"--config-name", "-cn", "--config-path", "-cp"}
 JOINED = tuple(f"{flag}=" for flag in VALUE_FLAGS | CONFIG_FLAGS if flag.startswith("--"))
 OPEN_KEYS = ("require", "teacher.rename")  # dictionaries that users fill with keys of their own
 NESTED_GROUP = r"((?:teacher\.(?=\w+=)|student\.(?=model=))(model|optimizer|schedule|augment|mixup|sampling))=([^{\[].*)"
+# Values that Hydra reads only between quotation marks, such as a path with an umlaut; lists and what is quoted stay as they are.
+FOREIGN = r"[^\x00-\x7f]|[;!#&<>^`~]"
+STRUCTURE = r"""[][{}(),"'\n]|\\$|^\s|\s$"""
 # Settings that cannot change a job's result, so that a sweep is found again whatever they are.
 NOT_HASHED = ("hydra.launcher", "hydra/launcher", "hydra.verbose", "require", "++require", "outputs=", "logger", "progress.")
 
@@ -58,14 +61,14 @@ def config_folder(value: str) -> Path:
 
 
 def rewrite(command: str, override: str) -> str:
-    """Return an override as Hydra wants it: ``++`` where new keys are welcome, ``group@package`` for a nested group.
+    """Return an override as Hydra wants it: ``++`` where new keys are welcome, ``group@package`` for a nested group, quoted.
 
     Raises:
         UserError: the word is not an override at all, or its key has moved.
     """
     if override.startswith("~"):
         return override
-    key, equals, _ = override.partition("=")
+    key, equals, value = override.partition("=")
     if not equals or not key:
         hint = f"run={key}" if command in RUN_COMMANDS and "/" in key else f"{key or 'KEY'}=VALUE"
         raise UserError(f"'{override}' is not key=value; did you mean '{hint}'?")
@@ -74,6 +77,7 @@ def rewrite(command: str, override: str) -> str:
     if nested := re.fullmatch(NESTED_GROUP, override, re.S):
         package, group, option = nested.groups()
         return f"{group}@{package}={option}"
+    override = f'{key}="{value}"' if re.search(FOREIGN, value) and not re.search(STRUCTURE, value) else override
     open_keys = (*OPEN_KEYS, "dataset") if command in RUN_COMMANDS else OPEN_KEYS
     chooses_group = key == "dataset"
     if not chooses_group and any(key == k or key.startswith(f"{k}.") for k in open_keys):

@@ -64,7 +64,9 @@ class Line:
         stage = re.fullmatch(rf"stages\.[^.]+\.({'|'.join(STAGE_KEYS)})", key)
         if stage:
             return f"{source}{key}: this stage does not set it yet; add it with +{key}=VALUE"
-        return f"{source}unknown key '{key}'{near(key, [*self.keys(), *options([conf_dir()])])}"
+        known = [*self.keys(), *options([conf_dir()])]
+        plain = key.removeprefix("student.")  # what trains the student stands without its name
+        return f"{source}unknown key '{key}'{near(plain, [plain]) if plain in known else near(key, known)}"
 
     def no_option(self, group: str, option: str, listed: str = "") -> str:
         """Return the words for an option that does not exist, with those that do."""
@@ -103,6 +105,10 @@ PATTERNS: list[tuple[str, Words]] = [
      lambda line, m: f"{f'{m[1]}: ' if m[1] else ''}{m[2]}=null: a value is required"),
     (r"Invalid type assigned: \w+ is not a subclass of \w+\. value: (.*?) full_key: (\S+)",
      lambda line, m: f"{m[2]}={m[1]}: {KEYS_WANTED.format(m[2])}"),
+    (r"Error merging override ([^=\s]+)=(.*?) Value '.*?' is not a valid bool",
+     lambda line, m: f"{m[1]}={m[2]}: expected true or false"),
+    (r"Error merging override ([^=\s]+)=(.*?) Invalid value assigned: \w+ is not a ListConfig",
+     lambda line, m: f"{m[1]}={m[2]}: expected a list: {m[1]}=[{m[2]}]"),
     (r"Error merging override (.*?) Cannot merge .*?full_key: (\S+)",
      lambda line, m: f"{m[1]}: {KEYS_WANTED.format(m[2])}"),
     (r"Missing mandatory value: \S+(?: full_key: (\S+))?", lambda line, m: f"{m[1]} is required: pass {m[1]}=..."),
@@ -185,7 +191,10 @@ def check_arguments(command: str, argv: Sequence[str]) -> None:
         try:
             override = OverridesParser.create().parse_override(text)
         except HydraException:
-            raise UserError(f"{text}: cannot be read; quote values with spaces, brackets or commas: key='\"...\"'") from None
+            hint = (
+                "quote values with brackets, commas, or letters and signs that are no a-z: key='\"...\"', in a list '[\"...\"]'"
+            )
+            raise UserError(f"{text}: cannot be read; {hint}") from None
         group, value = override.key_or_group, override.value()
         chooses = group in options([conf_dir()]) and not override.is_delete() and not override.is_sweep_override()
         if chooses and not isinstance(value, str | list):

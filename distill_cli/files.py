@@ -39,9 +39,9 @@ def make_folder(path: str | Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as e:
-        raise UserError(f"{folder}: cannot make this folder ({e.strerror}); choose another with hydra.run.dir=") from None
+        raise UserError(f"{folder}: cannot make this folder ({e.strerror}); choose another") from None
     if not os.access(folder, os.W_OK):
-        raise UserError(f"{folder}: this folder is not writable; choose another with hydra.run.dir=")
+        raise UserError(f"{folder}: this folder is not writable; choose another")
     return folder
 
 

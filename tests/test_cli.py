@@ -206,7 +206,11 @@ LINES = {
     "distill experiment=smok": "distill distill: error: experiment=smok: no such option; did you mean 'smoke'? (available: ",
     "distill hydra/launcher=basicc": "distill distill: error: hydra/launcher=basicc: no such option; did you mean 'basic'?",
     "distill loss=[": "distill distill: error: loss=[: cannot be read; "
-    "quote values with spaces, brackets or commas: key='\"...\"'",
+    "quote values with brackets, commas, or letters and signs that are no a-z: key='\"...\"', in a list '[\"...\"]'",
+    "distill student.epochs=3": "distill distill: error: unknown key 'student.epochs'; did you mean 'epochs'?",
+    "distill report.html=perhaps": "distill distill: error: report.html=perhaps: expected true or false",
+    "predict drop=id": "distill predict: error: drop=id: expected a list: drop=[id]",
+    "predict run=r input=i header=maybe": "distill predict: error: header=maybe: expected auto or true or false",
     "distill loss": "distill distill: error: 'loss' is not key=value; did you mean 'loss=VALUE'?",
     "distill =3": "distill distill: error: '=3' is not key=value; did you mean 'KEY=VALUE'?",
     "eval outputs/distill": "distill eval: error: 'outputs/distill' is not key=value; did you mean 'run=outputs/distill'?",
@@ -501,6 +505,11 @@ def test_overrides_come_after_flags(argv: list[str], flags: list[str], overrides
         ("distill", "student.optimizer=sgd", "student.optimizer=sgd"),
         ("distill", "++require.x=1", "++require.x=1"),
         ("distill", "~require", "~require"),
+        ("predict", "input=/home/müller/ä b.csv", 'input="/home/müller/ä b.csv"'),
+        ("predict", "delimiter=;", 'delimiter=";"'),
+        ("eval", "dataset.root=ü", '++dataset.root="ü"'),
+        ("predict", "drop=[ä]", "drop=[ä]"),
+        ("predict", "input='ä'", "input='ä'"),
     ],
 )
 def test_an_override_is_rewritten_where_new_keys_are_welcome(command: str, typed: str, handed_on: str) -> None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from distill_cli import exports
 from distill_cli.cost import peak_activation_bytes
 from distill_cli.errors import UserError
+from distill_cli.exports import onnx_int8
 from distill_cli.exports.parity import Reference, compare
 from distill_cli.exports.subject import Outputs, Written, runner_of
 from distill_cli.metrics.calibration import fit_temperature
@@ -82,7 +83,7 @@ def test_rounded_files_lose_no_more_than_they_may(run: Path, distill: Distill) -
     pytest.importorskip("onnxscript", reason="needs the extra `export`")
     if shutil.which("gcc") is None:
         pytest.skip("needs gcc")
-    ran = distill("export", f"run={run}", "format=[onnx-int8,c]", "output=out", "max_f1_drop=0.1", "calibration_rows=64")
+    ran = distill("export", f"run={run}", "format=[onnx-int8,c]", "output=out", "max_f1_drop=0.1", "calibration_rows=70")
     assert ran.code == 0, ran.err
     found = json.loads(Path("out/card.json").read_text())["formats"]
     told = json.loads((run / "report.json").read_text())["models"]["student"]
@@ -107,6 +108,16 @@ def test_rounded_files_lose_no_more_than_they_may(run: Path, distill: Distill) -
         "student.h",
         "student.int8.onnx",
     ]
+
+
+@pytest.mark.parametrize("count", [1, 67, 70, 128])
+def test_any_number_of_rows_calibrates(count: int) -> None:
+    rows = np.arange(count * 2, dtype=np.float32).reshape(count, 2)
+    calibration, parts = onnx_int8.Rows(rows), []
+    while (part := calibration.get_next()) is not None:
+        parts.append(part["input"])
+    assert np.array_equal(np.concatenate(parts), rows) and len({len(part) for part in parts}) == 1
+    assert len(parts[0]) == {1: 1, 67: 1, 70: 35, 128: 64}[count]
 
 
 def test_a_rounded_model_that_loses_too_much_is_refused() -> None:
@@ -162,7 +173,7 @@ def test_nothing_is_overwritten_and_nothing_is_left_half_written(
         (["format=onnx,c"], "format=onnx,c: several values make a sweep, which needs -m; a list is written [1,2]"),
         (
             ["checkpoint_model=studnt"],
-            "checkpoint_model=studnt: the run has no such model; did you mean 'student'? (it has: student, teacher)",
+            "checkpoint_model=studnt: run has no such model; did you mean 'student'? (it has: student, teacher)",
         ),
         (["max_f1_drop=2"], "max_f1_drop=2.0: must be >= 0 and at most 1"),
         (["calibration_rows=0"], "calibration_rows=0: must be >= 1"),
@@ -263,3 +274,31 @@ def test_a_new_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.rglob("*")] == ["a", "x"]
     with pytest.raises(UserError, match="is there already"), new_folder(tmp_path / "a"):
         pass
+
+
+def test_a_teacher_with_residual_sums_is_exported_too(distill: Distill) -> None:
+    pytest.importorskip("onnxruntime", reason="needs the extra `export`")
+    if shutil.which("gcc") is None:
+        pytest.skip("needs gcc")
+    words = (
+        "dataset.n=400",
+        "teacher=resnet1d",
+        "teacher.model.width=12",
+        "teacher.epochs=1",
+        "epochs=1",
+        "controls=[]",
+        "hydra.run.dir=run",
+    )
+    assert distill("distill", "experiment=smoke", *words).code == 0
+    words = ("checkpoint_model=teacher", "format=[onnx,c]", "max_f1_drop=1")
+    ran = distill("export", "run=run", "output=out", *words)
+    assert ran.code == 0, ran.err
+    card = json.loads(Path("out/card.json").read_text())
+    told = json.loads(Path("run/report.json").read_text())["models"]["teacher"]
+    for name in ("onnx", "c"):
+        parity = card["formats"][name]["parity"]
+        assert (parity["macro_f1"], parity["changed_predictions"]) == (told["val"]["macro_f1"], 0)
+        assert parity["max_logit_difference"] <= 1e-4
+    assert sorted(path.name for path in Path("out").iterdir()) == [
+        "README.md", "card.json", "teacher.c", "teacher.h", "teacher.onnx",
+    ]  # fmt: skip

@@ -25,7 +25,7 @@ class Rule:
     def broken(self, value: Any) -> str:
         """Return what is wrong with `value`, or an empty string."""
         null = " or null" if self.optional else ""
-        words = " or ".join(dict.fromkeys(map(str, self.words)))
+        words = " or ".join(dict.fromkeys(map(shown, self.words)))
         if value is None:
             return "" if self.optional else f"expected {words or self.kind}"
         if words:

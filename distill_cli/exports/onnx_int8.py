@@ -55,10 +55,14 @@ def quantised(content: bytes, rows: np.ndarray) -> bytes:
 
 
 class Rows:
-    """Training rows as onnxruntime's calibration wants them: one dictionary of inputs after the other, then None."""
+    """Training rows as onnxruntime's calibration wants them: one dictionary of inputs after the other, then None.
+
+    Parts are of one size, which divides the number of rows: onnxruntime stacks what each part gives.
+    """
 
     def __init__(self, rows: np.ndarray) -> None:
-        self._parts: Iterator[np.ndarray] = (rows[i : i + ROWS_AT_ONCE] for i in range(0, len(rows), ROWS_AT_ONCE))
+        size = next(n for n in range(min(ROWS_AT_ONCE, len(rows)), 0, -1) if len(rows) % n == 0)
+        self._parts: Iterator[np.ndarray] = (rows[i : i + size] for i in range(0, len(rows), size))
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         """Return the next inputs, or None at the end."""

@@ -43,7 +43,9 @@ def export(cfg: Any, out: Path, job: Job) -> Report:
     opened = open_run(cfg, out, job, "export")
     if cfg.checkpoint_model not in opened.checkpoint["models"]:
         name, known = cfg.checkpoint_model, sorted(opened.checkpoint["models"])
-        raise UserError(f"checkpoint_model={name}: the run has no such model{near(name, known)} (it has: {', '.join(known)})")
+        raise UserError(
+            f"checkpoint_model={name}: {opened.folder} has no such model{near(name, known)} (it has: {', '.join(known)})"
+        )
     model, entry = load_model(opened.folder, cfg.checkpoint_model)
     report = _scored(cfg, opened, model, entry)
     temperature = report["export"]["temperature"]["value"]

@@ -10,7 +10,7 @@ from typing import IO, Any
 import torch
 
 from distill_cli import files
-from distill_cli.config.rules import Rule, check_rules, one_of
+from distill_cli.config.rules import Rule, check_rules, one_of, shown
 from distill_cli.data.beats import NORMALISATIONS, Cut
 from distill_cli.errors import UserError
 from distill_cli.memory import keep_freed_memory
@@ -93,11 +93,19 @@ def open_input(cfg: Any, source: Path, predictor: Predictor) -> Stream:
         UserError: no such file, of no known kind, or not of the model's shape.
     """
     skip = cfg.on_bad_row == "skip"
+    _check_settings(cfg, source)
     if source.suffix == ".hea" or (not source.is_file() and source.with_name(f"{source.name}.hea").is_file()):
         cut, lead = _cut(predictor, source)
         return RecordBeats(source, cut, lead, predictor.shape, cfg.peaks)
     if not source.is_file():
-        raise UserError(f"input={source}: no such file; expected {KINDS}")
+        there = (
+            "a folder"
+            if source.is_dir()
+            else "a pipe or a device, which cannot be read twice"
+            if source.exists()
+            else "no such file"
+        )
+        raise UserError(f"input={source}: {there}; expected {KINDS}")
     if source.suffix == ".npy":
         return NpyRows(source, predictor.shape, skip)
     if source.suffix == ".csv":
@@ -106,6 +114,24 @@ def open_input(cfg: Any, source: Path, predictor: Predictor) -> Stream:
         delimiter = cfg.delimiter or (own if isinstance(own, str) else ",")
         return CsvRows(source, wanted, delimiter, skip)
     raise UserError(f"input={source}: expected {KINDS}")
+
+
+def _check_settings(cfg: Any, source: Path) -> None:
+    """Refuse a setting that this kind of input does not read.
+
+    Raises:
+        UserError: the setting.
+    """
+    unread = (
+        {}
+        if source.suffix == ".csv"
+        else {"header": cfg.header != "auto", "delimiter": cfg.delimiter is not None, "drop": cfg.drop}
+    )
+    if source.suffix in (".csv", ".npy"):
+        unread["peaks"] = cfg.peaks != "auto"
+    for key in (key for key, is_set in unread.items() if is_set):
+        kind = "a WFDB record" if key == "peaks" else "a .csv"
+        raise UserError(f"{key}={shown(cfg[key])}: is for {kind}, and input={source} is none; drop it")
 
 
 def _cut(predictor: Predictor, source: Path) -> tuple[Cut, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -81,7 +82,7 @@ def choose(path: Path, line: int, cells: Sequence[str], wanted: Wanted) -> Chose
     kept = tuple(i for i in range(len(names)) if i not in dropped)
     if len(kept) != wanted.width:
         have = f"{len(names)} columns" + (f", {len(kept)} without drop" if dropped else "")
-        hint = f"; leave a label's column out with drop=[{names[kept[-1]]}]" if len(kept) == wanted.width + 1 else ""
+        hint = f"; leave a label's column out with drop=[{_typed(names, kept[-1])}]" if len(kept) == wanted.width + 1 else ""
         raise UserError(f"{where}: {have}; a sample of this model has {wanted.width} features{hint}")
     notes = ["The model does not know its features by name: columns are taken in their order."] if headed else []
     return Chosen(names, kept, headed, notes)
@@ -100,6 +101,11 @@ def _dropped(where: str, names: Sequence[str], name: str) -> int:
     raise UserError(f"{where}: drop={name}: no such column{near(name, names)} (name it, or give its number, 1 to {len(names)})")
 
 
+def _typed(names: Sequence[str], i: int) -> str:
+    """Return a column's name as it can be typed in a list, or its number."""
+    return names[i] if re.fullmatch(r"[A-Za-z_][\w-]*", names[i], re.ASCII) else str(i + 1)
+
+
 def _by_name(where: str, names: Sequence[str], dropped: set[int], wanted: Wanted) -> tuple[int, ...]:
     known = set(wanted.features)
     seen: dict[str, int] = {}
@@ -109,7 +115,7 @@ def _by_name(where: str, names: Sequence[str], dropped: set[int], wanted: Wanted
         if name not in known:
             raise UserError(
                 f"{where}, column {i + 1}: '{name}' is no feature of this model{near(name, known - set(names))}; "
-                f"if it is none, leave it out with drop=[{name}]"
+                f"if it is none, leave it out with drop=[{_typed(names, i)}]"
             )
         if name in seen:
             raise UserError(f"{where}, column {i + 1}: column name '{name}' occurs twice; rename one")

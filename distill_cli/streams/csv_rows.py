@@ -42,19 +42,37 @@ class CsvRows:
         self.delimiter = "\t" if delimiter == "\\t" else delimiter
         if len(self.delimiter) != 1:
             raise UserError(f"delimiter must be one character, got '{delimiter}'")
+        first, head = b"", []
         with _opened(path) as f:
             top = f.tell()
-            first = next(_blocks(f, path, BLOCK_BYTES), b"")
-        head = list(islice(self._rows_of(first, 1), 2))
+            for block in _blocks(f, path, BLOCK_BYTES):
+                first += block
+                head = list(islice(self._rows_of(first, 1), 2))
+                if len(head) == 2:
+                    break
         if not head:
             raise UserError(f"{path}: the file is empty; it needs one row a sample")
-        self.chosen = choose(path, *head[0], wanted)
+        try:
+            self.chosen = choose(path, *head[0], wanted)
+        except UserError:
+            self._not_so_separated(*head[0])
+            raise
         if self.chosen.headed and len(head) == 1:
             raise UserError(f"{path}: no row after the header; it needs one row a sample")
         self.lines_above = head[1][0] - 1 if self.chosen.headed else 0
         self.start = top + sum(map(len, islice(io.BytesIO(first), self.lines_above)))  # bytes
         self.total = path.stat().st_size
         self.notes = self.chosen.notes
+
+    def _not_so_separated(self, line: int, cells: Sequence[str]) -> None:
+        """Refuse a first row that is no text of such cells at all."""
+        if any("\ufffd" in cell or "\0" in cell for cell in cells):
+            raise UserError(f"{self.path}: line {line}: no UTF-8 text; save the file as UTF-8")
+        other = next((sign for sign in ";\t|," if sign != self.delimiter and sign in cells[0]), None)
+        if len(cells) == 1 and other:
+            sign = "\\t" if other == "\t" else other
+            one = f"{self.path}: line {line}: one cell, as cells end at '{self.delimiter}'"
+            raise UserError(f"{one}; do they end at '{sign}'? then: 'delimiter={sign}'")
 
     def pieces(self) -> Iterator[Piece]:
         """Yield the rows in order.

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from distill_cli.errors import UserError
+from distill_cli.files import open_npy
 from distill_cli.streams.piece import ROW, Piece, left_out
 
 CHUNK_VALUES = 1 << 20
@@ -32,7 +33,8 @@ class NpyRows:
         self.width = int(np.prod(shape, dtype=np.int64))
         x = self._mapped()
         if x.shape[1:] not in (shape, (self.width,)):
-            raise UserError(f"{path}: an array of shape {list(x.shape)}; a sample of this model has shape {list(shape)}")
+            wanted = f"[rows, {', '.join(map(str, shape))}]" + (f" or [rows, {self.width}]" if len(shape) > 1 else "")
+            raise UserError(f"{path}: an array of shape {list(x.shape)}; this model takes {wanted}")
         if x.dtype.kind != "f":
             raise UserError(f"{path}: holds {x.dtype}; floats are expected, scaled as the run's data set scales its own")
         if not len(x):
@@ -42,8 +44,8 @@ class NpyRows:
 
     def _mapped(self) -> np.ndarray:
         try:
-            return np.load(self.path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, OSError, EOFError):
+            return open_npy(self.path)
+        except ValueError:
             raise UserError(f"{self.path}: not a plain .npy array") from None
 
     def pieces(self) -> Iterator[Piece]:

@@ -128,6 +128,11 @@ def test_bad_rows_end_it_and_leave_nothing_or_are_skipped_and_counted(work: Path
 
 WRONG = [
     (("input=nothing.csv",), "input=nothing.csv: no such file; expected a .csv or .npy file, or a WFDB record"),
+    (("input=run",), "input=run: a folder; expected a .csv or .npy file"),
+    (("input=/dev/null", "output=x.csv"), "input=/dev/null: a pipe or a device, which cannot be read twice; expected a .csv"),
+    (("input=rows.csv", "output=rows.csv/x.csv"), "rows.csv: cannot make this folder (File exists); choose another"),
+    (("input=rows.csv", "peaks=detected"), "peaks=detected: is for a WFDB record, and input=rows.csv is none; drop it"),
+    (("input=rows.npy", "header=true"), "header=true: is for a .csv, and input=rows.npy is none; drop it"),
     (("input=rows.csv", "output=run"), "output=run: expected a name that ends in .csv or .npy"),
     (
         ("input=rows.csv", "output=rows.csv"),

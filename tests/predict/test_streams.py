@@ -50,10 +50,14 @@ BAD = {
     "line 3 has 4 cells, the first row has 3; make them equal": "a,b,c\n1,2,3\n4,5,6,7\n",
     "line 4, column 'b': 'x' is not a number; features must be numeric": "a,b,c\n1,2,3\n\n4,x,6\n",
 }
-COLUMNS = {
+COLUMNS: dict[str, str | bytes] = {
     "line 1: no column 'c', a feature of this model; add it, or set header=false": "a,b\n1,2\n",
     "line 1, column 3: 'cc' is no feature of this model; did you mean 'c'?; if it is none, leave it out with drop=[cc]": "a,b,cc\n1,2,3\n",
     "line 1, column 4: column name 'b' occurs twice; rename one": "a,b,c,b\n1,2,3,4\n",
+    "line 1, column 4: 'x, y' is no feature of this model; if it is none, leave it out with drop=[4]": 'a,b,c,"x, y"\n1,2,3,4\n',
+    "line 1: one cell, as cells end at ','; do they end at ';'? then: 'delimiter=;'": "a;b;c\n1;2;3\n",
+    "line 1: one cell, as cells end at ','; do they end at '\\t'? then: 'delimiter=\\t'": "1\t2\t3\n",
+    "line 1: no UTF-8 text; save the file as UTF-8": b"a,b,\xfc\n1,2,3\n",
     "line 1: 2 columns; a sample of this model has 3 features": "1,2\n",
     "line 1: 4 columns; a sample of this model has 3 features; leave a label's column out with drop=[4]": "1,2,3,4\n",
     "the file is empty; it needs one row a sample": "\n \n",
@@ -131,6 +135,12 @@ def test_any_table_equals_the_csv_module_row_by_row(rows: list[list[str]], block
     x, numbers, faults, rows_read = read(CsvRows(path, ABC, skip=True, block=block))
     assert numbers == good and len(faults) == len(rows) - len(good) and rows_read == len(rows)
     assert (x == np.array([values[n] for n in good], dtype=np.float32).reshape(-1, 3)).all()
+
+
+def test_a_first_row_longer_than_a_block_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distill_cli.streams.csv_rows.BLOCK_BYTES", 16)
+    path = table(tmp_path, f"a,b,c\n1,2,{' ' * 50}3\n4,5,6\n")
+    assert read(CsvRows(path, ABC))[0].tolist() == [[1, 2, 3], [4, 5, 6]]
 
 
 def test_arrays(tmp_path: Path) -> None:
