@@ -19,7 +19,8 @@ usage: distill report FOLDER... [key=value ...] [--json]
 
 one table over the runs below the folders: mean and deviation over seeds, best first by validation; student, controls and
 teacher; the verdict over seeds; with results.csv, results.md and report.html, a page that sorts, filters and draws. Of a single
-run the page is drawn again. Two run folders are compared with each other. Works while a sweep still runs.
+run the page is drawn again. Two run folders are compared with each other. Works while a sweep still runs. Of several folders
+files are written where output= says.
 
 keys:
   metric=macro_f1      macro_f1, accuracy, nll or ece
@@ -67,6 +68,8 @@ def parse(argv: Sequence[str]) -> Arguments:
         key, equals, value = word.partition("=")
         if word == "--json":
             found.json = True
+        elif word.startswith("-") and key.lstrip("-") in KEYS:
+            raise UserError(f"{word}: drop the dashes: {key.lstrip('-')}={value or ('true' if key == '--open' else 'VALUE')}")
         elif word.startswith("-"):
             raise UserError(f"unknown flag '{word}'{near(word, ['--json', '--help']) or '; see distill report --help'}")
         elif equals and key in KEYS:
@@ -98,6 +101,8 @@ def main(argv: Sequence[str]) -> int:
     folders = [Path(folder) for folder in typed.folders]
     from distill_cli.reports.collect import is_run
 
+    if SWITCHES[typed.open] and len(folders) > 1 and not typed.output:
+        raise UserError("open=true: nothing is written of several folders; add output=FOLDER")
     if len(folders) == 2 and folders[0].resolve() != folders[1].resolve() and all(map(is_run, folders)):
         _compare(folders[0], folders[1], typed)
     else:
@@ -107,10 +112,32 @@ def main(argv: Sequence[str]) -> int:
 
 def _table(folders: Sequence[Path], typed: Arguments) -> None:
     from distill_cli.reports import results
-    from distill_cli.reports.choose import keep, sort
-    from distill_cli.reports.collect import collect, is_run
-    from distill_cli.reports.columns import column_cells
+    from distill_cli.reports.collect import is_run
     from distill_cli.reports.leaderboard import show
+
+    result, columns = _chosen(folders, typed)
+    if typed.json:
+        print(json.dumps(results.as_json(result), indent=2, ensure_ascii=False))
+    else:
+        show(result, columns)
+    only_run = len(folders) == 1 and is_run(folders[0])
+    if len(folders) > 1 and not typed.output:
+        return
+    try:
+        written = _page_of_run(folders[0], result, typed) if only_run else _files(result, typed.output or folders[0], columns)
+    except UserError as e:
+        if typed.output:
+            raise
+        sys.stderr.write(f"distill report: nothing is written: {e}; output=FOLDER chooses another folder\n")
+        return
+    _announce(written, typed)
+
+
+def _chosen(folders: Sequence[Path], typed: Arguments) -> tuple[Standings, list[str]]:
+    """Return the table over folders, sorted and filtered, and the columns that were asked for."""
+    from distill_cli.reports.choose import keep, sort
+    from distill_cli.reports.collect import collect
+    from distill_cli.reports.columns import column_cells
     from distill_cli.reports.standings import standings
 
     result = standings(collect(folders), typed.metric)
@@ -121,23 +148,7 @@ def _table(folders: Sequence[Path], typed: Arguments) -> None:
             raise UserError(f"columns={name}: no such column{near(name, known)} (available: {', '.join(known)})")
     sort(result, typed.sort)
     keep(result, typed.filter)
-    if typed.json:
-        print(json.dumps(results.as_json(result), indent=2, ensure_ascii=False))
-    else:
-        show(result, columns)
-    only_run = len(folders) == 1 and is_run(folders[0])
-    if len(folders) > 1 and not typed.output:
-        if SWITCHES[typed.open]:
-            raise UserError("open=true: nothing is written of several folders; add output=FOLDER")
-        return
-    try:
-        written = _page_of_run(folders[0], result, typed) if only_run else _files(result, typed.output or folders[0], columns)
-    except UserError as e:
-        if typed.output:
-            raise
-        sys.stderr.write(f"distill report: nothing is written: {e}; output=FOLDER chooses another folder\n")
-        return
-    _announce(written, typed)
+    return result, columns
 
 
 def _files(result: Standings, folder: str | Path, columns: Sequence[str]) -> list[Path]:
@@ -173,7 +184,8 @@ def _announce(written: Sequence[Path], typed: Arguments) -> None:
     if SWITCHES[typed.open]:
         import webbrowser
 
-        webbrowser.open(page.resolve().as_uri())
+        if not webbrowser.open(page.resolve().as_uri()):
+            sys.stderr.write(f"distill report: no browser is found here; open {page.resolve().as_uri()}\n")
 
 
 def _compare(a: Path, b: Path, typed: Arguments) -> None:
@@ -183,10 +195,22 @@ def _compare(a: Path, b: Path, typed: Arguments) -> None:
     for folder in (a, b):
         if not (folder / "report.json").exists():
             raise UserError(f"{folder}: run folder unfinished (it has no report.json); wait for it or run it again")
-    if SWITCHES[typed.open]:
-        raise UserError("open=true: a comparison of two runs has no page; name one run, or a folder that holds some")
+    if not typed.output and (unread := next((key for key in ("sort", "filter", "columns", "metric") if _set(typed, key)), "")):
+        raise UserError(
+            f"{unread}={getattr(typed, unread)}: two runs are compared, not listed; add output=FOLDER for a table of both"
+        )
     result = compare(read_run(a), read_run(b))
+    chosen = _chosen([a, b], typed) if typed.output else None
     if typed.json:
         print(json.dumps(as_json(result), indent=2, ensure_ascii=False))
     else:
         show(result)
+    if chosen is not None:
+        table, columns = chosen
+        table.notes.append(result.verdict)
+        _announce(_files(table, typed.output, columns), typed)
+
+
+def _set(typed: Arguments, key: str) -> bool:
+    """Whether a key was typed with another value than it has by itself."""
+    return bool(getattr(typed, key) != getattr(Arguments(), key))

@@ -19,6 +19,7 @@ Number = Callable[["Row"], float | None]
 LESS_IS_BETTER = ("p", "detectable", "parameters", "weights", "latency")
 LATENCY_BATCH = "1"
 CONDITION = re.compile(r"([^<>=!~\s]+)\s*(>=|<=|!=|>|<|=|~)\s*(.*)")
+CONDITIONS = "a condition is a column or key, one of > >= < <= = != ~, and a value; commas separate conditions"
 COMPARE: Mapping[str, Callable[[float, float], bool]] = {
     ">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt, "=": operator.eq, "!=": operator.ne,
 }  # fmt: skip
@@ -104,11 +105,15 @@ def keep(table: Standings, wanted: str) -> None:
 def _condition(table: Standings, text: str) -> Callable[[Row], bool]:
     found = CONDITION.fullmatch(text)
     if found is None:
+        if re.search("[<>=!~]", text):
+            raise UserError(f"filter={text}: cannot be read; {CONDITIONS}")
         return lambda row: text.casefold() in row.label.casefold()
     name, sign, wanted = found.groups()
     columns = {**numbers(table), "validation": numbers(table)["val"]}
     value: Callable[[Row], object]
     if name in columns:
+        if sign in ("=", "!=") and wanted != "null" and not _is_number(wanted):
+            raise UserError(f"filter={text}: {name} holds numbers, '{wanted}' is none; {CONDITIONS}")
         value = columns[name]
     elif name == "method":
         value = _label
@@ -128,18 +133,26 @@ def _condition(table: Standings, text: str) -> Callable[[Row], bool]:
 def _comparison(value: Callable[[Row], object], sign: str, wanted: str, text: str) -> Callable[[Row], bool]:
     if sign == "~":
         return lambda row: wanted.casefold() in str(value(row)).casefold()
-    try:
-        limit = float(wanted)
-    except ValueError:
+    if not _is_number(wanted):
         if sign not in ("=", "!="):
-            raise UserError(f"filter={text}: {sign} needs a number, '{wanted}' is none") from None
+            raise UserError(f"filter={text}: {sign} needs a number, '{wanted}' is none; {CONDITIONS}")
         return lambda row: (_typed(value(row)) == wanted) == (sign == "=")
+
+    limit = float(wanted)
 
     def holds(row: Row) -> bool:
         found = value(row)
         return isinstance(found, (int, float)) and not isinstance(found, bool) and COMPARE[sign](found, limit)
 
     return holds
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _typed(value: object) -> str:

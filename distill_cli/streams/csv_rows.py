@@ -45,8 +45,8 @@ class CsvRows:
         first, head = b"", []
         with _opened(path) as f:
             top = f.tell()
-            for block in _blocks(f, path, BLOCK_BYTES):
-                first += block
+            for part in _blocks(f, path, BLOCK_BYTES):
+                first += part
                 head = list(islice(self._rows_of(first, 1), 2))
                 if len(head) == 2:
                     break

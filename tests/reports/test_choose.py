@@ -10,7 +10,7 @@ import pytest
 
 from distill_cli.commands.report import main
 from distill_cli.errors import UserError
-from distill_cli.reports.choose import keep, sort
+from distill_cli.reports.choose import CONDITIONS, keep, sort
 from distill_cli.reports.collect import collect
 from distill_cli.reports.standings import Standings, mean, standings
 
@@ -73,7 +73,9 @@ def test_a_filter_changes_no_test_of_what_it_keeps(sweep: Path) -> None:
 @pytest.mark.parametrize(
     ("wanted", "line"),
     [
-        ("n>many", "filter=n>many: > needs a number, 'many' is none"),
+        ("n>many", f"filter=n>many: > needs a number, 'many' is none; {CONDITIONS}"),
+        ("n=>2", f"filter=n=>2: n holds numbers, '>2' is none; {CONDITIONS}"),
+        (">2", f"filter=>2: cannot be read; {CONDITIONS}"),
         ("n>100", "filter=n>100: no row is left of 3"),
     ],
 )

@@ -70,6 +70,9 @@ def test_of_a_single_run_the_page_alone_is_written(runs: Path, capsys: pytest.Ca
             "metric=acuracy: no such metric; did you mean 'accuracy'? (available: macro_f1, accuracy, nll, ece)",
         ),
         (["x", "open=yes"], "open=yes: expected true or false"),
+        (["x", "--open"], "--open: drop the dashes: open=true"),
+        (["x", "--sort=n"], "--sort=n: drop the dashes: sort=n"),
+        (["x", "y", "open=true"], "open=true: nothing is written of several folders; add output=FOLDER"),
     ],
 )
 def test_mistakes_are_one_line(words: list[str], line: str) -> None:
@@ -106,6 +109,29 @@ def test_two_runs_are_compared_row_by_row(runs: Path, capsys: pytest.CaptureFixt
     assert "A student" in out and f"B: {runs / '1'} (seed 1)" in out
     main([str(runs / "0"), str(runs / "1"), "--json"])
     assert json.loads(capsys.readouterr().out)["comparison"] == wanted
+
+
+def test_two_runs_are_written_as_a_table_where_asked(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    both, to = [str(runs / "0"), str(runs / "1")], tmp_path / "both"
+    assert main([*both, f"output={to}", "columns=method,student", "sort=student"]) == 0
+    out = capsys.readouterr().out
+    assert "A student" in out and f"report: {to / 'report.html'}" in out
+    assert sorted(path.name for path in to.iterdir()) == ["plots", "report.html", "results.csv", "results.md"]
+    text = (to / "results.md").read_text()
+    assert "A and B are not compared row by row" in text and "| student, test |" in text
+    assert (to / "results.csv").read_text().count("\n") == 2  # two seeds of one setting
+    with pytest.raises(UserError, match="sort=student: two runs are compared, not listed; add output=FOLDER for a table of both"):
+        main([*both, "sort=student"])
+
+
+def test_without_a_browser_the_address_is_told(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", lambda address: bool(opened.append(address)))
+    assert main([str(runs), "open=true"]) == 0
+    assert opened == [(runs / "report.html").resolve().as_uri()]
+    assert capsys.readouterr().err == f"distill report: no browser is found here; open {opened[0]}\n"
 
 
 def test_two_runs_that_cannot_be_compared_say_why(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
