@@ -10,7 +10,7 @@ from typing import Any
 
 from distill_cli.files import write_text
 from distill_cli.metrics.intervals import paired_t
-from distill_cli.pages import cost, methods, parameters, sweep_plots
+from distill_cli.pages import cost, methods, parallel, parameters, sweep_plots
 from distill_cli.pages.models import LATENCY_BATCH, ROLES
 from distill_cli.pages.page import render
 from distill_cli.pages.run_page import PAGE
@@ -43,7 +43,9 @@ def write(result: Standings, folder: Path, columns: Sequence[str] = (), *, pictu
 def page(result: Standings, folder: Path, columns: Sequence[str] = ()) -> str:
     """Return the page of a table."""
     found = swept(result.rows)
-    pictures = [methods.section(result), cost.section(result), parameters.section(result, found)]
+    pictures = [
+        methods.section(result), parallel.section(result, found), cost.section(result), parameters.section(result, found),
+    ]  # fmt: skip
     said = sentences(result, only=[c for row in result.rows for c in row.comparisons[:1]])
     name = folder.resolve().name
     return render(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,8 @@ from typing import Any
 import pytest
 from conftest import Seen
 
-from distill_cli.pages import cost, sweep_page
-from distill_cli.pages.swept import swept
+from distill_cli.pages import cost, parallel, sweep_page
+from distill_cli.pages.swept import Swept, swept
 from distill_cli.reports.collect import collect
 from distill_cli.reports.standings import Standings, mean, standings
 
@@ -89,6 +90,36 @@ def test_nothing_is_wider_than_the_screen(sweep: Path, result: Standings, browse
     seen = Seen(browser, sweep_page.write(result, sweep), viewport={"width": width, "height": 800}, color_scheme=scheme)
     assert seen.page.evaluate("document.documentElement.scrollWidth") <= width
     assert seen.said == []
+
+
+def test_settings_and_score_stand_side_by_side(sweep: Path, result: Standings, browser: Any) -> None:
+    seen = Seen(browser, sweep_page.write(result, sweep))
+    marks = seen.page.locator("#parallel .chart path[aria-roledescription=point]")
+    assert marks.count() == 9  # three rows on three axes
+    text = seen.page.inner_text("#parallel")
+    assert "loss.temperature" in text and "macro F1, test" in text and HOSTILE[:5] in text
+    widths = "[...document.querySelectorAll('#parallel path[aria-roledescription=\"line mark\"]')].map(m => m.getAttribute('stroke-width'))"
+    assert sorted(seen.page.evaluate(widths)) == ["1.2", "1.2", "3"]
+    marks.last.hover(force=True)
+    seen.page.wait_for_function(f"{widths}.includes('4')")
+    assert seen.said == []
+
+
+def test_axes_hold_each_value_at_its_place(result: Standings) -> None:
+    drawn = parallel.section(result, swept(result.rows))
+    assert drawn is not None
+    chart = drawn.charts[0]
+    marks = {(mark["axis"], mark["label"]): mark["place"] for mark in chart.spec["data"]["values"]}
+    assert marks["loss.temperature", "1"] == 0 and marks["loss.temperature", "80"] == 1
+    assert marks["loss.temperature", "4"] == pytest.approx(math.log(4) / math.log(80))  # a span of 80: logarithmic
+    assert {place for (axis, _), place in marks.items() if axis == "loss.name"} == {0, 1}
+    assert {mark["row"] for mark in chart.spec["data"]["values"]} == {0, 1, 2}
+    one = [Swept("a", [1, 2, 2])]
+    assert parallel.section(result, one) is None  # drawn better as a chart of its own
+    absent = parallel.section(result, [*one, Swept("b", ["x", None, "y"])])
+    assert absent is not None
+    places = {(m["row"], m["axis"]): m["place"] for m in absent.charts[0].spec["data"]["values"]}
+    assert places[1, "b"] == parallel.ABSENT and (places[0, "b"], places[2, "b"]) == (0, 1)
 
 
 def test_settings_that_differ_are_found(result: Standings) -> None:
