@@ -72,6 +72,7 @@ class Line:
         """Return the words for an option that does not exist, with those that do."""
         known = self.options(group) or [o for o in listed.split() if not o.startswith("_")]
         extra = "; pip install 'distill-cli[sweep]' brings joblib" if (group, option) == ("hydra/launcher", "joblib") else ""
+        extra += "; none at all: logger=[]" if (group, option) == ("logger", "none") else ""
         there = f" (available: {', '.join(known)})" if known else ""
         return f"{group}={option}: no such option{near(option, known)}{extra}{there}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,11 +65,32 @@ def test_mlflow_holds_epochs_settings_and_scores(distill: Distill) -> None:
 def test_no_logger_and_wrong_ones(distill: Distill) -> None:
     ran = distill("distill", *TINY, "controls=[]", "logger=[]", "progress.level=quiet")
     assert ran.code == 0 and not (ran.folder / "metrics.csv").exists() and ran.err == ""
+    assert "logger=none: no such option; none at all: logger=[] (available: csv, " in distill("distill", "logger=none").err
     said = distill("distill", "logger=[cvs]").err
     assert "logger=cvs: no such option; did you mean 'csv'?" in said
     assert "progress.level=loud: expected quiet or normal or verbose" in distill("distill", "progress.level=loud").err
     assert "progress.every=-1.0: must be >= 0" in distill("distill", "progress.every=-1").err
     assert "logger=3" in distill("distill", "logger=3").err
+
+
+def test_a_store_that_cannot_be_is_said_before_anything_is_trained(distill: Distill) -> None:
+    pytest.importorskip("mlflow", reason="the extra `mlflow` is not installed")
+    Path("taken").write_text("")
+    ran = distill("distill", *TINY, "logger=mlflow", "logger.mlflow.store=taken/x")
+    said = f"logger.mlflow.store=taken/x: {Path('taken').absolute()} is no folder that can be written to; choose another"
+    assert ran.code == 2 and said in ran.err and not Path("outputs/train-teacher").exists()
+
+
+def test_a_server_that_is_not_there_is_not_waited_for(tmp_path: Path) -> None:
+    for package in ("mlflow", "sqlalchemy", "alembic"):
+        pytest.importorskip(package, reason="the extra `mlflow` is not installed")
+    from distill_cli.loggers.mlflow import MLflow
+
+    said: list[str] = []
+    started = time.monotonic()
+    Loggers({"mlflow": MLflow(tmp_path, "http://127.0.0.1:9")}, said.append).epoch(record(1))
+    assert said[0].startswith("logger.mlflow: ") and said[0].endswith("it is left out from here on")
+    assert time.monotonic() - started < 30
 
 
 def test_a_missing_package_is_said_before_anything_is_trained(distill: Distill, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import time
@@ -18,6 +19,8 @@ from distill_cli.types import EpochRecord
 TAG = "distill.folder"
 LONGEST_VALUE = 500  # characters of a setting
 AT_ONCE = 100  # settings in one call
+# Training waits for a server that does not answer, by MLflow's own settings for many minutes.
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 
 
 class MLflow:
@@ -31,17 +34,23 @@ class MLflow:
         experiment: name of the MLflow experiment.
 
     Raises:
-        UserError: the packages are missing.
+        UserError: the packages are missing, or the folder cannot be made.
     """
 
     def __init__(self, folder: Path, store: str, experiment: str = "distill") -> None:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # a run tells nobody that it ran
+        for name, value in PATIENCE.items():
+            os.environ.setdefault(name, value)
         try:
             import alembic  # noqa: F401
             import mlflow.tracking  # noqa: F401
             import sqlalchemy  # noqa: F401
         except ImportError as e:
             raise UserError(f"logger=mlflow: needs the package {e.name}: pip install 'distill-cli[mlflow]'") from None
+        for name in ("mlflow", "alembic"):
+            logging.getLogger(name).setLevel(logging.WARNING)  # that a database is made interests nobody
+        if "://" not in store:
+            _refuse_unwritable(Path(store))
         self.folder, self.store, self.experiment = folder, store, experiment
         self.client: Any = None
         self.run = ""
@@ -95,6 +104,12 @@ class MLflow:
         own = [run for run in running if run.data.tags.get(TAG) == here]
         run = own[0] if own else client.create_run(number, run_name=self.folder.name, tags={TAG: here})
         self.client, self.run = client, run.info.run_id
+
+
+def _refuse_unwritable(store: Path) -> None:
+    there = next(folder for folder in (store.absolute(), *store.absolute().parents) if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise UserError(f"logger.mlflow.store={store}: {there} is no folder that can be written to; choose another")
 
 
 def _name(text: str) -> str:

@@ -98,7 +98,8 @@ def _marks(axes: Sequence[Axis], n: int, method: str) -> list[dict[str, Any]]:
 
 def _drawn(axes: Sequence[Axis], marks: Sequence[Mapping[str, Any]], ticks: Sequence[Mapping[str, Any]]) -> Spec:
     low = min(ABSENT if mark["place"] == ABSENT else 0.0 for mark in marks)
-    x = category("axis", None, [axis.title for axis in axes], axis={"labelAngle": -30, "labelLimit": 150, "domain": False})
+    tilted = {"labelAngle": -30, "labelLimit": 150, "domain": False}
+    x = category("axis", None, [axis.title for axis in axes], scale={"padding": 0.9}, axis=tilted)
     y: Spec = {"field": "place", "type": "quantitative", "axis": None, "scale": {"domain": [low, 1], "nice": False}}
     place = {"x": x, "y": y, "detail": {"field": "row"}}
     kept = "kept == null || indexof(kept, datum.row) >= 0"
