@@ -68,7 +68,18 @@ _register("sweep_key", lambda: os.environ.get("DISTILL_SWEEP_KEY", "sweep"), rep
 
 
 class RecordSweepDir(Callback):
-    """Remembers where a job or a sweep writes: Hydra's main returns nothing."""
+    """Remembers where a job or a sweep writes: Hydra's main returns nothing. Keeps Hydra, too, out of finished folders."""
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        """End the process where a finished run lies in the folder: Hydra writes there before any job is asked."""
+        try:
+            folder, command = Path(config.hydra.run.dir), str(config.hydra.job.config_name)
+        except OmegaConfBaseException:
+            return  # said when the config is checked
+        if (folder / "report.json").is_file():
+            said = f"hydra.run.dir={folder}: holds a finished run, and nothing finished is overwritten; choose another folder"
+            sys.stderr.write(f"distill {command}: error: {printable(said)}\n")
+            raise SystemExit(USER_ERROR)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Note the sweep's folder."""
@@ -129,13 +140,10 @@ def task(cfg: DictConfig) -> float:
 
 def perform(cfg: DictConfig, command: str, out: Path, typed: list[str], *, may_skip: bool) -> dict[str, Any]:
     """Return the report of one job: the finished one where there is one, else that of a new run."""
-    done = out / "report.json"
     for word in ("failed.json", "missed.json"):
         (out / word).unlink(missing_ok=True)
-    if may_skip and (report := read_finished(done)) is not None:
-        print(f"skip {out.relative_to(Path.cwd()) if out.is_relative_to(Path.cwd()) else out} (finished)")
-        return report
-    done.unlink(missing_ok=True)
+    if may_skip and (report := read_finished(out / "report.json")) is not None:
+        return skipped(out, report)
     from distill_cli.config.validate import check
 
     try:
@@ -144,8 +152,18 @@ def perform(cfg: DictConfig, command: str, out: Path, typed: list[str], *, may_s
         raise UserError(one_line(e, command)) from None
     module = importlib.import_module(f"distill_cli.commands.{command.replace('-', '_')}")
     with run_folder(cfg, command, out, sweeping=may_skip) as folder:
+        done = folder / "report.json"
+        if (report := read_finished(done)) is not None:  # by another process, since it was last looked for
+            return skipped(folder, report)
+        done.unlink(missing_ok=True)  # a job's of a sweep, damaged or of another version
         result: dict[str, Any] = module.run(cfg, folder)
     return result
+
+
+def skipped(folder: Path, report: dict[str, Any]) -> dict[str, Any]:
+    """Say that a run is finished already, and return its report."""
+    print(f"skip {folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder} (finished)")
+    return report
 
 
 @contextlib.contextmanager
@@ -196,18 +214,17 @@ def record(out: Path, code: int, line: str) -> None:
 
 def discard(out: Path, outputs: Path) -> None:
     """Remove a run folder in which Hydra alone has written, and the folders above it that are empty then."""
-    begun = out / "resume"
+    begun, own_log = out / "resume", f"{HydraConfig.get().job.name}.log"
     if begun.is_dir() and not any(begun.glob("*/*")):  # nothing has been trained
         shutil.rmtree(begun, ignore_errors=True)
-    if any(p.name != ".hydra" and p.suffix != ".log" for p in out.iterdir()):
+    if any(p.name not in (".hydra", own_log) for p in out.iterdir()):
         return
     root = logging.getLogger()
     for handler in [h for h in root.handlers if isinstance(h, logging.FileHandler)]:
         handler.close()
         root.removeHandler(handler)  # the next message would open its file again
     shutil.rmtree(out / ".hydra", ignore_errors=True)
-    for file in out.glob("*.log"):
-        file.unlink()
+    (out / own_log).unlink(missing_ok=True)
     remove_empty(out, out.parent, outputs)
 
 

@@ -23,6 +23,11 @@ EPOCHS = "metrics.csv"
 TEACHER_EPOCHS = "teacher_metrics.csv"
 REGISTER = "teachers"
 STATES = "resume"  # of an unfinished run: training states, and what it is
+# All that a run writes in its folder.
+WRITTEN = (
+    "checkpoint", CONFIG, SAMPLES, EPOCHS, TEACHER_EPOCHS, STATES, REPORT, "report.md", "report.html", "predictions.csv", "plots",
+    "tensorboard",
+)  # fmt: skip
 LARGEST_JSON = 1 << 28
 
 

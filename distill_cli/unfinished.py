@@ -80,13 +80,15 @@ def begin(folder: Path, command: str, key: str, command_line: str) -> None:
 def take_back(folder: Path, before: Collection[str]) -> None:
     """Remove what a run that ended by a mistake has written, unless training states are there to go on from.
 
+    What else has come into the folder meanwhile stays: other runs may lie below it.
+
     Args:
         folder: the run's, owned by this process.
         before: what lay in it when the run began.
     """
     if runs.is_finished(folder) or any((folder / runs.STATES).glob("*/*")):
         return
-    files.remove(path for path in folder.iterdir() if path.name not in before and path.suffix != ".log")
+    files.remove(folder / name for name in runs.WRITTEN if name not in before)
 
 
 @contextlib.contextmanager

@@ -292,10 +292,24 @@ def test_a_mistake_leaves_other_runs_and_a_used_folder_alone(door: Door, tmp_pat
     assert (tmp_path / "used" / "notes.txt").read_text() == "mine"
 
 
-def test_a_failed_run_into_a_finished_folder_is_no_longer_finished(door: Door, tmp_path: Path, fake: list[dict]) -> None:
+@pytest.mark.parametrize("word", ["seed=13", "seed=14", "seed=0", "nonsense=1"])
+def test_a_finished_folder_is_left_as_it_is(door: Door, tmp_path: Path, fake: list[dict], word: str) -> None:
     assert door("distill", "hydra.run.dir=x").code == 0
-    assert door("distill", "hydra.run.dir=x", "seed=13").code == 1
-    assert not (tmp_path / "x" / "report.json").exists()
+    before = {path: path.read_bytes() for path in (tmp_path / "x").rglob("*") if path.is_file()}
+    code, _, err = door("distill", "hydra.run.dir=x", word)
+    assert code == 2
+    assert err.count("\n") == 1
+    if word != "nonsense=1":
+        said = "hydra.run.dir=x: holds a finished run, and nothing finished is overwritten; choose another folder"
+        assert err == f"distill distill: error: {said}\n"
+    assert {path: path.read_bytes() for path in (tmp_path / "x").rglob("*") if path.is_file()} == before
+
+
+def test_a_mistake_leaves_a_users_log_alone(door: Door, tmp_path: Path, fake: list[dict]) -> None:
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "notes.log").write_text("mine")
+    assert door("distill", "hydra.run.dir=used", "seed=14").code == 2
+    assert (tmp_path / "used" / "notes.log").read_text() == "mine"
 
 
 # --- exit codes --------------------------------------------------------------------------------------------------

@@ -138,6 +138,14 @@ def test_two_processes_do_not_share_a_run_folder(distill: Run, tmp_path: Path) -
     assert ran.err.count("\n") == 1
 
 
+def test_a_mistake_takes_back_nothing_that_another_run_has_finished(distill: Run, tmp_path: Path) -> None:
+    words = ("optimizer=sgd", "optimizer.lr=1e30", "epochs=9", "checkpoint.every=null", "controls=[]")
+    ran = distill("distill", *DIGITS, *words, "hydra.run.dir=.")
+    assert ran.code == 2 and "term 'loss' is" in ran.err
+    assert len(list(tmp_path.glob("outputs/train-teacher/*/report.json"))) == 1
+    assert not (tmp_path / "checkpoint").exists()
+
+
 def test_a_run_is_gone_on_with_by_its_folder_and_by_nothing_else(
     distill: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
