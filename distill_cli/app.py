@@ -76,8 +76,17 @@ class RecordSweepDir(Callback):
             folder, command = Path(config.hydra.run.dir), str(config.hydra.job.config_name)
         except OmegaConfBaseException:
             return  # said when the config is checked
+        said = ""
         if (folder / "report.json").is_file():
             said = f"hydra.run.dir={folder}: holds a finished run, and nothing finished is overwritten; choose another folder"
+        elif folder.is_dir():
+            from distill_cli.files import refuse_links
+
+            try:
+                refuse_links(folder, (".hydra", f"{config.hydra.job.name}.log"))
+            except UserError as e:
+                said = str(e)
+        if said:
             sys.stderr.write(f"distill {command}: error: {printable(said)}\n")
             raise SystemExit(USER_ERROR)
 
@@ -289,6 +298,8 @@ def how_to_go_on(command: str) -> str:
         return f"; {started['sweep']} is unfinished: run the same line again to go on"
     if command not in ("distill", "train-teacher") or "job" not in started:
         return ""
+    if (started["job"] / "report.json").is_file():
+        return f"; {started['job']} is finished"
     return f"; {started['job']} is unfinished: run the same line with resume=auto to go on"
 
 

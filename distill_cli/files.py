@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import time
 import tokenize
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -180,6 +181,35 @@ def refuse_existing(path: str | Path, option: str = "") -> None:
         raise UserError(f"{typed}: is there already, and nothing is overwritten; choose another folder")
 
 
+def refuse_links(folder: Path, names: Iterable[str]) -> None:
+    """See that none of some names in a folder is a symbolic link, or holds one: what is written there stays there.
+
+    Raises:
+        UserError: the first that is or does.
+    """
+    for path in (folder / name for name in names):
+        for found in (path, *(path.rglob("*") if path.is_dir() and not path.is_symlink() else ())):
+            if found.is_symlink():
+                raise UserError(
+                    f"{found}: is a symbolic link, and a run writes through none; remove it, or choose another folder"
+                )
+
+
+def read_text(path: Path, most: int = 1 << 28) -> str:
+    """Return the text of a file that a stranger may have made.
+
+    Raises:
+        OSError: missing, unreadable, or no plain file: a pipe would be waited for, and a device has no end.
+        ValueError: larger than `most` bytes, or not UTF-8.
+    """
+    about = path.stat()
+    if not stat.S_ISREG(about.st_mode):
+        raise OSError(errno.EINVAL, "not a plain file")
+    if about.st_size > most:
+        raise ValueError(f"larger than {most} bytes")
+    return path.read_text(encoding="utf-8")
+
+
 @contextlib.contextmanager
 def new_folder(path: str | Path) -> Iterator[Path]:
     """Let the block fill a folder under a temporary name, then rename it: readers see all or nothing.
@@ -286,21 +316,33 @@ def owned(path: str | Path, about: Mapping[str, Any]) -> Iterator[dict[str, Any]
 
     Yields:
         None where it is held; where another process holds it, what that one has written there.
+
+    Raises:
+        UserError: it cannot be opened, or is a link.
     """
     import fcntl
 
     make_folder(Path(path).parent)
-    with open(path, "a+", encoding="utf-8") as f:
-        try:
-            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            f.seek(0)
+    with contextlib.ExitStack() as stack:
+        while True:
             try:
-                owner = json.loads(f.read())
-            except ValueError:
-                owner = {}
-            yield owner if isinstance(owner, dict) else {}
-            return
+                number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
+                f = stack.enter_context(open(number, "r+", encoding="utf-8"))
+            except OSError as e:
+                raise UserError(f"{path}: cannot write ({e.strerror or e})") from None
+            try:
+                fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                try:
+                    owner = json.loads(f.read())
+                except ValueError:
+                    owner = {}
+                yield owner if isinstance(owner, dict) else {}
+                return
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(number), os.stat(path)):
+                    break
+            f.close()  # its owner has removed it since it was opened: a lock on it would keep nobody out
         f.truncate(0)
         f.write(json.dumps(dict(about)))
         f.flush()

@@ -55,7 +55,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > LARGEST_JSON:
             raise UserError(f"{path}: larger than any file this tool writes; not read")
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(files.read_text(path, LARGEST_JSON))
     except OSError as e:
         raise UserError(f"{path}: cannot read ({e.strerror})") from None
     except (ValueError, RecursionError):

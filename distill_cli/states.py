@@ -17,7 +17,7 @@ from distill_cli.errors import UserError
 from distill_cli.packing import pack, unpack
 
 KEPT = 2
-NAME = re.compile(r"state-(\d{9})\.safetensors")
+NAME = re.compile(r"state-(\d{9,})\.safetensors")
 
 
 @dataclass
@@ -72,8 +72,7 @@ class States:
         text = json.dumps({"key": self.key, "state": packed})
         about = {"state": text, "digest": digest(text, tensors)}
         files.write_arrays(self.folder / f"state-{number:09d}.safetensors", tensors, about)
-        for _, old in before[: max(0, len(before) - KEPT + 1)]:
-            old.unlink(missing_ok=True)
+        files.remove(old for _, old in before[: max(0, len(before) - KEPT + 1)])
         self._steps, self._at = 0, self.clock()
         interrupts.stop()
 
@@ -82,11 +81,9 @@ class States:
 
         Half-written files of killed processes are removed.
         """
-        for left in self.folder.glob(".*.tmp"):
-            left.unlink(missing_ok=True)
+        files.remove(self.folder.glob(".*.tmp"))
         if not self.take_up:
-            for _, path in self._written():
-                path.unlink(missing_ok=True)
+            files.remove(path for _, path in self._written())
         said = ""
         for _, path in reversed(self._written()):
             state, key = _read(path)
@@ -121,5 +118,5 @@ def _read(path: Path) -> tuple[dict[str, Any] | None, str]:
         text = json.loads(about["state"])
         state = unpack(text["state"], tensors)
         return (state if isinstance(state, dict) else None), str(text["key"])
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError):
         return None, ""

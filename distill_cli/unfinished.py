@@ -42,7 +42,11 @@ def choose(resume: str | None, outputs: Path, command: str, out: Path, key: str,
             raise UserError(f"resume={resume}: a sweep goes on in its own folder; use resume={AUTO} or resume={NEVER}")
         return out
     if resume != AUTO:
+        if not str(resume).strip():
+            raise UserError("resume is empty: use resume=auto, resume=never, or the folder of an unfinished run")
         return _named(Path(str(resume)), command, key)
+    if _is_of(out, command, key):  # chosen by hydra.run.dir
+        return out
     found = [path.parent.parent for path in (outputs / command).glob(f"*/{runs.STATES}/{RUN}")]
     fitting = [folder for folder in found if _is_of(folder, command, key)]
     return max(fitting, key=lambda folder: (folder / runs.STATES / RUN).stat().st_mtime, default=out)
@@ -96,9 +100,10 @@ def owned(folder: Path) -> Iterator[None]:
     """Be the only process that writes in a run folder; the system lets go when the process dies.
 
     Raises:
-        UserError: another process is, and which.
+        UserError: another process is, and which; or links in the folder lead out of it.
     """
     about = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+    files.refuse_links(folder, (OWNER, *runs.WRITTEN))
     with files.owned(folder / OWNER, about) as owner:
         if owner is not None:
             who = f"process {owner.get('pid')} on {owner.get('host')}, since {owner.get('since')}" if owner else "another process"
@@ -107,11 +112,17 @@ def owned(folder: Path) -> Iterator[None]:
 
 
 def move_log(old: Path, new: Path) -> None:
-    """Let the log go on in another run folder."""
+    """Let the log go on in another run folder.
+
+    Raises:
+        UserError: the log there is a link.
+    """
     root = logging.getLogger()
     for handler in list(root.handlers):
         if isinstance(handler, logging.FileHandler) and Path(handler.baseFilename).parent == old.resolve():
-            other = logging.FileHandler(new / Path(handler.baseFilename).name)
+            name = Path(handler.baseFilename).name
+            files.refuse_links(new, (name,))
+            other = logging.FileHandler(new / name)
             other.setFormatter(handler.formatter)
             root.removeHandler(handler)
             handler.close()

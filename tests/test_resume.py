@@ -180,6 +180,47 @@ def test_a_sweep_goes_on_by_itself(distill: Run, monkeypatch: pytest.MonkeyPatch
     assert "finished before; its state is taken up" in ran.err or "going on after epoch" in ran.err
 
 
+def test_a_teacher_that_died_before_it_was_registered_is_found(distill: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = ("distill", *DIGITS, "controls=[]")
+
+    def die(*_: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(runs, "register", die)
+        distill(*line)
+    finished = next(Path("outputs/train-teacher").glob("*/report.json"))
+    before = finished.stat().st_mtime_ns
+    ran = distill(*line)
+    assert ran.code == 0
+    assert f"teacher: found {finished.parent}" in ran.err and finished.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("link", [".owner", "checkpoint", "resume/student", "distill.log", "report.md"])
+def test_a_run_writes_through_no_link(link: str, distill: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    line = ("distill", *DIGITS, "controls=[]", "checkpoint.every=5")
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_at_save(patch, 4, written=True)
+        distill(*line, "hydra.run.dir=mine")
+    victim = tmp_path / "victim"
+    if link in ("checkpoint", "resume/student"):
+        victim.mkdir()
+        (victim / ".mine.tmp").write_text("dear")
+        (victim / "student.safetensors").write_text("dear")
+    else:
+        victim.write_text("dear")
+    files.remove([Path("mine", link)])
+    Path("mine", link).symlink_to(victim)
+    for words in (("resume=mine",), ("hydra.run.dir=mine",)):
+        ran = distill(*line, *words)
+        assert ran.code == 2
+        assert ran.err.endswith(
+            f"{link}: is a symbolic link, and a run writes through none; remove it, or choose another folder\n"
+        )
+    found = [victim] if victim.is_file() else list(victim.iterdir())
+    assert len(found) in (1, 2) and all(path.read_text() == "dear" for path in found)
+
+
 # --- states ----------------------------------------------------------------------------------------------------------
 
 
@@ -283,6 +324,29 @@ def test_the_register_keeps_nothing_of_killed_writers_and_all_of_living_ones(tmp
         path.write_text("{")
     runs.register(tmp_path, "key", tmp_path / "run")
     assert {p.name for p in teachers.iterdir()} == {"key.json", *(p.name for p in others)}
+
+
+def test_an_owner_that_goes_leaves_nothing_to_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, opened = tmp_path / ".owner", os.open
+
+    def open_then_lose(*words: Any) -> int:
+        number = opened(*words)
+        monkeypatch.undo()
+        path.unlink()  # by the owner before
+        return number
+
+    monkeypatch.setattr(os, "open", open_then_lose)
+    with files.owned(path, {"pid": 2}) as owner:
+        assert owner is None
+        assert json.loads(path.read_text()) == {"pid": 2}
+
+
+def test_what_stands_in_a_states_place_goes(tmp_path: Path) -> None:
+    (tmp_path / "s" / "state-999999999.safetensors").mkdir(parents=True)
+    for number in range(3):
+        kept(tmp_path).save({"n": number})
+    assert sorted(p.name for p in (tmp_path / "s").iterdir()) == ["state-1000000001.safetensors", "state-1000000002.safetensors"]
+    assert kept(tmp_path).load() == ({"n": 2}, "")
 
 
 def test_a_flipped_bit_in_a_weight_is_seen(tmp_path: Path) -> None:

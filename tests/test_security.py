@@ -16,6 +16,7 @@ import torch
 import yaml
 from conftest import TINY, Ran
 
+from distill_cli import files
 from distill_cli.files import safe_name
 
 Distill = Callable[..., Ran]
@@ -153,6 +154,29 @@ def test_a_models_name_stays_in_the_run_folder(distill: Distill, run: Path, tmp_
     distill("export", "device=cpu", "run=run", f"checkpoint_model={name}", "bootstrap.resamples=20", "output=outputs/shipped")
     assert {p for p in tmp_path.rglob("*") if "outputs" not in p.parts} == before
     assert not list(tmp_path.parent.glob("escaped*"))
+
+
+def test_a_run_folder_does_not_keep_anyone_waiting(distill: Distill, run: Path) -> None:
+    laughs = "\n- ".join(
+        ["&a [x, x]"] + [f"&{n} [{', '.join([f'*{before}'] * 9)}]" for before, n in zip("abcdefgh", "bcdefghi", strict=True)]
+    )
+    (run / ".hydra/overrides.yaml").write_text(f"- {laughs}\n")
+    assert distill("report", "run").code == 0
+    (run / "config.yaml").unlink()
+    os.mkfifo(run / "config.yaml")
+    refused(distill("eval", "device=cpu", "run=run"), f"{run}/config.yaml: cannot read (not a plain file)")
+    (run / "config.yaml").unlink()
+    (run / "config.yaml").symlink_to("/dev/zero")
+    refused(distill("eval", "device=cpu", "run=run"), f"{run}/config.yaml: cannot read (not a plain file)")
+
+
+def test_pictures_are_drawn_through_no_link(distill: Distill, run: Path, tmp_path: Path) -> None:
+    (tmp_path / "victim").mkdir()
+    files.remove([run / "plots"])
+    (run / "plots").symlink_to(tmp_path / "victim")
+    ran = distill("report", "run")
+    assert "plots: is a symbolic link" in ran.err
+    assert not list((tmp_path / "victim").iterdir())
 
 
 @pytest.mark.parametrize("name", ["../x", "..", ".", "", "a/b", "/etc/passwd", "a\x00b", "C:\\x", "é", "\n"])

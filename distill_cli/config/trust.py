@@ -14,6 +14,7 @@ import yaml
 
 from distill_cli.config.groups import conf_dir, options
 from distill_cli.errors import UserError
+from distill_cli.files import read_text
 
 # What the tool writes into model.json though no option names it.
 MADE_HERE = ("distill_cli.models.ensemble.Ensemble",)
@@ -33,7 +34,7 @@ def load_config(path: str | Path) -> dict[str, Any]:
         if path.stat().st_size > LARGEST_BYTES:
             raise UserError(f"{path}: larger than {LARGEST_BYTES // 1000} kB, so not a config that this tool wrote")
         # Not the loader in C: deep nesting crashes it, where this one raises.
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        config = yaml.safe_load(read_text(path))
     except OSError as e:
         raise UserError(f"{path}: cannot read ({e.strerror})") from None
     except yaml.YAMLError as e:

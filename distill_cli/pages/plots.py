@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill_cli.files import write_atomic
+from distill_cli.files import refuse_links, write_atomic
 from distill_cli.pages.curves import MEASURES, rows_of
 from distill_cli.pages.inputs import RunData
 from distill_cli.pages.reliability import bins
@@ -26,7 +26,12 @@ NAMES = ("teacher", "student", "scratch", "tuned")
 
 
 def write(folder: Path, data: RunData) -> list[Path]:
-    """Write the pictures that the run has something for, and return their paths."""
+    """Write the pictures that the run has something for, and return their paths.
+
+    Raises:
+        UserError: their folder is not writable, or leads out of the run's.
+    """
+    refuse_links(folder, (FOLDER,))
     drawn: dict[str, Callable[[RunData], Figure | None]] = {
         "curves": curves, "confusion": confusion, "classes": classes, "reliability": reliability,
     }  # fmt: skip

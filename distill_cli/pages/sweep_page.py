@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from distill_cli.files import write_text
+from distill_cli.files import read_text, write_text
 from distill_cli.metrics.intervals import paired_t
 from distill_cli.pages import cost, methods, parallel, parameters, sweep_plots
 from distill_cli.pages.models import LATENCY_BATCH, ROLES
@@ -20,6 +20,7 @@ from distill_cli.reports.choose import numbers
 from distill_cli.reports.columns import TITLES, caption, column_cells, default_columns, problems, sentences
 from distill_cli.reports.standings import Row, Standings
 
+LARGEST_YAML = 1_000_000  # bytes
 MORE_COLUMNS = ("parameters", "weights", "latency")
 
 
@@ -127,8 +128,8 @@ def command(folder: Path) -> str | None:
     import yaml
 
     try:
-        hydra = yaml.safe_load((folder / "multirun.yaml").read_text(encoding="utf-8"))["hydra"]
+        hydra = yaml.safe_load(read_text(folder / "multirun.yaml", LARGEST_YAML))["hydra"]
         typed = [*hydra["overrides"]["task"], *(o for o in hydra["overrides"]["hydra"] if o != "hydra.mode=MULTIRUN")]
-        return shlex.join(["distill", str(hydra["job"]["config_name"]), "-m", *map(str, typed)])
-    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
+        return shlex.join(["distill", hydra["job"]["config_name"], "-m", *typed])  # of text alone
+    except (OSError, ValueError, RecursionError, yaml.YAMLError, KeyError, TypeError):
         return None

@@ -91,7 +91,7 @@ def walk(
             }
         key = link_key(link, taught, transfer, dataset)
         train = partial(_train, link, key, taught, transfer, dataset, context, distil)
-        folder, found = found_or_made(context, key, KEY, f"chain: {link.name}", train)
+        folder, found = found_or_made(context, key, KEY, f"chain: {link.name}", train, context.outputs / FOLDER)
         report = runs.read_json(folder / runs.REPORT)
         if not generations:
             generations.append(generation(TEACHER, taught.source, runs.figures_of(report, TEACHER, SHOWN)))

@@ -11,7 +11,9 @@ from distill_cli import files, runs
 from distill_cli.pipeline.context import Context
 
 
-def found_or_made(context: Context, key: str, field: str, what: str, make: Callable[[Path], Path]) -> tuple[Path, bool]:
+def found_or_made(
+    context: Context, key: str, field: str, what: str, make: Callable[[Path], Path], home: Path
+) -> tuple[Path, bool]:
     """Return the finished run of a key, and whether it was there.
 
     Args:
@@ -20,16 +22,26 @@ def found_or_made(context: Context, key: str, field: str, what: str, make: Calla
         field: of its report, which must say the same key.
         what: what messages call it; ``teacher`` or ``chain: NAME``.
         make: runs it in a folder of its own, below a folder that it adds, registers it, and returns the folder.
+        home: that folder.
     """
     found = runs.registered(context.outputs, key, field)
     if found is None:
         lock = context.outputs / runs.REGISTER / f"{key}.lock"
         with files.lock(lock, lambda: context.progress.say(f"{what}: another run is training it; waiting")):
-            found = runs.registered(context.outputs, key, field)
+            found = runs.registered(context.outputs, key, field) or _finished(context.outputs, key, field, home)
             if found is None:
                 return make(_begun(context, key, what)), False
     context.progress.say(f"{what}: found {found}")
     return found, True
+
+
+def _finished(outputs: Path, key: str, field: str, home: Path) -> Path | None:
+    """Register and return a run that died between its report and its entry in the register."""
+    begun = runs.begun(outputs, key)
+    if begun is None or not runs.is_finished(home / begun):
+        return None
+    runs.register(outputs, key, home / begun)
+    return runs.registered(outputs, key, field)
 
 
 def _begun(context: Context, key: str, what: str) -> Path:

@@ -101,7 +101,7 @@ def found_or_trained(cfg: Any, dataset: Dataset, context: Context, train_run: An
     def make(name: Path) -> Path:
         return train_run(cfg, dataset, context, home / name)
 
-    folder, found = found_or_made(context, key, "teacher_key", "teacher", make)
+    folder, found = found_or_made(context, key, "teacher_key", "teacher", make, home)
     return from_run(folder, "teacher", "found" if found else "trained", targets_in(OmegaConf.to_container(cfg, resolve=True)))
 
 

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from distill_cli.errors import UserError
+from distill_cli.files import read_text
 
 SCHEMA_VERSION = 1
 # Commands that train and score nothing new: their reports are no rows of a table.
 UNRANKED = ("export", "bench")
+LARGEST_OVERRIDES = 1_000_000  # bytes
 
 
 @dataclass(frozen=True)
@@ -123,9 +125,9 @@ def read_run(folder: Path) -> Run:
     """
     path = folder / "report.json"
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
+        report = json.loads(read_text(path))
         written = path.stat().st_mtime
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, RecursionError) as e:
         raise UserError(f"{path}: cannot be read ({_one_line(e)}); run the job again") from None
     if not isinstance(report, dict) or not isinstance(report.get("models"), dict):
         raise UserError(f"{path}: is not a report of distill (it has no models); run the job again")
@@ -139,16 +141,17 @@ def _overrides(folder: Path) -> tuple[str, ...] | None:
     import yaml
 
     try:
-        typed = yaml.safe_load((folder / ".hydra" / "overrides.yaml").read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+        typed = yaml.safe_load(read_text(folder / ".hydra" / "overrides.yaml", LARGEST_OVERRIDES)) or []
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return None
-    return tuple(str(o) for o in typed or ()) if isinstance(typed, (list, type(None))) else None
+    # Text alone: what else YAML can hold may be endless when it is written out.
+    return tuple(typed) if isinstance(typed, list) and all(isinstance(o, str) for o in typed) else None
 
 
 def _failure(path: Path) -> str:
     try:
-        return _one_line(json.loads(path.read_text(encoding="utf-8"))["error"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return _one_line(json.loads(read_text(path))["error"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "failed, and its failed.json cannot be read"
 
 
