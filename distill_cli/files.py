@@ -62,6 +62,7 @@ def write_atomic(path: str | Path, write: Callable[[IO[Any]], object], *, binary
         UserError: the folder is not writable or the disk is full; or something is at `path`, unless it may be replaced.
     """
     path = Path(path)
+    new = _missing(path)
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(3)}.tmp")
     try:
@@ -77,7 +78,20 @@ def write_atomic(path: str | Path, write: Callable[[IO[Any]], object], *, binary
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+        _remove_empty(new)
     return path
+
+
+def _missing(path: Path) -> list[Path]:
+    """Return the folders above a path that are not there, the nearest first."""
+    return [folder for folder in path.parents if not folder.exists()]
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    """Remove the folders made for what was not written after all; those that hold something stay."""
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def write_text(path: str | Path, text: str) -> Path:
@@ -219,6 +233,7 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     refuse_existing(path)
+    new = _missing(path)
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(3)}.tmp")
     try:
@@ -229,6 +244,7 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         raise UserError(f"{path}: cannot write ({e.strerror or e})") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        _remove_empty(new)
 
 
 def remove_litter(folder: str | Path) -> None:

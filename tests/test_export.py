@@ -158,7 +158,7 @@ def test_nothing_is_overwritten_and_nothing_is_left_half_written(
         return [Written(written.name, written.files, written.weight_bytes, wrong, written.difference)]
 
     monkeypatch.setitem(exports.FORMATS, "safetensors", off_by_a_little)
-    ran = distill("export", f"run={run}", "output=new")
+    ran = distill("export", f"run={run}", "output=new/folder")
     assert ran.code == 2
     assert "format=safetensors: logits differ by up to 0.001 from the model's, more than 0, on the" in ran.err.splitlines()[-1]
     assert ran.err.splitlines()[-1].endswith("rows of validation; nothing was written")

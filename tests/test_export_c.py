@@ -132,6 +132,16 @@ def test_the_compiled_files_say_what_pytorch_says(make: Any, shape: tuple[int, .
 
 
 @needs_gcc
+@pytest.mark.parametrize("count", [1, 95, 200])
+def test_rows_come_back_in_order_from_several_processes(count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    whole, _ = exported(classifier(nn.Linear(4, 5), (4,)), (4,), tmp_path)
+    x = rows((4,), count)
+    alone = [np.concatenate(part) for part in zip(*(whole.run(x[n : n + 1]) for n in range(count)), strict=True)]
+    assert all(np.array_equal(one, many) for one, many in zip(alone, whole.run(x), strict=True))
+
+
+@needs_gcc
 @pytest.mark.parametrize(
     ("network", "shape"), [(CNN1d(5, (1, 60), 6, 4), (1, 60)), (CNN2d(5, (1, 8, 8), (4, 6), (1,)), (1, 8, 8))]
 )

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ SAME_LOGIT = 1e-4
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic")
 COMPILERS = ("cc", "gcc", "clang")
 SECONDS = 600
+LEAST_ROWS = 32  # of a process
 DRIVER = "driver.c"
 
 
@@ -105,11 +107,17 @@ class Compiled:
         self.object_bytes = _sizes(object_file)
 
     def run(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Run the program on rows ``[B, *shape]``."""
+        """Run the program on rows ``[B, *shape]``, some on each core."""
         rows = np.ascontiguousarray(x, dtype="<f4").reshape(len(x), self.inputs)
-        done = subprocess.run([self.program], input=rows.tobytes(), capture_output=True, timeout=SECONDS, check=True)
-        found = np.frombuffer(done.stdout, "<f4").reshape(len(x), 2, self.classes)
+        parts = np.array_split(rows, max(1, min(os.cpu_count() or 1, len(rows) // LEAST_ROWS)))
+        with ThreadPoolExecutor(len(parts)) as threads:
+            found = np.concatenate(list(threads.map(self._run, parts)))
         return found[:, 0], found[:, 1]
+
+    def _run(self, rows: np.ndarray) -> np.ndarray:
+        """Return logits and probabilities ``[B, 2, classes]`` of rows ``[B, inputs]``, by one process."""
+        done = subprocess.run([self.program], input=rows.tobytes(), capture_output=True, timeout=SECONDS, check=True)
+        return np.frombuffer(done.stdout, "<f4").reshape(len(rows), 2, self.classes)
 
     def time(self) -> dict[str, float]:
         """Return milliseconds a row, ``{p50, p99}``, measured inside the program after a warm-up."""

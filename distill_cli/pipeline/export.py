@@ -131,15 +131,16 @@ def _write_all(cfg: Any, opened: Opened, subject: Subject, folder: Path) -> dict
     for name in formats(cfg.format if isinstance(cfg.format, str) else list(cfg.format)):
         opened.context.progress.say(f"{name}: writing and checking on {len(dataset.val):,} rows of validation")
         for written in FORMATS[name](subject, folder, cfg):
-            parts[written.name] = _part(written, reference, folder) | _rounded(written, reference, opened)
+            part = _part(written, reference, folder)
+            parts[written.name] = part | _rounded(written, reference, opened, part["parity"]["macro_f1"])
     return parts
 
 
-def _rounded(written: Written, reference: Reference, opened: Opened) -> dict[str, Any]:
+def _rounded(written: Written, reference: Reference, opened: Opened, checked: float) -> dict[str, Any]:
     """Return the scores of a file whose weights are rounded; those of any other are the model's."""
     if written.difference is not None:
         return {}
-    return {"macro_f1": scores_of_rounded(written, scoring.scored_pools(opened.dataset), reference)}
+    return {"macro_f1": scores_of_rounded(written, scoring.scored_pools(opened.dataset), reference, checked)}
 
 
 def _part(written: Written, reference: Reference, folder: Path) -> dict[str, Any]:

@@ -122,6 +122,8 @@ def test_bad_rows_end_it_and_leave_nothing_or_are_skipped_and_counted(work: Path
     assert np.flatnonzero(np.isnan(np.load("s.npy")).any(axis=1)).tolist() == [4, 149] and len(np.load("s.npy")) == 150
     Path("worse.csv").write_text("who,a,b,c\n1,2,3,x\n")
     ran = predict("run=run", "input=worse.csv", "on_bad_row=skip")
+    assert predict("run=run", "input=bad.csv", "output=new/folder/s.csv").code == 2 and not Path("new").exists()
+    ran = predict("run=run", "input=worse.csv", "on_bad_row=skip")
     assert ran.code == 2 and "no row can be used, the first for this: worse.csv: line 2, column 'c': 'x'" in ran.err
     assert not Path("worse_predictions.csv").exists()
 
