@@ -62,6 +62,41 @@ def test_mlflow_holds_epochs_settings_and_scores(distill: Distill) -> None:
     assert mine.data.params["optimizer.lr"] == "0.01" and mine.data.tags["distill.verdict"] == ran.report["verdict"]
 
 
+@pytest.mark.parametrize("steps", [4, 1])
+def test_a_resumed_run_has_each_epoch_once(steps: int, distill: Distill, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tensorboard", reason="the extra `tensorboard` is not installed")
+    pytest.importorskip("mlflow", reason="the extra `mlflow` is not installed")
+    from mlflow.tracking import MlflowClient
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from distill_cli.states import States
+
+    class Killed(BaseException):
+        pass
+
+    line = ("distill", *QUICK, "controls=[]", "logger=[csv,tensorboard,mlflow]", "logger.mlflow.store=store")
+    line = (*line, "epochs=3", "batch_size=500", "checkpoint.every=2", "resume=auto")
+    save, saved = States.save, [0]
+
+    def saving(self: States, state: Any) -> None:
+        save(self, state)
+        saved[0] += self.folder.name == "student"
+        if saved[0] == steps:
+            raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(States, "save", saving)
+        distill(*line)
+    ran = distill(*line)
+    assert ran.code == 0, ran.err
+    steps_made = [int(row["step"]) for row in epochs(ran.folder, "student")]
+    stored = EventAccumulator(str(ran.folder / "tensorboard" / "student")).Reload()
+    assert [event.step for event in stored.Scalars("loss")] == steps_made and len(steps_made) == 3
+    client = MlflowClient(tracking_uri=f"sqlite:///{Path('store').resolve() / 'mlflow.db'}")
+    histories = [client.get_metric_history(run.info.run_id, "student.loss") for run in client.search_runs(["1"])]
+    assert [[metric.step for metric in history] for history in histories if history] == [steps_made]
+
+
 def test_no_logger_and_wrong_ones(distill: Distill) -> None:
     ran = distill("distill", *TINY, "controls=[]", "logger=[]", "progress.level=quiet")
     assert ran.code == 0 and not (ran.folder / "metrics.csv").exists() and ran.err == ""

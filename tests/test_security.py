@@ -170,6 +170,53 @@ def test_a_run_folder_does_not_keep_anyone_waiting(distill: Distill, run: Path) 
     refused(distill("eval", "device=cpu", "run=run"), f"{run}/config.yaml: cannot read (not a plain file)")
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"models": {"student": [1]}}, {"data": 3}, {"models": {"student": {"test": {"macro_f1_interval": 3}}}},
+        {"models": {"student": {"parameters": "many"}}}, {"comparison": [1]}, {"models": {"student": {"test": {"confusion": "x"}}}},
+    ],
+)  # fmt: skip
+def test_a_strangers_report_is_drawn_or_refused(distill: Distill, run: Path, changed: Any) -> None:
+    def put(into: Any, change: Any) -> None:
+        for key, value in change.items():
+            if isinstance(value, dict):
+                put(into[key], value)
+            else:
+                into[key] = value
+
+    report = json.loads((run / "report.json").read_text())
+    put(report, changed)
+    (run / "report.json").write_text(json.dumps(report))
+    ran = distill("report", "run")
+    assert ran.code in (0, 2) and "Traceback" not in ran.err
+
+
+@pytest.mark.parametrize(
+    ("file", "place", "value", "said"),
+    [
+        ("checkpoint/model.json", ("models", "student", "order"), "__class__", "order that is none of 10 classes"),
+        ("checkpoint/model.json", ("models", "student", "order"), [0] * 10, "order that is none of 10 classes"),
+        ("config.yaml", ("bootstrap",), {"resamples": "${oc.env:HOME}"}, "expected int"),
+    ],
+)
+def test_a_strangers_values_are_checked(distill: Distill, run: Path, file: str, place: Any, value: Any, said: str) -> None:
+    content = yaml.safe_load((run / file).read_text())
+    node = content
+    for key in place[:-1]:
+        node = node[key]
+    node[place[-1]] = value
+    (run / file).write_text(json.dumps(content))
+    refused(distill("eval", "device=cpu", "run=run"), said)
+
+
+def test_a_config_without_draws_is_scored_with_the_tools(distill: Distill, run: Path) -> None:
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["bootstrap"], config["eval_batch_size"] = 5, 64
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    assert distill("eval", "device=cpu", "run=run", "bootstrap.resamples=20", "report.html=false").code == 0
+
+
 def test_pictures_are_drawn_through_no_link(distill: Distill, run: Path, tmp_path: Path) -> None:
     (tmp_path / "victim").mkdir()
     files.remove([run / "plots"])

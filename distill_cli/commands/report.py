@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -167,7 +168,14 @@ def _page_of_run(folder: Path, result: Standings, typed: Arguments) -> list[Path
     written = [*results.write(result, typed.output)] if typed.output else []
     reports = [run.report for run in result.found.finished]
     to = Path(typed.output) if typed.output else folder
-    return written + [run_page.write(folder, report, to, samples=SWITCHES[typed.samples]) for report in reports]
+    try:
+        return written + [run_page.write(folder, report, to, samples=SWITCHES[typed.samples]) for report in reports]
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError) as e:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        # Its files may come from anyone, and hold anything in the place of numbers.
+        why = f"{type(e).__name__}: {' '.join(str(e).split())[:200]}"
+        raise UserError(f"{folder}: its files are damaged, and no page can be drawn of them ({why})") from None
 
 
 def _announce(written: Sequence[Path], typed: Arguments) -> None:

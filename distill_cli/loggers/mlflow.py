@@ -55,16 +55,20 @@ class MLflow:
         self.client: Any = None
         self.run = ""
         self.seen: set[tuple[str, int]] = set()
+        self.taken_up = False
+        self.before: dict[str, set[int]] = {}  # steps that an earlier process has logged, by model
 
     def epoch(self, record: EpochRecord) -> None:
         """Log an epoch's numbers at its last step."""
         from mlflow.entities import Metric
 
         self._open()
+        self.seen.add((record.model, record.epoch))
+        if record.step in self._logged(record.model):
+            return
         now = round(1000 * time.time())
         values = {_name(f"{record.model}.{name}"): value for name, value in numbers(record).items()}
         self.client.log_batch(self.run, metrics=[Metric(name, value, now, record.step) for name, value in values.items()])
-        self.seen.add((record.model, record.epoch))
 
     def finish(self, records: Sequence[EpochRecord], report: Mapping[str, Any]) -> None:
         """Log the epochs that an earlier process made, settings, test scores and the verdict, and end the run."""
@@ -82,6 +86,13 @@ class MLflow:
                     self.client.log_metric(self.run, _name(f"{model}.test.{name}"), value)
         self.client.set_tag(self.run, "distill.verdict", str(report.get("verdict")))
         self.client.set_terminated(self.run)
+
+    def _logged(self, model: str) -> set[int]:
+        """Return the steps at which an earlier process has logged epochs of a model."""
+        if self.taken_up and model not in self.before:
+            history = self.client.get_metric_history(self.run, _name(f"{model}.loss"))
+            self.before[model] = {metric.step for metric in history}
+        return self.before.get(model, set())
 
     def _open(self) -> None:
         """Find this run in the experiment, or make both, once."""
@@ -103,7 +114,7 @@ class MLflow:
         running = client.search_runs([number], "attributes.status = 'RUNNING'")
         own = [run for run in running if run.data.tags.get(TAG) == here]
         run = own[0] if own else client.create_run(number, run_name=self.folder.name, tags={TAG: here})
-        self.client, self.run = client, run.info.run_id
+        self.client, self.run, self.taken_up = client, run.info.run_id, bool(own)
 
 
 def _refuse_unwritable(store: Path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from distill_cli.errors import UserError
-from distill_cli.files import safe_name
-from distill_cli.loggers.logger import numbers, unseen
+from distill_cli.files import remove_folder, safe_name
+from distill_cli.loggers.logger import numbers
 from distill_cli.types import EpochRecord
 
 FOLDER = "tensorboard"
@@ -16,6 +16,9 @@ FOLDER = "tensorboard"
 
 class TensorBoard:
     """Writes ``tensorboard/MODEL/`` as epochs end: the same names for all models, so that they share their charts.
+
+    Of a run that was broken off and is resumed, what the earlier processes have written stays until the end; then the files
+    are written anew, so that each epoch is there once.
 
     Args:
         folder: the run folder.
@@ -31,23 +34,30 @@ class TensorBoard:
             raise UserError("logger=tensorboard: needs the package tensorboard: pip install 'distill-cli[tensorboard]'") from None
         self.folder = folder
         self.writers: dict[str, Any] = {}
-        self.seen: set[tuple[str, int]] = set()
+        self.taken_up = False
 
     def epoch(self, record: EpochRecord) -> None:
         """Write an epoch's numbers at its last step."""
         from torch.utils.tensorboard import SummaryWriter
 
+        if not self.writers:
+            self.taken_up = self.taken_up or (self.folder / FOLDER).is_dir()
         name = safe_name(record.model)
         if name not in self.writers:
             self.writers[name] = SummaryWriter(str(self.folder / FOLDER / name))
         for tag, value in numbers(record).items():
             self.writers[name].add_scalar(tag, value, record.step)
         self.writers[name].flush()
-        self.seen.add((record.model, record.epoch))
 
     def finish(self, records: Sequence[EpochRecord], report: Mapping[str, Any]) -> None:
-        """Write the epochs that an earlier process made, and close the files."""
-        for record in unseen(records, self.seen):
-            self.epoch(record)
+        """Close the files; write them anew where an earlier process has begun them."""
+        self.taken_up = self.taken_up or not self.writers  # all trainings were finished before
         for writer in self.writers.values():
             writer.close()
+        if self.taken_up:
+            remove_folder(self.folder / FOLDER)
+            self.writers = {}
+            for record in records:
+                self.epoch(record)
+            for writer in self.writers.values():
+                writer.close()

@@ -30,6 +30,12 @@ SOUND: dict[str, Callable[[Any], bool]] = {
 }
 
 
+def _is_order(value: Any, classes: int) -> bool:
+    return value is None or (
+        isinstance(value, list) and all(type(v) is int for v in value) and sorted(value) == list(range(classes))
+    )
+
+
 def _is_offset(value: Any) -> bool:
     return value is None or (isinstance(value, list) and all(type(v) in (int, float) and math.isfinite(v) for v in value))
 
@@ -159,6 +165,8 @@ def _are_columns(value: Any) -> bool:
 def _check_sound(entry: Any, where: str) -> None:
     if not isinstance(entry, dict) or (lacking := [key for key, sound in SOUND.items() if not sound(entry.get(key))]):
         raise UserError(f"{where} has no usable '{lacking[0] if isinstance(entry, dict) else 'model'}'; the file is damaged")
+    if not _is_order(entry.get("order"), entry["num_classes"]):
+        raise UserError(f"{where} has an order that is none of {entry['num_classes']} classes; the file is damaged")
     members = entry.get("members", [])
     if not isinstance(members, list):
         raise UserError(f"{where} has no usable 'members'; the file is damaged")

@@ -17,6 +17,9 @@ from distill_cli.pipeline.data import load_dataset
 from distill_cli.pipeline.models import read_checkpoint
 from distill_cli.types import Dataset
 
+# `bootstrap` where the user types none and the run's config, which anyone may have written, has none.
+SCORED_WITH = {"resamples": 1000, "seed": 0}
+
 
 @dataclass(frozen=True)
 class Opened:
@@ -70,8 +73,9 @@ def _as_it_was_scored(cfg: Any, config: dict[str, Any], command: str) -> Any:
     typed = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(typed, dict)
     for key, value in changes.items():
-        if isinstance(value, dict):
-            typed[key] = {**value, **{k: v for k, v in typed[key].items() if v is not None}}
+        if isinstance(typed[key], dict):
+            own = {k: value.get(k) for k in typed[key]} if isinstance(value, dict) else {}
+            typed[key] = {k: own.get(k, SCORED_WITH[k]) if v is None else v for k, v in typed[key].items()}
         elif typed[key] is None:
             typed[key] = value
     check_values({str(key): value for key, value in typed.items()}, command)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -131,10 +131,22 @@ def read_run(folder: Path) -> Run:
         raise UserError(f"{path}: cannot be read ({_one_line(e)}); run the job again") from None
     if not isinstance(report, dict) or not isinstance(report.get("models"), dict):
         raise UserError(f"{path}: is not a report of distill (it has no models); run the job again")
+    if (wrong := _no_mapping(report)) is not None:
+        raise UserError(f"{path}: is not a report of distill ({wrong} holds no keys); run the job again")
     if report.get("schema_version") != SCHEMA_VERSION:
         version = report.get("schema_version")
         raise UserError(f"{path}: has schema version {version}, this distill reads {SCHEMA_VERSION}; run the job again")
     return Run(folder, report, _overrides(folder), written)
+
+
+def _no_mapping(report: Mapping[str, Any]) -> str | None:
+    """Return the first place in a report, which anyone may have written, that should hold keys and does not."""
+    places = {key: report.get(key) for key in ("data", "provenance", "config", "comparison")}
+    for name, model in report["models"].items():
+        places[f"models.{name}"] = model
+        for split in ("val", "test") if isinstance(model, Mapping) else ():
+            places[f"models.{name}.{split}"] = model.get(split)
+    return next((place for place, value in places.items() if not isinstance(value, Mapping | None)), None)
 
 
 def _overrides(folder: Path) -> tuple[str, ...] | None:
