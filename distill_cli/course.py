@@ -110,9 +110,34 @@ def put_back(
         course = Course(**state["course"])
         course.records = [_record(record) for record in state["course"]["records"]]
         course.pulled = _pull(state["course"]["pulled"])
+        check(course, stages, selection, model)
+        torch.Generator().set_state(state["random"]["cpu"])
     except (KeyError, TypeError, RuntimeError, AttributeError, IndexError) as e:
         raise ValueError((str(e).splitlines() or [type(e).__name__])[0]) from None
     return course, state["random"]
+
+
+def check(course: Course, stages: Sequence[Stage], selection: Selection, model: nn.Module) -> None:
+    """See that a state's counts are of these stages: a folder may come from anyone.
+
+    Raises:
+        ValueError: they are not.
+    """
+    counts = [course.stage, course.within, course.step, course.steps, course.samples, course.rows, course.overflows]
+    if not all(type(count) is int and count >= 0 for count in counts):
+        raise ValueError("its counts are no whole numbers")
+    if course.stage > len(stages) or course.within > max(stage.epochs for stage in stages):
+        raise ValueError("it is past the end")
+    stage = stages[min(course.stage, len(stages) - 1)]
+    if course.step >= stage.steps_per_epoch or (course.step and len(course.totals) != len(stage.objective.names)):
+        raise ValueError("it is past the end of an epoch")
+    if not all(isinstance(value, int | float) for value in (course.seconds, course.spent, *course.totals)):
+        raise ValueError("its sums are no numbers")
+    shapes = {name: value.shape for name, value in model.state_dict().items()}
+    if (course.stage == len(stages) or selection.weights) and shapes != {n: w.shape for n, w in selection.weights.items()}:
+        raise ValueError("its best weights are of another model")
+    if type(selection.epoch) is not int or not -1 <= selection.epoch < max(1, len(course.records)):
+        raise ValueError("its best epoch is none of its epochs")
 
 
 def _record(kept: Mapping[str, Any]) -> EpochRecord:

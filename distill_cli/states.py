@@ -64,6 +64,9 @@ class States:
         try:
             packed, tensors = pack(state)
         except TypeError as e:
+            if self.every_steps is None and self.every_seconds is None:
+                interrupts.stop()
+                return  # nobody asked for states: the training goes on without
             raise UserError(
                 f"{self.folder}: {e}; set checkpoint.every=null, and choose an optimizer and a schedule of torch"
             ) from None

@@ -263,9 +263,56 @@ def test_a_state_is_due_by_steps_by_time_and_at_a_signal(tmp_path: Path, monkeyp
     assert (tmp_path / "s" / "state-000000000.safetensors").exists()
 
 
+@pytest.mark.parametrize("course", [{"stage": "x"}, {"stage": 9}, {"step": -1}, {"within": 10**9}, {"totals": ["x"], "step": 1}])
+def test_a_strangers_state_is_one_line(
+    course: dict[str, Any], distill: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    line = (
+        "train-teacher",
+        "dataset=digits",
+        *TINY[:1],
+        "teacher.epochs=2",
+        "teacher.model.hidden=[4]",
+        "checkpoint.every=5",
+        "outputs=o",
+    )
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_at_save(patch, 2, written=True)
+        distill(*line)
+    folder = next(Path("o").glob("*/*/resume/teacher"))
+    states = States(folder, json.loads(read_metadata(next(folder.glob("state-*"))))["key"])
+    state, _ = states.load()
+    assert state is not None
+    states.save({**state, "course": {**state["course"], **course}})
+    ran = distill(*line, "resume=auto")
+    assert ran.code == 2
+    assert f"{folder}: a state there is of another training (" in ran.err.splitlines()[-1]
+
+
+def test_the_state_of_another_teachers_student_is_passed_over(distill: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [word for word in DIGITS if not word.startswith(("epochs", "student", "optimizer", "batch"))]
+    for seed in (0, 1):
+        assert distill("train-teacher", *words, f"teacher.seed={seed}", f"hydra.run.dir=t{seed}").code == 0
+    Path("t").symlink_to("t0")
+    line = ("distill", *DIGITS, "controls=[]", "teacher.checkpoint=t", "loss.alpha=0.001", "checkpoint.every=5")
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_at_save(patch, 2, written=True)
+        distill(*line)
+    Path("t").unlink()
+    Path("t").symlink_to("t1")
+    ran = distill(*line, "resume=auto")
+    assert ran.code == 0
+    assert "of another data set, teacher, setting or version, passed over" in ran.err and "going on after" not in ran.err
+
+
+def test_without_states_nothing_needs_to_be_kept(tmp_path: Path) -> None:
+    States(tmp_path / "s", "k").save({"a": {1, 2}})
+    assert not (tmp_path / "s").exists()
+
+
 def test_what_a_state_cannot_hold_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot keep a set in a training state"):
-        kept(tmp_path).save({"a": {1, 2}})
+        kept(tmp_path, every_steps=1).save({"a": {1, 2}})
 
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.just(torch.arange(3.0))

@@ -45,6 +45,7 @@ def fit(
     context: Context,
     stop_after: int | None = None,
     views: int = 0,
+    taught_by: str | None = None,
 ) -> Fit:
     """Train one model: teacher, student and control all pass here.
 
@@ -60,6 +61,7 @@ def fit(
         context: device, precision, progress.
         stop_after: epochs after which it stops, instead of by patience.
         views: augmented and mixed inputs are so many stored views of the rows; 0: new ones every epoch.
+        taught_by: what tells the teacher's weights or outputs apart from another's; None without one.
     """
     model.fit_preparation(pool)  # inputs need no labels: student and control prepare theirs alike
     if not uses_teacher(parts):
@@ -68,6 +70,7 @@ def fit(
     rows, val = context.rows(pool, dataset), context.rows(dataset.val, dataset)
     values = bind(parts, model, teachers, rows, facts(pool, dataset), seed)
     decided = {"settings": dict(settings), "seed": seed, "stop_after": stop_after, "views": views, "values": values}
+    decided["teacher"] = taught_by
     key = training_key(parts, pool, dataset, {**decided, "precision": context.precision})
     _try_train_mode(model, rows, min(settings["batch_size"], len(rows)), name)
     sampler = Sampler(pool.y, settings["batch_size"], seed, settings["sampling"]["power"], settings["steps_per_epoch"])
