@@ -184,9 +184,18 @@ def _budget(report: Mapping[str, Any]) -> list[str]:
         lines.append("- optimizer steps: " + ", ".join([f"student {cells.count(budget['student_steps'])}", *controls]))
     if budget.get("teacher_steps") is not None:
         lines.append(f"- teacher: {cells.count(budget['teacher_steps'])} steps, {cells.duration(budget.get('teacher_seconds'))}")
+    if said := overflows(report):
+        lines.append(f"- left out in fp16, because a gradient overflowed: {markdown_text(said)}")
     if report.get("teacher_source"):
         lines.append(f"- where the teacher came from: {markdown_text(report['teacher_source'])}")
     return ["## Budget", "", *lines] if lines else []
+
+
+def overflows(report: Mapping[str, Any]) -> str:
+    """Return how many steps loss scaling (fp16) left out, by model; empty without it."""
+    models = {name: model.get("overflows") for name, model in report["models"].items() if isinstance(model, Mapping)}
+    counted = ", ".join(f"{name} {cells.count(n)}" for name, n in models.items() if isinstance(n, int))
+    return f"steps of {counted}" if counted else ""
 
 
 def _provenance(report: Mapping[str, Any]) -> list[str]:

@@ -39,6 +39,16 @@ def test_the_verdict_comes_first_and_every_part_is_there(make_report: Make) -> N
     assert "```sh\ndistill distill experiment=heartbeat dataset.root=data/mitdb seed=0\n```" in text
 
 
+def test_steps_that_overflowed_are_told(make_report: Make) -> None:
+    from distill_cli.pages.run_page import facts
+
+    report = make_report()
+    assert "overflow" not in markdown(report)
+    report["models"]["student"]["overflows"] = 3
+    assert "- left out in fp16, because a gradient overflowed: steps of student 3\n" in markdown(report) + "\n"
+    assert dict(facts(report))["left out in fp16"] == "steps of student 3"
+
+
 def test_numbers_stand_under_their_model(make_report: Make) -> None:
     report = make_report()
     rows = table_rows(markdown(report), "Models")
