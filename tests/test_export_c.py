@@ -214,6 +214,7 @@ def test_what_has_no_c_is_refused_by_the_name_of_its_layer(network: nn.Module, s
     with pytest.raises(UserError) as refused:
         plan_of(Classifier(network, "none", (4,)).eval(), (4,))
     assert str(refused.value).startswith("format=c: ")
+    assert str(refused.value).endswith("; format=onnx may take it")
     assert said in str(refused.value)
     assert "\n" not in str(refused.value)
 

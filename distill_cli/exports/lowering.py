@@ -27,6 +27,7 @@ LEAVES = (*NOTHING, *CONVOLUTIONS, *NORMS, *MAX_POOLS, *MEAN_POOLS, *GLOBAL, nn.
 RELUS, ADDS = {F.relu, torch.relu, "relu"}, {operator.add, operator.iadd, torch.add, "add"}
 GLOBAL_CALLS = {torch.amax: "max_pool", "amax": "max_pool", torch.mean: "mean_pool", "mean": "mean_pool"}
 FLATTENS = {torch.flatten, "flatten"}
+INSTEAD = "format=onnx may take it"
 
 
 class Untranslated(Exception):
@@ -45,13 +46,13 @@ def plan_of(model: Classifier, input_shape: tuple[int, ...]) -> Plan:
     try:
         given = _shape(input_shape)
     except Untranslated as e:
-        raise UserError(f"format=c: the input {e}") from None
+        raise UserError(f"format=c: the input {e}; {INSTEAD}") from None
     try:
         traced = fx.symbolic_trace(network)
         ShapeProp(traced).propagate(torch.zeros(1, *input_shape))
     except Exception as e:  # whatever a network of somebody else's raises when it is given no numbers
         why = " ".join(str(e).split()).split(".")[0]
-        raise UserError(f"format=c: {type(network).__name__} cannot be followed layer by layer ({why})") from None
+        raise UserError(f"format=c: {type(network).__name__} cannot be followed layer by layer ({why}); {INSTEAD}") from None
     walk = _Walk(traced, given)
     if isinstance(model.prepare, Standardise):
         walk.prepare(model.prepare)
@@ -59,7 +60,7 @@ def plan_of(model: Classifier, input_shape: tuple[int, ...]) -> Plan:
         try:
             walk.visit(node)
         except Untranslated as e:
-            raise UserError(f"format=c: layer '{_name(node)}' ({_kind(node, traced)}): {e}") from None
+            raise UserError(f"format=c: layer '{_name(node)}' ({_kind(node, traced)}): {e}; {INSTEAD}") from None
     return with_outputs(fold_scales(Plan(tuple(walk.operations), walk.input_shape)), order, offset)
 
 
