@@ -92,7 +92,7 @@ def distill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captu
 
 TINY = (
     "device=cpu", "epochs=2", "teacher.epochs=2", "bootstrap.resamples=50", "teacher.model.hidden=[16]", "student.model.hidden=[8]",
-    "optimizer.lr=0.01", "teacher.optimizer.lr=0.01",
+    "report.html=false", "optimizer.lr=0.01", "teacher.optimizer.lr=0.01",
 )  # fmt: skip
 
 

@@ -159,7 +159,7 @@ def test_an_ensemble_is_scored_again_and_teaches_again_from_its_run_folder(disti
     ran = distill("distill", *TINY, "teacher.members=2", "mixup=beta")
     for folder in member_folders(ran):
         shutil.rmtree(folder)
-    again = distill("eval", f"run={ran.folder}", "device=cpu")
+    again = distill("eval", f"run={ran.folder}", "device=cpu", "report.html=false")
     assert again.code == 0, again.err
     assert again.report["models"]["teacher"]["test"] == ran.report["models"]["teacher"]["test"]
     assert again.report["teacher_members"] == ran.report["teacher_members"]
@@ -203,11 +203,11 @@ def test_a_damaged_member_is_one_line(distill: Distill) -> None:
     content = json.loads(path.read_text())
     content["models"]["teacher"]["members"][1]["model"]["_target_"] = "os.system"
     path.write_text(json.dumps(content))
-    said = distill("eval", f"run={ran.folder}", "device=cpu").err.strip()
+    said = distill("eval", f"run={ran.folder}", "device=cpu", "report.html=false").err.strip()
     assert "members.1.model._target_=os.system is not trusted" in said and len(said.splitlines()) == 1
     del content["models"]["teacher"]["members"][1]["model"]
     path.write_text(json.dumps(content))
-    said = distill("eval", f"run={ran.folder}", "device=cpu").err.strip()
+    said = distill("eval", f"run={ran.folder}", "device=cpu", "report.html=false").err.strip()
     assert said == f"distill eval: error: {path}: teacher.members.1 has no usable 'model'; the file is damaged"
 
 

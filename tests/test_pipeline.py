@@ -32,7 +32,9 @@ def ran(distill: Distill) -> Ran:
     return result
 
 
-def test_a_run_folder_holds_what_the_readme_says(ran: Ran) -> None:
+def test_a_run_folder_holds_what_the_readme_says(distill: Distill) -> None:
+    ran = distill("distill", *TINY, "report.html=true")
+    assert ran.code == 0, ran.err
     files = {str(p.relative_to(ran.folder)) for p in ran.folder.rglob("*") if p.is_file() and ".hydra" not in p.parts}
     assert files == {
         "report.json", "report.md", "report.html", "samples.json", "config.yaml", "metrics.csv", "teacher_metrics.csv", "predictions.csv", "distill.log",
@@ -62,7 +64,7 @@ def test_the_same_seed_gives_the_same_report_and_another_seed_does_not(ran: Ran,
 
 
 def test_eval_gives_the_same_scores_to_the_last_digit(ran: Ran, distill: Distill) -> None:
-    evaluated = distill("eval", f"run={ran.folder}", "device=cpu")
+    evaluated = distill("eval", f"run={ran.folder}", "device=cpu", "report.html=false")
     assert evaluated.code == 0, evaluated.err
     assert scores(evaluated.report) == scores(ran.report)
     assert evaluated.report["evaluated_run"] == str(ran.folder)
@@ -71,7 +73,7 @@ def test_eval_gives_the_same_scores_to_the_last_digit(ran: Ran, distill: Distill
 def test_reported_scores_are_those_of_the_weights_on_disk(ran: Ran, distill: Distill) -> None:
     path = ran.folder / "checkpoint/student.safetensors"
     save_file({k: torch.zeros_like(v) for k, v in load_file(path).items()}, path)
-    evaluated = distill("eval", f"run={ran.folder}", "device=cpu").report["models"]
+    evaluated = distill("eval", f"run={ran.folder}", "device=cpu", "report.html=false").report["models"]
     assert evaluated["student"]["test"]["macro_f1"] < 0.1
     assert evaluated["scratch"]["test"]["macro_f1"] == ran.report["models"]["scratch"]["test"]["macro_f1"]
 
@@ -116,9 +118,9 @@ def test_labels_seen_are_none_where_no_term_looks_at_them(distill: Distill) -> N
 
 
 def test_a_score_on_rows_that_were_trained_on_says_so(ran: Ran, distill: Distill) -> None:
-    moved = distill("eval", f"run={ran.folder}", "dataset.split_seed=5", "device=cpu")
+    moved = distill("eval", f"run={ran.folder}", "dataset.split_seed=5", "device=cpu", "report.html=false")
     assert any(note.startswith("student was trained on rows that are scored here") for note in moved.report["data"]["notes"])
-    train = distill("eval", f"run={ran.folder}", "split=train", "device=cpu")
+    train = distill("eval", f"run={ran.folder}", "split=train", "device=cpu", "report.html=false")
     assert "these rows were trained on" in train.report["data"]["notes"][0]
     assert train.report["models"]["student"]["train"]["macro_f1"] > 0
 
@@ -180,7 +182,7 @@ def test_foreign_weights_with_other_names_and_class_order_teach_the_same(ran: Ra
             wanted, got = (r.report["models"][model]["test"] for r in (ran, given))
             assert got["macro_f1"] == pytest.approx(wanted["macro_f1"], rel=1e-6)
             assert got["nll"] == pytest.approx(wanted["nll"], rel=1e-6)
-    again = distill("eval", f"run={given.folder}", "device=cpu", "bootstrap.resamples=50")
+    again = distill("eval", f"run={given.folder}", "device=cpu", "report.html=false", "bootstrap.resamples=50")
     assert scores(again.report) == scores(given.report)
 
 

@@ -19,7 +19,7 @@ from distill_cli.losses.soft_target import SoftTarget
 from distill_cli.types import ModelOutput
 
 TINY = (
-    "device=cpu", "epochs=2", "teacher.epochs=2", "bootstrap.resamples=50", "teacher.model.hidden=[16]", "student.model.hidden=[8]",
+    "device=cpu", "report.html=false", "epochs=2", "teacher.epochs=2", "bootstrap.resamples=50", "teacher.model.hidden=[16]", "student.model.hidden=[8]",
     "optimizer.lr=0.01", "teacher.optimizer.lr=0.01",
 )  # fmt: skip
 
@@ -89,7 +89,7 @@ def test_the_student_learns_from_them_and_the_control_does_not(base: Any, distil
     assert "640 transfer rows without labels: file more.npy" in (ran.folder / "report.md").read_text()
     other = distill("distill", *TINY, f"dataset.unlabelled={write('more.npy', 640, seed=1)}")
     assert other.report["models"]["student"]["test"] != report["models"]["student"]["test"]  # same ids, stored outputs of its own
-    again = distill("eval", f"run={other.folder}", "device=cpu")
+    again = distill("eval", f"run={other.folder}", "device=cpu", "report.html=false")
     assert again.code == 0, again.err
     assert again.report["models"]["student"]["test"] == other.report["models"]["student"]["test"]
 

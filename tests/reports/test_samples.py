@@ -25,7 +25,7 @@ def chart_rows(section: Any) -> list[list[dict[str, Any]]]:
 
 
 def test_a_run_keeps_what_its_page_draws_and_scoring_again_keeps_the_same(distill: Callable[..., Ran], browser: Any) -> None:
-    ran = distill("distill", *TINY, *HINT)
+    ran = distill("distill", *TINY, *HINT, "report.html=true")
     assert ran.code == 0, ran.err
     kept = json.loads((ran.folder / "samples.json").read_text())
     data = digits()
