@@ -55,6 +55,7 @@ def test_every_file_says_what_the_model_says(run: Path, distill: Distill) -> Non
         assert np.abs(given_logits - logits[:n]).max() <= 1e-4
         assert np.abs(probabilities - np.exp(log_probabilities(logits[:n] / temperature))).max() <= 1e-6
     kept = session.get_modelmeta().custom_metadata_map
+    assert kept["model"] == "student"
     assert json.loads(kept["class_names"]) == report["data"]["class_names"]
     assert (json.loads(kept["temperature"]), kept["opset"]) == (temperature, "18")
     assert kept["input_preparation"] == "standardise, inside the graph"

@@ -69,6 +69,7 @@ def model_bytes(subject: Subject, what: str = "format=onnx") -> bytes:
 def metadata(subject: Subject) -> dict[str, str]:
     """Return what the file says of itself: JSON where it is no plain word."""
     return {
+        "model": subject.name,
         "class_names": json.dumps(list(subject.class_names)),
         "input_shape": json.dumps(list(subject.input_shape)),
         "input_preparation": f"{subject.entry['prepare']}, inside the graph",

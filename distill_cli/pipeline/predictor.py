@@ -71,7 +71,7 @@ def open_predictor(cfg: Any) -> Predictor:
         entry = checkpoint["models"].get(name)
         if entry is None:
             raise UserError(f"{folder}: holds no model '{name}' (it has: {', '.join(sorted(checkpoint['models']))})")
-        probabilities = open_onnx(Path(cfg.onnx), names, tuple(entry["input_shape"]))
+        probabilities = open_onnx(Path(cfg.onnx), names, tuple(entry["input_shape"]), name)
     else:
         model, entry = load_model(folder, name)
         probabilities = _from_model(model.to(device := choose_device(cfg.device.name, None)), device)
@@ -88,16 +88,17 @@ def _from_model(model: torch.nn.Module, device: torch.device) -> Probabilities:
     return probabilities
 
 
-def open_onnx(path: Path, class_names: tuple[str, ...], shape: tuple[int, ...]) -> Probabilities:
+def open_onnx(path: Path, class_names: tuple[str, ...], shape: tuple[int, ...], model: str) -> Probabilities:
     """Return the model of an ONNX file on the CPU, which takes raw samples; its output ``probabilities`` is used, or ``logits``.
 
     Args:
-        path: the file; ``class_names`` in its metadata, a JSON list, is held against the run's.
+        path: the file; ``class_names`` (a JSON list) and ``model`` in its metadata are held against the run and `model`.
         class_names: of the run.
         shape: of one sample.
+        model: the name of the model in its run.
 
     Raises:
-        UserError: onnxruntime is missing, the file cannot be read, or it is of other classes or samples.
+        UserError: onnxruntime is missing, the file cannot be read, or it is of other classes, samples or of another model.
     """
     try:
         import onnxruntime
@@ -110,11 +111,14 @@ def open_onnx(path: Path, class_names: tuple[str, ...], shape: tuple[int, ...]) 
     options.log_severity_level = 3  # errors alone
     try:
         session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
-        told = json.loads(session.get_modelmeta().custom_metadata_map.get("class_names", "null"))
+        about = session.get_modelmeta().custom_metadata_map
+        told = json.loads(about.get("class_names", "null"))
     except Exception as e:  # onnxruntime raises errors of many kinds
         raise UserError(f"onnx={path}: not a readable ONNX file ({str(e).splitlines()[0]})") from None
     if told is not None and told != list(class_names):
         raise UserError(f"onnx={path}: its classes are {told}, those of the run {list(class_names)}; give its run")
+    if about.get("model", model) != model:
+        raise UserError(f"onnx={path}: holds the run's '{about['model']}', not '{model}'; use checkpoint_model={about['model']}")
     first, outputs = session.get_inputs()[0], [output.name for output in session.get_outputs()]
     if list(first.shape[1:]) != list(shape):
         raise UserError(f"onnx={path}: takes samples of shape {list(first.shape[1:])}, the run has {list(shape)}")

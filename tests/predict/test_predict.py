@@ -233,7 +233,7 @@ def test_an_onnx_file_says_the_same(work: Path, predict: Distill) -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.model(x).logits
 
-    def export(name: str, classes: list[str]) -> None:
+    def export(name: str, classes: list[str], model: str = "student") -> None:
         batch = ({0: torch.export.Dim("batch")},)
         program = torch.onnx.export(
             Logits().eval(),
@@ -245,7 +245,7 @@ def test_an_onnx_file_says_the_same(work: Path, predict: Distill) -> None:
             verbose=False,
         )
         proto = program.model_proto
-        onnx.helper.set_model_props(proto, {"class_names": json.dumps(classes)})
+        onnx.helper.set_model_props(proto, {"class_names": json.dumps(classes), "model": model})
         (work / name).write_bytes(proto.SerializeToString())
 
     names = json.loads((work / "run" / "checkpoint" / "model.json").read_text())["class_names"]
@@ -260,6 +260,9 @@ def test_an_onnx_file_says_the_same(work: Path, predict: Distill) -> None:
         "its classes are ['x', 'y', 'z'], those of the run"
         in predict("run=run", "input=rows.csv", "output=c.csv", "onnx=other.onnx").err
     )
+    export("teacher.onnx", names, "teacher")
+    said = predict("run=run", "input=rows.csv", "output=c.csv", "onnx=teacher.onnx").err
+    assert "onnx=teacher.onnx: holds the run's 'teacher', not 'student'; use checkpoint_model=teacher" in said
     (work / "text.onnx").write_text("no")
     assert (
         "onnx=text.onnx: not a readable ONNX file" in predict("run=run", "input=rows.csv", "output=c.csv", "onnx=text.onnx").err
