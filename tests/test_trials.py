@@ -20,6 +20,7 @@ Distill = Callable[..., Ran]
 SEARCH = (
     "distill",
     *TINY[:3],
+    "report.html=false",
     "bootstrap.resamples=20",
     "teacher.model.hidden=[16]",
     "student.model.hidden=[8]",

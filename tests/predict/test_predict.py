@@ -51,7 +51,13 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def beats(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on drawn beats."""
     return train(
-        tmp_path_factory.mktemp("beats"), "experiment=smoke", "epochs=1", "teacher.epochs=1", "controls=[]", "device=cpu"
+        tmp_path_factory.mktemp("beats"),
+        "experiment=smoke",
+        "epochs=1",
+        "teacher.epochs=1",
+        "controls=[]",
+        "device=cpu",
+        "report.html=false",
     )
 
 
