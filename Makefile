@@ -39,7 +39,7 @@ docs: $(VENV)/.installed  ## the documentation as a site in site/; fails on a wa
 bench: $(VENV)/.installed  ## the fit loop against a bare loop, and start-up times
 	$(BIN)/python benchmarks/loop.py
 
-fuzz: $(VENV)/.installed  ## 1,000 spoiled files and 300 random override lines; CASES=65 takes as many of them
+fuzz: $(VENV)/.installed  ## 1,000 spoiled files and 300 random override lines; CASES=130 takes as many of them
 	$(BIN)/python benchmarks/fuzz.py $(if $(CASES),--cases $(CASES))
 
 $(VENV)/.installed: pyproject.toml constraints.txt

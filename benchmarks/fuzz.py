@@ -1,7 +1,7 @@
 """Spoiled files and random override lines: each must end in exit 0, or in exit 2 with one line on stderr.
 
     python benchmarks/fuzz.py                # 1,000 files and 300 lines
-    python benchmarks/fuzz.py --cases 65     # as many of them, evenly spread
+    python benchmarks/fuzz.py --cases 130    # as many of them, drawn by the seed
     python benchmarks/fuzz.py --case 417     # one of them, with all that it printed
 
 A case is a small sound file (CSV, WFDB, idx, safetensors: weights, training rows, training states), spoiled in one to three
@@ -307,12 +307,12 @@ def run_case(number: int, seed: int, sources: Path, place: Path, compose: Callab
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--cases", type=int, default=FILES + LINES, help="how many, evenly spread over all")
+    parser.add_argument("--cases", type=int, default=FILES + LINES, help="how many of all, drawn by the seed")
     parser.add_argument("--case", type=int, help="only this one")
     asked = parser.parse_args()
     began = time.monotonic()
     total = FILES + LINES
-    numbers = [asked.case] if asked.case is not None else [n * total // asked.cases for n in range(asked.cases)]
+    numbers = [asked.case] if asked.case is not None else sorted(Random(asked.seed).sample(range(total), min(asked.cases, total)))
     table: dict[str, Counter[str]] = {}
     most, longest = 0, 0.0
     with tempfile.TemporaryDirectory(prefix="fuzz-") as temporary:
