@@ -15,7 +15,7 @@ demo: $(VENV)/.installed  ## set up, distil on the embedded digits over five see
 test: $(VENV)/.installed  ## set up and pass the tests
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
 
-slow: $(VENV)/.installed  ## the slow tests: packaging, and real data from DISTILL_TEST_DATA=FOLDER with mitdb/ and mnist/
+slow: $(VENV)/.installed  ## the slow tests: packaging, the longest runs, and real data from DISTILL_TEST_DATA=FOLDER with mitdb/ and mnist/
 	$(BIN)/python -m pytest -m slow
 
 lint: $(VENV)/.installed  ## ruff and mypy

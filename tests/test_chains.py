@@ -67,6 +67,7 @@ def test_each_links_student_teaches_the_next(distill: Distill) -> None:
 ALONE = (*TINY, "controls=[]")
 
 
+@pytest.mark.slow
 def test_a_link_is_found_by_its_teacher_its_settings_and_its_data(distill: Distill) -> None:
     first = distill("distill", *ALONE, TWO)
     assert found(first) == {"large": False, "small": False}

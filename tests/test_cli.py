@@ -451,6 +451,7 @@ def test_a_sweeper_gets_the_objective_and_a_word_where_there_is_none(door: Door,
     )
 
 
+@pytest.mark.slow
 def test_jobs_are_named_by_what_can_move_a_result(door: Door, tmp_path: Path, fake: list[dict]) -> None:
     same = [
         [],

@@ -140,6 +140,7 @@ def test_the_reported_scores_are_those_of_the_average_by_hand(distill: Distill, 
     assert "members of the teacher, test macro F1: " in ran.out
 
 
+@pytest.mark.slow
 def test_members_are_shared_between_ensembles_and_with_single_teachers(distill: Distill) -> None:
     two = distill("distill", *TINY, "teacher.members=2")
     three = distill("distill", *TINY, "teacher.members=3")
@@ -155,6 +156,7 @@ def test_members_are_shared_between_ensembles_and_with_single_teachers(distill: 
         assert given.report["models"][name]["test"] == three.report["models"][name]["test"]
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_scored_again_and_teaches_again_from_its_run_folder(distill: Distill) -> None:
     ran = distill("distill", *TINY, "teacher.members=2", "mixup=beta")
     for folder in member_folders(ran):

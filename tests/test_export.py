@@ -277,6 +277,7 @@ def test_a_new_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_a_teacher_with_residual_sums_is_exported_too(distill: Distill) -> None:
     pytest.importorskip("onnxruntime", reason="needs the extra `export`")
     if shutil.which("gcc") is None:

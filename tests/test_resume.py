@@ -46,6 +46,7 @@ LINES = {
     "chain": ("distill", "chain=[{name: assistant, model: {hidden: [12]}}]"),
     "teacher": ("train-teacher",),  # takes no keys of the student
 }  # fmt: skip
+LONG = ("drawn", "stages", "stateful losses", "ensemble", "chain")  # run with the slow tests
 
 
 class Killed(BaseException):
@@ -81,7 +82,7 @@ def results(folder: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", LINES)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in LONG else n for n in LINES])
 def test_a_killed_run_goes_on_to_the_bit(name: str, distill: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     line = (*LINES[name], *DIGITS, "checkpoint.every=5")
     if name == "teacher":

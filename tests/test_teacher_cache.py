@@ -256,6 +256,7 @@ def tables(folder: str = "outputs/cache") -> list[Path]:
     return sorted(p for p in Path(folder).glob("*") if p.is_dir())
 
 
+@pytest.mark.slow
 def test_a_second_seed_reuses_the_stored_outputs_and_a_copy_from_elsewhere_is_refused(distill: Any) -> None:
     first, second = distill("distill", *TINY), distill("distill", *TINY, "seed=1")
     assert first.report["cache"]["state"] == "made"

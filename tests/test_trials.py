@@ -124,6 +124,7 @@ def test_a_control_with_fewer_trials_than_the_student_is_refused(distill: Distil
     assert "the student had 2 trials, the control only 1; vary the training in each" in ran.err
 
 
+@pytest.mark.slow
 def test_trials_that_differ_in_more_than_the_students_training_are_refused(distill: Distill) -> None:
     distill(*SEARCH, "sweep=t", "-m", "optimizer.lr=0.01,0.02", "teacher.seed=0,1")
     ran = distill(*SEARCH, "search=outputs/sweeps/t")
@@ -138,6 +139,7 @@ def test_a_fixed_list_serves_both_arms(distill: Distill) -> None:
     assert ran.code == 2 and "trial=7: the list of lr has trials 0 to 4" in ran.err
 
 
+@pytest.mark.slow
 def test_a_search_of_the_training_serves_another_loss_and_trials_kept_elsewhere(distill: Distill) -> None:
     for trial, place in enumerate(("one", "two")):
         assert distill(*SEARCH, "hparams=random", f"outputs={place}", "sweep=t", "-m", f"trial={trial}").code == 0

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from conftest import Ran
 from safetensors.torch import load_file
 
@@ -17,6 +18,7 @@ SMALL = ("experiment=smoke", "dataset.n=200", "epochs=1", "teacher.epochs=1", "b
          "teacher.model.filters=6", "teacher.model.hidden=8")  # fmt: skip
 
 
+@pytest.mark.slow
 def test_every_loss_takes_part_in_a_run(distill: Callable[..., Ran]) -> None:
     losses = chosen([], {}, [])
     words = []
