@@ -14,6 +14,7 @@ from distill_cli.timing import peak_memory_bytes, timed
 Distill = Callable[..., Ran]
 
 
+@pytest.mark.slow
 def test_the_contestants_stand_side_by_side(run: Path, distill: Distill) -> None:
     pytest.importorskip("onnxscript", reason="needs the extra `export`")
     ran = distill("bench", f"run={run}", "runtimes=[torch,onnx]", "batches=[8,1]", "seconds=0.02", "device.threads=1")

@@ -90,6 +90,7 @@ def test_a_sweep_over_seeds_shares_its_links(distill: Distill) -> None:
     assert "2 runs: 2 finished" in ran.out
 
 
+@pytest.mark.slow
 def test_a_chain_goes_on_from_a_checkpoint_that_has_no_key(distill: Distill) -> None:
     run = distill("distill", *TINY).folder
     words = (TWO, f"teacher.checkpoint={run}", "teacher.checkpoint_model=student")

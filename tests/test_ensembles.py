@@ -183,6 +183,7 @@ def test_a_member_that_saw_the_students_test_rows_is_refused(distill: Distill) -
     assert refused.err.startswith(f"distill distill: error: teacher (checkpoint {other}): its training rows hold")
 
 
+@pytest.mark.slow
 def test_models_that_cannot_be_members_are_named(distill: Distill) -> None:
     folder = distill("distill", *TINY).folder
     twice = distill("distill", *TINY, f"teacher.checkpoint=[{folder},{folder}]")

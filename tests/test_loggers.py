@@ -42,6 +42,7 @@ def test_tensorboard_holds_what_metrics_csv_holds(distill: Distill) -> None:
     assert (teacher / "metrics.csv").is_file() and (teacher / "tensorboard" / "teacher").is_dir()
 
 
+@pytest.mark.slow
 def test_mlflow_holds_epochs_settings_and_scores(distill: Distill) -> None:
     for package in ("mlflow", "sqlalchemy", "alembic"):
         pytest.importorskip(package, reason="the extra `mlflow` is not installed")
@@ -62,6 +63,7 @@ def test_mlflow_holds_epochs_settings_and_scores(distill: Distill) -> None:
     assert mine.data.params["optimizer.lr"] == "0.01" and mine.data.tags["distill.verdict"] == ran.report["verdict"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [4, 1])
 def test_a_resumed_run_has_each_epoch_once(steps: int, distill: Distill, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("tensorboard", reason="the extra `tensorboard` is not installed")

@@ -266,6 +266,7 @@ def test_the_gate(distill: Distill, bound: str, code: int) -> None:
     assert ("missed" in ran.err) == bool(code)
 
 
+@pytest.mark.slow
 def test_a_sweep_skips_what_is_finished_and_its_table_speaks_over_seeds(distill: Distill) -> None:
     line = ("distill", *TINY, "-m", "seed=0,1,2,3,4")
     first = distill(*line)

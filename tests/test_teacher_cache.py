@@ -280,6 +280,7 @@ def test_stored_outputs_teach_what_the_teacher_in_the_loop_teaches(distill: Any)
     assert a == pytest.approx(b, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_views_are_stored_reported_and_seen_by_the_control(distill: Any) -> None:
     words = (*TINY, "epochs=3", "mixup=beta")
     stored = distill("distill", *words, "cache.views=2")

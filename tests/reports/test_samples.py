@@ -24,6 +24,7 @@ def chart_rows(section: Any) -> list[list[dict[str, Any]]]:
     return [chart.spec["data"]["values"] for chart in section.charts]
 
 
+@pytest.mark.slow
 def test_a_run_keeps_what_its_page_draws_and_scoring_again_keeps_the_same(distill: Callable[..., Ran], browser: Any) -> None:
     ran = distill("distill", *TINY, *HINT, "report.html=true")
     assert ran.code == 0, ran.err
