@@ -64,7 +64,7 @@ def write_atomic(path: str | Path, write: Callable[[IO[Any]], object], *, binary
     path = Path(path)
     new = _missing(path)
     make_folder(path.parent)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(3)}.tmp")
+    temporary = _temporary(path)
     try:
         with open(temporary, "wb") if binary else open(temporary, "w", encoding="utf-8", newline="") as f:
             write(f)
@@ -80,6 +80,11 @@ def write_atomic(path: str | Path, write: Callable[[IO[Any]], object], *, binary
             temporary.unlink(missing_ok=True)
         _remove_empty(new)
     return path
+
+
+def _temporary(path: Path) -> Path:
+    """Return a name beside `path` that says who writes there (`remove_left` reads it)."""
+    return path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(3)}.tmp")
 
 
 def _missing(path: Path) -> list[Path]:
@@ -159,9 +164,8 @@ def write_tables(path: str | Path, rows: int, shapes: Mapping[str, Sequence[int]
     """
     path = Path(path)
     make_folder(path.parent)
-    for left in path.parent.glob(f".{path.name}.*.tmp"):
-        shutil.rmtree(left, ignore_errors=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    remove(path.parent.glob(f".{path.name}.*.tmp"))
+    temporary = _temporary(path)
     try:
         temporary.mkdir()
         with contextlib.ExitStack() as stack:
@@ -235,7 +239,7 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     refuse_existing(path)
     new = _missing(path)
     make_folder(path.parent)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(3)}.tmp")
+    temporary = _temporary(path)
     try:
         temporary.mkdir()
         yield temporary
@@ -249,11 +253,7 @@ def new_folder(path: str | Path) -> Iterator[Path]:
 
 def remove_litter(folder: str | Path) -> None:
     """Remove what killed writers have left below a folder; nobody else may be writing there."""
-    for left in list(Path(folder).rglob(".*.tmp")):
-        if left.is_dir():
-            shutil.rmtree(left, ignore_errors=True)
-        else:
-            left.unlink(missing_ok=True)
+    remove(Path(folder).rglob(".*.tmp"))
 
 
 def remove_left(path: str | Path) -> None:
@@ -275,11 +275,6 @@ def _runs(process: int) -> bool:
     return True
 
 
-def remove_folder(path: str | Path) -> None:
-    """Remove a folder with all it holds; what cannot be removed stays."""
-    shutil.rmtree(path, ignore_errors=True)
-
-
 def plain(value: Any) -> Any:
     """Return `value` with NumPy and torch scalars and arrays as Python ones, non-finite floats as None."""
     if isinstance(value, Mapping):
@@ -298,7 +293,7 @@ def copy_file(source: str | Path, target: str | Path) -> Path:
     (a sweep then keeps one copy of its teacher's weights)."""
     source, target = Path(source), Path(target)
     make_folder(target.parent)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(3)}.tmp")
+    temporary = _temporary(target)
     try:
         os.link(source, temporary)
     except OSError:

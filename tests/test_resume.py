@@ -264,30 +264,27 @@ def test_a_state_is_due_by_steps_by_time_and_at_a_signal(tmp_path: Path, monkeyp
     assert (tmp_path / "s" / "state-000000000.safetensors").exists()
 
 
-@pytest.mark.parametrize("course", [{"stage": "x"}, {"stage": 9}, {"step": -1}, {"within": 10**9}, {"totals": ["x"], "step": 1}])
-def test_a_strangers_state_is_one_line(
-    course: dict[str, Any], distill: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def broken_off(distill: Run, monkeypatch: pytest.MonkeyPatch) -> tuple[tuple[str, ...], States]:
+    """Return the line of a killed training, and its states."""
     line = (
-        "train-teacher",
-        "dataset=digits",
-        *TINY[:1],
-        "teacher.epochs=2",
-        "teacher.model.hidden=[4]",
-        "checkpoint.every=5",
-        "outputs=o",
-    )
+        "train-teacher", "dataset=digits", *TINY[:1], "teacher.epochs=2", "teacher.model.hidden=[4]", "checkpoint.every=5", "outputs=o",
+    )  # fmt: skip
     with monkeypatch.context() as patch, pytest.raises(Killed):
         kill_at_save(patch, 2, written=True)
         distill(*line)
     folder = next(Path("o").glob("*/*/resume/teacher"))
-    states = States(folder, json.loads(read_metadata(next(folder.glob("state-*"))))["key"])
+    return line, States(folder, json.loads(read_metadata(next(folder.glob("state-*"))))["key"])
+
+
+@pytest.mark.parametrize("course", [{"stage": "x"}, {"stage": 9}, {"step": -1}, {"within": 10**9}, {"totals": ["x"], "step": 1}])
+def test_a_strangers_state_is_one_line(course: dict[str, Any], distill: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    line, states = broken_off(distill, monkeypatch)
     state, _ = states.load()
     assert state is not None
     states.save({**state, "course": {**state["course"], **course}})
     ran = distill(*line, "resume=auto")
     assert ran.code == 2
-    assert f"{folder}: a state there is of another training (" in ran.err.splitlines()[-1]
+    assert f"{states.folder}: a state there is of another training (" in ran.err.splitlines()[-1]
 
 
 def test_the_state_of_another_teachers_student_is_passed_over(distill: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -410,25 +407,12 @@ def test_a_flipped_bit_in_a_weight_is_seen(tmp_path: Path) -> None:
 
 
 def test_a_state_that_fits_nothing_is_one_line(distill: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    line = (
-        "train-teacher",
-        "dataset=digits",
-        *TINY[:1],
-        "teacher.epochs=2",
-        "teacher.model.hidden=[4]",
-        "checkpoint.every=5",
-        "outputs=o",
-    )
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        kill_at_save(patch, 2, written=True)
-        distill(*line)
-    folder = next(Path("o").glob("*/*/resume/teacher"))
-    states = States(folder, json.loads(read_metadata(next(folder.glob("state-*"))))["key"])
+    line, states = broken_off(distill, monkeypatch)
     states.save({"course": 3})
     ran = distill(*line, "resume=auto")
     assert ran.code == 2
     assert ran.err.splitlines()[-1] == (
-        f"distill train-teacher: error: {folder}: a state there is of another training ('model'); use resume=never to begin again"
+        f"distill train-teacher: error: {states.folder}: a state there is of another training ('model'); use resume=never to begin again"
     )
 
 

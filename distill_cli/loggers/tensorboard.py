@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from distill_cli.errors import UserError
-from distill_cli.files import remove_folder, safe_name
+from distill_cli.files import remove, safe_name
 from distill_cli.loggers.logger import numbers
 from distill_cli.types import EpochRecord
 
@@ -55,7 +55,7 @@ class TensorBoard:
         for writer in self.writers.values():
             writer.close()
         if self.taken_up:
-            remove_folder(self.folder / FOLDER)
+            remove([self.folder / FOLDER])
             self.writers = {}
             for record in records:
                 self.epoch(record)

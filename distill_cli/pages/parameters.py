@@ -35,7 +35,7 @@ def _chart(result: Standings, parameter: Swept) -> Chart | None:
     scale = {"type": "log", "nice": False, "padding": 16} if parameter.is_logarithmic else {"nice": False, "padding": 16}
     x: Spec = category("value", parameter.path, axis={"labelAngle": -30, "labelLimit": 120})
     if parameter.is_number:
-        x = quantity("value", parameter.path, scale=scale, axis={"format": "~g"})
+        x = quantity("value", parameter.path, scale=scale, axis={"format": "~r"})
     tips = seeds.tips(result, {"field": "value", "title": parameter.path})
     drawn = spec(rows, HEIGHT, params=seeds.PARAMS, layer=seeds.layers(rows, dots, {"x": x, "y": seeds.axis(result)}, tips))
     return Chart(parameter.path, drawn, marks=len(rows) + len(dots))

@@ -42,7 +42,7 @@ def finish(
     files.write_text(out / runs.CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
     files.write_text(out / "report.md", markdown(report))
     files.write_json(out / runs.REPORT, report)
-    files.remove_folder(out / runs.STATES)
+    files.remove([out / runs.STATES])
 
 
 def predictions(dataset: Dataset, logits: Mapping[str, Logits], split: str = COMPARED) -> str | None:
