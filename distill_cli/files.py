@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
+import glob
 import hashlib
 import json
 import os
 import re
 import secrets
 import shutil
+import socket
 import stat
 import time
 import tokenize
@@ -83,8 +86,34 @@ def write_atomic(path: str | Path, write: Callable[[IO[Any]], object], *, binary
 
 
 def _temporary(path: Path) -> Path:
-    """Return a name beside `path` that says who writes there (`remove_left` reads it)."""
-    return path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(3)}.tmp")
+    """Return a new name beside `path` that says who writes there; what killed writers of `path` have left goes."""
+    remove_left(path)
+    return path.with_name(f".{path.name}.{_machine()}.{os.getpid()}.{secrets.token_hex(3)}.tmp")
+
+
+def remove_left(path: Path) -> None:
+    """Remove what killed processes of this machine have left beside `path` while they wrote it; others may still be writing."""
+    prefix = f".{path.name}.{_machine()}."
+    remove(left for left in path.parent.glob(f"{glob.escape(prefix)}*.tmp") if not _runs(left.name.removeprefix(prefix)))
+
+
+@functools.cache
+def _machine() -> str:
+    return hash_bytes(socket.gethostname().encode())[:6]
+
+
+def _runs(writer: str) -> bool:
+    """Return whether the process may run that a temporary name begins with."""
+    number = writer.partition(".")[0]
+    if not number.isdecimal():
+        return True
+    try:
+        os.kill(int(number), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
 
 
 def _missing(path: Path) -> list[Path]:
@@ -254,25 +283,6 @@ def new_folder(path: str | Path) -> Iterator[Path]:
 def remove_litter(folder: str | Path) -> None:
     """Remove what killed writers have left below a folder; nobody else may be writing there."""
     remove(Path(folder).rglob(".*.tmp"))
-
-
-def remove_left(path: str | Path) -> None:
-    """Remove what killed writers of one file have left beside it; those that still run on this machine keep theirs."""
-    path = Path(path)
-    for left in path.parent.glob(f".{path.name}.*.tmp"):
-        number = left.name.removeprefix(f".{path.name}.").partition(".")[0]
-        if number.isdecimal() and not _runs(int(number)):
-            left.unlink(missing_ok=True)
-
-
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def plain(value: Any) -> Any:

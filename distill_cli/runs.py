@@ -163,8 +163,7 @@ def register(outputs: Path, key: str, folder: Path) -> None:
     entry, begun = outputs / REGISTER / f"{key}.json", outputs / REGISTER / f"{key}.begun.json"
     files.write_json(entry, {"folder": str(relative(folder, outputs))})
     begun.unlink(missing_ok=True)
-    for path in (entry, begun):
-        files.remove_left(path)
+    files.remove_left(begun)
 
 
 def begin(outputs: Path, key: str, name: Path) -> None:

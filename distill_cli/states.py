@@ -84,7 +84,7 @@ class States:
 
         Half-written files of killed processes are removed.
         """
-        files.remove(self.folder.glob(".*.tmp"))
+        files.remove_litter(self.folder)
         if not self.take_up:
             files.remove(path for _, path in self._written())
         said = ""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import glob
 import itertools
 import json
 import os
@@ -358,17 +360,45 @@ def test_an_owner_that_died_owns_nothing(tmp_path: Path) -> None:
         assert json.loads((tmp_path / ".owner").read_text()) == {"pid": 2}
 
 
-def test_the_register_keeps_nothing_of_killed_writers_and_all_of_living_ones(tmp_path: Path) -> None:
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    teachers = tmp_path / "teachers"
-    teachers.mkdir()
-    litter = [teachers / f".{name}.{gone.pid}.3a0f10.tmp" for name in ("key.json", "key.begun.json")]
-    others = [teachers / f".key.json.{os.getpid()}.3a0f10.tmp", teachers / f".other.json.{gone.pid}.3a0f10.tmp"]
-    for path in (*litter, *others):
-        path.write_text("{")
+def killed_in_the_write_of(path: Path) -> Path:
+    """Let another process die between the writing of a file or folder and its renaming; return what it leaves."""
+    if not (child := os.fork()):
+        with contextlib.ExitStack() as stack:
+            stack.callback(os._exit, 70)
+            for rename in ("replace", "rename"):
+                setattr(os, rename, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+            if path.suffix:
+                files.write_text(path, "half")
+            else:
+                with files.new_folder(path) as folder:
+                    (folder / "file").write_text("half")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    (left,) = path.parent.glob(f".{glob.escape(path.name)}.*.tmp")
+    return left
+
+
+@pytest.mark.parametrize("name", ["file.json", "file[1]*.json", "folder", "folder[1]"])
+def test_what_a_killed_writer_left_goes_with_the_next_write(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    left = killed_in_the_write_of(path)
+    *_, machine, process, drawn, end = left.name.split(".")
+    others = [f".{name}.{machine}.{os.getpid()}.{drawn}.{end}", f".f{name}.{machine}.{process}.{drawn}.{end}"]
+    others += [f".{name}.000000.{process}.{drawn}.{end}"]  # of another machine, where that process may run
+    for other in others:
+        (tmp_path / other).write_text("somebody's")
+    if path.suffix:
+        files.write_text(path, "whole")
+    else:
+        with files.new_folder(path) as folder:
+            (folder / "file").write_text("whole")
+    assert {p.name for p in tmp_path.iterdir()} == {name, *others}
+
+
+def test_the_register_keeps_nothing_of_killed_writers(tmp_path: Path) -> None:
+    for name in ("key.json", "key.begun.json"):
+        killed_in_the_write_of(tmp_path / runs.REGISTER / name)
     runs.register(tmp_path, "key", tmp_path / "run")
-    assert {p.name for p in teachers.iterdir()} == {"key.json", *(p.name for p in others)}
+    assert [p.name for p in (tmp_path / runs.REGISTER).iterdir()] == ["key.json"]
 
 
 def test_an_owner_that_goes_leaves_nothing_to_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
