@@ -47,7 +47,9 @@ def choose(resume: str | None, outputs: Path, command: str, out: Path, key: str,
         return _named(Path(str(resume)), command, key)
     if _is_of(out, command, key):  # chosen by hydra.run.dir
         return out
-    found = [path.parent.parent for path in (outputs / command).glob(f"*/{runs.STATES}/{RUN}")]
+    found = [path.parent for path in (outputs / command).glob(f"*/{runs.STATES}")]
+    for folder in found:  # a run that was killed before it had said what it is never comes back to clean up
+        files.remove_left(folder / runs.STATES / RUN)
     fitting = [folder for folder in found if _is_of(folder, command, key)]
     return max(fitting, key=lambda folder: (folder / runs.STATES / RUN).stat().st_mtime, default=out)
 

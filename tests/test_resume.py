@@ -394,6 +394,12 @@ def test_what_a_killed_writer_left_goes_with_the_next_write(tmp_path: Path, name
     assert {p.name for p in tmp_path.iterdir()} == {name, *others}
 
 
+def test_a_run_killed_before_it_said_what_it_is_leaves_no_half_of_that(tmp_path: Path) -> None:
+    left = killed_in_the_write_of(tmp_path / "distill" / "killed" / runs.STATES / unfinished.RUN)
+    assert unfinished.choose("auto", tmp_path, "distill", tmp_path / "new", "key", sweeping=False) == tmp_path / "new"
+    assert not left.exists()
+
+
 def test_the_register_keeps_nothing_of_killed_writers(tmp_path: Path) -> None:
     for name in ("key.json", "key.begun.json"):
         killed_in_the_write_of(tmp_path / runs.REGISTER / name)
