@@ -1,6 +1,7 @@
 """Kill real runs at random moments, let them go on, and compare what they leave with runs that nobody killed.
 
     python benchmarks/chaos.py [--kills 50] [--seed 0] [--only WORD]
+    python benchmarks/chaos.py --every-write "written, not renamed"
 
 Each run is a process forked from this one, so that torch is imported once. It dies by SIGKILL: at a random time, or inside a
 write of a state or a result (half of the bytes on disk; all of them, but under the temporary name; just renamed). Then the same
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import json
 import os
 import random
@@ -201,6 +203,16 @@ class Trials:
             self.counts["kills", "made" if code == -signal.SIGKILL else "too late: the run had ended"] += 1
         self.finish(f"killed, {how}", name, outputs)
 
+    def kill_at_every_write(self, name: str, place: str) -> None:
+        """One trial for each write of a run: kill it there, then let it go on."""
+        self.reference(name)
+        for number in itertools.count(1):
+            outputs = self.folder / f"write-{number}"
+            code = run(words_of(name, outputs), self.log, die_at_write(number, place))
+            self.finish(f"{name} killed at a write, {place}", name, outputs)
+            if code != -signal.SIGKILL:
+                return
+
 
 def signals(trials: Trials) -> None:
     """SIGINT and SIGTERM: exit codes, and the run goes on."""
@@ -357,13 +369,18 @@ def chaos() -> int:
     parser.add_argument("--kills", type=int, default=50, help="runs that are killed, each once to three times")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="of the further trials those with this word in their name")
+    parser.add_argument("--every-write", choices=PLACES, help="instead: kill each line at each of its writes, at that place")
     parser.add_argument("--short", action="store_true", help="6 kills, signals and two processes: for continuous integration")
     wanted = parser.parse_args()
     torch.set_num_threads(1)
     began = time.monotonic()
     kills, others = (6, (signals, two_processes)) if wanted.short else (wanted.kills, OTHERS)
+    if wanted.every_write:
+        kills, others = 0, ()
     with tempfile.TemporaryDirectory() as folder:
         trials = Trials(Path(folder), wanted.seed)
+        for name in LINES if wanted.every_write else ():
+            trials.kill_at_every_write(name, wanted.every_write)
         for number in range(kills):
             trials.kill(number)
         for other in others:
