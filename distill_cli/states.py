@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, uint8
+from torch import Tensor, get_num_threads, uint8
 
 from distill_cli import files, interrupts
 from distill_cli.errors import UserError
@@ -72,7 +72,7 @@ class States:
             ) from None
         before = self._written()
         number = before[-1][0] + 1 if before else 0
-        text = json.dumps({"key": self.key, "state": packed})
+        text = json.dumps({"key": self.key, "threads": get_num_threads(), "state": packed})
         about = {"state": text, "digest": digest(text, tensors)}
         files.write_arrays(self.folder / f"state-{number:09d}.safetensors", tensors, about)
         files.remove(old for _, old in before[: max(0, len(before) - KEPT + 1)])
@@ -80,23 +80,27 @@ class States:
         interrupts.stop()
 
     def load(self) -> tuple[dict[str, Any] | None, str]:
-        """Return the newest whole state of this training, and what a user should know of the others.
+        """Return the newest whole state of this training, and what a user should know of it and the others.
 
         Half-written files of killed processes are removed.
         """
         files.remove_litter(self.folder)
         if not self.take_up:
             files.remove(path for _, path in self._written())
-        said = ""
+        said = []
         for _, path in reversed(self._written()):
-            state, key = _read(path)
+            state, key, threads = _read(path)
             if state is None:
-                said = f"{path}: damaged, passed over"
+                said = [f"{path}: damaged, passed over"]
             elif key != self.key:
-                said = f"{path}: of another data set, teacher, setting or version, passed over"
+                said = [f"{path}: of another data set, teacher, setting or version, passed over"]
             else:
-                return state, said
-        return None, said
+                if threads != get_num_threads():
+                    said.append(
+                        f"{path}: written with threads={threads}, going on with {get_num_threads()}: last digits may differ"
+                    )
+                return state, "; ".join(said)
+        return None, "; ".join(said)
 
     def _written(self) -> list[tuple[int, Path]]:
         found = [(match, path) for path in self.folder.glob("state-*") if (match := NAME.fullmatch(path.name))]
@@ -109,7 +113,8 @@ def digest(text: str, tensors: Mapping[str, Tensor]) -> str:
     return files.hash_bytes(text.encode(), *parts)
 
 
-def _read(path: Path) -> tuple[dict[str, Any] | None, str]:
+def _read(path: Path) -> tuple[dict[str, Any] | None, str, int]:
+    """Return the state in a file, None where it is damaged; the key of its training, and the threads that made it."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -117,9 +122,9 @@ def _read(path: Path) -> tuple[dict[str, Any] | None, str]:
             about = f.metadata() or {}
             tensors = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118
         if about["digest"] != digest(about["state"], tensors):
-            return None, ""
+            return None, "", 0
         text = json.loads(about["state"])
         state = unpack(text["state"], tensors)
-        return (state if isinstance(state, dict) else None), str(text["key"])
+        return (state if isinstance(state, dict) else None), str(text["key"]), int(text["threads"])
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError):
-        return None, ""
+        return None, "", 0

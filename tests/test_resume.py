@@ -23,7 +23,7 @@ from conftest import TINY, Ran
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from distill_cli import files, interrupts, runs, unfinished
+from distill_cli import files, interrupts, runs, states, unfinished
 from distill_cli.config.resuming import read_every
 from distill_cli.errors import UserError
 from distill_cli.packing import pack, unpack
@@ -247,6 +247,15 @@ def test_the_newest_whole_state_of_this_training_is_taken(tmp_path: Path) -> Non
     assert kept(tmp_path, "other").load()[0] is None
     assert kept(tmp_path, take_up=False).load() == (None, "")
     assert not list((tmp_path / "s").iterdir())
+
+
+def test_going_on_with_other_threads_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept(tmp_path).save({"n": 1})
+    monkeypatch.setattr(states, "get_num_threads", lambda: 77)
+    state, said = kept(tmp_path).load()
+    assert state == {"n": 1}
+    newest = tmp_path / "s" / "state-000000000.safetensors"
+    assert said == f"{newest}: written with threads={torch.get_num_threads()}, going on with 77: last digits may differ"
 
 
 def test_a_state_is_due_by_steps_by_time_and_at_a_signal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
