@@ -116,7 +116,7 @@
     const rows = [...table.tBodies[0].rows];
     for (const row of rows) { row.hidden = !conditions.every((holds) => holds(row)); }
     const shown = rows.filter((row) => !row.hidden);
-    document.getElementById("filtered").value = words.length ? `${shown.length} of ${rows.length} rows` : `${rows.length} rows`;
+    document.getElementById("filtered").value = words.length ? `rows: ${shown.length} of ${rows.length}` : `rows: ${rows.length}`;
     kept = words.length ? shown.map((row) => Number(row.dataset.row)) : null;
     for (const { view } of views.values()) { keep(view); }
   };

@@ -68,7 +68,7 @@ def test_the_table_sorts_and_filters_and_shows_the_reports_numbers(sweep: Path, 
     assert seen.page.evaluate(faint) == 0
     seen.page.fill("#filter", "loss.temperature>1 parameters<3000")
     assert column(seen, "parameters") == ["2,000"]
-    assert seen.page.inner_text("#filtered") == "1 of 3 rows"
+    assert seen.page.inner_text("#filtered") == "rows: 1 of 3"
     assert seen.page.evaluate(faint) > 0
     seen.page.fill("#filter", "temperature=8")
     assert column(seen, "loss.temperature") == ["80"]  # no such column: a word of the method
