@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from distill_cli import files, runs
+from distill_cli import files, locks, runs
 from distill_cli.batches import GIGABYTE
 from distill_cli.errors import UserError
 from distill_cli.teachers import FrozenTeacher, TableTeacher
@@ -86,7 +86,7 @@ def kept(cache: Cache, model: nn.Module, paths: Sequence[str], views: Views) -> 
     folder = cache.folder / files.hash_json(cache.parts)
     state = "found"
     # The lock lies beside the folder, so that a cache may be deleted as a whole.
-    with files.lock(folder.with_suffix(".lock"), lambda: cache.say("teacher's outputs: another run is computing them; waiting")):
+    with locks.lock(folder.with_suffix(".lock"), lambda: cache.say("teacher's outputs: another run is computing them; waiting")):
         if not folder.exists():
             check_size(cache, size, rows)
             cache.say(f"teacher's outputs: computing {rows:,} rows ({size / GIGABYTE:.2g} GiB) into {folder}")

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from distill_cli import files, runs
+from distill_cli import files, locks, runs
 from distill_cli.config.resuming import AUTO, NEVER, takes_up
 from distill_cli.errors import UserError
 
@@ -106,7 +106,7 @@ def owned(folder: Path) -> Iterator[None]:
     """
     about = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
     files.refuse_links(folder, (OWNER, *runs.WRITTEN))
-    with files.owned(folder / OWNER, about) as owner:
+    with locks.owned(folder / OWNER, about) as owner:
         if owner is not None:
             who = f"process {owner.get('pid')} on {owner.get('host')}, since {owner.get('since')}" if owner else "another process"
             raise UserError(f"{folder}: {who} is running in this folder; wait for it, or choose another folder")

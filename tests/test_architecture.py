@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "distill_cli"
 FLOORS = [
-    {"types", "errors", "files", "rng", "memory", "timing", "packing", "interrupts"},
+    {"types", "errors", "files", "locks", "rng", "memory", "timing", "packing", "interrupts"},
     {"models", "data", "losses", "references", "features", "tasks", "streams", "augment", "mixup", "schedules", "metrics"}
     | {"annealing", "freezing", "gradients", "selection"},
     {"objective", "teachers", "teacher_cache", "batches", "views", "runs", "cost", "verify", "states", "course"},
@@ -22,7 +22,7 @@ ROOMS = {
     r"\.backward\(|optimizer\.step\(|scaler\.step\(": {"engine"},
     r"autograd\.grad\(": {"gradients", "verify"},
     r"\binstantiate\(": {"config"},
-    r"""open\([^)]*["'][wax]b?["']|(?<!files)\.write_text\(|\.write_bytes\(|save_file\(|\.to_csv\(""": {"files"},
+    r"""open\([^)]*["'][wax]b?["']|(?<!files)\.write_text\(|\.write_bytes\(|save_file\(|\.to_csv\(""": {"files", "locks"},
     r"sys\.exit|SystemExit": {"cli", "app", "__main__"},
     r"torch\.manual_seed|np\.random\.seed|random\.seed": {"rng"},
 }

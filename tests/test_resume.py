@@ -23,7 +23,7 @@ from conftest import TINY, Ran
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from distill_cli import files, interrupts, runs, states, unfinished
+from distill_cli import files, interrupts, locks, runs, states, unfinished
 from distill_cli.config.resuming import read_every
 from distill_cli.errors import UserError
 from distill_cli.packing import pack, unpack
@@ -364,7 +364,7 @@ def test_no_such_time(value: Any) -> None:
 
 def test_an_owner_that_died_owns_nothing(tmp_path: Path) -> None:
     (tmp_path / ".owner").write_text(json.dumps({"pid": 1, "host": "gone"}))
-    with files.owned(tmp_path / ".owner", {"pid": 2}) as owner:
+    with locks.owned(tmp_path / ".owner", {"pid": 2}) as owner:
         assert owner is None
         assert json.loads((tmp_path / ".owner").read_text()) == {"pid": 2}
 
@@ -426,7 +426,7 @@ def test_an_owner_that_goes_leaves_nothing_to_hold(tmp_path: Path, monkeypatch: 
         return number
 
     monkeypatch.setattr(os, "open", open_then_lose)
-    with files.owned(path, {"pid": 2}) as owner:
+    with locks.owned(path, {"pid": 2}) as owner:
         assert owner is None
         assert json.loads(path.read_text()) == {"pid": 2}
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from distill_cli import files
+from distill_cli import files, locks
 from distill_cli.errors import UserError
 from distill_cli.loggers.logger import numbers, unseen
 from distill_cli.types import EpochRecord
@@ -105,7 +105,7 @@ class MLflow:
         if not remote:
             folder = files.make_folder(self.store).resolve()
             place, address = (folder / "artifacts").as_uri(), f"sqlite:///{folder / 'mlflow.db'}"
-            held = files.lock(folder / ".lock")  # jobs of a sweep make the database once
+            held = locks.lock(folder / ".lock")  # jobs of a sweep make the database once
         with held:
             client = MlflowClient(tracking_uri=address)
             found = client.get_experiment_by_name(self.experiment)

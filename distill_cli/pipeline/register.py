@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from distill_cli import files, runs
+from distill_cli import locks, runs
 from distill_cli.pipeline.context import Context
 
 
@@ -27,7 +27,7 @@ def found_or_made(
     found = runs.registered(context.outputs, key, field)
     if found is None:
         lock = context.outputs / runs.REGISTER / f"{key}.lock"
-        with files.lock(lock, lambda: context.progress.say(f"{what}: another run is training it; waiting")):
+        with locks.lock(lock, lambda: context.progress.say(f"{what}: another run is training it; waiting")):
             found = runs.registered(context.outputs, key, field) or _finished(context.outputs, key, field, home)
             if found is None:
                 return make(_begun(context, key, what)), False
