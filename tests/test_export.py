@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -132,6 +133,14 @@ def test_a_rounded_model_that_loses_too_much_is_refused() -> None:
         UserError, match=r"format=onnx-int8: macro F1 falls by 0\.\d+ to 0\.\d+, more than max_f1_drop=0.01 allows, on"
     ):
         compare(written, reference)
+
+
+def test_the_check_of_a_file_is_followed_in_lines(run: Path, distill: Distill) -> None:
+    ran = distill("export", f"run={run}", "format=onnx-int8", "output=out", "progress.every=0", "eval_batch_size=50")
+    assert ran.code == 0, ran.err
+    for what in ("checking", "scoring"):
+        said = re.findall(rf"^onnx-int8: {what} (\d+)%: (\d+) rows, [\d,]+ rows/s, .* left$", ran.err, re.M)
+        assert len(said) > 2 and said == sorted(said, key=lambda words: int(words[1])), ran.err
 
 
 def test_the_cards_python_runs_as_it_stands(run: Path, distill: Distill, monkeypatch: pytest.MonkeyPatch) -> None:

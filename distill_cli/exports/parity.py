@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,8 @@ from distill_cli.types import Pool
 SAME_PROBABILITY = 1e-4
 # Another batch size sums in another order; more than this is another computation.
 SAME_ALONE = 1e-3
+Listener = Callable[[int], object]
+"""Told how many rows are done."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def _macro_f1(logits: np.ndarray, pool: Pool, averaged: Sequence[int]) -> float:
     return float(macro_f1(counts, averaged))
 
 
-def compare(written: Written, reference: Reference) -> dict[str, Any]:
+def compare(written: Written, reference: Reference, listen: Listener = lambda rows: None) -> dict[str, Any]:
     """Run what was written over all rows, in chunks and the first row once more alone.
 
     Returns:
@@ -59,7 +61,7 @@ def compare(written: Written, reference: Reference) -> dict[str, Any]:
     Raises:
         UserError: it differs by more than its format may, or gives what no classifier gives.
     """
-    logits, probabilities = _run(written, reference)
+    logits, probabilities = _run(written, reference, listen)
     wanted = np.exp(log_probabilities(reference.logits / reference.temperature))
     f1 = reference.macro_f1(logits)
     found = {
@@ -76,7 +78,9 @@ def compare(written: Written, reference: Reference) -> dict[str, Any]:
     return found
 
 
-def scores_of_rounded(written: Written, pools: Mapping[str, Pool], reference: Reference, checked: float) -> dict[str, float]:
+def scores_of_rounded(
+    written: Written, pools: Mapping[str, Pool], reference: Reference, checked: float, listen: Listener = lambda rows: None
+) -> dict[str, float]:
     """Return macro F1 of what was written on each split: nothing is decided by it, but it is what a user of the file gets.
 
     Args:
@@ -90,14 +94,21 @@ def scores_of_rounded(written: Written, pools: Mapping[str, Pool], reference: Re
         if pool is reference.pool:
             found[split] = checked
             continue
-        logits = np.concatenate([written.run(x)[0] for x in pool.chunks(reference.chunk)])
-        found[split] = _macro_f1(logits, pool, reference.averaged)
+        found[split] = _macro_f1(_outputs(written, pool, reference.chunk, listen)[0], pool, reference.averaged)
     return found
 
 
-def _run(written: Written, reference: Reference) -> tuple[np.ndarray, np.ndarray]:
-    parts = [written.run(x) for x in reference.pool.chunks(reference.chunk)]
+def _outputs(written: Written, pool: Pool, chunk: int, listen: Listener) -> tuple[np.ndarray, np.ndarray]:
+    parts, done = [], 0
+    for x in pool.chunks(chunk):
+        parts.append(written.run(x))
+        listen(done := done + len(x))
     logits, probabilities = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return logits, probabilities
+
+
+def _run(written: Written, reference: Reference, listen: Listener) -> tuple[np.ndarray, np.ndarray]:
+    logits, probabilities = _outputs(written, reference.pool, reference.chunk, listen)
     if logits.shape != reference.logits.shape or probabilities.shape != logits.shape:
         raise UserError(f"format={written.name}: gives outputs of shape {logits.shape}, the model {reference.logits.shape}")
     if not np.isfinite(logits).all() or not np.isfinite(probabilities).all():

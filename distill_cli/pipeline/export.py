@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from distill_cli.errors import UserError, near
 from distill_cli.exports import FORMATS
 from distill_cli.exports.card import CARD_JSON, README, card_of
 from distill_cli.exports.card_markdown import markdown
-from distill_cli.exports.parity import Reference, compare, scores_of_rounded
+from distill_cli.exports.parity import Listener, Reference, compare, scores_of_rounded
 from distill_cli.exports.subject import Subject, Written
 from distill_cli.metrics.calibration import fit_temperature
 from distill_cli.metrics.scores import ece, log_probabilities
@@ -28,6 +29,7 @@ from distill_cli.pipeline.gathered import measured
 from distill_cli.pipeline.heading import Report, provenance_of
 from distill_cli.pipeline.models import load_model
 from distill_cli.pipeline.opened import Opened, open_run
+from distill_cli.reports.stream_progress import StreamProgress
 from distill_cli.timing import timed
 
 
@@ -131,20 +133,31 @@ def _write_all(cfg: Any, opened: Opened, subject: Subject, folder: Path) -> dict
     for name in formats(cfg.format if isinstance(cfg.format, str) else list(cfg.format)):
         opened.context.progress.say(f"{name}: writing and checking on {len(dataset.val):,} rows of validation")
         for written in FORMATS[name](subject, folder, cfg):
-            part = _part(written, reference, folder)
-            parts[written.name] = part | _rounded(written, reference, opened, part["parity"]["macro_f1"])
+            part = _part(written, reference, folder, cfg)
+            parts[written.name] = part | _rounded(written, reference, opened, part["parity"]["macro_f1"], cfg)
     return parts
 
 
-def _rounded(written: Written, reference: Reference, opened: Opened, checked: float) -> dict[str, Any]:
+@contextlib.contextmanager
+def _followed(what: str, total: int, cfg: Any) -> Iterator[Listener]:
+    """Show how many of so many rows are done."""
+    with StreamProgress(what, total, cfg.progress.level, cfg.progress.every) as progress:
+        yield lambda rows: progress.move(rows, rows)
+
+
+def _rounded(written: Written, reference: Reference, opened: Opened, checked: float, cfg: Any) -> dict[str, Any]:
     """Return the scores of a file whose weights are rounded; those of any other are the model's."""
     if written.difference is not None:
         return {}
-    return {"macro_f1": scores_of_rounded(written, scoring.scored_pools(opened.dataset), reference, checked)}
+    pools = scoring.scored_pools(opened.dataset)
+    total = sum(len(pool) for pool in pools.values() if pool is not reference.pool)
+    with _followed(f"{written.name}: scoring", total, cfg) as listen:
+        return {"macro_f1": scores_of_rounded(written, pools, reference, checked, listen)}
 
 
-def _part(written: Written, reference: Reference, folder: Path) -> dict[str, Any]:
-    parity = compare(written, reference)
+def _part(written: Written, reference: Reference, folder: Path, cfg: Any) -> dict[str, Any]:
+    with _followed(f"{written.name}: checking", len(reference.pool), cfg) as listen:
+        parity = compare(written, reference, listen)
     first = next(reference.pool.chunks(1))
     return {
         "files": {name: (folder / name).stat().st_size for name in written.files},
