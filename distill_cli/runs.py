@@ -114,8 +114,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path}: not a readable safetensors file ({str(e).splitlines()[0]})") from None
 
 
-def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
-    """Load tensors into a model.
+def check_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
+    """See that tensors are a model's; the model may be on the device ``meta``.
 
     Raises:
         UserError: names or shapes differ; names the first.
@@ -131,6 +131,15 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: str) ->
                 f"{where}: these weights are of another architecture: '{name}' has shape {tuple(tensors[name].shape)}, "
                 f"the model needs {tuple(tensor.shape)}"
             )
+
+
+def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
+    """Load tensors into a model.
+
+    Raises:
+        UserError: names or shapes differ; names the first.
+    """
+    check_weights(model, tensors, where)
     model.load_state_dict(dict(tensors))
 
 

@@ -21,6 +21,9 @@ from distill_cli.files import safe_name
 
 Distill = Callable[..., Ran]
 HUB = {"_target_": "torch.hub.load", "repo_or_dir": "some/where", "model": "x", "trust_repo": True}
+FACTS = {"prepare": "none", "num_classes": 10, "input_shape": [64]}
+HUGE = FACTS | {"model": {"_target_": "distill_cli.models.mlp.MLP", "hidden": [200_000, 200_000]}}
+HUGE_ENSEMBLE = FACTS | {"model": {"_target_": "distill_cli.models.ensemble.Ensemble"}, "members": [HUGE]}
 NESTED = {
     "alone": HUB,
     "in a component": {"_target_": "torch.nn.Sequential", "first": HUB},
@@ -197,6 +200,9 @@ def test_a_strangers_report_is_drawn_or_refused(distill: Distill, run: Path, cha
     [
         ("checkpoint/model.json", ("models", "student", "order"), "__class__", "order that is none of 10 classes"),
         ("checkpoint/model.json", ("models", "student", "order"), [0] * 10, "order that is none of 10 classes"),
+        # Networks of 160 GB and more: refused by their shapes, before the memory is asked for.
+        ("checkpoint/model.json", ("models", "student"), HUGE, "are of another architecture"),
+        ("checkpoint/model.json", ("models", "student"), HUGE_ENSEMBLE, "are of another architecture"),
         ("config.yaml", ("bootstrap",), {"resamples": "${oc.env:HOME}"}, "expected int"),
     ],
 )

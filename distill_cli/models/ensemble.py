@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -37,12 +38,12 @@ class Ensemble(nn.Module):
             raise ValueError("an ensemble needs at least one member")
         if average not in AVERAGES:
             raise ValueError(f"average={average}: expected {' or '.join(AVERAGES)}")
-        given = torch.ones(len(members)) if weights is None else torch.tensor([float(w) for w in weights])
-        if len(given) != len(members) or not bool((given.isfinite() & (given >= 0)).all()) or not given.sum():
+        given = [1.0] * len(members) if weights is None else [float(w) for w in weights]
+        if len(given) != len(members) or min(given) < 0 or not 0 < (total := sum(given)) < math.inf:
             raise ValueError(f"weights={list(weights or ())}: expected {len(members)} numbers >= 0, one a member, not all 0")
         self.members = nn.ModuleList(members)
         self.average = average
-        self.register_buffer("weights", given / given.sum(), persistent=False)
+        self.register_buffer("weights", torch.tensor([w / total for w in given]), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits ``[B, C]`` for inputs as the data set gives them."""

@@ -188,13 +188,27 @@ def load_model(folder: Path, name: str, also: Collection[str] = ()) -> tuple[Cla
     models = read_checkpoint(folder, also)["models"]
     if name not in models:
         raise UserError(f"{folder}: holds no model '{name}' (it has: {', '.join(sorted(models)) or 'none'})")
-    entry = models[name]
+    entry, where, file = models[name], f"{folder / runs.MODELS}: {name}.model", runs.weights_file(folder, name)
+    tensors = runs.read_tensors(file)
+    if (sketch := _sketch(entry, where)) is not None:
+        runs.check_weights(sketch, tensors, str(file))
     try:
-        model = build_model(entry, f"{folder / runs.MODELS}: {name}.model")
+        model = build_model(entry, where)
     except (RuntimeError, MemoryError, OverflowError) as e:
         raise UserError(
             f"{folder / runs.MODELS}: {name} cannot be built ({str(e).splitlines()[0]}); the file is damaged"
         ) from None
-    file = runs.weights_file(folder, name)
-    runs.load_weights(model, runs.read_tensors(file), str(file))
+    runs.load_weights(model, tensors, str(file))
     return model.eval(), entry
+
+
+def _sketch(entry: Mapping[str, Any], where: str) -> Classifier | None:
+    """Build a model without its memory: an entry that asks for more than its weights hold is then refused at no cost.
+
+    None where that cannot be done; what is wrong with the entry is said when it is built.
+    """
+    try:
+        with torch.device("meta"):
+            return build_model(entry, where)
+    except Exception:
+        return None
