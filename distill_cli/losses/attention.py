@@ -18,11 +18,12 @@ class Attention(nn.Module):
 
     ``Q = sum_c |A_c|^power`` is a map over positions. `weight` is the paper's beta (arXiv:1612.03928, equation 2). The
     authors' code takes the mean over positions of squared differences instead, without the half: ``variant: code``. A
-    student's map in another space is averaged or interpolated to the teacher's before that.
+    student's map in another space is averaged or interpolated to the teacher's before that, in both (RepDistiller averages
+    the teacher's where that is larger).
 
     Args:
         features: pairs of layers with maps.
-        power: of the activations, > 0; the paper takes 2.
+        power: of the activations, >= 1, as the gradient of less is infinite at 0; the paper takes 2.
         variant: ``paper`` or ``code``.
         tokens: whose features of three axes are tokens ``[B, N, D]``.
     """
@@ -40,8 +41,8 @@ class Attention(nn.Module):
         tokens: Tokens = "none",
     ) -> None:
         super().__init__()
-        if not 0 < power < float("inf"):
-            raise ValueError(f"power must be > 0, got {power}")
+        if not 1 <= power < float("inf"):
+            raise ValueError(f"power must be >= 1, got {power}")
         self.pairs = read_pairs(features)
         self.power = power
         self.variant = variant

@@ -25,7 +25,8 @@ class FT(nn.Module):
     position). The paper trains the paraphraser before the student. Here the first `pretrain_steps` steps do: the loss is
     then ``mean (t - decode(encode(t)))^2`` and does not reach the student; afterwards the paraphraser stands still. The
     weight covers both, and a gradient that is clipped or a plain SGD feels it. RepDistiller makes factors of the
-    channels' mean square and takes the mean over the factor: ``variant: code``.
+    channels' mean square and takes the mean over the factor: ``variant: code``, which here interpolates a student's map that is
+    smaller (there the teacher's is averaged).
 
     Args:
         features: pairs of layers.

@@ -60,7 +60,7 @@ class VirtualTeacher(nn.Module):
     uses_teacher = False
     is_cross_entropy = True
 
-    def __init__(self, alpha: float = 0.1, correct: float = 0.99, temperature: float = 20.0) -> None:
+    def __init__(self, alpha: float = 0.1, correct: float = 0.99, temperature: float = 2.0) -> None:
         super().__init__()
         if not 0 <= alpha <= 1:
             raise ValueError(f"alpha must be in [0, 1], got {alpha}")

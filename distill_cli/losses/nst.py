@@ -18,7 +18,8 @@ class NST(nn.Module):
 
     ``mean_cc' k(t_c, t_c') + mean_cc' k(s_c, s_c') - 2 mean_cc' k(s_c, t_c')``, means over all C_T^2, C_S^2 and C_S C_T
     channels, with ``k(x, y) = (x . y)^2`` and each channel's map of length 1 (arXiv:1707.01219, section 4, without its
-    lambda/2). Channels may differ; a student's map in another space is averaged or interpolated to the teacher's.
+    lambda/2). Channels may differ; a student's map in another space is averaged or interpolated to the teacher's
+    (RepDistiller averages the teacher's where that is larger).
 
     Args:
         features: pairs of layers with maps.

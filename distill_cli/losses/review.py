@@ -25,8 +25,9 @@ class Review(nn.Module):
 
     Fusion by attention (ABF) makes a student's map of the teacher's shape, by convolutions that are trained with it.
     The hierarchical context loss (HCL) compares them: mean squared error over batch and elements at full size, weight
-    1, and averaged to 4, 2 and 1 positions an axis, weights 1/2, 1/4 and 1/8, leaving out levels that are not below the
-    smallest axis; divided by the sum of the weights used (arXiv:2104.09044, section 3). Batch norm relates the
+    1, and averaged to 4, 2 and 1 positions an axis, leaving out levels that are not below the smallest axis; each level used
+    has half the weight of the one before, and the sum is divided by the weights used (arXiv:2104.09044, section 3, and the
+    authors' code). Initial weights are PyTorch's (the authors': Kaiming's uniform). Batch norm relates the
     samples; it trains on no batch of one row.
 
     Args:

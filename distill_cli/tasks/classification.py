@@ -12,6 +12,7 @@ from torch import Tensor
 from distill_cli.types import DataFacts, ModelOutput
 
 ROUNDING = 16  # units in the last place by which a constant may seem to vary
+SMALLEST = 2.0**-100  # of a vector whose direction is looked for: the gradient of what is smaller leaves the range of float32
 
 
 def targets(y: np.ndarray, num_classes: int) -> Tensor:
@@ -28,11 +29,16 @@ def full_precision(x: Tensor) -> Tensor:
 def unit_deviations(x: Tensor, dim: int = -1) -> Tensor:
     """Return ``(x - mean) / ||x - mean||_2`` along `dim`; where x is constant, 0 with zero gradient.
 
-    Constant means up to rounding, which else would be blown up to length 1.
+    Constant means up to rounding, which else would be blown up to length 1. Numbers below 1e-30 are constant, too.
     """
+    # The direction is that of any multiple. A power of two changes no digit, and keeps squares in range: a class that no row of
+    # a batch believes in has a column of probabilities of 1e-20, whose squares float32 does not have.
+    largest = x.detach().abs().amax(dim=dim, keepdim=True)
+    x = x * torch.ldexp(torch.ones_like(largest), -torch.frexp(largest.clamp(min=SMALLEST)).exponent)
     deviations = x - x.mean(dim=dim, keepdim=True)
     norm = torch.linalg.vector_norm(deviations, dim=dim, keepdim=True)
     constant = norm <= ROUNDING * torch.finfo(x.dtype).eps * torch.linalg.vector_norm(x, dim=dim, keepdim=True)
+    constant = constant | (largest < SMALLEST)
     return deviations * torch.where(constant, 0.0, 1 / norm.masked_fill(constant, 1.0))
 
 

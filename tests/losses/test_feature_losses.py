@@ -339,7 +339,7 @@ def test_features_are_distilled_from_the_command_line_and_the_same_seed_gives_th
 
 RANGES = [
     (lambda: AB(PAIR, margin=0), "margin must be > 0, got 0"),
-    (lambda: Attention(PAIR, power=0), "power must be > 0, got 0"),
+    (lambda: Attention(PAIR, power=0.5), "power must be >= 1, got 0.5"),
     (lambda: Correlation(PAIR, gamma=-1), "gamma must be > 0, got -1"),
     (lambda: Correlation(PAIR, order=0), "order must be >= 1, got 0"),
     (lambda: VID(PAIR, variance=0), "variance must be > 1e-05, got 0"),

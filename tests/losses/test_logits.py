@@ -210,6 +210,21 @@ def test_constant_rows_are_finite_and_have_no_gradient(loss: torch.nn.Module, dt
     assert (flat.grad == 0).all()
 
 
+@pytest.mark.parametrize("gap", [30, 46, 60])
+def test_a_class_that_no_row_believes_in_correlates_as_in_float64(gap: float) -> None:
+    z, v = logits(0), logits(1)
+    z[:, 0] -= gap
+    v[:, 0] -= gap
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        student = z.to(dtype).requires_grad_()
+        value = call(DIST(), student, v.to(dtype))
+        found.append((value.item(), *torch.autograd.grad(value, student)))
+    (value, slope), (right, right_slope) = found
+    assert value == pytest.approx(right, abs=1e-5)
+    assert torch.allclose(slope.double(), right_slope.double(), atol=1e-5)
+
+
 def test_soft_cross_entropy_is_soft_targets_plus_the_teachers_entropy() -> None:
     z, v = logits(30), logits(31)
     q = torch.softmax(v / 3, 1)
