@@ -50,14 +50,15 @@ class Axis:
 def section(result: Standings, found: Sequence[Swept]) -> Section | None:
     """Return the chart, or None where fewer than two settings differ."""
     model = {n: name for n, row in enumerate(result.rows) if (name := _model(row))}
-    settings = [axis for parameter in found if len(set((axis := _of_setting(parameter)).places)) > 1][:MOST_AXES]
+    differing = [axis for parameter in found if len(set((axis := _of_setting(parameter)).places)) > 1]
+    settings = differing[:MOST_AXES]
     if len(settings) < LEAST_AXES or len(model) < 2:
         return None
     scores = [mean(row.test[model[n]]) if n in model else None for n, row in enumerate(result.rows)]
     axes = [*settings, Axis(f"{TITLES[result.metric]}, test", _spread(scores, False), [_score(score) for score in scores])]
     marks = [mark for n in model for mark in _marks(axes, n, result.rows[n].label)]
     ticks = [{"axis": axis.title, "place": place, "label": label} for axis in axes for place, label in axis.ticks()]
-    left = len([s for s in found if len(set(s.values)) > 1]) - len(settings)
+    left = len(differing) - len(settings)
     note = f"{left} more settings differ; they are in the table." if left > 0 else ""
     chart = Chart("Settings and score", _drawn(axes, marks, ticks), note, marks=len(marks) + len(ticks), wide=True)
     return Section("parallel", "Settings side by side", TEXT, [chart])

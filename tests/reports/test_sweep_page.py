@@ -120,6 +120,9 @@ def test_axes_hold_each_value_at_its_place(result: Standings) -> None:
     assert absent is not None
     places = {(m["row"], m["axis"]): m["place"] for m in absent.charts[0].spec["data"]["values"]}
     assert places[1, "b"] == parallel.ABSENT and (places[0, "b"], places[2, "b"]) == (0, 1)
+    lists = parallel.section(result, [*one, Swept("c", [[8], [16, 16], [8]]), Swept("d", [[{"from": 1}], None, None])])
+    assert lists is not None
+    assert {m["label"] for m in lists.charts[0].spec["data"]["values"] if m["axis"] == "c"} == {"[8]", "[16, 16]"}
 
 
 def test_settings_that_differ_are_found(result: Standings) -> None:
