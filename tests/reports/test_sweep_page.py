@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Seen
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from distill_cli import files
 from distill_cli.pages import cost, parallel, sweep_page
 from distill_cli.pages.swept import Swept, swept
+from distill_cli.reports import results
+from distill_cli.reports.choose import keep, sort
 from distill_cli.reports.collect import collect
 from distill_cli.reports.standings import Standings, mean, standings
 
@@ -123,6 +129,30 @@ def test_axes_hold_each_value_at_its_place(result: Standings) -> None:
     lists = parallel.section(result, [*one, Swept("c", [[8], [16, 16], [8]]), Swept("d", [[{"from": 1}], None, None])])
     assert lists is not None
     assert {m["label"] for m in lists.charts[0].spec["data"]["values"] if m["axis"] == "c"} == {"[8]", "[16, 16]"}
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**20), 10**20) | st.floats() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["from", "_target_", "x y"]), inner, max_size=2),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.lists(st.dictionaries(st.sampled_from(["a", "b", "c", "d"]), values, max_size=4), min_size=1, max_size=4))
+def test_any_settings_have_a_table_and_a_page(
+    tmp_path_factory: pytest.TempPathFactory, make_report: Callable[..., dict[str, Any]], rows: list[dict[str, Any]]
+) -> None:
+    folder, report = tmp_path_factory.mktemp("any"), make_report(0)
+    for number, given_settings in enumerate(rows):
+        (folder / str(number) / ".hydra").mkdir(parents=True)
+        files.write_json(folder / str(number) / "report.json", {**report, "config": {"seed": 0, "given": given_settings}})
+    result = standings(collect([folder]))
+    assert "<table" in sweep_page.page(result, folder)
+    results.write(result, folder)
+    sort(result, "student")
+    keep(result, "student>=0")
+    shutil.rmtree(folder)
 
 
 def test_settings_that_differ_are_found(result: Standings) -> None:
