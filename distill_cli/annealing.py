@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 SHAPES = ("linear", "cosine", "step")
@@ -39,6 +39,10 @@ class Annealed:
             raise ValueError(f"shape must be one of {', '.join(SHAPES)}, got {self.shape}")
         if not 0 <= self.start <= self.end <= 1:
             raise ValueError(f"start and end must be shares with 0 <= start <= end <= 1, got {self.start} and {self.end}")
+
+    def times(self, factor: float) -> Annealed:
+        """Return this weight multiplied by `factor` everywhere."""
+        return replace(self, first=factor * self.first, last=factor * self.last)
 
     def at(self, done: float) -> float:
         """Return the weight where the share `done` (0..1) of the steps is done; always between `first` and `last`."""

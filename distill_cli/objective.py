@@ -91,9 +91,10 @@ class Objective(nn.Module):
         """Return the control's objective: the teacher's terms replaced by cross-entropy.
 
         Terms that need no teacher stay; where no cross-entropy of a weight above 0 is among them, one of weight 1 joins
-        them, with the class weights of the first term that it stands for. Where one weight alone would still move, and it
-        is a cross-entropy's, it stands still at its largest value, or at 1 if no other term is left: it moved against the
-        teacher's terms (docs/decisions/0007).
+        them, with the class weights of the first term that it stands for. Where the cross-entropies weigh less than 1
+        together, all weights are multiplied so that they weigh 1: they had made room for the teacher's terms. Where one
+        weight alone would still move, and it is a cross-entropy's, it stands still at its largest value: it moved against
+        the teacher's terms (docs/decisions/0007).
         """
         kept: dict[str, Any] = {}
         for name, term in self.items():
@@ -102,11 +103,14 @@ class Objective(nn.Module):
         weights = {name: self.plan[name] for name in kept}
         moving = [name for name, weight in weights.items() if isinstance(weight, Annealed)]
         if len(moving) == 1 and is_cross_entropy(kept[moving[0]]):
-            weights[moving[0]] = 1.0 if len(kept) == 1 else largest(weights[moving[0]])
-        if not any(is_cross_entropy(term) for term in kept.values()):
+            weights[moving[0]] = largest(weights[moving[0]])
+        labelled = sum(largest(weights[name]) for name, term in kept.items() if is_cross_entropy(term))
+        if not labelled:
             replaced = [t.without_teacher() for _, t in self.items() if hasattr(t, "without_teacher")]
             kept[HARD] = replaced[0] if replaced else Hard()
             weights[HARD] = 1.0
+        elif labelled < 1:
+            weights = {name: times(weight, 1 / labelled) for name, weight in weights.items()}
         return Objective(kept, weights)
 
     def bind(self, facts: DataFacts, student: ModelOutput, teachers: Sequence[ModelOutput]) -> None:
@@ -136,6 +140,11 @@ def is_cross_entropy(term: Any) -> bool:
 def largest(weight: float | Annealed) -> float:
     """Return the most that a weight comes to."""
     return max(weight.first, weight.last) if isinstance(weight, Annealed) else float(weight)
+
+
+def times(weight: float | Annealed, factor: float) -> float | Annealed:
+    """Return a weight multiplied by a factor."""
+    return weight.times(factor) if isinstance(weight, Annealed) else factor * weight
 
 
 def bind_term(term: Any, facts: DataFacts, student: ModelOutput, teachers: Sequence[ModelOutput]) -> None:

@@ -211,7 +211,7 @@ def test_a_control_loses_the_teachers_terms_and_keeps_the_others() -> None:
     assert control.weights == {"own": 3.0, "hard": 1.0}
     assert not control.uses_teacher
     kept = Objective({"loss": Hard(), "mse": LogitsMSE()}, {"loss": 0.7, "mse": 2.0}).without_teacher()
-    assert kept.weights == {"loss": 0.7}
+    assert kept.weights == {"loss": 1.0}
 
 
 def test_a_controls_cross_entropy_has_the_class_weights_of_what_it_replaces() -> None:

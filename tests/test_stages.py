@@ -208,10 +208,12 @@ def test_a_weight_that_goes_nowhere_gives_the_same_bits_as_a_number() -> None:
     ("beside", "hard", "kept"),
     [
         ({}, Annealed(0.0, 0.5), {"hard": 1.0}),  # it moved against the teacher's term
-        ({}, 0.7, {"hard": 0.7}),
+        ({}, 0.7, {"hard": 1.0}),  # it had made room for the teacher's
+        ({}, 2.0, {"hard": 2.0}),
+        ({}, Annealed(0.0, 2.0), {"hard": 2.0}),
         ({}, 0.0, {"hard": 1.0}),  # switched off: a cross-entropy joins
-        ({"own": 0.1}, Annealed(0.0, 0.5), {"own": 0.1, "hard": 0.5}),
-        ({"own": Annealed(0.0, 0.1)}, 0.7, {"own": 0.025, "hard": 0.7}),
+        ({"own": 0.1}, Annealed(0.0, 0.5), {"own": 0.2, "hard": 1.0}),
+        ({"own": Annealed(0.0, 0.1)}, 0.5, {"own": 0.05, "hard": 1.0}),
         ({"own": Annealed(0.0, 0.1)}, Annealed(1.0, 0.0), {"own": 0.025, "hard": 0.75}),  # they still move against each other
     ],
 )

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from distill_cli.config import trials
 from distill_cli.errors import UserError
+from distill_cli.pipeline import search
 
 Distill = Callable[..., Ran]
 SEARCH = (
@@ -118,10 +120,51 @@ def test_searches_that_fit_nothing_are_refused(sweep: Ran, distill: Distill, tmp
 
 
 def test_a_control_with_fewer_trials_than_the_student_is_refused(distill: Distill) -> None:
-    distill(*SEARCH, "sweep=t", "-m", "loss.temperature=1,2")
+    distill(*SEARCH, "sweep=t", "-m", "loss=soft_target,logits_mse")
     ran = distill(*SEARCH, "search=outputs/sweeps/t", "controls=[tuned]")
     assert ran.code == 2
     assert "the student had 2 trials, the control only 1; vary the training in each" in ran.err
+
+
+LOSSES = "distill_cli.losses."
+SOFT = {"_target_": f"{LOSSES}soft_target.SoftTarget", "weight": 1.0}
+HARD = {"_target_": f"{LOSSES}hard.Hard", "class_weight": "none"}
+SMOOTH = {"_target_": f"{LOSSES}label_smoothing.LabelSmoothing"}
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "same"),
+    [
+        ((SOFT, {}), ({**SOFT, "temperature": 9.0}, {}), True),
+        ((SOFT, {}), ({"_target_": f"{LOSSES}logits_mse.LogitsMSE"}, {}), True),
+        ((SOFT, {}), ({**SOFT, "class_weight": "balanced"}, {}), False),
+        ((SOFT, {"hard": {**HARD, "weight": 0.01}}), (SOFT, {"hard": {**HARD, "weight": 0.5}}), True),
+        ((SOFT, {"hard": {**HARD, "weight": 2.0}}), (SOFT, {"hard": {**HARD, "weight": 1.0}}), False),
+        ((SOFT, {"own": {**SMOOTH, "epsilon": 0.1}}), (SOFT, {"own": {**SMOOTH, "epsilon": 0.2}}), False),
+    ],
+)
+def test_trials_are_distinct_for_a_control_by_what_it_keeps_of_their_losses(a: Any, b: Any, same: bool) -> None:
+    kept = [search.without_teacher({"loss": loss, "terms": terms}, "") for loss, terms in (a, b)]
+    assert (kept[0] == kept[1]) == same
+
+
+def test_a_tuned_control_has_the_losses_of_its_own_trial(distill: Distill) -> None:
+    smooth = (*SEARCH, "+loss@terms.own=label_smoothing", "terms.own.weight=0.1")
+    for trial, (rate, epsilon, temperature) in enumerate([(0.05, 0.6, 1), (1e-4, 0.1, 4)]):
+        words = (f"optimizer.lr={rate}", f"terms.own.epsilon={epsilon}", f"loss.temperature={temperature}")
+        assert distill(*smooth, *words, "sweep=search", "-m", f"trial={trial}").code == 0
+    for path in Path("outputs/sweeps/search").glob("*/report.json"):  # the student's best is the other trial
+        report = json.loads(path.read_text())
+        report["models"]["student"]["val"]["macro_f1"] = 1.0 if report["config"]["terms"]["own"]["epsilon"] == 0.1 else 0.0
+        path.write_text(json.dumps(report))
+    ran = distill(*smooth, "search=outputs/sweeps/search", "controls=[matched,tuned]", "seed=9")
+    assert ran.code == 0, ran.err
+    assert ran.report["config"]["terms"]["own"]["epsilon"] == 0.1
+    own = ran.report["search"]["settings"]["tuned"]["loss"]["own"]
+    assert (own["epsilon"], own["weight"]) == (0.6, pytest.approx(1.0))
+    alone = distill(*smooth, "optimizer.lr=0.05", "terms.own.epsilon=0.6", "seed=9")
+    scores = [report["models"][name]["test"]["macro_f1"] for report, name in ((ran.report, "tuned"), (alone.report, "scratch"))]
+    assert scores[0] == scores[1]
 
 
 @pytest.mark.slow

@@ -13,7 +13,6 @@ from distill_cli.pipeline.scoring import SCRATCH, STUDENT, TUNED
 from distill_cli.pipeline.search import Search
 
 MATCHED = "matched"
-HEAVY_CLASSES = "class_weight"
 
 
 @dataclass
@@ -24,7 +23,7 @@ class Plan:
         name: in the report.
         settings: the keys TRAINING_KEYS.
         changes: what a control sets itself.
-        loss: the node of the term `loss`; a control takes its cross-entropy from it.
+        loss, terms: the nodes of its losses; a control keeps what needs no teacher.
         seed: of weights, order, augmentation, mixup and dropout.
         same_batches: whether its batches are the student's, so that its epochs have as many steps.
         same_length: whether it ends with the student, also where the student's patience runs out.
@@ -33,7 +32,8 @@ class Plan:
     name: str
     settings: dict[str, Any]
     seed: int
-    loss: Any = None
+    loss: Any
+    terms: Any
     changes: dict[str, Any] = field(default_factory=dict)
     same_batches: bool = True
     same_length: bool = True
@@ -54,26 +54,24 @@ def plan(cfg: Any, controls: Sequence[Any] | None, search: Search | None = None)
         search: where the tuned control's settings come from.
     """
     own = {key: _plain(cfg[key]) for key in TRAINING_KEYS}
-    loss = _plain(cfg.loss)
-    plans = [Plan(STUDENT, dict(own), cfg.seed, loss)]
+    losses = (_plain(cfg.loss), _plain(cfg.terms))
+    plans = [Plan(STUDENT, dict(own), cfg.seed, *losses)]
     for control in controls or []:
         if control == MATCHED:
-            plans.append(Plan(SCRATCH, dict(own), cfg.seed, loss))
+            plans.append(Plan(SCRATCH, dict(own), cfg.seed, *losses))
             continue
         if control == TUNED and search is not None:
-            found = dict(search.control.settings)
-            weights = {HEAVY_CLASSES: found.pop(HEAVY_CLASSES)} if HEAVY_CLASSES in found else {}
-            if HEAVY_CLASSES not in loss and weights.get(HEAVY_CLASSES) == "none":
-                weights = {}  # the student found a loss without class weights
+            found, theirs = search.control_training, search.control_losses
+            loss, terms = theirs.get("loss", losses[0]), theirs.get("terms", losses[1])
             same = not {"batch_size", "steps_per_epoch"} & set(found)
             length = not {"epochs", "select"} & set(found)
-            plans.append(Plan(TUNED, {**own, **found}, cfg.seed, {**loss, **weights}, found, same, length))
+            plans.append(Plan(TUNED, {**own, **found}, cfg.seed, loss, terms, found, same, length))
             continue
         changes = {key: value for key, value in _plain(control).items() if key != "name"}
         merged = _plain(OmegaConf.merge(OmegaConf.create(own), OmegaConf.create(changes)))
         same = not {"batch_size", "steps_per_epoch"} & set(changes)
         length = not {"epochs", "select", "stages"} & set(changes)
-        plans.append(Plan(str(control["name"]), merged, cfg.seed, loss, changes, same, length))
+        plans.append(Plan(str(control["name"]), merged, cfg.seed, *losses, changes, same, length))
     return plans
 
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
 from distill_cli import RECIPE_VERSION, runs
+from distill_cli.annealing import Annealed
 from distill_cli.config.rules import shown
 from distill_cli.config.validate import TRAINING_KEYS, check, check_trusted
 from distill_cli.errors import UserError
 from distill_cli.metrics.scores import LOWER_IS_BETTER
 from distill_cli.pipeline.data import USE_KEYS
+from distill_cli.pipeline.objectives import build_objective
 from distill_cli.pipeline.scoring import SCRATCH, STUDENT
 from distill_cli.types import Dataset
 
@@ -34,14 +36,17 @@ class Best:
     """What one arm found.
 
     Attributes:
-        settings: the keys that the trials varied, with the values of the best trial.
+        settings: the keys that the trials varied, with the values of the best trial. What the control has of `loss` and
+            `terms` stands as its losses by name.
         trials: distinct trials that this arm had.
         score: mean validation score of the best.
+        config: of the best trial.
     """
 
     settings: Settings
     trials: int
     score: float
+    config: Mapping[str, Any]
 
 
 @dataclass
@@ -60,6 +65,16 @@ class Search:
     seeds: list[int]
     student: Best
     control: Best
+
+    @property
+    def control_training(self) -> Settings:
+        """The keys of the training that the control found."""
+        return {key: value for key, value in self.control.settings.items() if key not in LOSS_KEYS}
+
+    @property
+    def control_losses(self) -> Settings:
+        """`loss` and `terms` of the trial that was best for the control, as far as the trials varied them."""
+        return {key: self.control.config[key] for key in LOSS_KEYS if key in self.student.settings}
 
     def report(self, seed: int) -> dict[str, Any]:
         """Return the report's `search` section; `seed` is that of the run that uses it."""
@@ -87,7 +102,6 @@ def use(cfg: Any, dataset: Dataset) -> tuple[Any, Search | None]:
     search = read(Path(cfg.search), config, dataset)
     cfg = OmegaConf.merge(cfg, {})
     for key, value in search.student.settings.items():
-        check_trusted({key: value}, f"search={search.folder}")
         OmegaConf.update(cfg, key, value, merge=False)
     check(cfg, "distill")
     return cfg, search
@@ -105,7 +119,7 @@ def read(folder: Path, config: Mapping[str, Any], dataset: Dataset) -> Search:
     reports = _reports(folder, where)
     for path, report in reports:
         _check_fits(report, config, dataset, f"{where}: {path.parent.name}")
-    configs = [report["config"] for _, report in reports]
+    configs = [_with_seed(report["config"], report["seed"], config["seed"]) for _, report in reports]
     varied = [key for key in (*TRAINING_KEYS, *LOSS_KEYS) if len({_text(c.get(key)) for c in configs}) > 1]
     others = sorted({key for c in configs for key in c} - {*varied, *TRAINING_KEYS, *LOSS_KEYS, *APART})
     if other := [key for key in others if len({_text(_less_places(c, key)) for c in configs}) > 1]:
@@ -115,19 +129,20 @@ def read(folder: Path, config: Mapping[str, Any], dataset: Dataset) -> Search:
     if not varied:
         raise UserError(f"{where}: its runs differ in nothing that is searched; sweep trial=range(0,8) with an hparams preset")
     metric = str(configs[0]["select"]["metric"])
+    for (path, _), c in zip(reports, configs, strict=True):
+        check_trusted({key: c[key] for key in varied}, f"{where}: {path.parent.name}")
 
     def of_student(c: Mapping[str, Any]) -> Settings:
         return {key: c[key] for key in varied}
 
     def of_control(c: Mapping[str, Any]) -> Settings:
         kept = {key: c[key] for key in varied if key not in LOSS_KEYS}
-        weight = c["loss"].get("class_weight") if "loss" in varied else None  # else that of the run which uses the search
-        return kept if weight is None else {**kept, "class_weight": weight}
+        return kept | ({"loss": without_teacher(c, f"{where}: ")} if set(LOSS_KEYS) & set(varied) else {})
 
-    found = {
-        name: _best([(settings(report["config"]), _score(report, name, metric, path)) for path, report in reports], metric)
-        for name, settings in ((STUDENT, of_student), (SCRATCH, of_control))
-    }
+    found = {}
+    for name, settings in ((STUDENT, of_student), (SCRATCH, of_control)):
+        scores = [_score(report, name, metric, path) for path, report in reports]
+        found[name] = _best([(settings(c), score, c) for c, score in zip(configs, scores, strict=True)], metric)
     if found[SCRATCH].trials < found[STUDENT].trials:
         raise UserError(
             f"{where}: the student had {found[STUDENT].trials} trials, the control only {found[SCRATCH].trials}; "
@@ -135,6 +150,35 @@ def read(folder: Path, config: Mapping[str, Any], dataset: Dataset) -> Search:
         )
     seeds = sorted({int(report["seed"]) for _, report in reports})
     return Search(str(folder), metric, seeds, found[STUDENT], found[SCRATCH])
+
+
+def without_teacher(config: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return what a control minimises that is trained beside a student of this config: each loss's settings, by name."""
+    terms = config.get("terms") or {}
+    objective = build_objective(config["loss"], terms, 0, where)
+    own = dict(objective.items())
+    control = objective.without_teacher() if objective.uses_teacher else objective
+    found = {}
+    for name, term in control.items():
+        node = (
+            (config["loss"] if name == "loss" else terms[name])
+            if own.get(name) is term
+            else {"class_weight": getattr(term, "class_weight", None)}
+        )
+        weight = control.plan[name]
+        found[name] = {**node, "weight": asdict(weight) if isinstance(weight, Annealed) else weight}
+    return found
+
+
+def _with_seed(config: Mapping[str, Any], seed: int, new: int) -> dict[str, Any]:
+    """Return a trial's config with losses that draw by the seed of the run that uses it where they drew by the trial's."""
+
+    def follow(node: Any) -> Any:
+        if not isinstance(node, Mapping):
+            return node
+        return {key: new if key == "seed" and value == seed else follow(value) for key, value in node.items()}
+
+    return {key: follow(value) if key in LOSS_KEYS else value for key, value in config.items()}
 
 
 def _reports(folder: Path, where: str) -> list[tuple[Path, dict[str, Any]]]:
@@ -174,15 +218,21 @@ def _score(report: Mapping[str, Any], name: str, metric: str, path: Path) -> flo
     return float(value)
 
 
-def _best(scored: Sequence[tuple[Settings, float]], metric: str) -> Best:
-    """Return the best of the distinct settings by mean score over their runs; of equals the first."""
-    groups: dict[str, list[tuple[Settings, float]]] = {}
-    for settings, score in scored:
-        groups.setdefault(_text(settings), []).append((settings, score))
-    means = {text: sum(score for _, score in group) / len(group) for text, group in groups.items()}
+def _best(scored: Sequence[tuple[Settings, float, Mapping[str, Any]]], metric: str) -> Best:
+    """Return the best of the distinct settings by mean score over their runs; of equals the first.
+
+    Args:
+        scored: settings of an arm, its score, and the whole config, of each run.
+        metric: that the scores are.
+    """
+    groups: dict[str, list[tuple[Settings, float, Mapping[str, Any]]]] = {}
+    for one in scored:
+        groups.setdefault(_text(one[0]), []).append(one)
+    means = {text: sum(score for _, score, _ in group) / len(group) for text, group in groups.items()}
     pick: Callable[..., str] = min if metric in LOWER_IS_BETTER else max
     text = pick(means, key=lambda t: means[t])
-    return Best(groups[text][0][0], len(groups), means[text])
+    settings, _, config = groups[text][0]
+    return Best(settings, len(groups), means[text], config)
 
 
 def _less_places(config: Mapping[str, Any], key: str) -> Any:

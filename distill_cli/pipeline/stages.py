@@ -72,7 +72,7 @@ def parts(cfg: Any, plan: Plan) -> list[Part]:
     teacher, the control trains all layers: cross-entropy through a head that stands still would only hold it back.
     """
     config: Any = OmegaConf.to_container(cfg, resolve=True) if OmegaConf.is_config(cfg) else dict(cfg)
-    config["loss"] = plan.loss
+    config |= {"loss": plan.loss, "terms": plan.terms}
     names = [] if plan.changes.get("stages") == {} else stage_names(config)
     found = []
     for number, name in enumerate(names or [ONLY_STAGE]):

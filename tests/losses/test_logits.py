@@ -111,7 +111,7 @@ def test_a_cross_entropy_inside_has_class_weights_and_stands_in_the_control(make
 @pytest.mark.parametrize("make", [LabelSmoothing, VirtualTeacher])
 def test_a_regulariser_without_a_teacher_is_its_own_control(make: type) -> None:
     control = Objective({"loss": make(), "soft": SoftTarget()}, {"loss": 0.5, "soft": 1.0}).without_teacher()
-    assert control.weights == {"loss": 0.5}
+    assert control.weights == {"loss": 1.0}
 
 
 @pytest.mark.parametrize(
