@@ -15,6 +15,7 @@ from distill_cli.metrics.confusion import confusion_counts, macro_f1
 from distill_cli.metrics.intervals import (
     f1_intervals,
     holm,
+    p_text,
     paired_bootstrap,
     paired_t,
     verdict_one_run,
@@ -212,6 +213,12 @@ def test_the_verdict_on_one_run() -> None:
     grouped = verdict_one_run(0.9, 0.8, comparison | {"resampled": "groups", "n_groups": 22}, "scratch_122")
     assert "scratch_122 0.800" in grouped and "over 22 groups" in grouped
     assert "bootstrap" not in verdict_one_run(0.9, 0.8, comparison | {"interval": None})
+    assert verdict_one_run(0.9, 0.8, comparison, split="train").startswith("one seed, on train: distilled")
+
+
+@pytest.mark.parametrize(("p", "said"), [(0.04999, "0.04999"), (0.0503, "0.0503"), (0.3, "0.300"), (1e-5, "<0.001")])
+def test_a_p_value_has_the_digits_that_tell_its_side(p: float, said: str) -> None:
+    assert p_text(p) == said
 
 
 def test_the_verdict_over_seeds() -> None:

@@ -13,6 +13,7 @@ from distill_cli.metrics.resampling import draw, macro_f1_of_draws
 
 ENOUGH_SEEDS = 5
 POWER = 0.8
+ALPHA = 0.05
 NO_SPREAD = 1e-12
 
 
@@ -113,8 +114,21 @@ def paired_t(differences: Sequence[float], confidence: float = 0.95) -> dict[str
         error = sd / math.sqrt(n)
         half = float(t.ppf((1 + confidence) / 2, n - 1)) * error
         result["p"] = float(2 * t.sf(abs(mean) / error, n - 1))
-        result |= {"interval": [mean - half, mean + half], "smallest_detectable": error * _detectable(n, 1 - confidence)}
+        found = smallest_detectable(n, sd, alpha=1 - confidence)
+        result |= {"interval": [mean - half, mean + half], "smallest_detectable": found}
     return result | {"words": words(n, mean, result["p"], 1 - confidence)}
+
+
+def smallest_detectable(n: int, sd: float, comparisons: int = 1, alpha: float = ALPHA) -> float:
+    """Return the true difference that a two-sided paired t test finds with 80 % power.
+
+    Args:
+        n: pairs.
+        sd: sample standard deviation of their differences.
+        comparisons: made at once; each must then pass at ``alpha / comparisons``, which Holm's correction asks of the first.
+        alpha: of all together.
+    """
+    return sd / math.sqrt(n) * _detectable(n, alpha / comparisons)
 
 
 def _detectable(n: int, alpha: float) -> float:
@@ -134,7 +148,7 @@ def _detectable(n: int, alpha: float) -> float:
     return float(brentq(lambda x: power(x) - POWER, 0.0, 2 * limit.max() + 2))
 
 
-def words(n: int, mean: float | None, p: float | None, alpha: float = 0.05) -> str:
+def words(n: int, mean: float | None, p: float | None, alpha: float = ALPHA) -> str:
     """Return ``helped``, ``no evidence`` or ``hurt``; below five seeds how many there are."""
     if n < ENOUGH_SEEDS or mean is None:
         return f"too few seeds ({n} of {ENOUGH_SEEDS})"
@@ -158,16 +172,20 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return adjusted
 
 
-def verdict_one_run(student: float, control: float, comparison: Mapping[str, Any], control_name: str = "scratch") -> str:
+def verdict_one_run(
+    student: float, control: float, comparison: Mapping[str, Any], control_name: str = "scratch", split: str = "test"
+) -> str:
     """Return one sentence on one run: the difference and its interval, and that one seed allows no verdict.
 
     Args:
         student, control: their macro F1.
         comparison: what `paired_bootstrap` returned.
         control_name: what the control is called.
+        split: that was scored.
     """
+    where = "" if split == "test" else f", on {split}"
     return (
-        f"one seed: distilled {student:.3f}, {control_name} {control:.3f}, difference {comparison['difference']:+.3f}"
+        f"one seed{where}: distilled {student:.3f}, {control_name} {control:.3f}, difference {comparison['difference']:+.3f}"
         f"{bootstrapped(comparison)}: no verdict from one seed; run {ENOUGH_SEEDS} or more"
     )
 
@@ -217,8 +235,10 @@ def verdict_over_seeds(
 
 
 def p_text(value: float) -> str:
-    """Return ``0.012`` or ``<0.001``."""
-    return "<0.001" if value < 0.001 else f"{value:.3f}"
+    """Return ``0.012`` or ``<0.001``; near 0.05, which decides, as many digits as tell the side."""
+    if value < 0.001:
+        return "<0.001"
+    return next((text for digits in (3, 4, 5) if float(text := f"{value:.{digits}f}") != ALPHA), f"{value:.6f}")
 
 
 def bracket(interval: Sequence[float]) -> str:

@@ -22,7 +22,7 @@ from distill_cli.pipeline.teacher import COST_KEYS
 from distill_cli.types import Dataset
 
 # What of a run's report still holds when its models are scored again.
-KEPT = ("terms", "stages", "teacher_key", "teacher_source", "budget", "chain", "unlabelled")
+KEPT = ("terms", "stages", "teacher_key", "teacher_fingerprint", "teacher_source", "budget", "chain", "unlabelled")
 
 
 def evaluate(cfg: Any, out: Path, job: Job) -> Report:

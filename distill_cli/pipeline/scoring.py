@@ -81,4 +81,6 @@ def verdict(models: Mapping[str, Mapping[str, Any]], comparison: Mapping[str, Ma
         said = "no scores" if score is None else f"macro F1 {score:.3f} on {split}"
         return f"one seed: {name} {said}; no control was trained, so nothing is said about distillation"
     control = next((name for name in (TUNED, SCRATCH) if name in comparison), next(iter(comparison)))
-    return verdict_one_run(models[STUDENT][split]["macro_f1"], models[control][split]["macro_f1"], comparison[control], control)
+    return verdict_one_run(
+        models[STUDENT][split]["macro_f1"], models[control][split]["macro_f1"], comparison[control], control, split
+    )

@@ -11,6 +11,7 @@ import numpy as np
 from distill_cli.errors import UserError
 from distill_cli.metrics.intervals import bootstrapped, paired_bootstrap
 from distill_cli.reports.collect import Run
+from distill_cli.reports.model_table import splits
 from distill_cli.reports.predictions import read_predictions
 from distill_cli.reports.terminal import console, print_line, print_models
 
@@ -22,13 +23,15 @@ class TwoRuns:
     Attributes:
         a, b: the runs.
         model: which of their models is compared: student, or teacher where a run has no student.
-        result: `paired_bootstrap` of a minus b on test, or None.
+        split: on which.
+        result: `paired_bootstrap` of a minus b, or None.
         why_not: why there is no result, or None.
     """
 
     a: Run
     b: Run
     model: str
+    split: str
     result: dict[str, Any] | None
     why_not: str | None
 
@@ -48,7 +51,7 @@ class TwoRuns:
         if self.result is None:
             return f"A and B are not compared row by row: {self.why_not}"
         return (
-            f"{self.model}, test macro F1, A minus B: {self.result['difference']:+.3f}{bootstrapped(self.result)}: "
+            f"{self.model}, {self.split} macro F1, A minus B: {self.result['difference']:+.3f}{bootstrapped(self.result)}: "
             "one run each, no verdict on the methods"
         )
 
@@ -57,15 +60,18 @@ def compare(a: Run, b: Run) -> TwoRuns:
     """Return the comparison of two finished runs; it needs the same data and the predictions of both."""
     models = [{name for name, model in run.report["models"].items() if model} for run in (a, b)]
     model = "student" if "student" in models[0] & models[1] else "teacher"
+    found = [next(iter(splits(run.report)), "test") for run in (a, b)]
     try:
         if model not in models[0] & models[1]:
             raise UserError("one has a student, the other only a teacher")
-        return TwoRuns(a, b, model, _paired(a, b, model), None)
+        if found[0] != found[1]:
+            raise UserError(f"one is scored on {found[0]}, the other on {found[1]}")
+        return TwoRuns(a, b, model, found[0], _paired(a, b, model, found[0]), None)
     except UserError as e:
-        return TwoRuns(a, b, model, None, str(e))
+        return TwoRuns(a, b, model, found[0], None, str(e))
 
 
-def _paired(a: Run, b: Run, model: str) -> dict[str, Any]:
+def _paired(a: Run, b: Run, model: str, split: str) -> dict[str, Any]:
     data: list[Mapping[str, Any]] = [run.report.get("data") or {} for run in (a, b)]
     if data[0].get("fingerprint") != data[1].get("fingerprint") or data[0].get("class_names") != data[1].get("class_names"):
         raise UserError("their data or split differ (data.fingerprint)")
@@ -77,7 +83,7 @@ def _paired(a: Run, b: Run, model: str) -> dict[str, Any]:
     left, right = (read_predictions(path, names, [model]) for path in paths)
     if not (np.array_equal(left.rows, right.rows) and np.array_equal(left.y, right.y)):
         raise UserError("their predictions are of other rows")
-    scores = a.report["models"][model].get("test") or {}
+    scores = a.report["models"][model].get(split) or {}
     averaged = [c for c, name in enumerate(names) if name in scores.get("averaged", names)]
     settings = (a.report.get("config") or {}).get("bootstrap") or {}
     return paired_bootstrap(
@@ -87,8 +93,8 @@ def _paired(a: Run, b: Run, model: str) -> dict[str, Any]:
         len(names),
         averaged,
         left.groups,
-        int(settings.get("resamples", 1000)),
-        int(settings.get("seed", 0)),
+        int(1000 if settings.get("resamples") is None else settings["resamples"]),
+        int(settings.get("seed") or 0),
     )
 
 

@@ -13,14 +13,21 @@ NOT_A_SETTING = (
 )  # fmt: skip
 NOT_SETTINGS_EITHER = ("cache.folder", "cache.max_gb")  # where outputs lie, not what they are
 MOST_DIFFERENCES = 3
+# Where a report says what was in the files that a config names.
+CONTENTS = {
+    "data": ("data", "fingerprint"),
+    "unlabelled rows": ("unlabelled", "fingerprint"),
+    "teacher": ("teacher_fingerprint",),
+}
 
 
 def same_setting(a: Run, b: Run) -> bool:
-    """Whether two runs have the same command, recipe, data and config, seeds aside.
+    """Whether two runs have the same command, recipe, data, teacher and config, seeds aside.
 
-    A value that is each run's own seed (``teacher.seed: ${seed}``), or as far from it in both (``${plus:${seed},100}``), counts
-    as seed where the same was typed for both; a value that was swept beside the seed does not. Runs without a config are told
-    apart by what was typed.
+    Files may have changed under one name, so data, unlabelled rows and teachers are told apart by what was in them. A value
+    that is each run's own seed (``teacher.seed: ${seed}``), or as far from it in both (``${plus:${seed},100}``), counts as seed
+    where the same was typed for both; a value that was swept beside the seed does not. Runs without a config are told apart by
+    what was typed.
     """
     if any(a.report.get(key) != b.report.get(key) for key in ("command", "recipe_version")):
         return False
@@ -28,8 +35,23 @@ def same_setting(a: Run, b: Run) -> bool:
         return typed(a) == typed(b)
     if differences(a, b):
         return False
-    prints = [(run.report.get("data") or {}).get("fingerprint") for run in (a, b)]
-    return prints[0] == prints[1] or _follows_seed(a, b, "dataset.split_seed")
+    if not _equal(a, b, *CONTENTS["data"]):
+        return _follows_seed(a, b, "dataset.split_seed")
+    same_rows = _equal(a, b, *CONTENTS["unlabelled rows"]) or _follows_seed(a, b, "dataset.unlabelled.split_seed")
+    return same_rows and (_equal(a, b, *CONTENTS["teacher"]) or not _equal(a, b, "config", "teacher", "seed"))
+
+
+def _equal(a: Run, b: Run, *path: str) -> bool:
+    """Whether two reports hold the same at a path, or nothing."""
+    return bool(_at(a, *path) == _at(b, *path))
+
+
+def _at(run: Run, *path: str) -> Any:
+    """Return what a report holds at a path, None where there is no such place."""
+    found: Any = run.report
+    for key in path:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found
 
 
 def differences(a: Run, b: Run) -> dict[str, Any]:
@@ -72,7 +94,8 @@ def _difference(a: Run, b: Run) -> str:
         return " ".join(changed[:MOST_DIFFERENCES]) + (" ..." if len(changed) > MOST_DIFFERENCES else "")
     if a.report.get("recipe_version") != b.report.get("recipe_version"):
         return f"recipe version {b.report.get('recipe_version')}"
-    return f"data {(b.report.get('data') or {}).get('fingerprint')}"
+    what, path = next(((what, path) for what, path in CONTENTS.items() if not _equal(a, b, *path)), ("data", CONTENTS["data"]))
+    return f"{what} {_at(b, *path)}"
 
 
 def _follows_seed(a: Run, b: Run, path: str) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from distill_cli.metrics.intervals import ENOUGH_SEEDS, holm, paired_t, words
+from distill_cli.metrics.intervals import ENOUGH_SEEDS, holm, paired_t, smallest_detectable, words
 from distill_cli.metrics.scores import LOWER_IS_BETTER
 from distill_cli.reports.choose import sort
 from distill_cli.reports.collect import Found, Run
@@ -57,7 +58,8 @@ class Row:
     @property
     def one_teacher(self) -> bool:
         """Whether one teacher served all seeds."""
-        return len(set(self.test.get("teacher", ()))) == 1
+        prints = {run.report.get("teacher_fingerprint") or run.report.get("teacher_key") for run in self.runs}
+        return len(prints) == 1 and len(set(self.test.get("teacher", ()))) == 1
 
 
 @dataclass
@@ -122,7 +124,7 @@ def score(run: Run, model: str, split: str, metric: str) -> float | None:
     """Return a model's score on a split, or None."""
     part = (run.report["models"].get(model) or {}).get(split)
     value = part.get(metric) if isinstance(part, dict) else None
-    return float(value) if isinstance(value, (int, float)) else None
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
 def _groups(runs: Sequence[Run]) -> list[list[Run]]:
@@ -167,11 +169,14 @@ def _correct(table: Standings) -> None:
         c.result = paired_t([sign * (a - b) for a, b in zip(c.student, c.scores, strict=True)])
     tested = [c for c in found if c.result["n"] >= ENOUGH_SEEDS]
     adjusted = holm([c.result["p"] for c in tested]) if len(tested) > 1 else [None] * len(tested)
+    corrected = sum(p is not None for p in adjusted)
     for c, p in zip(tested, adjusted, strict=True):
         c.result["p_holm"] = p
+        if p is not None:
+            c.result["smallest_detectable"] = smallest_detectable(c.result["n"], c.result["sd"], corrected)
         c.result["words"] = words(c.result["n"], c.result["mean"], c.result["p"] if p is None else p)
     for c in found if sign < 0 else ():
         c.result["mean"] = None if c.result["mean"] is None else -c.result["mean"]
         c.result["interval"] = c.result["interval"] and [-c.result["interval"][1], -c.result["interval"][0]]
-    if sum(c.result.get("p_holm") is not None for c in tested) > 1:
-        table.notes.append(f"p and verdicts are corrected for {len(tested)} comparisons (Holm)")
+    if corrected > 1:
+        table.notes.append(f"p and verdicts are corrected for {corrected} comparisons (Holm)")

@@ -15,7 +15,7 @@ import pytest
 from scipy.stats import ttest_rel
 
 from distill_cli.errors import UserError
-from distill_cli.metrics.intervals import holm
+from distill_cli.metrics.intervals import holm, smallest_detectable
 from distill_cli.reports import columns as columns_of
 from distill_cli.reports import leaderboard, results
 from distill_cli.reports.choose import sort
@@ -222,6 +222,37 @@ def test_controls_and_seeds_that_lack_are_gaps_not_errors(tmp_path: Path, make_r
     assert [row.label for row in result.rows] == ["controls=[]", "heartbeat", "train-teacher: heartbeat"]
     assert "no seed has both a student and scratch: no verdict" in out.getvalue()
     csv.reader(io.StringIO(results.results_csv(result)))
+
+
+def test_files_that_changed_under_one_name_make_another_row(tmp_path: Path, make_report: Make, write_run: Write) -> None:
+    base = make_report()
+    same = {"unlabelled": {"fingerprint": "u"}, "teacher_fingerprint": "t"}
+    others = [{}, {"unlabelled": {"fingerprint": "v"}}, {"teacher_fingerprint": "s"}]
+    for number, other in enumerate(others):
+        for seed in (0, 1):
+            report = small(base, seed, 0.9, 0.9, teacher={"seed": 7}) | same | other
+            write_run(tmp_path / f"{number}-{seed}", report, [f"seed={seed}"])
+    result = table(tmp_path)
+    assert [row.seeds for row in result.rows] == [[0, 1]] * 3
+    assert {row.label.partition("(")[2] for row in result.rows} == {"", "unlabelled rows v)", "teacher s)"}
+    for seed in (0, 1):  # a teacher for each seed is none of them
+        report = small(base, seed, 0.9, 0.9, teacher={"seed": seed}) | {"teacher_fingerprint": f"t{seed}"}
+        write_run(tmp_path / "own" / str(seed), report, [f"seed={seed}", "teacher.seed=${seed}"])
+    (own,) = table(tmp_path / "own").rows
+    assert own.seeds == [0, 1] and not own.one_teacher and len(set(own.test["teacher"])) == 1
+
+
+def test_a_difference_that_can_be_detected_passes_the_correction_too(tmp_path: Path, make_report: Make, write_run: Write) -> None:
+    base = make_report()
+    for t in range(3):
+        for seed in range(5):
+            report = small(base, seed, 0.9 + 0.01 * (seed % 2 + t), 0.9, loss={"temperature": t})
+            write_run(tmp_path / f"{t}-{seed}", report, [f"loss.temperature={t}", f"seed={seed}"])
+    compared = [c.result for _, c in table(tmp_path).comparisons]
+    assert len(compared) >= 3
+    for found in compared:
+        assert found["smallest_detectable"] == pytest.approx(smallest_detectable(5, found["sd"], alpha=0.05 / len(compared)))
+        assert found["smallest_detectable"] > smallest_detectable(5, found["sd"])
 
 
 def test_one_teacher_for_all_seeds_has_no_spread(sweep: Path) -> None:

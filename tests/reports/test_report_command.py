@@ -95,6 +95,23 @@ def predictions(report: dict[str, Any], said: np.ndarray, y: np.ndarray, rows: n
     return predictions_csv(rows, y, report["data"]["class_names"], {"student": 5.0 * np.eye(5)[said]})
 
 
+def test_evaluations_are_compared_on_the_split_that_they_score(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    y, said = np.repeat(np.arange(5), 40), {}
+    for name, right in (("0", 0.95), ("1", 0.7)):
+        random, path = np.random.default_rng(1), runs / name / "report.json"
+        said[name] = np.where(random.random(200) < right, y, random.integers(0, 5, 200))
+        report = json.loads(path.read_text())
+        for model in report["models"].values():
+            model["train"] = {**model.pop("test"), "averaged": report["data"]["class_names"][:3]}
+            del model["val"]
+        report["config"]["bootstrap"] = {"resamples": None, "seed": None}  # as eval leaves them to the run
+        path.write_text(json.dumps(report))
+        (runs / name / "predictions.csv").write_text(predictions(report, said[name], y, np.arange(200)))
+    main([str(runs / "0"), str(runs / "1")])
+    wanted = paired_bootstrap(y, said["0"], said["1"], 5, range(3))
+    assert f"student, train macro F1, A minus B: {wanted['difference']:+.3f} [" in capsys.readouterr().out
+
+
 def test_two_runs_are_compared_row_by_row(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     random = np.random.default_rng(0)
     y = np.repeat(np.arange(5), 40)
