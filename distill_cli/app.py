@@ -248,6 +248,7 @@ def remove_empty(*folders: Path) -> None:
 
 def run_command(command: str, json_to: TextIO | None = None) -> int:
     """Hand ``sys.argv`` to Hydra and return the exit code; with `json_to`, write the report there."""
+    started.clear()
     raw = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # Hydra raises instead of printing: printing is ours. Launchers hand the environment on to their jobs.
     ours = {"HYDRA_FULL_ERROR": "1", "DISTILL_FULL_ERROR": str(int(raw)), "DISTILL_INVOCATION": secrets.token_hex(4)}

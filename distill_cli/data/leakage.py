@@ -18,7 +18,7 @@ class TrainRecord:
     """What a training pool is remembered by.
 
     Attributes:
-        source_fingerprint: of the data set it came from.
+        source_fingerprint: of the data set it came from; empty where rows are of several: they are compared by content.
         index: row ids, int64.
         groups: distinct group names, or None where the data had none.
         row_hashes: content hashes, uint64.
@@ -37,15 +37,19 @@ def row_hashes(pool: Pool) -> np.ndarray:
 
 
 def remember(pool: Pool, dataset: Dataset) -> TrainRecord:
-    """Return what a model trained on `pool`, rows of this data set, is remembered by."""
+    """Return what a model trained on `pool`, rows of this data set, is remembered by.
+
+    Unlabelled rows from elsewhere may be rows of this data set under other ids, so with them the source is unknown.
+    """
     groups = None if pool.group is None else [str(g) for g in np.unique(pool.group)]
-    return TrainRecord(dataset.source_fingerprint, pool.index, groups, row_hashes(pool))
+    source = "" if pool.foreign else dataset.source_fingerprint
+    return TrainRecord(source, pool.index, groups, row_hashes(pool))
 
 
 def unite(records: Sequence[TrainRecord]) -> TrainRecord:
     """Return what several models, taken as one, are remembered by: all their training rows and groups.
 
-    Where their sources differ the source is unknown, so that rows are compared by content.
+    Where their sources differ the source is unknown.
     """
     sources = {record.source_fingerprint for record in records}
     index = np.concatenate([record.index for record in records])
@@ -86,6 +90,17 @@ def _meetings(record: TrainRecord, dataset: Dataset) -> Iterator[str]:
         names = sorted(foreign & set(pool.group.astype(str).tolist() if pool.group is not None else []))
         if names:
             yield f"its training rows hold patients of the student's {split} split ({_some(names)})"
+
+
+def repeated(dataset: Dataset) -> list[str]:
+    """Say of which scored splits how many rows are equal, to the last bit, to training rows."""
+    train, said = row_hashes(dataset.train), []
+    for split, pool in dataset.pools.items():
+        n = 0 if split == "train" else int(np.isin(row_hashes(pool), train).sum())
+        if n:
+            are = "is" if n == 1 else "are"
+            said.append(f"{n:,} of {len(pool):,} rows of {split} {are} equal to training rows: they may be known by heart")
+    return said
 
 
 def _some(items: np.ndarray | list[str]) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from distill_cli.config.validate import build
 from distill_cli.data.checks import check_dataset
+from distill_cli.data.leakage import repeated
 from distill_cli.data.transfer import with_labels, without_classes
 from distill_cli.data.unlabelled import equal_rows, from_dataset, joined, read_unlabelled
 from distill_cli.errors import UserError
@@ -111,5 +112,5 @@ def describe(dataset: Dataset, node: Mapping[str, Any]) -> dict[str, Any]:
         "fingerprint": dataset.fingerprint,
         "source_fingerprint": dataset.source_fingerprint,
         "input_shape": list(dataset.input_shape),
-        "notes": list(dataset.notes),
+        "notes": [*dataset.notes, *repeated(dataset)],
     }

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from distill_cli.data.arrays import from_arrays, from_source
-from distill_cli.data.leakage import TrainRecord, meets, remember, row_hashes
+from distill_cli.data.leakage import TrainRecord, meets, remember, repeated, row_hashes
 from distill_cli.types import Dataset
 
 X = np.random.default_rng(0).standard_normal((12, 3)).astype(np.float32)
@@ -55,6 +55,16 @@ def test_a_row_that_the_students_own_training_rows_repeat_is_no_reason() -> None
     )
     teacher = cut([0, 8, 9], [10], [11], source="t")
     assert meets(recorded(teacher), student) is None
+
+
+def test_rows_of_test_that_repeat_training_rows_are_counted() -> None:
+    assert repeated(STUDENT) == []
+    x, y = np.concatenate([X, X[:1], X[:2]]), np.concatenate([Y, Y[:3]])
+    again = from_arrays("again", (x[:4], y[:4]), (x[12:13], ["0"]), (x[11:15], ["1", "0", "1", "0"]))
+    assert repeated(again) == [
+        "1 of 1 rows of val is equal to training rows: they may be known by heart",
+        "3 of 4 rows of test are equal to training rows: they may be known by heart",
+    ]
 
 
 def test_patients_meet_where_the_students_splits_keep_them_apart() -> None:

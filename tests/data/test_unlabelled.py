@@ -12,6 +12,7 @@ import torch
 
 from distill_cli.batches import Rows
 from distill_cli.data.digits import digits
+from distill_cli.data.leakage import meets, remember
 from distill_cli.data.unlabelled import Joined, from_dataset, joined, read_unlabelled
 from distill_cli.errors import UserError
 from distill_cli.losses.hard import Hard
@@ -49,6 +50,15 @@ def test_unlabelled_rows_come_last_with_ids_that_nobody_has(tmp_path: Path) -> N
     assert np.array_equal(pool.x[:-40], data.train.x)
     assert np.array_equal(pool.take(pool.labelled).x, data.train.x)
     assert pool.take(pool.labelled).foreign == extra.fingerprint != ""
+
+
+def test_a_model_that_saw_scored_rows_without_labels_is_remembered_for_it(tmp_path: Path) -> None:
+    data = digits()
+    pool = joined(data.train, from_dataset(digits(split_seed=3), (64,)), data)
+    seen = np.isin(data.val.index, digits(split_seed=3).train.index).sum()
+    assert f"its training rows hold {seen} rows of the student's val split" in (meets(remember(pool, data), data) or "")
+    harmless = joined(data.train, read_unlabelled(write(str(tmp_path / "more.npy")), (64,)), data)
+    assert meets(remember(harmless, data), data) is None
 
 
 def test_they_reach_the_soft_term_and_not_the_cross_entropy(tmp_path: Path) -> None:
