@@ -91,6 +91,20 @@ BUGS = [
     ("a control learns through a head that stands still", "pipeline/stages.py", "objective.without_teacher(), None",
      "objective.without_teacher(), train", STAGES, "equal_budgets"),
     ("F1 is half of what it is", "metrics/confusion.py", "np.divide(2.0 * hits", "np.divide(hits", "tests/test_metrics.py", "equal_sklearn"),
+    ("a control keeps a small cross-entropy small", "objective.py", "elif labelled < 1:",
+     "elif False:", STAGES, "stands_still"),
+    ("the tuned control has the losses of the student's trial", "pipeline/search.py", "{key: self.control.config[key] for",
+     "{key: self.student.config[key] for", "tests/test_trials.py", "losses_of_its_own_trial"),
+    ("trials that differ in the teacher's part count for a control", "pipeline/search.py", "objective.without_teacher() if objective.uses_teacher else objective",
+     "objective", "tests/test_trials.py", "distinct_for_a_control"),
+    ("small probabilities are squared as they are", "tasks/classification.py", "-torch.frexp(largest.clamp(min=SMALLEST)).exponent",
+     "0 * torch.frexp(largest).exponent", LOSSES, "no_row_believes"),
+    ("a detectable difference forgets the correction", "reports/standings.py", 'c.result["sd"], corrected)',
+     'c.result["sd"])', "tests/reports", "passes_the_correction"),
+    ("a teacher that changed under its name is the same", "reports/settings.py", "return same_rows and (",
+     "return same_rows or (", "tests/reports", "under_one_name"),
+    ("a killed writer's file stays", "files.py", "    remove_left(path)\n    return",
+     "    return", "tests/test_resume.py", "killed_writer_left"),
 ]  # fmt: skip
 
 
