@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from plant_bugs import BUGS
 
 PACKAGE = Path(__file__).resolve().parent.parent / "distill_cli"
 FLOORS = [
@@ -80,3 +81,9 @@ def test_nothing_is_unpickled() -> None:
             assert "weights_only=True" in call
         for call in re.findall(r"np\.load\([^)]*\)", text):
             assert "allow_pickle=False" in call, call
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug[0])
+def test_a_bug_that_is_planted_has_its_place(bug: tuple[str, ...]) -> None:
+    _, name, old, *_ = bug
+    assert (PACKAGE / name).read_text().count(old) == 1, "mend the list in plant_bugs.py"
