@@ -167,6 +167,66 @@ def test_a_tuned_control_has_the_losses_of_its_own_trial(distill: Distill) -> No
     assert scores[0] == scores[1]
 
 
+def changed(report: dict[str, Any], place: str, value: Any) -> dict[str, Any]:
+    *path, last = place.split(".")
+    node: Any = report
+    for key in path:
+        node = node[key]
+    if value is None:
+        del node[last]
+    else:
+        node[last] = value
+    return report
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        (
+            "config.loss",
+            {"_target_": "torch.hub.load", "repo_or_dir": "x", "model": "y"},
+            "loss._target_=torch.hub.load is not trusted",
+        ),
+        ("config.terms.own._target_", "torch.hub.load", "terms.own._target_=torch.hub.load is not trusted"),
+        ("config.terms", 5, "holds no usable config"),
+        ("config.terms", None, "holds no usable config"),
+        ("config.terms", {"own": 5}, "own"),
+        ("config.terms.own.weight", "heavy", "terms.own.weight"),
+        ("config.optimizer", None, "holds no usable config"),
+        ("seed", None, "holds no usable config"),
+        ("seed", "zero", "holds no usable config"),
+    ],
+)
+def test_a_strangers_trials_run_no_code_and_end_in_one_line(
+    strange: list[Path], distill: Distill, monkeypatch: pytest.MonkeyPatch, place: str, value: Any, said: str
+) -> None:
+    called: list[object] = []
+    monkeypatch.setattr("torch.hub.load", lambda *words, **more: called.append(words))
+    search_it = (*SEARCH, "+loss@terms.own=label_smoothing", "search=outputs/sweeps/search", "controls=[tuned]")
+    for path in strange:
+        path.write_text(json.dumps(changed(json.loads(path.read_text()), place, value)))
+        ran = distill(*search_it)
+        assert not called
+        if path == strange[0]:
+            assert ran.code == 2 and said in ran.err.splitlines()[-1] and "Traceback" not in ran.err, ran.err
+        else:  # what all trials share is not theirs to say, but for what makes them unusable
+            assert ran.code in (0, 2) and "Traceback" not in ran.err, ran.err
+
+
+@pytest.fixture
+def strange(distill: Distill) -> list[Path]:
+    """Reports of two trials, written by hand: they differ in their rate and in a term."""
+    ran = distill(*SEARCH, "+loss@terms.own=label_smoothing", "sweep=search", "-m", "trial=0")
+    assert ran.code == 0, ran.err
+    (first,) = Path("outputs/sweeps/search").glob("*/report.json")
+    second = json.loads(first.read_text())
+    second["config"]["terms"]["own"]["epsilon"], second["config"]["optimizer"]["lr"] = 0.7, 0.002
+    other = first.parent.parent / "other" / "report.json"
+    other.parent.mkdir()
+    other.write_text(json.dumps(second))
+    return [first, other]
+
+
 @pytest.mark.slow
 def test_trials_that_differ_in_more_than_the_students_training_are_refused(distill: Distill) -> None:
     distill(*SEARCH, "sweep=t", "-m", "optimizer.lr=0.01,0.02", "teacher.seed=0,1")

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from distill_cli import RECIPE_VERSION, runs
 from distill_cli.annealing import Annealed
 from distill_cli.config.rules import shown
-from distill_cli.config.validate import TRAINING_KEYS, check, check_trusted
+from distill_cli.config.validate import TRAINING_KEYS, check, check_config, check_trusted
 from distill_cli.errors import UserError
 from distill_cli.metrics.scores import LOWER_IS_BETTER
 from distill_cli.pipeline.data import USE_KEYS
@@ -130,14 +130,15 @@ def read(folder: Path, config: Mapping[str, Any], dataset: Dataset) -> Search:
         raise UserError(f"{where}: its runs differ in nothing that is searched; sweep trial=range(0,8) with an hparams preset")
     metric = str(configs[0]["select"]["metric"])
     for (path, _), c in zip(reports, configs, strict=True):
-        check_trusted({key: c[key] for key in varied}, f"{where}: {path.parent.name}")
+        _check_sound({key: c[key] for key in varied}, config, f"{where}: {path.parent.name}")
 
     def of_student(c: Mapping[str, Any]) -> Settings:
         return {key: c[key] for key in varied}
 
     def of_control(c: Mapping[str, Any]) -> Settings:
         kept = {key: c[key] for key in varied if key not in LOSS_KEYS}
-        return kept | ({"loss": without_teacher(c, f"{where}: ")} if set(LOSS_KEYS) & set(varied) else {})
+        losses = {key: c[key] if key in varied else config[key] for key in LOSS_KEYS}
+        return kept | ({"loss": without_teacher(losses, f"{where}: ")} if set(LOSS_KEYS) & set(varied) else {})
 
     found = {}
     for name, settings in ((STUDENT, of_student), (SCRATCH, of_control)):
@@ -152,19 +153,17 @@ def read(folder: Path, config: Mapping[str, Any], dataset: Dataset) -> Search:
     return Search(str(folder), metric, seeds, found[STUDENT], found[SCRATCH])
 
 
-def without_teacher(config: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return what a control minimises that is trained beside a student of this config: each loss's settings, by name."""
-    terms = config.get("terms") or {}
-    objective = build_objective(config["loss"], terms, 0, where)
+def without_teacher(losses: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return what a control minimises beside a student of these nodes `loss` and `terms`: each loss's settings, by name."""
+    loss, terms = (losses[key] for key in LOSS_KEYS)
+    objective = build_objective(loss, terms, 0, where)
     own = dict(objective.items())
     control = objective.without_teacher() if objective.uses_teacher else objective
     found = {}
     for name, term in control.items():
-        node = (
-            (config["loss"] if name == "loss" else terms[name])
-            if own.get(name) is term
-            else {"class_weight": getattr(term, "class_weight", None)}
-        )
+        node = loss if name == "loss" else terms.get(name)
+        if own.get(name) is not term:  # it stands for the teacher's terms
+            node = {"class_weight": getattr(term, "class_weight", None)}
         weight = control.plan[name]
         found[name] = {**node, "weight": asdict(weight) if isinstance(weight, Annealed) else weight}
     return found
@@ -196,7 +195,7 @@ def _reports(folder: Path, where: str) -> list[tuple[Path, dict[str, Any]]]:
 
 def _check_fits(report: Mapping[str, Any], config: Mapping[str, Any], dataset: Dataset, where: str) -> None:
     theirs = report.get("config")
-    if not isinstance(theirs, Mapping) or not all(isinstance(theirs.get(k), Mapping) for k in ("student", "loss", "select")):
+    if not isinstance(theirs, Mapping) or not _has_all(theirs) or type(report.get("seed")) is not int:
         raise UserError(f"{where}: its report holds no usable config; the file is damaged")
     if (report.get("data") or {}).get("fingerprint") != dataset.fingerprint:
         raise UserError(f"{where}: this trial was run on other data or another split; search on the data that is used")
@@ -209,6 +208,20 @@ def _check_fits(report: Mapping[str, Any], config: Mapping[str, Any], dataset: D
             )
     if _text(theirs["student"].get("model")) != _text(config["student"]["model"]):
         raise UserError(f"{where}: this trial trained another student; search with the student that is used")
+
+
+def _has_all(config: Mapping[str, Any]) -> bool:
+    nodes = [config.get(key) for key in ("student", "loss", "terms", "select")]
+    return set(TRAINING_KEYS) <= set(config) and all(isinstance(node, Mapping) for node in nodes)
+
+
+def _check_sound(settings: Settings, config: Mapping[str, Any], where: str) -> None:
+    """See that what a trial varied may be built, before any of it is."""
+    check_trusted(settings, where)
+    try:
+        check_config({**config, **settings}, "distill")
+    except UserError as e:
+        raise UserError(f"{where}: {e}") from None
 
 
 def _score(report: Mapping[str, Any], name: str, metric: str, path: Path) -> float:
