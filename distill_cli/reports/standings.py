@@ -58,7 +58,7 @@ class Row:
     @property
     def one_teacher(self) -> bool:
         """Whether one teacher served all seeds."""
-        prints = {run.report.get("teacher_fingerprint") or run.report.get("teacher_key") for run in self.runs}
+        prints = {str(run.report.get("teacher_fingerprint") or run.report.get("teacher_key")) for run in self.runs}
         return len(prints) == 1 and len(set(self.test.get("teacher", ()))) == 1
 
 
