@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test lint smoke slow planted bench chaos fuzz docs clean
+.PHONY: help demo test lint smoke slow planted bench chaos fuzz same-numbers docs clean
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 14
 
 demo: $(VENV)/.installed  ## set up, distil on the embedded digits over five seeds, name the page to open
 	$(BIN)/distill distill experiment=digits -m seed=5,6,7,8,9
@@ -41,6 +41,9 @@ bench: $(VENV)/.installed  ## the fit loop against a bare loop, and start-up tim
 
 fuzz: $(VENV)/.installed  ## 1,000 spoiled files and 300 random override lines; CASES=130 takes as many of them
 	$(BIN)/python benchmarks/fuzz.py $(if $(CASES),--cases $(CASES))
+
+same-numbers: $(VENV)/.installed  ## the same commands give the stored numbers, to the last digit; ONLY=digits,smoke takes these cases
+	$(BIN)/python benchmarks/same_numbers.py --jobs 2 $(if $(ONLY),--only $(ONLY))
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

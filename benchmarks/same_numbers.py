@@ -28,7 +28,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -73,14 +73,15 @@ CASES: dict[str, list[str]] = {
     "finished_run": [
         f"distill {BEATS}",
         "eval run={outputs}/distill",
-        "export run={outputs}/distill format=[safetensors,onnx,onnx-int8,c] max_f1_drop=1 calibrate=true output={outputs}/shipped",
+        "export run={outputs}/distill format=[safetensors,onnx,onnx-int8,c] calibrate=true max_f1_drop=1"
+        " output={outputs}/shipped",
         "predict run={outputs}/distill input={inputs}/rows.csv output={outputs}/predicted.csv",
         "predict run={outputs}/distill input={inputs}/rows.csv output={outputs}/by_onnx.csv onnx={outputs}/shipped/student.onnx",
     ],
 }  # fmt: skip
 
-# Renames since the file was written. A fragment of a key's path (between `.` and `/`, several parts may be named: "models.scratch"),
-# old: new; and whole words of texts, old: new. Both are applied to what is stored, before it is compared.
+# Renames since the file was written, old: new, of what stands in a key's path between `.` or `/` (several parts may be named:
+# "models.scratch"), and of whole words in texts. Both are applied to what is stored, before it is compared.
 RENAMED_KEYS: dict[str, str] = {}
 RENAMED_VALUES: dict[str, str] = {}
 # Deliberate changes since the file was written: (pattern of keys, a regular expression that is searched; reason).
@@ -93,7 +94,7 @@ IGNORED = [
     (r"_key$|\.cache\.key|\.teacher_fingerprint|\.config\.sweep", "hashes of configs, in which names of classes and keys stand"),
     (r"\.compiler$", "host"),
     (r"/card\.files\.|\.files\.[^/]*(model\.json|README\.md)$", "bytes of texts in which names stand"),
-    (r"^(?!digits/)[^.]*/report\.config\.", "what was asked for, no outcome; defaults are held in `digits`"),
+    (r"^(?!digits/).*/report\.config\.", "what was asked for, no outcome; defaults are held in `digits`"),
 ]
 # A run that was stopped finds what its first process made.
 NOT_OF_RESUMED = re.compile(r"\.teacher_source|\.cache\.state")
@@ -118,7 +119,7 @@ class Outcome:
 def make_inputs(folder: Path) -> None:
     """Write the files that cases read."""
     draw = np.random.default_rng(7)
-    np.save(folder / "unlabelled.npy", draw.integers(0, 17, (300, 8, 8)).astype(np.float32))
+    np.save(folder / "unlabelled.npy", draw.integers(0, 17, (300, 64)).astype(np.float32))
     np.savetxt(folder / "rows.csv", draw.random((40, 187)), fmt="%.6f", delimiter=",")
 
 
@@ -155,12 +156,12 @@ def digest(data: bytes) -> str:
 
 
 def flat(value: Any, key: str) -> Iterator[tuple[str, Any]]:
-    """Yield every leaf below a value read from JSON: what is no mapping and holds none. What classes have is taken together."""
+    """Yield every leaf below a value read from JSON. What each class has is one: a list, or a mapping of counts."""
     parts = list(value.values()) if isinstance(value, dict) else []
     if len(parts) > 4 and all(isinstance(part, dict) and part.keys() == parts[0].keys() for part in parts):
         for name in parts[0]:
             yield f"{key}.*.{name}", [part[name] for part in parts]
-    elif isinstance(value, dict) and value:
+    elif parts and not (len(parts) > 4 and all(isinstance(part, int) for part in parts)):
         for name, part in value.items():
             yield from flat(part, f"{key}.{name}")
     elif isinstance(value, list) and any(isinstance(part, dict) for part in value):
@@ -336,7 +337,6 @@ def write(numbers: Numbers) -> None:
     """Store numbers, a key a line."""
     lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(numbers[key])}" for key in sorted(numbers))
     STORED.write_text(f'{{"place": {json.dumps(place())},\n"numbers": {{\n{lines}\n}}}}\n')
-    print(f"{STORED}: {len(numbers)} numbers")
 
 
 def main() -> int:
@@ -355,24 +355,20 @@ def main() -> int:
         if (new := place().get(key)) != old:
             print(f"written with {key} {old}, this is {new}: last digits may differ")
     by_case = {name: {key: value for key, value in stored.items() if key.startswith(f"{name}/")} for name in CASES}
-    found: Numbers = {}
     faults, explained = 0, dict.fromkeys((reason for _, reason in CHANGED), 0)
     with ThreadPoolExecutor(asked.jobs) as pool:
-        for name, outcome in zip(names, pool.map(run_case, names), strict=True):
-            if asked.write:
-                print(f"{name}: {len(outcome.numbers)} numbers, {outcome.seconds:.0f} s", *outcome.faults, sep="\n  ", flush=True)
-                faults += len(outcome.faults)
-                found |= outcome.numbers
-                continue
+        running = {pool.submit(run_case, name): name for name in names}
+        for done in as_completed(running):
+            name, outcome = running[done], done.result()
+            if asked.write and not outcome.faults:
+                by_case[name] = outcome.numbers
+                write({key: value for numbers in by_case.values() for key, value in numbers.items()})
             count, meant = judge(name, outcome, by_case[name])
             faults += count
             explained |= {reason: explained[reason] + number for reason, number in meant.items()}
-    if asked.write and not faults:
-        write({key: value for name in CASES if name not in names for key, value in by_case[name].items()} | found)
-        return 0
     for reason, number in explained.items():
         print(f"changed on purpose: {reason}: {number} numbers")
-    print(f"{faults} differences" if faults else "the same numbers")
+    print(f"{faults} differences" if faults else f"{STORED}: written" if asked.write else "the same numbers")
     return 1 if faults else 0
 
 
