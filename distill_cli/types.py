@@ -79,7 +79,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of a table's columns: of the features, in their order, and of what stands beside them (label, group)."""
+    """Names of a table's columns: of the features, in their order, and of the others (label, group, dropped)."""
 
     features: tuple[str, ...]
     beside: tuple[str, ...]

@@ -149,7 +149,7 @@ CSV = {
                lambda: [*rows()[:4], ["1", "2", "3", "4", "a"], *rows()]),
     "one class": ("table.csv: column 'label' holds one class only ('a'); a classifier needs at least two",
                   lambda: [[*row[:3], "a"] for row in rows()]),
-    "label 1.5": ("table.csv: line 6, column 'label': label 1.5 is not a class; classes are whole numbers or text",
+    "label 1.5": ("table.csv: line 6, column 'label': label 1.5 is not a class; classes are whole numbers or text (dataset.label names their column)",
                   lambda: [[*row[:3], "1.5" if i == 4 else str(i % 2)] for i, row in enumerate(rows())]),
 }  # fmt: skip
 

@@ -25,7 +25,7 @@ BENCH_RULES = {
     "device.name": Rule(words=("cpu", "auto")),
 }
 PREDICT_RULES = {
-    "on_bad_row": one_of("fail", "skip"),
+    "on_bad_lines": one_of("fail", "skip"),
     "header": one_of("auto", True, False),
     "peaks": one_of("auto", "annotated", "detected"),
 }

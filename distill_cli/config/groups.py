@@ -26,7 +26,10 @@ PURPOSES = {
 # Commands that open a finished run, `run=FOLDER`; all but `predict` take any key of its data set.
 RUN_COMMANDS = ("eval", "export", "bench", "predict")
 # Keys that are elsewhere now, and what to type.
-MOVED = {"teacher.cache": "cache.use=auto stores the teacher's outputs, cache.use=never does not"}
+MOVED = {
+    "teacher.cache": "cache.use=auto stores the teacher's outputs, cache.use=never does not",
+    "on_bad_row": "on_bad_lines=skip leaves bad rows out, on_bad_lines=fail ends at the first",
+}
 
 
 def conf_dir() -> Path:

@@ -195,7 +195,7 @@ class Predict(Base):
     output: str | None = None
     checkpoint_model: str | None = None
     onnx: str | None = None
-    on_bad_row: str = "fail"
+    on_bad_lines: str = "fail"
     eval_batch_size: int | None = None
     header: Any = "auto"
     delimiter: str | None = None

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from distill_cli.data.csv_reader import number_of
 from distill_cli.data.splits import Rows
 from distill_cli.errors import UserError
 from distill_cli.files import hash_bytes, hash_json
@@ -28,6 +29,51 @@ def array_fingerprint(*arrays: np.ndarray) -> str:
 def is_whole(name: str) -> bool:
     """Return whether a class is named by a whole number."""
     return re.fullmatch(r"-?\d+", name) is not None
+
+
+def number_name(text: str) -> str | None:
+    """Return how a number in text is named whatever way it is written, or None for text.
+
+    >>> number_name("1.0"), number_name(" 007"), number_name("0.50"), number_name("ham")
+    ('1', '7', '0.5', None)
+    """
+    text = text.strip()
+    if is_whole(text):
+        return str(int(text))  # not through float, which would merge long numbers
+    number = number_of(text)
+    if number is None or not np.isfinite(number):
+        return None
+    return str(int(number)) if number == int(number) else repr(number)
+
+
+def compared_as_numbers(texts: np.ndarray) -> tuple[np.ndarray, list[tuple[str, ...]]]:
+    """Return names under which equal numbers are equal, where all are numbers; else the texts as they are.
+
+    It is the one rule for labels, groups and row ids, whatever file they come from.
+
+    Args:
+        texts: ``[N]`` labels or ids in text.
+
+    Returns:
+        names ``[N]``, and of each name that was written in several ways these ways.
+
+    >>> compared_as_numbers(np.array(["1", "2.0", "1.0"]))
+    (array(['1', '2', '1'], dtype='<U1'), [('1', '1.0')])
+    """
+    distinct, codes = np.unique(texts, return_inverse=True)
+    ways: dict[str, list[str]] = {}
+    for text in distinct.tolist():
+        if (name := number_name(text)) is None:
+            return texts, []
+        ways.setdefault(name, []).append(text)
+    names = np.array([number_name(text) for text in distinct.tolist()], dtype=str)
+    return names[codes], [tuple(texts) for texts in ways.values() if len(texts) > 1]
+
+
+def merged_note(kind: str, merged: Sequence[tuple[str, ...]]) -> str:
+    """Return the note that names in text were compared as numbers."""
+    some = "; ".join(" = ".join(f"'{text}'" for text in texts) for texts in merged[:3])
+    return f"Numbers in text are compared as numbers: {kind} that are one: {some}{'; ...' if len(merged) > 3 else ''}."
 
 
 def class_order(names: Sequence[str]) -> tuple[str, ...]:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from distill_cli.data.arrays import array_fingerprint, check_groups_apart, class_order, from_source
+from distill_cli.data.arrays import (
+    array_fingerprint,
+    check_groups_apart,
+    class_order,
+    compared_as_numbers,
+    from_source,
+    merged_note,
+    number_name,
+)
 from distill_cli.data.splits import check_fraction, cut_validation, grouped_rows, stratified_rows
-from distill_cli.data.table import Table, line_of, read_table
+from distill_cli.data.table import Table, check_not_numbered, read_table
 from distill_cli.errors import UserError
 from distill_cli.files import hash_file
-from distill_cli.types import Dataset
+from distill_cli.types import Columns, Dataset
+
+MOST_RARE_CLASSES = 10
 
 
 def csv_table(
@@ -20,51 +30,58 @@ def csv_table(
     train: str | None = None,
     val: str | None = None,
     test: str | None = None,
-    label: str | int | None = None,
+    label: str | int | list[str | int] | None = None,
     header: bool | str = "auto",
     group: str | int | None = None,
     split_seed: int = 0,
     val_fraction: float = 0.15,
     test_fraction: float = 0.2,
-    delimiter: str = ",",
+    delimiter: str = "auto",
+    drop: list[str | int] | None = None,
+    columns: Columns | None = None,
 ) -> Dataset:
     """A CSV table: samples of shape [F], standardised by the model with the statistics of its training rows.
 
     Labels may be text or whole numbers (``1.0`` is the class ``1``); their names are kept.
 
     Args:
-        path: one file, which is then split; or else
-        train, val, test: a file each; without `val`, validation is cut from train.
+        path: one file (.csv, .tsv, or packed by gzip), which is then split; or else
+        train, val, test: a file each, whose columns are found by name; without `val`, validation is cut from train.
         label: name of the label column (its number in a file without a header); null is the last column.
         header: ``auto``, true or false.
         group: column of what must not straddle splits (a patient), or null.
         split_seed: moves the split; 0 or more.
         val_fraction: share of the rows that are not test.
         test_fraction: share of all rows of `path`.
-        delimiter: one character.
+        delimiter: one character, or ``auto``.
+        drop: columns to leave out, by name or by number from 1.
+        columns: of a finished model, which finds its features by their names.
 
     Raises:
         UserError: with file, line and column, for whatever is not such a table.
     """
     check_fraction("val_fraction", val_fraction)
     check_fraction("test_fraction", test_fraction)
+    if isinstance(label, list):
+        raise UserError(f"dataset.label=[{','.join(map(str, label))}]: one class a row is learned; name one column of classes")
     files = _files(path, train, val, test)
     options = (None if label is None else str(label), None if group is None else str(group), header, delimiter)
-    tables = {part: read_table(file, *options) for part, file in files.items()}
+    tables = _tables(files, options, [str(name) for name in drop or ()], columns)
     _check_files_differ(files)
-    _check_same_columns(tables)
-    labels = np.concatenate([t.labels for t in tables.values()])
+    labels, merged_labels = compared_as_numbers(np.concatenate([t.labels for t in tables.values()]))
     class_names = class_order(labels.tolist())
-    _check_classes(tables, class_names)
+    ends = np.cumsum([len(t.labels) for t in tables.values()])
+    parts = dict(zip(tables, np.split(labels, ends[:-1]), strict=True))
+    _check_classes(tables, parts, class_names)
     x = np.concatenate([t.x for t in tables.values()])
     y = np.searchsorted(np.sort(class_names), labels)
     y = np.array([class_names.index(c) for c in np.sort(class_names)])[y]
-    groups = [t.group for t in tables.values() if t.group is not None]
-    names = np.concatenate(groups) if groups else None
+    names, merged_groups = _groups(tables)
     rows = _rows(tables, y, names, val_fraction, test_fraction, split_seed)
     content = (x, labels) if names is None else (x, labels, names)
+    merged = {"labels": merged_labels, "groups": merged_groups}
     return from_source(
-        Path(path or train or "").stem,
+        Path(path or train or "").stem.removesuffix(".csv").removesuffix(".tsv"),
         x,
         y,
         rows,
@@ -74,8 +91,37 @@ def csv_table(
         grouped=names is not None,
         split="random" if path else "files",
         prepare="standardise",
-        columns=next(iter(tables.values())).layout.named,
+        notes=[merged_note(kind, texts) for kind, texts in merged.items() if texts],
+        columns=next(iter(tables.values())).named,
     )
+
+
+def _tables(
+    files: Mapping[str, str], options: tuple[str | None, str | None, bool | str, str], drop: Sequence[str], columns: Columns | None
+) -> dict[str, Table]:
+    """Read the files by part: the first as a finished model knows it or as it is, the others as the first."""
+    tables: dict[str, Table] = {}
+    for part, file in files.items():
+        first = next(iter(tables.values()), None)
+        if first is None:
+            table = read_table(file, *options, drop, columns)
+            if columns is None:
+                check_not_numbered(table)
+        else:
+            table = read_table(file, *options, drop, first.named, str(first.path))
+            _check_same_columns(table, first)
+        tables[part] = table
+    return tables
+
+
+def _groups(tables: Mapping[str, Table]) -> tuple[np.ndarray | None, list[tuple[str, ...]]]:
+    """Return the groups of all rows, one name for each; numbers that were written in one way stay as they were."""
+    groups = [t.group for t in tables.values() if t.group is not None]
+    if not groups:
+        return None, []
+    texts = np.concatenate(groups)
+    names, merged = compared_as_numbers(texts)
+    return (names if merged else texts), merged
 
 
 def _files(path: str | None, train: str | None, val: str | None, test: str | None) -> dict[str, str]:
@@ -95,36 +141,39 @@ def _check_files_differ(files: Mapping[str, str]) -> None:
             raise UserError(f"{file}: {part} and {other} are the same table; a score on rows that were trained on says nothing")
 
 
-def _check_same_columns(tables: Mapping[str, Table]) -> None:
-    first = next(iter(tables.values())).layout
-    for table in tables.values():
-        here = table.layout
-        if len(here.columns) != len(first.columns):
-            raise UserError(
-                f"{here.path}: {len(here.columns)} columns, but {first.path} has {len(first.columns)}; make them equal"
-            )
-        for i, (a, b) in enumerate(zip(here.columns, first.columns, strict=True)):
-            if a != b:
-                raise UserError(f"{here.path}: column {i + 1} is '{a}', but '{b}' in {first.path}; make the columns equal")
+def _check_same_columns(table: Table, first: Table) -> None:
+    """See that a table has as many features as the first one, and names where that has names."""
+    if table.reader.has_header != first.reader.has_header:
+        a, b = (table, first) if first.reader.has_header else (first, table)
+        raise UserError(f"{a.path}: no header, but {b.path} has one; give both one, or set dataset.header=true or false")
+    if len(table.features) != len(first.features):
+        raise UserError(
+            f"{table.path}: {len(table.reader.columns)} columns, but {first.path} has {len(first.reader.columns)}; make them equal"
+        )
 
 
-def _check_classes(tables: Mapping[str, Table], class_names: tuple[str, ...]) -> None:
+def _check_classes(tables: Mapping[str, Table], labels: Mapping[str, np.ndarray], class_names: tuple[str, ...]) -> None:
     """Say which file and line holds a class that cannot be learned or split."""
     part, first = next(iter(tables.items()))
-    known, counts = np.unique(first.labels, return_counts=True)
-    where = f"column '{first.layout.columns[first.layout.label]}'"
+    known, counts = np.unique(labels[part], return_counts=True)
+    where = f"column '{first.reader.columns[first.label_columns[0]]}'"
     if len(known) < 2:
-        raise UserError(f"{first.layout.path}: {where} holds one class only ('{known[0]}'); a classifier needs at least two")
-    for table in tables.values():
-        strange = np.flatnonzero(~np.isin(table.labels, known))
+        raise UserError(f"{first.path}: {where} holds one class only ('{known[0]}'); a classifier needs at least two")
+    if (counts == 1).sum() * 2 > len(known) > MOST_RARE_CLASSES and all(number_name(name) is not None for name in class_names):
+        raise UserError(
+            f"{first.path}: {where} holds {len(known)} different numbers in {counts.sum()} rows: an amount, no class; "
+            "name the column of classes with dataset.label"
+        )
+    for split, table in tables.items():
+        strange = np.flatnonzero(~np.isin(labels[split], known))
         if len(strange):
-            c, line = table.labels[strange[0]], line_of(table, int(strange[0]))
-            raise UserError(f"{table.layout.path}: line {line}: class '{c}' is not in {first.layout.path}; give train rows of it")
+            c, line = labels[split][strange[0]], table.reader.line_of(int(strange[0]))
+            raise UserError(f"{table.path}: line {line}: class '{c}' is not in {first.path}; give train rows of it")
     needed = 3 if part == "all" else 1 if "val" in tables else 2
     if counts.min() < needed:
         c, n = known[counts.argmin()], counts.min()
         raise UserError(
-            f"{first.layout.path}: class '{c}' has {n} row{'s' if n > 1 else ''}; "
+            f"{first.path}: class '{c}' has {n} row{'s' if n > 1 else ''}; "
             f"splitting needs {needed} of each class: add rows, or leave the class out"
         )
 
@@ -146,7 +195,7 @@ def _rows(
     ends = np.cumsum([len(t.labels) for t in tables.values()])
     rows = {k: np.arange(end - len(t.labels), end) for (k, t), end in zip(tables.items(), ends, strict=True)}
     if group is not None:
-        check_groups_apart(str(tables["train"].layout.path), {k: group[r] for k, r in rows.items()})
+        check_groups_apart(str(tables["train"].path), {k: group[r] for k, r in rows.items()})
     if "val" in tables:
         return rows
     if group is None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from distill_cli.data import wfdb_source
+from distill_cli.data.arrays import compared_as_numbers
 from distill_cli.data.beats import CLASS_NAMES, Cut, cut_beats
 from distill_cli.data.cache import Arrays, Built, cached_arrays
 from distill_cli.data.table import read_table
@@ -85,16 +86,17 @@ def from_kaggle(folder: Path, cache: str) -> tuple[Arrays, dict[str, Any], str]:
 
 def read_kaggle(folder: Path) -> Built:
     """Read the pair of CSV files: 187 samples and the class 0..4 a row, no header."""
-    tables = {part: read_table(folder / file, None, None, False, ",") for part, file in KAGGLE.items()}
-    for table in tables.values():
+    tables = {part: read_table(folder / file, header=False, delimiter=",") for part, file in KAGGLE.items()}
+    labels = {part: compared_as_numbers(table.labels)[0] for part, table in tables.items()}
+    for part, table in tables.items():
         if table.x.shape[1] != KAGGLE_WINDOW:
-            raise UserError(f"{table.layout.path}: {table.x.shape[1] + 1} columns; a heartbeat CSV has {KAGGLE_WINDOW + 1}")
-        wrong = sorted(set(table.labels.tolist()) - {str(c) for c in range(len(CLASS_NAMES))})
+            raise UserError(f"{table.path}: {table.x.shape[1] + 1} columns; a heartbeat CSV has {KAGGLE_WINDOW + 1}")
+        wrong = sorted(set(labels[part].tolist()) - {str(c) for c in range(len(CLASS_NAMES))})
         if wrong:
             raise UserError(
-                f"{table.layout.path}: class '{wrong[0]}' in the last column; heartbeat classes are 0 to {len(CLASS_NAMES) - 1}"
+                f"{table.path}: class '{wrong[0]}' in the last column; heartbeat classes are 0 to {len(CLASS_NAMES) - 1}"
             )
     x = np.concatenate([t.x for t in tables.values()])[:, None]
-    y = np.concatenate([t.labels for t in tables.values()]).astype(np.int64)
+    y = np.concatenate(list(labels.values())).astype(np.int64)
     notes = ["Read from the CSV pair: its test file is the test split, and patients are not known."]
     return {"x": x, "y": y, "index": np.arange(len(y))}, {"notes": notes, "train_rows": len(tables["train"].labels)}

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from distill_cli.data.arrays import array_fingerprint
+from distill_cli.data.csv_columns import ColumnSpec, match_columns
+from distill_cli.data.csv_reader import SUFFIXES, CsvReader
 from distill_cli.data.leakage import row_hashes
-from distill_cli.data.table import feature_fault, number_of, read_rows
 from distill_cli.errors import UserError
 from distill_cli.files import open_npy
-from distill_cli.types import Dataset, Pool, Source
+from distill_cli.types import Columns, Dataset, Pool, Source
 
 NOBODY_KNOWS = -1
 GROUP = "unlabelled"
@@ -63,23 +64,29 @@ class Unlabelled:
     fingerprint: str
 
 
-def read_unlabelled(path: str | Path, shape: Sequence[int]) -> Unlabelled:
-    """Read rows from a file: ``.npy``, floats ``[N, *shape]``, which stays on disk; or ``.csv``, one feature a column, no label.
+def read_unlabelled(
+    path: str | Path, shape: Sequence[int], columns: Columns | None = None, drop: Sequence[str] = ()
+) -> Unlabelled:
+    """Read rows from a file: ``.npy``, floats ``[N, *shape]``, which stays on disk; or ``.csv``, one feature a column.
 
     Args:
         path: the file.
-        shape: of one sample of the data set; the columns of a CSV are its values in order.
+        shape: of one sample of the data set.
+        columns: of the table that the data set was read from: a CSV's columns are found by these names, and its label and group
+            are left out; without names they are the values of a sample in order.
+        drop: columns that the data set leaves out.
 
     Raises:
         UserError: no such file, another kind, another shape, no rows, or a value that is no finite number, with its row.
     """
     path, shape = Path(path), tuple(shape)
     where = f"{OPTION}={path}"
-    if path.suffix not in (".npy", ".csv"):
+    is_table = path.name.endswith(SUFFIXES)
+    if path.suffix != ".npy" and not is_table:
         raise UserError(f"{where}: expected a .npy or .csv file, or a data set (+dataset@{OPTION}=OPTION)")
     if not path.is_file():
         raise UserError(f"{where}: no such file")
-    x = _read_csv(path, where, shape) if path.suffix == ".csv" else _read_npy(path, where, shape)
+    x = _read_csv(path, where, shape, columns, drop) if is_table else _read_npy(path, where, shape)
     if not len(x):
         raise UserError(f"{where}: holds no rows")
     for start in range(0, len(x), CHUNK):
@@ -107,39 +114,12 @@ def _read_npy(path: Path, where: str, shape: tuple[int, ...]) -> np.ndarray:
     return x
 
 
-def _read_csv(path: Path, where: str, shape: tuple[int, ...]) -> np.ndarray:
-    import pandas as pd
-
-    wanted = int(np.prod(shape, dtype=np.int64))
-    line, first = next(read_rows(path, ","), (0, []))
-    if not first:
-        return np.empty((0, *shape), dtype=np.float32)
-    if len(first) != wanted:
-        hint = "; leave the label's column out" if len(first) == wanted + 1 else ""
-        raise UserError(f"{where}: {len(first)} columns, a sample of the data has {wanted} features{hint}")
-    header = line if any(number_of(cell.strip()) is None for cell in first) else 0
-    try:
-        frame = pd.read_csv(path, header=None, skiprows=header, dtype=np.float64, na_filter=False, encoding="utf-8-sig")
-        x = frame.to_numpy().astype(np.float32)
-    except pd.errors.EmptyDataError:
-        return np.empty((0, *shape), dtype=np.float32)
-    except ValueError:
-        x = np.array([[np.nan]], dtype=np.float32)
-    if x.shape[1] != wanted or not np.isfinite(x).all():
-        _find_fault(path, where, header, wanted)
-        raise UserError(f"{where}: not a readable table of numbers")
-    return x.reshape(-1, *shape)
-
-
-def _find_fault(path: Path, where: str, header: int, wanted: int) -> None:
-    for line, cells in read_rows(path, ","):
-        if line <= header:
-            continue
-        if len(cells) != wanted:
-            raise UserError(f"{where}: line {line} has {len(cells)} cells, {wanted} are expected")
-        for n, cell in enumerate(cells):
-            if fault := feature_fault(cell):
-                raise UserError(f"{where}: line {line}, column {n + 1}: {fault}")
+def _read_csv(path: Path, where: str, shape: tuple[int, ...], columns: Columns | None, drop: Sequence[str]) -> np.ndarray:
+    features, metadata = (columns.features, columns.beside) if columns else ((), ())
+    spec = ColumnSpec(shape, features, (*metadata, *drop), owner="the data")
+    reader = CsvReader(path, where=where, known_names=spec.known_names)
+    positions = match_columns(reader, spec)
+    return np.concatenate([chunk.numbers for chunk in reader.chunks(positions)]).reshape(-1, *shape)
 
 
 def from_dataset(other: Dataset, shape: Sequence[int]) -> Unlabelled:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from omegaconf import OmegaConf
 
 from distill_cli.config.validate import build
 from distill_cli.data.checks import check_dataset
@@ -14,16 +15,22 @@ from distill_cli.data.leakage import repeated
 from distill_cli.data.transfer import with_labels, without_classes
 from distill_cli.data.unlabelled import equal_rows, from_dataset, joined, read_unlabelled
 from distill_cli.errors import UserError
-from distill_cli.types import DataFacts, Dataset, Pool
+from distill_cli.types import Columns, DataFacts, Dataset, Pool
 
 # Keys of every data set that say how its training rows are used, not what they are.
 USE_KEYS = ("label_fraction", "transfer_exclude", "unlabelled")
 
 
-def load_dataset(node: Mapping[str, Any]) -> Dataset:
-    """Build and check the data set of a config node."""
-    settings = {key: value for key, value in node.items() if key not in USE_KEYS}
-    dataset = build(settings, "dataset")
+def load_dataset(node: Mapping[str, Any], columns: Columns | None = None) -> Dataset:
+    """Build and check the data set of a config node.
+
+    Args:
+        node: of the config.
+        columns: names that a finished model knows its features by; a table is then read in their order.
+    """
+    plain: Any = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+    settings = {key: value for key, value in plain.items() if key not in USE_KEYS}
+    dataset = build(settings, "dataset", **({} if columns is None else {"columns": columns}))
     if not isinstance(dataset, Dataset):
         raise UserError(f"dataset._target_={settings.get('_target_')}: returned {type(dataset).__name__}, expected a Dataset")
     check_dataset(dataset)
@@ -71,14 +78,17 @@ def transfer_set(dataset: Dataset, node: Mapping[str, Any]) -> TransferSet:
     if wanted is None:
         return TransferSet(pool)
     shape = dataset.input_shape
-    extra = read_unlabelled(wanted, shape) if isinstance(wanted, str) else from_dataset(_load_other(wanted), shape)
+    if isinstance(wanted, str):
+        extra = read_unlabelled(wanted, shape, dataset.columns, [str(name) for name in node.get("drop") or ()])
+    else:
+        extra = from_dataset(_load_other(wanted, dataset.columns), shape)
     about = {"source": extra.name, "rows": len(extra.rows), "fingerprint": extra.fingerprint}
     return TransferSet(joined(pool, extra, dataset), {**about, "equal_rows": equal_rows(extra, dataset)})
 
 
-def _load_other(node: Mapping[str, Any]) -> Dataset:
+def _load_other(node: Mapping[str, Any], columns: Columns | None) -> Dataset:
     try:
-        return load_dataset(node)
+        return load_dataset(node, columns)
     except UserError as e:
         raise UserError(f"dataset.unlabelled: {e}") from None
 

@@ -14,6 +14,8 @@ from scipy.special import log_softmax
 from torch import Tensor
 
 from distill_cli import files, runs
+from distill_cli.data.arrays import compared_as_numbers, is_whole, number_name
+from distill_cli.data.csv_reader import SUFFIXES, CsvReader
 from distill_cli.errors import UserError
 from distill_cli.models.classifier import Classifier, Reordered
 from distill_cli.pipeline.models import architecture, build_model
@@ -96,8 +98,9 @@ def load_outputs(node: Mapping[str, Any], dataset: Dataset) -> tuple[np.ndarray,
     if not path.is_file():
         raise UserError(f"{where}: no such file")
     classes = len(dataset.class_names)
-    index, values = _read_csv(path, where, dataset) if path.suffix == ".csv" else _read_npy(path, where, classes)
-    if path.suffix != ".csv" and node.get("class_order") is not None:
+    is_table = path.name.endswith(SUFFIXES)
+    index, values = _read_csv(path, where, dataset) if is_table else _read_npy(path, where, classes)
+    if not is_table and node.get("class_order") is not None:
         values = values[:, _order(list(node["class_order"]), dataset)]
     if not np.isfinite(values).all():
         raise UserError(f"{where}: row {index[~np.isfinite(values).all(axis=1)][0]} is not finite")
@@ -121,23 +124,25 @@ def _read_npy(path: Path, where: str, classes: int) -> tuple[np.ndarray, np.ndar
 
 
 def _read_csv(path: Path, where: str, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    import pandas as pd
-
-    try:
-        table = pd.read_csv(path)
-    except (ValueError, UnicodeDecodeError, OSError) as e:
-        raise UserError(f"{where}: not a readable CSV ({str(e).splitlines()[0]})") from None
-    lacking = [name for name in (ROW, *dataset.class_names) if name not in table.columns]
+    reader = CsvReader(path, where=where, header=True)
+    names = {number_name(name) or name: i for i, name in reversed(list(enumerate(reader.columns)))}
+    names |= {name: i for i, name in reversed(list(enumerate(reader.columns)))}
+    lacking = [name for name in (ROW, *dataset.class_names) if name not in names]
     if lacking:
         raise UserError(f"{where}: lacks the column '{lacking[0]}'; it needs '{ROW}' and one column a class")
-    try:
-        index = table[ROW].to_numpy()
-        values = table[list(dataset.class_names)].to_numpy(dtype=np.float64)
-    except (ValueError, TypeError) as e:
-        raise UserError(f"{where}: a cell is no number ({e})") from None
-    if not np.issubdtype(index.dtype, np.integer) or len(np.unique(index)) != len(index) or (len(index) and index.min() < 0):
+    ids, classes = names[ROW], [names[name] for name in dataset.class_names]
+    chunks = list(reader.chunks(classes, {ids: _row_id_error}, dtype=np.float64))
+    texts, _ = compared_as_numbers(np.concatenate([chunk.texts[ids] for chunk in chunks]))
+    index = texts.astype(np.int64)
+    if len(np.unique(index)) != len(index):
         raise UserError(f"{where}: row ids must be whole numbers >= 0, each once")
-    return index, values
+    return index, np.concatenate([chunk.numbers for chunk in chunks])
+
+
+def _row_id_error(cell: str) -> str | None:
+    name = number_name(cell)
+    fits = name is not None and is_whole(name) and 0 <= int(name) < 1 << 63
+    return None if fits else f"row id '{cell.strip()}' is no whole number >= 0"
 
 
 def lookup(index: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarray | None:

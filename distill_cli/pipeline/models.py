@@ -157,6 +157,12 @@ def read_checkpoint(folder: Path, also: Collection[str] = ()) -> dict[str, Any]:
     return content
 
 
+def columns_of(checkpoint: Mapping[str, Any]) -> Columns | None:
+    """Return the names of the columns that the models of a checked model.json were trained on; None where there are none."""
+    columns = checkpoint.get("columns")
+    return None if columns is None else Columns(tuple(columns["features"]), tuple(columns["beside"]))
+
+
 def _are_columns(value: Any) -> bool:
     parts = [value.get(key) for key in ("features", "beside")] if isinstance(value, dict) else [None]
     return all(isinstance(part, list) and all(isinstance(name, str) for name in part) for part in parts)

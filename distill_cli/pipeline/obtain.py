@@ -15,9 +15,9 @@ from distill_cli.models.classifier import Classifier
 from distill_cli.models.ensemble import Ensemble
 from distill_cli.pipeline import foreign
 from distill_cli.pipeline.context import Context
-from distill_cli.pipeline.models import architecture, build_model
+from distill_cli.pipeline.models import architecture, build_model, columns_of, read_checkpoint
 from distill_cli.pipeline.teacher import Taught, found_or_trained, from_run
-from distill_cli.types import Dataset
+from distill_cli.types import Columns, Dataset
 
 ENSEMBLE = f"{Ensemble.__module__}.{Ensemble.__name__}"
 SUMMED = ("train_seconds", "steps")
@@ -87,6 +87,15 @@ def from_runs(node: Any) -> list[Taught]:
     return members
 
 
+def teacher_columns(node: Any) -> Columns | None:
+    """Return the names of the columns that the first model of ``teacher.checkpoint`` was trained on; None without one."""
+    if node.checkpoint is None:
+        return None
+    several = not isinstance(node.checkpoint, str)
+    folder, option = (node.checkpoint[0], "teacher.checkpoint.0") if several else (node.checkpoint, "teacher.checkpoint")
+    return columns_of(read_checkpoint(runs.find(folder, option)))
+
+
 def member_config(cfg: Any, k: int) -> Any:
     """Return the config of the k-th member: one teacher, its seed k more, so that smaller and larger ensembles share members."""
     if cfg.teacher.members == 1:
@@ -107,6 +116,11 @@ def check_fits(taught: Taught, dataset: Dataset) -> None:
     shape, names = tuple(taught.entry["input_shape"]), taught.entry.get("class_names")
     if shape != dataset.input_shape:
         raise UserError(f"teacher ({taught.source}): takes samples of shape {shape}, the data has {dataset.input_shape}")
+    if taught.columns and dataset.columns and taught.columns.features != dataset.columns.features:
+        raise UserError(
+            f"teacher ({taught.source}): its features are {', '.join(taught.columns.features)}, in this order; the data's are "
+            f"{', '.join(dataset.columns.features)}; train one on this table"
+        )
     if names is not None and list(names) != list(dataset.class_names):
         raise UserError(
             f"teacher ({taught.source}): knows the classes {', '.join(names)}; the data has {', '.join(dataset.class_names)}"

@@ -14,7 +14,7 @@ from distill_cli.config.validate import check_trusted, load_config
 from distill_cli.errors import UserError
 from distill_cli.pipeline.context import Context, Job, make_context
 from distill_cli.pipeline.data import load_dataset
-from distill_cli.pipeline.models import read_checkpoint
+from distill_cli.pipeline.models import columns_of, read_checkpoint
 from distill_cli.types import Dataset
 
 # `bootstrap` where the user types none and the run's config, which anyone may have written, has none.
@@ -61,8 +61,8 @@ def open_run(cfg: Any, out: Path, job: Job, command: str) -> Opened:
     config = load_config(source / runs.CONFIG)
     context = make_context(_as_it_was_scored(cfg, config, command), out, job)
     node = _dataset_node(cfg.dataset, config, source / runs.CONFIG)
-    dataset = load_dataset(node)
     checkpoint = read_checkpoint(source)
+    dataset = load_dataset(node, columns_of(checkpoint))
     _check_same_shape(dataset, checkpoint, source)
     return Opened(source, report, node, dataset, checkpoint, config, context)
 

@@ -12,18 +12,19 @@ import torch
 from distill_cli import files
 from distill_cli.config.rules import Rule, check_rules, one_of, shown
 from distill_cli.data.beats import NORMALISATIONS, Cut
+from distill_cli.data.csv_columns import ColumnSpec
+from distill_cli.data.csv_reader import SUFFIXES
 from distill_cli.errors import UserError
 from distill_cli.memory import keep_freed_memory
 from distill_cli.pipeline.predictor import Predictor, open_predictor
 from distill_cli.reports.predicted import Array, Table, Writer
 from distill_cli.reports.stream_progress import StreamProgress
-from distill_cli.streams.columns import Wanted
 from distill_cli.streams.csv_rows import CsvRows
 from distill_cli.streams.npy_rows import NpyRows
 from distill_cli.streams.piece import Piece, Stream, Waiting
 from distill_cli.streams.record_beats import RecordBeats
 
-KINDS = "a .csv or .npy file, or a WFDB record (FOLDER/100 or FOLDER/100.hea)"
+KINDS = "a .csv, .tsv or .npy file, or a WFDB record (FOLDER/100 or FOLDER/100.hea)"
 # Data sets whose samples are beats: a WFDB record can be cut like theirs.
 BEATS = ("distill_cli.data.heartbeat.heartbeat", "distill_cli.data.heartbeat_synthetic.heartbeat_synthetic")
 CUT_RULES = {
@@ -54,7 +55,7 @@ def predict(cfg: Any) -> Path:
     if cfg.device.threads is not None:
         torch.set_num_threads(cfg.device.threads)
     source = Path(cfg.input)
-    output = Path(f"{source.stem}_predictions.csv" if cfg.output is None else cfg.output)
+    output = Path(f"{Path(source.name.removesuffix('.gz')).stem}_predictions.csv" if cfg.output is None else cfg.output)
     _check_output(output)
     predictor = open_predictor(cfg)
     stream = open_input(cfg, source, predictor)
@@ -92,7 +93,7 @@ def open_input(cfg: Any, source: Path, predictor: Predictor) -> Stream:
     Raises:
         UserError: no such file, of no known kind, or not of the model's shape.
     """
-    skip = cfg.on_bad_row == "skip"
+    skip = cfg.on_bad_lines == "skip"
     _check_settings(cfg, source)
     if source.suffix == ".hea" or (not source.is_file() and source.with_name(f"{source.name}.hea").is_file()):
         cut, lead = _cut(predictor, source)
@@ -108,11 +109,10 @@ def open_input(cfg: Any, source: Path, predictor: Predictor) -> Stream:
         raise UserError(f"input={source}: {there}; expected {KINDS}")
     if source.suffix == ".npy":
         return NpyRows(source, predictor.shape, skip)
-    if source.suffix == ".csv":
-        wanted = Wanted(predictor.shape, predictor.features, predictor.beside, [str(name) for name in cfg.drop], cfg.header)
+    if source.name.endswith(SUFFIXES):
+        spec = ColumnSpec(predictor.shape, predictor.features, predictor.beside, [str(name) for name in cfg.drop], cfg.header)
         own = predictor.dataset.get("delimiter")
-        delimiter = cfg.delimiter or (own if isinstance(own, str) else ",")
-        return CsvRows(source, wanted, delimiter, skip)
+        return CsvRows(source, spec, cfg.delimiter or (own if isinstance(own, str) else "auto"), skip)
     raise UserError(f"input={source}: expected {KINDS}")
 
 
@@ -124,10 +124,10 @@ def _check_settings(cfg: Any, source: Path) -> None:
     """
     unread = (
         {}
-        if source.suffix == ".csv"
+        if source.name.endswith(SUFFIXES)
         else {"header": cfg.header != "auto", "delimiter": cfg.delimiter is not None, "drop": cfg.drop}
     )
-    if source.suffix in (".csv", ".npy"):
+    if source.name.endswith((*SUFFIXES, ".npy")):
         unread["peaks"] = cfg.peaks != "auto"
     for key in (key for key, is_set in unread.items() if is_set):
         kind = "a WFDB record" if key == "peaks" else "a .csv"

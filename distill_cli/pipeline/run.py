@@ -16,7 +16,7 @@ from distill_cli.pipeline.gathered import Gathered, add_teacher
 from distill_cli.pipeline.heading import Report, budget, head, provenance_of
 from distill_cli.pipeline.listening import open_loggers
 from distill_cli.pipeline.models import architecture
-from distill_cli.pipeline.obtain import obtain
+from distill_cli.pipeline.obtain import obtain, teacher_columns
 from distill_cli.pipeline.samples import samples
 from distill_cli.pipeline.search import Search
 from distill_cli.pipeline.sound import check_sound
@@ -59,7 +59,7 @@ def distill(cfg: Any, out: Path, job: Job) -> Report:
     teacher.check_sources(cfg.teacher)
     context = make_context(cfg, out, job)
     open_loggers(cfg, out, context.progress.say)  # so that a missing package is said before a teacher is trained
-    dataset = load_dataset(cfg.dataset)
+    dataset = load_dataset(cfg.dataset, teacher_columns(cfg.teacher))
     cfg, found = search.use(cfg, dataset)
     transfer = transfer_set(dataset, cfg.dataset)
     check_sound(cfg, found, transfer.pool, dataset, context)

@@ -19,13 +19,13 @@ from distill_cli.models.classifier import Classifier
 from distill_cli.pipeline import foreign
 from distill_cli.pipeline.context import Context
 from distill_cli.pipeline.data import teacher_pool
-from distill_cli.pipeline.models import architecture, build_model, load_model, read_checkpoint
+from distill_cli.pipeline.models import architecture, build_model, columns_of, load_model, read_checkpoint
 from distill_cli.pipeline.objectives import hard_objective
 from distill_cli.pipeline.register import found_or_made
 from distill_cli.pipeline.stages import single
 from distill_cli.pipeline.training import fit
 from distill_cli.reports.metrics_csv import epochs_of
-from distill_cli.types import Dataset, Pool
+from distill_cli.types import Columns, Dataset, Pool
 
 # Where a teacher that is not trained here comes from.
 SOURCES = ("checkpoint", "weights", "outputs")
@@ -47,6 +47,7 @@ class Taught:
         key: what it is found by, None where it was not trained by this tool.
         epochs: its rows of the metrics.csv of the run that trained it, as such a file, None where there are none.
         members: of an ensemble, without their models, which are in `model`.
+        columns: names of the table's columns that it was trained on, None where it had none.
     """
 
     source: str
@@ -58,6 +59,7 @@ class Taught:
     key: str | None = None
     epochs: str | None = None
     members: tuple[Taught, ...] = ()
+    columns: Columns | None = None
 
     def logits(self, pool: Pool, dataset: Dataset, context: Context) -> np.ndarray | None:
         """Return logits ``[N, C]`` on a pool, or None where a table of outputs does not cover it."""
@@ -107,7 +109,7 @@ def found_or_trained(cfg: Any, dataset: Dataset, context: Context, train_run: An
 
 def from_run(folder: Path, name: str, how: str, also: Collection[str] = ()) -> Taught:
     """Return a model of a finished run as a teacher; classes of `also` may be built, beside the trusted ones."""
-    class_names = read_checkpoint(folder, also).get("class_names")
+    checkpoint = read_checkpoint(folder, also)
     model, entry = load_model(folder, name, also)
     report = runs.read_json(folder / runs.REPORT)
     cost = runs.figures_of(report, name, COST_KEYS)
@@ -116,8 +118,9 @@ def from_run(folder: Path, name: str, how: str, also: Collection[str] = ()) -> T
         raise UserError(
             f"{runs.rows_file(folder, name)}: missing, so nobody can tell what this teacher was trained on; the run is damaged"
         )
-    return Taught(f"{how} {folder}", model, {**entry, "class_names": class_names}, record=record, cost=cost,
-                  key=report.get("teacher_key") if name == "teacher" else None, epochs=_epochs(folder, name))  # fmt: skip
+    return Taught(f"{how} {folder}", model, {**entry, "class_names": checkpoint["class_names"]}, record=record, cost=cost,
+                  key=report.get("teacher_key") if name == "teacher" else None, epochs=_epochs(folder, name),
+                  columns=columns_of(checkpoint))  # fmt: skip
 
 
 def _epochs(folder: Path, name: str) -> str | None:

@@ -63,7 +63,7 @@ def left_out(fault: str, *, skip: bool) -> str:
         UserError: the fault, where they are not.
     """
     if not skip:
-        raise UserError(f"{fault} (on_bad_row=skip leaves such rows out)")
+        raise UserError(f"{fault} (on_bad_lines=skip leaves such rows out)")
     return fault
 
 

@@ -13,7 +13,7 @@ from distill_cli.data.csv_table import csv_table
 from distill_cli.data.table import read_table
 from distill_cli.errors import UserError
 
-BASE = "a,b,y\n" + "".join(f"{i},{i + 0.5},{'pq'[i % 2]}\n" for i in range(10))
+BASE = "a,b,y\n" + "".join(f"{2 * i},{i + 0.5},{'pq'[i % 2]}\n" for i in range(10))
 cells = st.floats(width=32, allow_nan=False, allow_infinity=False)
 NUMERIC = set("+-._eE infatyINFATY")
 names = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z", "N")), min_size=1, max_size=8).filter(
@@ -55,7 +55,7 @@ def test_one_file_is_split_and_its_class_names_are_kept(tmp_path: Path) -> None:
     assert d.class_names == ("p", "q") and d.name == "t" and d.prepare == "standardise" and d.split == "random"
     assert {k: len(p) for k, p in d.pools.items()} == {"train": 6, "val": 2, "test": 2}
     for p in d.pools.values():
-        np.testing.assert_array_equal(p.x, np.stack([p.index, p.index + 0.5], axis=1))
+        np.testing.assert_array_equal(p.x, np.stack([2 * p.index, p.index + 0.5], axis=1))
         np.testing.assert_array_equal(p.y, p.index % 2)
 
 
@@ -95,7 +95,7 @@ def test_label_by_name_by_number_and_another_delimiter(tmp_path: Path) -> None:
 
 
 def test_groups_stay_whole_and_are_no_feature(tmp_path: Path) -> None:
-    rows = "".join(f"{i},pat{i // 4},{i % 2}\n" for i in range(80))
+    rows = "".join(f"{i * i},pat{i // 4},{i % 2}\n" for i in range(80))
     d = csv_table(path=put(tmp_path, "a,patient,y\n" + rows), group="patient")
     assert d.grouped and d.input_shape == (1,)
     homes = [set(p.group.tolist()) for p in d.pools.values() if p.group is not None]
@@ -117,25 +117,25 @@ def test_split_seed_moves_the_split_and_the_source_stays(tmp_path: Path) -> None
 
 
 LINES = [
-    ("text cell", BASE.replace("3,3.5", "3,abc"), "line 5, column 'b': 'abc' is not a number; features must be numeric"),
-    ("a missing mark", BASE.replace("3,3.5", "3,NA"), "line 5, column 'b': 'NA' is not a number; features must be numeric"),
-    ("underscore", BASE.replace("3,3.5", "3,1_0"), "line 5, column 'b': '1_0' is not a number; features must be numeric"),
-    ("empty cell", BASE.replace("3,3.5", "3,"), "line 5, column 'b': empty cell; fill it or leave the row out"),
-    ("NaN", BASE.replace("3,3.5", "3,nan"), "line 5, column 'b': NaN; fill it or leave the row out"),
+    ("text cell", BASE.replace("6,3.5", "6,abc"), "line 5, column 'b': 'abc' is not a number; features must be numeric"),
+    ("a missing mark", BASE.replace("6,3.5", "6,NA"), "line 5, column 'b': 'NA' is not a number; features must be numeric"),
+    ("underscore", BASE.replace("6,3.5", "6,1_0"), "line 5, column 'b': '1_0' is not a number; features must be numeric"),
+    ("empty cell", BASE.replace("6,3.5", "6,"), "line 5, column 'b': empty cell; fill it or leave the row out"),
+    ("NaN", BASE.replace("6,3.5", "6,nan"), "line 5, column 'b': NaN; fill it or leave the row out"),
     (
         "infinite",
-        BASE.replace("3,3.5", "3,-inf"),
+        BASE.replace("6,3.5", "6,-inf"),
         "line 5, column 'b': -inf is infinite in 32-bit numbers; scale it or leave the row out",
     ),
     (
         "too large",
-        BASE.replace("3,3.5", "3,1e39"),
+        BASE.replace("6,3.5", "6,1e39"),
         "line 5, column 'b': 1e39 is infinite in 32-bit numbers; scale it or leave the row out",
     ),
-    ("long row", BASE.replace("3,3.5", "3,3.5,1"), "line 5 has 4 cells, the first row has 3; make them equal"),
-    ("short row", BASE.replace("3,3.5,q", "3,3.5"), "line 5 has 2 cells, the first row has 3; make them equal"),
+    ("long row", BASE.replace("6,3.5", "6,3.5,1"), "line 5 has 4 cells, the first row has 3; make them equal"),
+    ("short row", BASE.replace("6,3.5,q", "6,3.5"), "line 5 has 2 cells, the first row has 3; make them equal"),
     ("all rows short", "a,b,y\n1,2\n3,4\n", "line 2 has 2 cells, the first row has 3; make them equal"),
-    ("label 1.5", BASE.replace("q", "1.5"), "line 3, column 'y': label 1.5 is not a class; classes are whole numbers or text"),
+    ("label 1.5", BASE.replace("q", "1.5"), "line 3, column 'y': label 1.5 is not a class; classes are whole numbers or text (dataset.label names their column)"),
     ("empty label", BASE.replace("q", " "), "line 3, column 'y': the label is empty; fill it or leave the row out"),
     (
         "line after a quoted break",
@@ -171,8 +171,12 @@ def test_a_wrong_cell_is_named_by_line_and_column(tmp_path: Path, text: str, lin
         (BASE, {"group": "patient"}, "no group column 'patient' (columns: a, b, y)"),
         ("1,2,0\n1,2,1\n", {"label": "y"}, "no label column 'y' (no header: columns are 1 to 3)"),
         (BASE, {"group": "y"}, "column 'y' cannot be label and group at once"),
-        ("a,y\n1,p\n", {"group": "a"}, "no feature columns beside 'y'"),
-        (BASE.replace(",", ";"), {}, "line 1 has one column only; is ',' the delimiter? (dataset.delimiter=';')"),
+        ("a,y\n1,p\n", {"group": "a"}, "no feature columns beside 'a', 'y'"),
+        (
+            BASE.replace(",", ";"),
+            {"delimiter": ","},
+            "line 1: one cell, as cells end at ','; do they end at ';'? then: 'dataset.delimiter=;'",
+        ),
         ("1,2,a\n" * 3 + "1,3,b\n", {}, "class 'b' has 1 row; splitting needs 3 of each class: add rows, or leave the class out"),
         (
             "1,2,a\n" * 3 + "1,3,b\n" * 2,
@@ -193,10 +197,10 @@ def test_files_that_are_none_or_no_text(tmp_path: Path) -> None:
         f"{path}: no such file; set dataset.path, or dataset.train and dataset.test, to CSV files"
     )
     path.write_bytes(b"a,b\n1,\xff\n")
-    assert fault(lambda: csv_table(path=str(path))) == f"{path}: not UTF-8 text (byte 0xff); save the file as UTF-8"
+    assert fault(lambda: csv_table(path=str(path))) == f"{path}: line 2, column 'b': not UTF-8 text (byte 0xff); save the file as UTF-8"
     assert (
         fault(lambda: csv_table(path=str(tmp_path)))
-        == f"{tmp_path}: cannot read this file ([Errno 21] Is a directory: '{tmp_path}')"
+        == f"{tmp_path}: cannot read this file (Is a directory)"
     )
 
 
@@ -210,8 +214,8 @@ def test_one_file_or_several(given: dict) -> None:
 def test_options_out_of_range(tmp_path: Path) -> None:
     path = put(tmp_path, BASE)
     assert fault(lambda: csv_table(path=path, val_fraction=1)) == "val_fraction must be above 0 and below 1, got 1"
-    assert fault(lambda: csv_table(path=path, delimiter="::")) == "delimiter must be one character, got '::'"
-    assert fault(lambda: csv_table(path=path, header="yes")) == "header must be auto, true or false, got 'yes'"
+    assert fault(lambda: csv_table(path=path, delimiter="::")) == "dataset.delimiter must be one character or auto, got '::'"
+    assert fault(lambda: csv_table(path=path, header="yes")) == "dataset.header must be auto, true or false, got 'yes'"
 
 
 def test_files_that_do_not_belong_together(tmp_path: Path) -> None:
@@ -221,8 +225,13 @@ def test_files_that_do_not_belong_together(tmp_path: Path) -> None:
         put(tmp_path, text, "u.csv")
         return fault(lambda: csv_table(train=train, test=other, **options))
 
-    assert said("a,y\n1,p\n") == f"{other}: 2 columns, but {train} has 3; make them equal"
-    assert said("a,c,y\n1,2,p\n") == f"{other}: column 2 is 'c', but 'b' in {train}; make the columns equal"
+    assert said("a,y\n1,p\n") == f"{other}: line 1: no column 'b', a feature of {train}; add it"
+    assert said("a,c,y\n1,2,p\n") == (
+        f"{other}: line 1, column 2: 'c' is no feature of {train}, and 'b' is missing; if it is none, leave it out with dataset.drop=[c]"
+    )
+    assert said("1,2,p\n3,4,q\n") == (
+        f"{other}: no header, but {train} has one; give both one, or set dataset.header=true or false"
+    )
     assert said("a,b,y\n1,2,p\n\n1,2,r\n") == f"{other}: line 4: class 'r' is not in {train}; give train rows of it"
     assert said("a,b,y\n1,0.5,p\n", group="b") == (
         f"{train}: group '0.5' is in train and in test; keep each group in one split, or give no groups"

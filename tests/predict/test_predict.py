@@ -100,7 +100,7 @@ def test_a_table_an_array_and_any_block_give_the_same(work: Path, predict: Disti
     frame[["c", "a", "who", "b"]].to_csv("moved.csv", index=False)
     assert predict("run=run", "input=rows.npy", "output=a.csv").code == 0
     assert predict("run=run", "input=moved.csv", "output=b.csv").code == 0
-    monkeypatch.setattr("distill_cli.streams.csv_rows.BLOCK_BYTES", 500)
+    monkeypatch.setattr("distill_cli.data.csv_reader.BLOCK_BYTES", 500)
     assert predict("run=run", "input=rows.csv", "output=c.csv").code == 0
     assert predict("run=run", "input=rows.npy", "output=p.npy").code == 0
     first = Path("b.csv").read_bytes()
@@ -118,25 +118,25 @@ def test_bad_rows_end_it_and_leave_nothing_or_are_skipped_and_counted(work: Path
     Path("bad.csv").write_text("\n".join(lines))
     before = sorted(work.iterdir())
     ran = predict("run=run", "input=bad.csv")
-    said = "distill predict: error: bad.csv: line 6, column 'b': NaN; fill it or leave the row out (on_bad_row=skip leaves such rows out)\n"
+    said = "distill predict: error: bad.csv: line 6, column 'b': NaN; fill it or leave the row out (on_bad_lines=skip leaves such rows out)\n"
     assert (ran.code, ran.out, ran.err) == (2, "", said) and sorted(work.iterdir()) == before
-    ran = predict("run=run", "input=bad.csv", "on_bad_row=skip", "output=s.csv")
+    ran = predict("run=run", "input=bad.csv", "on_bad_lines=skip", "output=s.csv")
     assert ran.code == 0 and "148 rows predicted, 2 of 150 skipped" in ran.err
     assert "skipped: bad.csv: line 6, column 'b': NaN" in ran.err and "line 151 has 6 cells" in ran.err
     assert sorted(set(range(150)) - set(pd.read_csv("s.csv")["row"])) == [4, 149]
-    assert predict("run=run", "input=bad.csv", "on_bad_row=skip", "output=s.npy").code == 0
+    assert predict("run=run", "input=bad.csv", "on_bad_lines=skip", "output=s.npy").code == 0
     assert np.flatnonzero(np.isnan(np.load("s.npy")).any(axis=1)).tolist() == [4, 149] and len(np.load("s.npy")) == 150
     Path("worse.csv").write_text("who,a,b,c\n1,2,3,x\n")
-    ran = predict("run=run", "input=worse.csv", "on_bad_row=skip")
+    ran = predict("run=run", "input=worse.csv", "on_bad_lines=skip")
     assert predict("run=run", "input=bad.csv", "output=new/folder/s.csv").code == 2 and not Path("new").exists()
-    ran = predict("run=run", "input=worse.csv", "on_bad_row=skip")
+    ran = predict("run=run", "input=worse.csv", "on_bad_lines=skip")
     assert ran.code == 2 and "no row can be used, the first for this: worse.csv: line 2, column 'c': 'x'" in ran.err
     assert not Path("worse_predictions.csv").exists()
 
 
 WRONG = [
-    (("input=nothing.csv",), "input=nothing.csv: no such file; expected a .csv or .npy file, or a WFDB record"),
-    (("input=run",), "input=run: a folder; expected a .csv or .npy file"),
+    (("input=nothing.csv",), "input=nothing.csv: no such file; expected a .csv, .tsv or .npy file, or a WFDB record"),
+    (("input=run",), "input=run: a folder; expected a .csv, .tsv or .npy file"),
     (("input=/dev/null", "output=x.csv"), "input=/dev/null: a pipe or a device, which cannot be read twice; expected a .csv"),
     (("input=rows.csv", "output=rows.csv/x.csv"), "rows.csv: cannot make this folder (File exists); choose another"),
     (("input=rows.csv", "peaks=detected"), "peaks=detected: is for a WFDB record, and input=rows.csv is none; drop it"),
@@ -146,13 +146,14 @@ WRONG = [
         ("input=rows.csv", "output=rows.csv"),
         "output=rows.csv: exists already; it is not overwritten, choose another with output=",
     ),
-    (("input=rows.csv", "on_bad_row=drop"), "on_bad_row=drop: expected fail or skip"),
+    (("input=rows.csv", "on_bad_lines=drop"), "on_bad_lines=drop: expected fail or skip"),
     (("input=rows.csv", "drop=[a]"), "rows.csv: line 1: no column 'a', a feature of this model"),
     (("input=rows.csv", "checkpoint_model=tudent"), "holds no model 'tudent' (it has: "),
     (("input=rows.csv", "onnx=x.onnx"), "onnx=x.onnx: no such file"),
-    (("input=rows.csv", "delimiter=ab"), "delimiter must be one character, got 'ab'"),
-    (("input=run/report.md",), "input=run/report.md: expected a .csv or .npy file"),
+    (("input=rows.csv", "delimiter=ab"), "delimiter must be one character or auto, got 'ab'"),
+    (("input=run/report.md",), "input=run/report.md: expected a .csv, .tsv or .npy file"),
     (("input=rows.csv", "output=''"), "output is empty: name a file"),
+    (("input=rows.csv", "on_bad_row=skip"), "on_bad_row has moved: on_bad_lines=skip leaves bad rows out, on_bad_lines=fail ends"),
     ((), "input is required: pass input=..."),
 ]
 

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from distill_cli.data.csv_columns import ColumnSpec
 from distill_cli.errors import UserError
-from distill_cli.streams.columns import Wanted
 from distill_cli.streams.csv_rows import CsvRows
 from distill_cli.streams.npy_rows import NpyRows
 from distill_cli.streams.piece import ROW, Piece, Waiting
 
-ABC = Wanted((3,), ("a", "b", "c"), ("label",))
+ABC = ColumnSpec((3,), ("a", "b", "c"), ("label",))
 
 
 def table(folder: Path, text: str | bytes) -> Path:
@@ -34,9 +34,9 @@ def read(stream: Any) -> tuple[np.ndarray, list[int], list[str], int]:
     return x, [n for p in pieces for n in p.where[ROW].tolist()], [f for p in pieces for f in p.faults], pieces[-1].read
 
 
-def fault(path: Path, wanted: Wanted = ABC, **how: Any) -> str:
+def fault(path: Path, spec: ColumnSpec = ABC, **how: Any) -> str:
     with pytest.raises(UserError) as e:
-        read(CsvRows(path, wanted, **how))
+        read(CsvRows(path, spec, **how))
     assert "\n" not in str(e.value)
     return str(e.value).removeprefix(f"{path}: ")
 
@@ -57,7 +57,7 @@ COLUMNS: dict[str, str | bytes] = {
     "line 1, column 4: 'x, y' is no feature of this model; if it is none, leave it out with drop=[4]": 'a,b,c,"x, y"\n1,2,3,4\n',
     "line 1: one cell, as cells end at ','; do they end at ';'? then: 'delimiter=;'": "a;b;c\n1;2;3\n",
     "line 1: one cell, as cells end at ','; do they end at '\\t'? then: 'delimiter=\\t'": "1\t2\t3\n",
-    "line 1: no UTF-8 text; save the file as UTF-8": b"a,b,\xfc\n1,2,3\n",
+    "line 1: not UTF-8 text (byte 0xfc); save the file as UTF-8": b"a,b,\xfc\n1,2,3\n",
     "line 1: 2 columns; a sample of this model has 3 features": "1,2\n",
     "line 1: 4 columns; a sample of this model has 3 features; leave a label's column out with drop=[4]": "1,2,3,4\n",
     "the file is empty; it needs one row a sample": "\n \n",
@@ -68,7 +68,7 @@ COLUMNS: dict[str, str | bytes] = {
 @pytest.mark.parametrize("said", BAD)
 def test_a_bad_row_is_named_or_left_out(said: str, tmp_path: Path) -> None:
     path = table(tmp_path, BAD[said] + "7,8,9\n")
-    assert fault(path) == f"{said} (on_bad_row=skip leaves such rows out)"
+    assert fault(path) == f"{said} (on_bad_lines=skip leaves such rows out)"
     for block in (4, 1 << 20):
         x, rows, faults, rows_read = read(CsvRows(path, ABC, skip=True, block=block))
         assert x.tolist() == [[1, 2, 3], [7, 8, 9]] and rows == [0, 2] and rows_read == 3 and faults == [f"{path}: {said}"]
@@ -76,24 +76,24 @@ def test_a_bad_row_is_named_or_left_out(said: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("said", COLUMNS)
 def test_wrong_columns_are_named(said: str, tmp_path: Path) -> None:
-    assert fault(table(tmp_path, COLUMNS[said]), skip=True) == said
+    assert fault(table(tmp_path, COLUMNS[said]), delimiter=",", skip=True) == said
 
 
 def test_columns_are_found_by_name_and_others_left_out(tmp_path: Path) -> None:
     path = table(tmp_path, "\ufefflabel,c,id,a,b\nyes,3,x1,1,2\nno,6,x2,4,5\n")
-    wanted = Wanted((3,), ("a", "b", "c"), ("label",), drop=["id"])
-    assert read(CsvRows(path, wanted))[0].tolist() == [[1, 2, 3], [4, 5, 6]]
+    spec = ColumnSpec((3,), ("a", "b", "c"), ("label",), drop=["id"])
+    assert read(CsvRows(path, spec))[0].tolist() == [[1, 2, 3], [4, 5, 6]]
     assert fault(path) == "line 1, column 3: 'id' is no feature of this model; if it is none, leave it out with drop=[id]"
-    assert fault(path, Wanted((3,), ("a", "b", "c"), drop=["ids"])).startswith(
+    assert fault(path, ColumnSpec((3,), ("a", "b", "c"), drop=["ids"])).startswith(
         "line 1: drop=ids: no such column; did you mean 'id'?"
     )
 
 
 def test_without_names_columns_are_taken_in_order(tmp_path: Path) -> None:
     path = table(tmp_path, "p;q;r;s\n1;2;3;x\n")
-    stream = CsvRows(path, Wanted((3,), drop=["4"]), ";")
+    stream = CsvRows(path, ColumnSpec((3,), drop=["4"]), ";")
     assert read(stream)[0].tolist() == [[1, 2, 3]] and "taken in their order" in stream.notes[0]
-    square = CsvRows(table(tmp_path, "1,2,3,4\n"), Wanted((1, 2, 2)))
+    square = CsvRows(table(tmp_path, "1,2,3,4\n"), ColumnSpec((1, 2, 2)))
     assert read(square)[0].tolist() == [[[[1, 2], [3, 4]]]] and not square.notes
 
 
@@ -106,7 +106,7 @@ def test_quoted_line_breaks_and_other_bytes(tmp_path: Path) -> None:
 
 
 def test_an_open_quotation_mark_is_not_read_to_the_end_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distill_cli.streams.csv_rows.LONGEST_ROW_BYTES", 100)
+    monkeypatch.setattr("distill_cli.data.csv_reader.LONGEST_RECORD_BYTES", 100)
     path = table(tmp_path, 'a,b,c,label\n1,2,3,"x\n' + "1,2,3,x\n" * 100)
     assert "is a quotation mark open?" in fault(path, block=64)
 
@@ -138,7 +138,7 @@ def test_any_table_equals_the_csv_module_row_by_row(rows: list[list[str]], block
 
 
 def test_a_first_row_longer_than_a_block_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distill_cli.streams.csv_rows.BLOCK_BYTES", 16)
+    monkeypatch.setattr("distill_cli.data.csv_reader.SAMPLE_BYTES", 16)
     path = table(tmp_path, f"a,b,c\n1,2,{' ' * 50}3\n4,5,6\n")
     assert read(CsvRows(path, ABC))[0].tolist() == [[1, 2, 3], [4, 5, 6]]
 
