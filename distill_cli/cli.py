@@ -134,7 +134,11 @@ def completion(argv: list[str]) -> int:
 def run_plain(command: str, argv: list[str]) -> int:
     """Run a command that needs no Hydra."""
     try:
-        return importlib.import_module(f"distill_cli.commands.{command}").main(argv)
+        module = importlib.import_module(f"distill_cli.commands.{command}")
+        if {"-h", "--help"} & set(argv):
+            sys.stdout.write(module.HELP)
+            return 0
+        return module.main(argv)
     except UserError as e:
         sys.stderr.write(f"distill {command}: error: {e}\n")
         return 2

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import os
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from distill_cli.errors import UserError
-from distill_cli.files import make_folder
+from distill_cli.files import make_folder, read_text
 
 LOCK_POLL_SECONDS = 0.2
 
@@ -27,55 +24,58 @@ def owned(path: str | Path, about: Mapping[str, Any]) -> Iterator[dict[str, Any]
     Raises:
         UserError: it cannot be opened, or is a link.
     """
-    make_folder(Path(path).parent)
-    with contextlib.ExitStack() as stack:
-        while True:
-            try:
-                number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
-                f = stack.enter_context(open(number, "r+", encoding="utf-8"))
-            except OSError as e:
-                raise UserError(f"{path}: cannot write ({e.strerror or e})") from None
-            try:
-                fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                try:
-                    owner = json.loads(f.read())
-                except ValueError:
-                    owner = {}
-                yield owner if isinstance(owner, dict) else {}
-                return
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(number), os.stat(path)):
-                    break
-            f.close()  # its owner has removed it since it was opened: a lock on it would keep nobody out
-        f.truncate(0)
-        f.write(json.dumps(dict(about)))
-        f.flush()
-        try:
-            yield None
-        finally:
-            Path(path).unlink(missing_ok=True)
+    from filelock import FileLock, Timeout
+
+    path = Path(path)
+    make_folder(path.parent)
+    held = FileLock(path)
+    try:
+        # A second try, as the first may have met a file that its owner was removing.
+        held.acquire(timeout=LOCK_POLL_SECONDS / 2)
+        with contextlib.suppress(PermissionError):  # Windows lets nobody write in a locked file
+            path.write_text(json.dumps(dict(about)), encoding="utf-8")
+    except Timeout:
+        yield _owner(path)
+        return
+    except OSError as e:
+        held.release()
+        raise UserError(f"{path}: cannot write ({e.strerror or e})") from None
+    try:
+        yield None
+    finally:
+        with contextlib.suppress(OSError):  # Windows removes it with the release
+            path.unlink()
+        held.release()
+
+
+def _owner(path: Path) -> dict[str, Any]:
+    try:
+        owner = json.loads(read_text(path))
+    except (OSError, ValueError):
+        return {}
+    return owner if isinstance(owner, dict) else {}
 
 
 @contextlib.contextmanager
 def lock(path: str | Path, waiting: Callable[[], object] | None = None) -> Iterator[None]:
     """Hold an exclusive lock on `path` inside the block; the system drops it when the process dies.
 
-    `waiting` is called once if another process holds the lock.
+    It only saves doing a thing twice: where the file cannot be locked (another user's, or a link), the block runs without.
+
+    Args:
+        path: of the lock; its folder is made.
+        waiting: called once if another process holds the lock.
     """
+    from filelock import FileLock, Timeout
+
     make_folder(Path(path).parent)
-    with open(path, "a") as f:
-        told = False
-        while True:
+    with contextlib.ExitStack() as stack:
+        held = FileLock(path)
+        with contextlib.suppress(OSError):
             try:
-                fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if not told and waiting is not None:
+                stack.enter_context(held.acquire(blocking=False))
+            except Timeout:
+                if waiting is not None:
                     waiting()
-                told = True
-                time.sleep(LOCK_POLL_SECONDS)
-        try:
-            yield
-        finally:
-            fcntl.flock(f, fcntl.LOCK_UN)
+                stack.enter_context(held.acquire(poll_interval=LOCK_POLL_SECONDS))
+        yield

@@ -84,17 +84,7 @@ def kept(cache: Cache, model: nn.Module, paths: Sequence[str], views: Views) -> 
     rows = views.count * len(views.rows)
     size = rows * row_size(shapes)
     folder = cache.folder / files.hash_json(cache.parts)
-    state = "found"
-    # The lock lies beside the folder, so that a cache may be deleted as a whole.
-    with locks.lock(folder.with_suffix(".lock"), lambda: cache.say("teacher's outputs: another run is computing them; waiting")):
-        if not folder.exists():
-            check_size(cache, size, rows)
-            cache.say(f"teacher's outputs: computing {rows:,} rows ({size / GIGABYTE:.2g} GiB) into {folder}")
-            names = file_names(shapes)
-            manifest = {"parts": cache.parts, "rows": rows, "files": {file: name for name, file in names.items()}}
-            parts = ({names[k]: v.cpu().numpy() for k, v in part.items()} for part in computed(cache, teacher, views))
-            files.write_tables(folder, rows, {names[k]: shape for k, shape in shapes.items()}, parts, manifest)
-            state = "made"
+    state = "found" if folder.exists() else _made(cache, folder, teacher, views, shapes, rows)
     tables = read(cache, folder, shapes, rows)
     device = views.rows.device
     if device.type != "cpu" and size <= cache.resident_gb * GIGABYTE:
@@ -102,6 +92,24 @@ def kept(cache: Cache, model: nn.Module, paths: Sequence[str], views: Views) -> 
     table = TableTeacher(views.rows.pool.index, tables[LOGITS], {path: tables[path] for path in paths})
     check_outputs(cache, folder, teacher, table, views)
     return table, {"state": state, "key": folder.name, "folder": str(folder), "bytes": size, "features": list(paths)}
+
+
+def _made(
+    cache: Cache, folder: Path, teacher: FrozenTeacher, views: Views, shapes: Mapping[str, tuple[int, ...]], rows: int
+) -> str:
+    """Compute the tables, unless another run has meanwhile; return ``made`` or ``found``."""
+    size = rows * row_size(shapes)
+    # The lock lies beside the folder, so that a cache may be deleted as a whole.
+    with locks.lock(folder.with_suffix(".lock"), lambda: cache.say("teacher's outputs: another run is computing them; waiting")):
+        if folder.exists():
+            return "found"
+        check_size(cache, size, rows)
+        cache.say(f"teacher's outputs: computing {rows:,} rows ({size / GIGABYTE:.2g} GiB) into {folder}")
+        names = file_names(shapes)
+        manifest = {"parts": cache.parts, "rows": rows, "files": {file: name for name, file in names.items()}}
+        parts = ({names[k]: v.cpu().numpy() for k, v in part.items()} for part in computed(cache, teacher, views))
+        files.write_tables(folder, rows, {names[k]: shape for k, shape in shapes.items()}, parts, manifest)
+    return "made"
 
 
 def row_shapes(cache: Cache, teacher: FrozenTeacher, views: Views) -> dict[str, tuple[int, ...]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -37,11 +36,15 @@ def timed(call: Callable[[], object], seconds: float = SECONDS_EACH, most: int =
 
 
 def peak_memory_bytes() -> int:
-    """Return the most bytes of memory that this process has held at once."""
+    """Return the most bytes of memory that this process has held at once; 0 where the system does not tell, as Windows."""
     try:  # what getrusage tells on Linux begins with the parent's peak
         found = re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.M)
     except OSError:
         found = None
     if found:
         return 1024 * int(found[1])
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

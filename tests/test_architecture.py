@@ -73,6 +73,12 @@ def test_only_the_upper_floors_know_hydra() -> None:
     assert not [p for p in lower if re.search(r"^\s*(import|from) (hydra|omegaconf)", p.read_text(), re.M)]
 
 
+def test_the_package_imports_where_there_is_no_posix() -> None:
+    """What only POSIX has is imported where it is used, and may be missing."""
+    posix = re.compile(r"^(import|from) (fcntl|resource|termios|pwd|grp)\b|os\.fork\(|signal\.(SIGHUP|SIGKILL|SIGALRM)", re.M)
+    assert not [path for path in MODULES if posix.search(path.read_text())]
+
+
 def test_nothing_is_unpickled() -> None:
     for path in MODULES:
         text = path.read_text()

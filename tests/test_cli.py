@@ -165,7 +165,9 @@ def test_ls_shows_groups_options_and_files(door: Door, tmp_path: Path) -> None:
         (["mixup/bta"], "no option 'bta' in mixup; did you mean 'beta'? (available: beta, none)"),
         (["mixup", "loss"], "'loss': expected one GROUP or GROUP/OPTION; see distill ls --help"),
         (["--config-dir", "nowhere"], "--config-dir nowhere: no such folder"),
-        (["--config-dir"], "--config-dir .: no such folder"),
+        (["--config-dir"], "--config-dir/-cd: expected one argument; see distill ls --help"),
+        (["--config-dir="], "--config-dir .: no such folder"),
+        (["--jsn"], "unknown flag '--jsn'; see distill ls --help"),
         (["mixup/../loss/hard"], "no group 'mixup/../loss'"),
     ],
 )

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -429,6 +430,43 @@ def test_an_owner_that_goes_leaves_nothing_to_hold(tmp_path: Path, monkeypatch: 
     with locks.owned(path, {"pid": 2}) as owner:
         assert owner is None
         assert json.loads(path.read_text()) == {"pid": 2}
+
+
+def test_whoever_comes_second_is_told_the_owner_and_waits_for_the_lock(tmp_path: Path) -> None:
+    code = """
+import sys, time
+from distill_cli import locks
+with locks.owned("owner", {"pid": 7}), locks.lock("lock"):
+    print("both", flush=True)
+    sys.stdin.readline()
+    time.sleep(0.2)
+"""
+    other = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert other.stdin is not None and other.stdout is not None and other.stdout.readline() == "both\n"
+    with locks.owned(tmp_path / "owner", {"pid": 8}) as owner:
+        assert owner == {"pid": 7}
+    go_on = partial(print, file=other.stdin, flush=True)
+    with locks.lock(tmp_path / "lock", go_on):
+        assert not (tmp_path / "owner").exists()  # removed by the other, before it let go of the lock
+    assert other.wait() == 0
+
+
+def test_locks_go_with_their_process(tmp_path: Path) -> None:
+    if not (child := os.fork()):
+        with locks.owned(tmp_path / "owner", {"pid": 7}), locks.lock(tmp_path / "lock"):
+            os._exit(0)
+    os.waitpid(child, 0)
+    with locks.owned(tmp_path / "owner", {"pid": 8}) as owner, locks.lock(tmp_path / "lock", lambda: pytest.fail("held")):
+        assert owner is None
+
+
+def test_a_link_is_no_owner_and_no_lock(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("dear")
+    (tmp_path / "link").symlink_to("victim")
+    with pytest.raises(UserError, match="link: cannot write"), locks.owned(tmp_path / "link", {"pid": 2}):
+        pass
+    with locks.lock(tmp_path / "link"):
+        assert (tmp_path / "victim").read_text() == "dear"
 
 
 def test_what_stands_in_a_states_place_goes(tmp_path: Path) -> None:

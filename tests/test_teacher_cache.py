@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -64,6 +65,25 @@ def test_a_second_run_finds_what_the_first_has_stored(tmp_path: Path) -> None:
     assert (file.stat().st_ino, file.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     assert torch.equal(first(batch).logits, second(batch).logits)
     assert not list(tmp_path.glob(".*"))
+
+
+def test_a_lock_file_of_another_user_ends_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = os.open
+
+    def refuse(path: Any, *words: Any, **more: Any) -> int:
+        if str(path).endswith(".lock"):
+            raise PermissionError(13, "Permission denied")
+        return opened(path, *words, **more)
+
+    monkeypatch.setattr(os, "open", refuse)
+    states = [kept(cache(tmp_path), network(), [], Views(rows_of(make_pool())))[1]["state"] for _ in range(2)]
+    assert states == ["made", "found"]
+
+
+def test_stored_outputs_are_read_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept(cache(tmp_path), network(), [], Views(rows_of(make_pool())))
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    assert kept(cache(tmp_path), network(), [], Views(rows_of(make_pool())))[1]["state"] == "found"
 
 
 def test_writing_into_a_table_does_not_reach_the_file(tmp_path: Path) -> None:

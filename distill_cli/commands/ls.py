@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from distill_cli.arguments import config_folder
+from distill_cli.commands.parser import Parser
 from distill_cli.config.groups import PURPOSES, conf_dir, options
 from distill_cli.errors import UserError, near
 
-USAGE = """\
+HELP = """\
 usage: distill ls [GROUP[/OPTION]] [--config-dir DIR]
 
   distill ls                  groups and their options
@@ -24,11 +24,11 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         UserError: no such group, option, folder or flag.
     """
-    if {"-h", "--help"} & set(argv):
-        print(USAGE, end="")
-        return 0
-    wanted, folders = read_arguments(argv)
-    known = options([conf_dir(), *folders])
+    typed = Parser("ls", "--config-dir").read(argv)
+    if len(typed.words) > 1:
+        raise UserError(f"'{typed.words[1]}': expected one GROUP or GROUP/OPTION; see distill ls --help")
+    wanted = "".join(typed.words).strip("/").removesuffix(".yaml")
+    known = options([conf_dir(), *typed.config_dir])
     if not wanted:
         for group, files in known.items():
             print(f"{group:<12}{PURPOSES.get(group, '')}\n{'':14}{', '.join(files)}")
@@ -39,21 +39,6 @@ def main(argv: Sequence[str]) -> int:
     else:
         print(find_option(known, wanted).read_text(encoding="utf-8"), end="")
     return 0
-
-
-def read_arguments(argv: Sequence[str]) -> tuple[str, list[Path]]:
-    """Return the group or option asked for, and the folders of ``--config-dir``."""
-    wanted, folders = "", []
-    words = iter(argv)
-    for word in words:
-        flag, equals, value = word.partition("=")
-        if flag in ("--config-dir", "-cd"):
-            folders.append(config_folder(value if equals else next(words, "")))
-        elif word.startswith("-") or wanted:
-            raise UserError(f"'{word}': expected one GROUP or GROUP/OPTION; see distill ls --help")
-        else:
-            wanted = word.strip("/").removesuffix(".yaml")
-    return wanted, folders
 
 
 def find_option(known: dict[str, dict[str, Path]], wanted: str) -> Path:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from distill_cli.commands.parser import Parser
 from distill_cli.errors import UserError, near
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ keys:
 flags:
   --json               print the table as JSON to stdout, and nothing else there
 """
-KEYS = ("metric", "sort", "filter", "columns", "output", "open", "samples")
+KEYS = dict.fromkeys(("metric", "sort", "filter", "columns", "output"), "VALUE") | {"open": "true", "samples": "false"}
 SWITCHES = {"true": True, "false": False}
 
 
@@ -64,16 +65,11 @@ def parse(argv: Sequence[str]) -> Arguments:
     """
     from distill_cli.reports.standings import METRICS
 
-    found = Arguments()
-    for word in argv:
+    typed = Parser("report", "--json", keys=KEYS).read(argv)
+    found = Arguments(json=typed.json)
+    for word in typed.words:
         key, equals, value = word.partition("=")
-        if word == "--json":
-            found.json = True
-        elif word.startswith("-") and key.lstrip("-") in KEYS:
-            raise UserError(f"{word}: drop the dashes: {key.lstrip('-')}={value or ('true' if key == '--open' else 'VALUE')}")
-        elif word.startswith("-"):
-            raise UserError(f"unknown flag '{word}'{near(word, ['--json', '--help']) or '; see distill report --help'}")
-        elif equals and key in KEYS:
+        if equals and key in KEYS:
             setattr(found, key, value)
         elif equals and not Path(word).exists() and "/" not in key:
             raise UserError(f"unknown key '{key}'{near(key, KEYS)} (it has: {', '.join(KEYS)})")
@@ -95,9 +91,6 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         UserError: a folder without runs, an unfinished run, an unknown metric or column.
     """
-    if {"-h", "--help"} & set(argv):
-        sys.stdout.write(HELP)
-        return 0
     typed = parse(argv)
     folders = [Path(folder) for folder in typed.folders]
     from distill_cli.reports.collect import is_run

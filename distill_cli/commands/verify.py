@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from distill_cli.arguments import config_folder
 from distill_cli.commands.chosen_losses import Row, chosen, verified
+from distill_cli.commands.parser import Parser
 from distill_cli.errors import UserError, near
 
 HELP = """\
@@ -59,19 +59,11 @@ def parse(argv: Sequence[str]) -> Arguments:
     """
     import yaml
 
-    found = Arguments()
-    words = iter(argv)
-    for word in words:
+    typed = Parser("verify", "--json", "--config-dir").read(argv)
+    found = Arguments(folders=typed.config_dir, json=typed.json)
+    for word in typed.words:
         key, equals, value = word.partition("=")
-        if key in ("--config-dir", "-cd"):
-            found.folders.append(config_folder(value if equals else next(words, "")))
-        elif word == "--json":
-            found.json = True
-        elif word.startswith("-"):
-            raise UserError(
-                f"unknown flag '{word}'{near(word, ['--json', '--config-dir', '--help']) or '; see distill verify --help'}"
-            )
-        elif key == "loss" and equals:
+        if key == "loss" and equals:
             found.losses += [name for name in value.split(",") if name]
         elif key.startswith("loss.") and equals:
             try:
@@ -79,9 +71,8 @@ def parse(argv: Sequence[str]) -> Arguments:
             except yaml.YAMLError:
                 raise UserError(f"{word}: cannot be read as a value") from None
         else:
-            raise UserError(
-                f"'{word}': expected loss=NAME or loss.KEY=VALUE{near(word, ['loss=']) or '; see distill verify --help'}"
-            )
+            hint = near(word, ["loss="]) or "; see distill verify --help"
+            raise UserError(f"'{word}': expected loss=NAME or loss.KEY=VALUE{hint}")
     return found
 
 
@@ -91,9 +82,6 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         UserError: no such loss, key or folder; a loss that cannot be built.
     """
-    if {"-h", "--help"} & set(argv):
-        sys.stdout.write(HELP)
-        return 0
     typed = parse(argv)
     sys.path.append(os.getcwd())  # a console script lacks it, and `_target_: my_losses.Mine` lies there
     from distill_cli.reports.terminal import console

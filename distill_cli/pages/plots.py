@@ -1,28 +1,28 @@
-"""plots/*.png of a run: the pictures that papers want, drawn by matplotlib from what the page is drawn from."""
+"""plots/*.png: the page's own pictures on white, for papers."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Sequence
+import re
+import textwrap
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from distill_cli.files import refuse_links, write_atomic
-from distill_cli.pages.curves import MEASURES, rows_of
+from distill_cli.files import refuse_links, write_bytes
+from distill_cli.pages import confusion, curves, per_class, reliability
 from distill_cli.pages.inputs import RunData
-from distill_cli.pages.reliability import bins
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from distill_cli.pages.parts import VEGA_LITE, Chart, Section, Spec
 
 FOLDER = "plots"
 DOTS_PER_INCH = 200
-LONGEST = 24  # characters
-MOST_CLASSES = 12  # whose counts are written into a confusion matrix
-# Okabe and Ito's colours for the colour-blind; markers and dashes tell models apart in print without colour.
-COLOURS = ("#0072B2", "#D55E00", "#555555", "#009E73", "#CC79A7", "#8A6A00")
-MARKERS, DASHES = ("D", "o", "s", "^", "P", "v"), ("--", "-", ":", "-.", (0, (3, 1, 1, 1)), (0, (8, 2)))
-NAMES = ("teacher", "student", "scratch", "tuned")
+NOTE_WIDTH = 55  # characters
+WIDTH = 300  # pixels of 1/72 inch
+TALLEST_MATRIX = 400
+FONT = "sans-serif"
+PAGE_STYLE = Path(__file__).parent / "page.css"
+SECTIONS: dict[str, Callable[[RunData], Section | None]] = {
+    "curves": curves.section, "confusion": confusion.section, "classes": per_class.section, "reliability": reliability.section,
+}  # fmt: skip
 
 
 def write(folder: Path, data: RunData) -> list[Path]:
@@ -31,124 +31,69 @@ def write(folder: Path, data: RunData) -> list[Path]:
     Raises:
         UserError: their folder is not writable, or leads out of the run's.
     """
+    sections = {name: section for name, draw in SECTIONS.items() if (section := draw(data)) is not None}
+    return [save(folder, name, section.charts) for name, section in sections.items()]
+
+
+def save(folder: Path, name: str, charts: Iterable[Chart]) -> Path:
+    """Write charts as one PNG and return its path.
+
+    Args:
+        folder: of the page; the picture lies in ``plots/`` below it.
+        name: of the file, without its ending.
+        charts: at least one.
+
+    Raises:
+        UserError: the folder is not writable, or leads out of the run's.
+    """
+    from vl_convert import vegalite_to_png
+
     refuse_links(folder, (FOLDER,))
-    drawn: dict[str, Callable[[RunData], Figure | None]] = {
-        "curves": curves, "confusion": confusion, "classes": classes, "reliability": reliability,
-    }  # fmt: skip
-    written = []
-    for name, draw in drawn.items():
-        figure = draw(data)
-        if figure is not None:
-            written.append(save(folder / FOLDER / f"{name}.png", figure))
-    return written
+    content = vegalite_to_png(picture(charts), config=look(), ppi=DOTS_PER_INCH, allowed_base_urls=[])
+    return write_bytes(folder / FOLDER / f"{name}.png", content)
 
 
-def save(path: Path, figure: Figure) -> Path:
-    """Write a figure as PNG."""
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=DOTS_PER_INCH)
-    return write_atomic(path, lambda f: f.write(content.getvalue()), binary=True)
+def picture(charts: Iterable[Chart]) -> Spec:
+    """Return one specification of several charts, which keep their own axes and legends."""
+    params: dict[str, Any] = {}
+    parts = []
+    for chart in charts:
+        part = {key: value for key, value in chart.spec.items() if key not in ("$schema", "autosize", "params")}
+        params |= {param["name"]: param for param in chart.spec.get("params", ())}
+        if "row" in (part.get("encoding") or {}).get("y", {}).values():  # a matrix is square
+            part["height"] = part["width"] = min(part["height"], TALLEST_MATRIX)
+        else:
+            part["width"] = WIDTH
+        parts.append(part | {"title": {"text": chart.title, "subtitle": textwrap.wrap(chart.note, NOTE_WIDTH)}})
+    own = dict.fromkeys(("color", "shape", "strokeDash", "size"), "independent")
+    columns = 2 if len(parts) in (2, 4) else 3
+    return {"$schema": VEGA_LITE, "params": list(params.values()), "concat": parts, "columns": columns, "resolve": {"scale": own}}
 
 
-def figure_of(width: float, height: float) -> Figure:
-    """Return an empty figure, inches."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def look_of(name: str, names: Sequence[str]) -> dict[str, Any]:
-    """Return colour, marker and dash of a model, the same in every picture."""
-    known = [*NAMES, *(other for other in names if other not in NAMES)]
-    n = known.index(name) % len(COLOURS)
-    return {"color": COLOURS[n], "marker": MARKERS[n], "linestyle": DASHES[n]}
-
-
-def plain(text: str) -> str:
-    """Return text in which matplotlib sees no formula, cut where it is too long for an axis."""
-    return (text if len(text) <= LONGEST else text[: LONGEST - 3] + "...").replace("$", r"\$")
-
-
-def curves(data: RunData) -> Figure | None:
-    """Macro F1 and NLL on validation over the epochs."""
-    measures = [measure for measure in ("val.macro_f1", "val.nll") if rows_of(data, measure)]
-    if not measures:
-        return None
-    figure = figure_of(4.2 * len(measures), 3.0)
-    for axes, measure in zip(figure.subplots(1, len(measures), squeeze=False)[0], measures, strict=True):
-        rows = rows_of(data, measure)
-        for name in dict.fromkeys(str(row["model"]) for row in rows):
-            mine = [row for row in rows if row["model"] == name]
-            best = [n for n, row in enumerate(mine) if row["best"]]
-            look = look_of(name, data.models)
-            axes.plot([r["epoch"] for r in mine], [r["value"] for r in mine], label=plain(name), markevery=best, **look)
-        axes.set(xlabel="epoch", ylabel=MEASURES[measure][1], title=MEASURES[measure][0])
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize="small")
-    return figure
-
-
-def confusion(data: RunData) -> Figure | None:
-    """A matrix a model: the shade is the share of the true class, the number the rows."""
-    names = [name for name in data.models if data.scores(name).get("confusion")]
-    if not names:
-        return None
-    classes_ = [plain(str(label)) for label in data.scores(names[0])["per_class"]]
-    side = max(2.4, 0.42 * min(len(classes_), 20))
-    figure = figure_of(side * len(names) + 0.6, side + 0.9)
-    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
-        counts = data.scores(name)["confusion"]
-        shares = [[n / sum(line) if sum(line) else 0.0 for n in line] for line in counts]
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        if len(classes_) <= MOST_CLASSES:
-            axes.set_xticks(range(len(classes_)), classes_, rotation=45, ha="right", fontsize="x-small")
-            axes.set_yticks(range(len(classes_)), classes_, fontsize="x-small")
-            for i, line in enumerate(counts):
-                for j, n in enumerate(line):
-                    ink = "white" if shares[i][j] > 0.5 else "black"
-                    axes.text(j, i, f"{n:,}", ha="center", va="center", fontsize=6, color=ink)
-        axes.set(xlabel="predicted class", ylabel="true class", title=f"{plain(name)}, {data.split}")
-    return figure
-
-
-def classes(data: RunData) -> Figure | None:
-    """F1 of each class with its interval."""
-    names = [name for name in data.models if data.scores(name).get("per_class")]
-    if not names:
-        return None
-    labels = list(data.scores(names[0])["per_class"])
-    figure = figure_of(5.2, 0.7 + (0.13 * len(names) + 0.16) * len(labels))
-    axes = figure.subplots()
-    for n, name in enumerate(names):
-        parts = data.scores(name)["per_class"]
-        at = [i + 0.7 * (n + 0.5) / len(names) - 0.35 for i in range(len(labels))]
-        f1 = [parts[label]["f1"] for label in labels]
-        spans = [parts[label].get("f1_interval") or (value, value) for label, value in zip(labels, f1, strict=True)]
-        below = [max(0.0, value - low) for value, (low, _) in zip(f1, spans, strict=True)]
-        above = [max(0.0, high - value) for value, (_, high) in zip(f1, spans, strict=True)]
-        look = {**look_of(name, names), "linestyle": "none", "markersize": 4}
-        axes.errorbar(f1, at, xerr=[below, above], label=plain(name), **look)
-    axes.set_yticks(range(len(labels)), [plain(label) for label in labels])
-    axes.invert_yaxis()
-    axes.set(xlabel=f"F1, {data.split}, with 95 % bootstrap intervals", ylabel="class")
-    axes.grid(axis="x", alpha=0.3)
-    axes.legend(fontsize="small")
-    return figure
-
-
-def reliability(data: RunData) -> Figure | None:
-    """Share that is right against mean confidence."""
-    if data.predictions is None or not data.predictions.probabilities:
-        return None
-    figure = figure_of(3.8, 3.4)
-    axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=(0, (2, 2)))
-    for name, p in data.predictions.probabilities.items():
-        found = bins(p, data.predictions.y)
-        label = plain(f"{name}, ECE {data.scores(name)['ece']:.3f}" if "ece" in data.scores(name) else name)
-        look = {**look_of(name, data.models), "markersize": 4}
-        axes.plot([b["confidence"] for b in found], [b["accuracy"] for b in found], label=label, **look)
-    axes.set(xlabel="mean probability of the predicted class", ylabel="share that is right", xlim=(0, 1), ylim=(0, 1))
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
-    return figure
+def look() -> Spec:
+    """Return the page's light colours as Vega's configuration, as page.js has them."""
+    colours: dict[str, str] = {}
+    for name, value in re.findall(r"--([\w-]+): (#\w+)", PAGE_STYLE.read_text(encoding="utf-8")):
+        colours.setdefault(name, value)  # the light theme comes first
+    ink, faint, line = colours["ink"], colours["faint"], colours["line"]
+    text = {"labelColor": ink, "titleColor": faint, "labelFont": FONT, "titleFont": FONT, "titleFontWeight": "normal"}
+    heat = [colours["heat0"], colours["heat1"]]
+    return {
+        "background": "#ffffff",
+        "font": FONT,
+        "range": {"category": [colours[f"m{n}"] for n in range(8)], "heatmap": heat, "ramp": heat},
+        "axis": {**text, "domainColor": line, "gridColor": line, "gridOpacity": 0.6, "tickColor": line},
+        "legend": {**text, "symbolStrokeWidth": 2, "labelLimit": 220},
+        "title": {"color": ink, "font": FONT, "subtitleColor": faint, "subtitleFont": FONT},
+        "view": {"stroke": None},
+        "mark": {"color": colours["m0"]},
+        "text": {"color": ink, "font": FONT},
+        "rule": {"color": faint},
+        "style": {
+            "weak": {"color": ink},
+            "strong": {"color": colours["on-heat"]},
+            "diagonal": {"stroke": faint},
+            "interval": {"color": faint, "strokeWidth": 1.5},
+            "cell": {"stroke": colours["ground"]},
+        },
+    }

@@ -10,7 +10,7 @@ from typing import Any
 
 from distill_cli.files import read_text, write_text
 from distill_cli.metrics.intervals import paired_t
-from distill_cli.pages import cost, methods, parallel, parameters, sweep_plots
+from distill_cli.pages import cost, methods, parallel, parameters, plots
 from distill_cli.pages.models import LATENCY_BATCH, ROLES
 from distill_cli.pages.page import render
 from distill_cli.pages.run_page import PAGE
@@ -36,8 +36,8 @@ def write(result: Standings, folder: Path, columns: Sequence[str] = (), *, pictu
     Raises:
         UserError: the folder is not writable.
     """
-    if pictures:
-        sweep_plots.write(folder, result)
+    if pictures and (priced := cost.section(result)) is not None:
+        plots.save(folder, "cost", priced.charts)
     return write_text(folder / PAGE, page(result, folder, columns))
 
 

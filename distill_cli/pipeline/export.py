@@ -29,7 +29,7 @@ from distill_cli.pipeline.gathered import measured
 from distill_cli.pipeline.heading import Report, provenance_of
 from distill_cli.pipeline.models import load_model
 from distill_cli.pipeline.opened import Opened, open_run
-from distill_cli.reports.stream_progress import StreamProgress
+from distill_cli.reports.progress import Progress
 from distill_cli.timing import timed
 
 
@@ -141,7 +141,8 @@ def _write_all(cfg: Any, opened: Opened, subject: Subject, folder: Path) -> dict
 @contextlib.contextmanager
 def _followed(what: str, total: int, cfg: Any) -> Iterator[Listener]:
     """Show how many of so many rows are done."""
-    with StreamProgress(what, total, cfg.progress.level, cfg.progress.every) as progress:
+    with Progress(cfg.progress.level, cfg.progress.every) as progress:
+        progress.read(what, total)
         yield lambda rows: progress.move(rows, rows)
 
 

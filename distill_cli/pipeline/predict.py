@@ -18,7 +18,7 @@ from distill_cli.errors import UserError
 from distill_cli.memory import keep_freed_memory
 from distill_cli.pipeline.predictor import Predictor, open_predictor
 from distill_cli.reports.predicted import Array, Table, Writer
-from distill_cli.reports.stream_progress import StreamProgress
+from distill_cli.reports.progress import Progress
 from distill_cli.streams.csv_rows import CsvRows
 from distill_cli.streams.npy_rows import NpyRows
 from distill_cli.streams.piece import Piece, Stream, Waiting
@@ -62,7 +62,8 @@ def predict(cfg: Any) -> Path:
     if output.suffix == ".npy" and isinstance(stream, RecordBeats):
         raise UserError(f"output={output}: an array has no place for the times of beats; choose a .csv")
     done = Done()
-    with StreamProgress(f"predict {source.name}", stream.total, cfg.progress.level, cfg.progress.every) as progress:
+    with Progress(cfg.progress.level, cfg.progress.every) as progress:
+        progress.read(f"predict {source.name}", stream.total)
         for note in stream.notes:
             progress.say(f"note: {note}")
 
@@ -76,7 +77,7 @@ def predict(cfg: Any) -> Path:
         for fault in done.faults[:MOST_FAULTS]:
             progress.say(f"skipped: {fault}")
         skipped = f", {done.read - done.predicted:,} of {done.read:,} skipped" if done.faults else ""
-        progress.say(f"{done.predicted:,} rows predicted{skipped}, {progress.rate(done.predicted)}: {output}")
+        progress.say(f"{done.predicted:,} rows predicted{skipped}, {progress.rate(done.predicted, 'rows')}: {output}")
     return output
 
 
@@ -145,7 +146,7 @@ def _cut(predictor: Predictor, source: Path) -> tuple[Cut, str]:
     return Cut(**settings), lead if isinstance(lead, str) else USUAL_LEAD
 
 
-def _fill(writer: Writer, stream: Stream, predictor: Predictor, size: int, progress: StreamProgress, done: Done) -> None:
+def _fill(writer: Writer, stream: Stream, predictor: Predictor, size: int, progress: Progress, done: Done) -> None:
     """Predict all rows into an open file, `size` at once.
 
     Raises:

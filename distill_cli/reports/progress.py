@@ -1,4 +1,4 @@
-"""How far training is, on stderr: a bar on a terminal, else a plain line now and then; every epoch goes to the log."""
+"""How far a training or an input is, on stderr: a bar on a terminal, else a line now and then; every epoch goes to the log."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class Progress:
-    """Follows one model after the other; `epoch` is an `EpochListener`.
+    """Progress of one model or input after the other; `epoch` is an `EpochListener`.
 
     >>> with Progress("quiet") as progress:
     ...     progress.start("teacher", epochs=3, rows_per_epoch=100)
@@ -44,10 +44,10 @@ class Progress:
         self._clock = clock
         self._bar: Any = None
         self._task: Any = None
-        self._model, self._epochs, self._rows_per_epoch, self._steps = "", 0, 0, 1
-        self._done, self._began, self._said_at = 0, 0.0, 0.0
+        self._name, self._total, self._began, self._last_line = "", 1, 0.0, 0.0
+        self._epochs, self._rows_per_epoch, self._steps, self._done = 0, 0, 1, 0
         self._best: str | None = None
-        self._unsaid: str | None = None
+        self._unprinted: str | None = None
 
     def __enter__(self) -> Progress:
         return self
@@ -57,21 +57,18 @@ class Progress:
 
     def start(self, model: str, epochs: int, rows_per_epoch: int, steps_per_epoch: int = 1) -> None:
         """Begin with a model that will see `epochs` x `rows_per_epoch` rows, in so many steps an epoch."""
-        self.finish()
-        self._model, self._epochs, self._rows_per_epoch, self._steps = model, epochs, rows_per_epoch, steps_per_epoch
-        self._done, self._best, self._unsaid = 0, None, None
-        self._began = self._said_at = self._clock()
-        if not self._quiet and self._file.isatty():
-            self._open_bar()
+        self._epochs, self._rows_per_epoch, self._steps = epochs, rows_per_epoch, steps_per_epoch
+        self._done, self._best = 0, None
+        self._open(model, epochs * rows_per_epoch, f"0/{epochs}")
 
     def step(self, done_rows: int) -> None:
         """Move the bar to `done_rows` rows of the epoch that is under way; off a terminal a long epoch has lines of its own."""
         rows = self._done * self._rows_per_epoch + done_rows
         step = f"step {rows * self._steps // max(1, self._rows_per_epoch):,}/{self._epochs * self._steps:,}"
         if self._bar is not None:
-            self._bar.update(self._task, completed=rows, step=step)
-        elif self._clock() - self._said_at >= self._every:
-            at = f"{self._model} {self._done + 1}/{self._epochs}: {step}, {self._rate(rows)}"
+            self._move_bar(rows, f"{self._done}/{self._epochs} {step}")
+        elif self._is_due():
+            at = f"{self._name} {self._done + 1}/{self._epochs}: {step}, {self.rate(rows)}"
             self._print(", ".join(part for part in (at, self._best) if part))
 
     def epoch(self, record: EpochRecord) -> None:
@@ -85,52 +82,71 @@ class Progress:
         loss = f"loss {record.loss:.4g}"
         if len(record.terms) > 1 or self._verbose:
             loss += f" ({', '.join(f'{term} {value:.4g}' for term, value in record.terms.items())})"
-        said = ", ".join(part for part in (loss, score, self._best) if part)
-        name = self._model if record.stage == ONLY_STAGE else f"{self._model} ({record.stage})"
-        line = f"{name} {self._done}/{self._epochs}: {said}, {self._rate()}, {self._left()} left"
+        scores = ", ".join(part for part in (loss, score, self._best) if part)
+        name = self._name if record.stage == ONLY_STAGE else f"{self._name} ({record.stage})"
+        rows, at = self._done * self._rows_per_epoch, f"{self._done}/{self._epochs}"
+        line = f"{name} {at}: {scores}, {self.rate(rows)}, {self._left(self._done, self._epochs)} left"
         log.info(line)
         if self._bar is not None:
-            done, at = self._done * self._rows_per_epoch, f"{self._done}/{self._epochs}"
             step = f"step {self._done * self._steps:,}/{self._epochs * self._steps:,}"
-            self._bar.update(self._task, description=name, completed=done, epochs=at, step=step, said=said, rate=self._rate())
-            if self._verbose:
-                self._print(line)
-            return
-        due = self._verbose or self._done in (1, self._epochs) or self._clock() - self._said_at >= self._every
-        if due:
+            self._move_bar(rows, f"{at} {step}", description=name, rate=self.rate(rows), scores=scores)
+        if self._verbose or (self._bar is None and (self._done in (1, self._epochs) or self._is_due())):
             self._print(line)
-        else:
-            self._unsaid = line
+        elif self._bar is None:
+            self._unprinted = line
+
+    def read(self, what: str, total: int) -> None:
+        """Begin with an input, which `move` counts up to `total`."""
+        self._open(what, max(1, total), "")
+
+    def move(self, done: int, rows: int) -> None:
+        """Take note that `done` of the total is done, and how many rows that were."""
+        share, rate = f"{done / self._total:.0%}", self.rate(rows, "rows")
+        if self._bar is not None:
+            self._move_bar(done, f"{share} {rows:,} rows", rate=rate)
+        elif 0 < done < self._total and self._is_due():
+            self._print(f"{self._name} {share}: {rows:,} rows, {rate}, {self._left(done, self._total)} left")
 
     def finish(self) -> None:
-        """End the model's bar, or print the last epoch's line if it was kept back (training stopped early)."""
+        """End the bar, or print the last epoch's line if it was kept back (training stopped early)."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
-        elif self._unsaid is not None:
-            self._print(self._unsaid)
+        elif self._unprinted is not None:
+            self._print(self._unprinted)
 
     def say(self, line: str) -> None:
         """Print one line and keep it in the log."""
         log.info(line)
         self._print(line)
 
+    def rate(self, rows: int, unit: str = "samples") -> str:
+        """Return the speed so far, of so many rows."""
+        seconds = self._clock() - self._began
+        return f"{rows / seconds:,.0f} {unit}/s" if seconds > 0 else f"- {unit}/s"
+
+    def _left(self, done: int, total: int) -> str:
+        return duration((self._clock() - self._began) / done * (total - done))
+
+    def _is_due(self) -> bool:
+        return self._clock() - self._last_line >= self._every
+
     def _print(self, line: str) -> None:
         if self._bar is not None:
             self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
         elif not self._quiet:
             print(line, file=self._file, flush=True)
-        self._said_at, self._unsaid = self._clock(), None
+        self._last_line, self._unprinted = self._clock(), None
 
-    def _rate(self, rows: int | None = None) -> str:
-        seconds = self._clock() - self._began
-        rows = self._done * self._rows_per_epoch if rows is None else rows
-        return f"{rows / seconds:,.0f} samples/s" if seconds > 0 else "- samples/s"
+    def _move_bar(self, completed: int, at: str, **fields: str) -> None:
+        self._bar.update(self._task, completed=completed, at=at, **fields)
 
-    def _left(self) -> str:
-        return duration((self._clock() - self._began) / self._done * (self._epochs - self._done))
-
-    def _open_bar(self) -> None:
+    def _open(self, name: str, total: int, at: str) -> None:
+        self.finish()
+        self._name, self._total, self._unprinted = name, total, None
+        self._began = self._last_line = self._clock()
+        if self._quiet or not self._file.isatty():
+            return
         from rich.console import Console
         from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
@@ -138,13 +154,11 @@ class Progress:
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=20),
-            TextColumn("{task.fields[epochs]}"),
-            TextColumn("{task.fields[step]}"),
+            TextColumn("{task.fields[at]}"),
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(compact=True),
-            TextColumn("{task.fields[said]}", markup=False),
+            TextColumn("{task.fields[scores]}", markup=False),
         )
         self._bar = Bar(*columns, console=Console(file=self._file), get_time=self._clock)
-        total = self._epochs * self._rows_per_epoch
-        self._task = self._bar.add_task(self._model, total=total, said="", rate="", step="", epochs=f"0/{self._epochs}")
+        self._task = self._bar.add_task(name, total=total, at=at, rate="", scores="")
         self._bar.start()

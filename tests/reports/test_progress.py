@@ -1,4 +1,4 @@
-"""Progress lines: first, last, and not too many between."""
+"""Progress lines of a training or an input: first, last, and not too many between; a bar on a terminal."""
 
 from __future__ import annotations
 
@@ -98,3 +98,30 @@ def test_on_a_terminal_a_bar_moves_and_stops(terminal: Any) -> None:
         progress.epoch(record(2, 0.82, True))
     text = out.getvalue()
     assert "stud[ent]" in text and "2/2" in text and "best 0.820 (epoch 2)" in text and "teacher [found]" in text
+
+
+def read(**how: Any) -> list[str]:
+    clock, out = Clock(), io.StringIO()
+    with Progress(file=out, clock=clock, **how) as progress:
+        progress.read("predict x.csv", 1000)
+        for done in range(0, 1001, 100):
+            progress.move(done, done * 5)
+            clock.now += 2
+        progress.say("done")
+    return out.getvalue().splitlines()
+
+
+def test_an_input_has_lines_now_and_then_with_speed_and_time_left() -> None:
+    lines = read()
+    assert lines[0] == "predict x.csv 30%: 1,500 rows, 250 rows/s, 14 s left" and lines[-1] == "done" and len(lines) == 4
+    assert len(read(every=100)) == 1 and read(level="quiet") == []
+
+
+def test_on_a_terminal_a_bar_follows_an_input(terminal: Any) -> None:
+    out = terminal(120)
+    with Progress(file=out) as progress:
+        progress.read("predict [x].csv", 10)
+        progress.move(5, 50)
+        progress.say("note: [a]")
+    text = out.getvalue()
+    assert "predict [x].csv" in text and "50 rows" in text and "50%" in text and "note: [a]" in text
