@@ -62,6 +62,7 @@ def predict(cfg: Any) -> Path:
         raise UserError(f"output={output}: an array has no place for the times of beats; choose a .csv")
     done = Done()
     with StreamProgress(f"predict {source.name}", stream.total, cfg.progress.level, cfg.progress.every) as progress:
+        progress.say(predictor.origin)
         for note in stream.notes:
             progress.say(f"note: {note}")
 
