@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,9 @@ WRITTEN = (
     "tensorboard",
 )  # fmt: skip
 LARGEST_JSON = 1 << 28
+# What a sweeper leaves in the folder of its jobs: Hydra's own, and those of optuna, ax and nevergrad.
+OF_A_SWEEP = ("multirun.yaml", "optimization_results.yaml")
+BEST = "best"  # SWEEP/best: the run of a sweep that is first by validation
 
 
 def weights_file(folder: Path, name: str) -> Path:
@@ -72,11 +76,31 @@ def figures_of(report: Mapping[str, Any], name: str, keys: Iterable[str]) -> dic
     return {k: figures[k] for k in keys if k in figures} if isinstance(figures, Mapping) else {}
 
 
+def is_sweep(folder: Path) -> bool:
+    """Return whether a folder holds the jobs of a sweep."""
+    return any((folder / name).is_file() for name in OF_A_SWEEP) or any(map(_is_job, folder.glob("*/.hydra/hydra.yaml")))
+
+
+def _is_job(settings: Path) -> bool:
+    """Return whether Hydra's settings are of a job of a sweep into the folder above the job's."""
+    try:
+        text = files.read_text(settings, LARGEST_JSON)
+    except (OSError, ValueError):
+        return False
+    place = re.search(r"^    output_dir: (.+)$", text, re.M)
+    name = settings.parents[2].resolve().name
+    return place is not None and Path(place[1]).parent.name == name and re.search("^  mode: MULTIRUN$", text, re.M) is not None
+
+
 def find(path: str | Path, option: str) -> Path:
     """Return the run folder at `path`, or the newest finished one below it that holds models.
 
+    Args:
+        path: a run folder, or a folder of single runs.
+        option: what the user typed it for, for messages.
+
     Raises:
-        UserError: no such folder, not a run, unfinished, or without models; `option` is what the user typed it for.
+        UserError: no such folder, not a run, unfinished, without models, or a sweep, of which no run is the one.
     """
     folder = Path(path)
     if not folder.is_dir():
@@ -91,7 +115,28 @@ def find(path: str | Path, option: str) -> Path:
     finished = sorted(reports, key=lambda report: report.stat().st_mtime)
     if not finished:
         raise UserError(f"{option}={path}: not a run folder, and no finished run below it (no {REPORT})")
+    refuse_sweep(folder, [report.parent for report in finished], option)
     return finished[-1].parent
+
+
+def refuse_sweep(folder: Path, below: Iterable[Path], option: str) -> None:
+    """Refuse a folder that is or holds a sweep: the newest of its jobs is whichever ended last.
+
+    Args:
+        folder: what the user typed for `option`.
+        below: the runs in it.
+
+    Raises:
+        UserError: with the ways to choose a run.
+    """
+    for run in below:
+        above = [place for place in (run.parent, *run.parent.parents) if place == folder or folder in place.parents]
+        for place in (place for place in above if is_sweep(place)):
+            what = "is a sweep" if place == folder else f"holds a sweep, {place}"
+            raise UserError(
+                f"{option}={folder}: {what}, and no run of it stands for the others; choose {option}={place / BEST} "
+                f"(first by validation), or one run's folder, such as {option}={run}"
+            )
 
 
 def save_model(folder: Path, name: str, model: nn.Module) -> None:

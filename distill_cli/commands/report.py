@@ -31,7 +31,7 @@ keys:
   filter=A,B           rows for which all hold: 'student>0.85', n>=5, method~dkd (contains), any key of the config such as
                        loss.temperature=4, or a word that the method contains
   columns=A,B          which columns: method, n, seeds, val, student, scratch (and other controls), teacher, difference, p,
-                       detectable, verdict, parameters, weights, latency; results.csv has all
+                       detectable, verdict, folders, parameters, weights, latency; results.csv has all
   output=FOLDER        where the files go; by default into FOLDER, if one is named that holds runs
   open=true            open the page in the browser
   samples=false        no single sample, such as a patient's beat, on the page of a run

@@ -8,7 +8,7 @@ from typing import Any
 
 from distill_cli.exports.subject import Subject
 from distill_cli.reports import cells
-from distill_cli.reports.terminal import console, print_line, table
+from distill_cli.reports.terminal import console, print_line, print_origin, table
 
 README, CARD_JSON = "README.md", "card.json"
 PREPARED = (
@@ -60,6 +60,7 @@ def card_of(report: Mapping[str, Any], subject: Subject, told: Mapping[str, Any]
         "formats": report["export"]["formats"],
         "provenance": report["provenance"],
         "seed": report["seed"],
+        "run": report["exported_run"],
     }
 
 
@@ -87,6 +88,7 @@ def _bytes(value: float) -> str:
 def show(report: Mapping[str, Any], out: Path) -> None:
     """Print what was written, how it was checked, and where it lies."""
     on = console()
+    print_origin(on, report)
     on.print(table(on, HEADER, rows(report["export"]["formats"])))
     found = report["export"]["temperature"]
     if found["fitted"]:

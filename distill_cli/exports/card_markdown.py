@@ -18,6 +18,7 @@ def markdown(card: Mapping[str, Any]) -> str:
     said = markdown_text
     lines = [
         f"# {said(card['title'])}", "", said(card["what"]), "",
+        f"- Run: {said(card['run'])}, seed {card['seed']}",
         f"- Intended use: {said(card['intended_use'] or UNSAID)}",
         f"- License of the model: {said(card['license'] or UNSAID)}; of the data: {said(card['data_license'] or UNSAID)}",
         f"- Input: float32 rows of shape {tuple(card['input']['shape'])}, {card['input']['preparation']}.",

@@ -24,6 +24,7 @@ from distill_cli.pages.inputs import RunData, read_run_data
 from distill_cli.pages.page import render
 from distill_cli.pages.parts import Section
 from distill_cli.reports import cells, run_report
+from distill_cli.reports.origin import origin
 
 PAGE = "report.html"
 REVISION = 12  # characters of a git revision
@@ -82,6 +83,7 @@ def facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     versions = provenance.get("versions") or {}
     revision = str(provenance.get("git_revision"))[:REVISION]
     found = [
+        ("scores of", origin(report)),
         ("data", data.get("name")),
         ("split", data.get("split") and f"{data['split']}, split seed {data.get('split_seed')}"),
         ("rows", sizes),

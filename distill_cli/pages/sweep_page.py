@@ -104,7 +104,8 @@ def cards(result: Standings) -> list[dict[str, Any]]:
 def table(result: Standings, found: Sequence[Swept], folder: Path, columns: Sequence[str]) -> dict[str, Any]:
     """Return header and rows; each cell has a text and what it sorts by, a number or None where it is text."""
     known, sortable = column_cells(result), numbers(result)
-    names = list(columns) or [*default_columns(result), *(name for name in MORE_COLUMNS if name in known)]
+    usual = [name for name in default_columns(result) if name != "folders"]  # the last column links and names them
+    names = list(columns) or [*usual, *(name for name in MORE_COLUMNS if name in known)]
     head = [{"key": name, "title": known[name][0], "number": name in sortable} for name in names]
     places = 1 if names[:1] == ["method"] else 0
     given = [] if columns else list(found)
@@ -117,10 +118,16 @@ def table(result: Standings, found: Sequence[Swept], folder: Path, columns: Sequ
     return {"head": head, "rows": body}
 
 
-def _links(row: Row, folder: Path) -> list[tuple[str, str]]:
-    """Return seed and address, relative to the folder, of each run that has a page."""
-    pages = [(str(run.seed), run.folder / PAGE) for run in row.runs]
-    return [(seed, Path(os.path.relpath(path, folder)).as_posix()) for seed, path in pages if path.is_file()]
+def _links(row: Row, folder: Path) -> list[tuple[str, str, str]]:
+    """Return of each run its seed, the address of its page (of its folder where it has none), and its folder, as seen from `folder`."""
+    found = []
+    for run in row.runs:
+        page = run.folder / PAGE
+        address, name = (
+            Path(os.path.relpath(path, folder)).as_posix() for path in (page if page.is_file() else run.folder, run.folder)
+        )
+        found.append((str(run.seed), address, name))
+    return found
 
 
 def command(folder: Path) -> str | None:

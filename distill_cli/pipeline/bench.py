@@ -17,6 +17,7 @@ from distill_cli.cost import macs, parameter_count, peak_activation_bytes, weigh
 from distill_cli.exports import onnx, onnx_int8
 from distill_cli.exports.subject import Subject, Written
 from distill_cli.pipeline import scoring
+from distill_cli.pipeline.chosen import named
 from distill_cli.pipeline.context import Job
 from distill_cli.pipeline.data import describe
 from distill_cli.pipeline.heading import Report, provenance_of
@@ -53,7 +54,7 @@ def bench(cfg: Any, out: Path, job: Job) -> Report:
         "seed": opened.report.get("seed"),
         "data": describe(opened.dataset, opened.node),
         "models": {},
-        "benched_run": str(opened.folder),
+        "benched_run": named(opened.folder),
         "bench": {
             "results": results,
             "warm_up_calls": WARM_UP,

@@ -10,6 +10,7 @@ from distill_cli import RECIPE_VERSION, files, runs
 from distill_cli.data.leakage import meets
 from distill_cli.errors import UserError, near
 from distill_cli.pipeline import folder, scoring
+from distill_cli.pipeline.chosen import named
 from distill_cli.pipeline.context import Job
 from distill_cli.pipeline.data import describe
 from distill_cli.pipeline.gathered import measured
@@ -65,7 +66,7 @@ def evaluate(cfg: Any, out: Path, job: Job) -> Report:
         "comparison": comparison,
         "verdict": scoring.verdict(models, comparison, split),
         "teacher_members": member_parts,
-        "evaluated_run": str(source),
+        "evaluated_run": named(source),
         **{key: old.get(key) for key in KEPT},
     }
     cfg.report.samples = cfg.report.samples and allowed(old)

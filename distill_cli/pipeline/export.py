@@ -23,6 +23,7 @@ from distill_cli.metrics.calibration import fit_temperature
 from distill_cli.metrics.scores import ece, log_probabilities
 from distill_cli.models.classifier import Classifier
 from distill_cli.pipeline import scoring
+from distill_cli.pipeline.chosen import named
 from distill_cli.pipeline.context import Job
 from distill_cli.pipeline.data import describe
 from distill_cli.pipeline.gathered import measured
@@ -87,7 +88,7 @@ def _scored(cfg: Any, opened: Opened, model: Classifier, entry: Mapping[str, Any
         "seed": opened.report.get("seed"),
         "data": data,
         "models": {name: scores | cost},
-        "exported_run": str(opened.folder),
+        "exported_run": named(opened.folder),
         "exported_model": name,
         "export": {
             "temperature": {

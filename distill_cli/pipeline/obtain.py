@@ -8,12 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from distill_cli import files, runs
+from distill_cli import files
 from distill_cli.data.leakage import meets, unite
 from distill_cli.errors import UserError
 from distill_cli.models.classifier import Classifier
 from distill_cli.models.ensemble import Ensemble
 from distill_cli.pipeline import foreign
+from distill_cli.pipeline.chosen import find_run
 from distill_cli.pipeline.context import Context
 from distill_cli.pipeline.models import architecture, build_model, columns_of, read_checkpoint
 from distill_cli.pipeline.teacher import Taught, found_or_trained, from_run
@@ -74,7 +75,7 @@ def from_runs(node: Any) -> list[Taught]:
     members = []
     for n, (folder, name) in enumerate(zip(folders, names, strict=True)):
         option = f"teacher.checkpoint.{n}" if several else "teacher.checkpoint"
-        place = runs.find(folder, option)
+        place = find_run(folder, option)
         if (place.resolve(), name) in found:
             raise UserError(f"{option}={folder}: its {name} is a member already; let it count more by teacher.member_weights")
         found.append((place.resolve(), name))

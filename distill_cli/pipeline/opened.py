@@ -12,6 +12,7 @@ from distill_cli import runs
 from distill_cli.config.ranges import check_exclude, check_values
 from distill_cli.config.validate import check_trusted, load_config
 from distill_cli.errors import UserError
+from distill_cli.pipeline.chosen import find_run
 from distill_cli.pipeline.context import Context, Job, make_context
 from distill_cli.pipeline.data import load_dataset
 from distill_cli.pipeline.models import columns_of, read_checkpoint
@@ -56,7 +57,7 @@ def open_run(cfg: Any, out: Path, job: Job, command: str) -> Opened:
     Raises:
         UserError: no such run, untrusted, damaged, or data of another shape.
     """
-    source = runs.find(cfg.run, "run")
+    source = find_run(cfg.run, "run")
     report = runs.read_json(source / runs.REPORT)
     config = load_config(source / runs.CONFIG)
     context = make_context(_as_it_was_scored(cfg, config, command), out, job)

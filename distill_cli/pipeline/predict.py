@@ -64,6 +64,7 @@ def predict(cfg: Any) -> Path:
     done = Done()
     with Progress(cfg.progress.level, cfg.progress.every) as progress:
         progress.read(f"predict {source.name}", stream.total)
+        progress.say(predictor.origin)
         for note in stream.notes:
             progress.say(f"note: {note}")
 

@@ -15,6 +15,7 @@ from distill_cli import runs
 from distill_cli.config.trust import load_config
 from distill_cli.errors import UserError
 from distill_cli.metrics.scores import log_probabilities
+from distill_cli.pipeline.chosen import find_run, named
 from distill_cli.pipeline.context import choose_device
 from distill_cli.pipeline.models import load_model, read_checkpoint
 from distill_cli.pipeline.scoring import STUDENT, TEACHER
@@ -29,6 +30,7 @@ class Predictor:
     """A model and what is known of its inputs.
 
     Attributes:
+        origin: in words, which model of which run it is.
         config: the run's resolved config, as a stranger may have written it.
         class_names: C names in class order.
         features, beside: names of the columns of the table that it was trained on, and of its label and group; or none.
@@ -36,6 +38,7 @@ class Predictor:
         probabilities: the model.
     """
 
+    origin: str
     config: Mapping[str, Any]
     class_names: tuple[str, ...]
     features: list[str]
@@ -62,7 +65,7 @@ def open_predictor(cfg: Any) -> Predictor:
     Raises:
         UserError: no such run, model or file; one that is damaged, not trusted, or of another run.
     """
-    folder = runs.find(cfg.run, "run")
+    folder = find_run(cfg.run, "run")
     checkpoint = read_checkpoint(folder)
     name = cfg.checkpoint_model if cfg.checkpoint_model is not None else STUDENT if STUDENT in checkpoint["models"] else TEACHER
     names = tuple(checkpoint["class_names"])
@@ -76,7 +79,8 @@ def open_predictor(cfg: Any) -> Predictor:
         model, entry = load_model(folder, name)
         probabilities = _from_model(model.to(device := choose_device(cfg.device.name, None)), device)
     config = load_config(folder / runs.CONFIG)
-    return Predictor(config, names, columns["features"], columns["beside"], tuple(entry["input_shape"]), probabilities)
+    origin = f"{name} of run {named(folder)}, seed {runs.read_json(folder / runs.REPORT).get('seed')}"
+    return Predictor(origin, config, names, columns["features"], columns["beside"], tuple(entry["input_shape"]), probabilities)
 
 
 def _from_model(model: torch.nn.Module, device: torch.device) -> Probabilities:

@@ -8,7 +8,8 @@ from typing import Any
 
 from distill_cli.reports import cells
 from distill_cli.reports.cells import markdown_table, markdown_text
-from distill_cli.reports.terminal import console, print_line, table
+from distill_cli.reports.origin import origin
+from distill_cli.reports.terminal import console, print_line, print_origin, table
 
 SIZES = {
     "parameters": "parameters",
@@ -49,6 +50,8 @@ def markdown(report: Mapping[str, Any]) -> str:
     lines = [
         f"# {markdown_text(report['name'])}",
         "",
+        f"{markdown_text(origin(report))}.",
+        "",
         *markdown_table(header, rows(report["bench"])),
         "",
         f"{markdown_text(conditions(report))}.",
@@ -59,6 +62,7 @@ def markdown(report: Mapping[str, Any]) -> str:
 def show(report: Mapping[str, Any], out: Path) -> None:
     """Print the table."""
     on = console()
+    print_origin(on, report)
     on.print(table(on, ["", *report["bench"]["results"]], rows(report["bench"])))
     print_line(on, conditions(report))
     print_line(on, f"run folder: {out}")

@@ -12,11 +12,12 @@ from distill_cli.reports.choose import latency, size
 from distill_cli.reports.standings import Comparison, Row, Standings
 
 TITLES = {"macro_f1": "macro F1", "accuracy": "accuracy", "nll": "NLL", "ece": "ECE"}
+FOLDERS_TITLE = "run folders"
 
 
 def default_columns(result: Standings) -> list[str]:
     """Return the columns that a table shows unless others are asked for."""
-    return ["method", "n", "val", "student", *result.controls, "teacher", "difference", "p", "verdict"]
+    return ["method", "n", "val", "student", *result.controls, "teacher", "difference", "p", "verdict", "folders"]
 
 
 def column_cells(result: Standings) -> dict[str, tuple[str, Callable[[Row], str]]]:
@@ -34,6 +35,7 @@ def column_cells(result: Standings) -> dict[str, tuple[str, Callable[[Row], str]
     columns["p"] = ("p", _first(_p_cell))
     columns["detectable"] = ("detectable", _first(_detectable_cell))
     columns["verdict"] = ("verdict", lambda row: row.comparisons[0].result["words"] if row.comparisons else MISSING)
+    columns["folders"] = (FOLDERS_TITLE, lambda row: " ".join(result.folders(row)))
     columns["parameters"] = ("parameters", lambda row: cells.count(size(row, "parameters")))
     columns["weights"] = ("weights", lambda row: cells.size(size(row, "weight_bytes")))
     columns["latency"] = ("latency, batch 1", lambda row: cells.milliseconds(latency(row)))
@@ -78,6 +80,8 @@ def caption(result: Standings) -> list[str]:
     if result.rows:
         order = "best first by validation, never by test" if result.sorted_by == "validation" else f"sorted by {result.sorted_by}"
         lines.append(f"{TITLES[result.metric]}, mean +- sample standard deviation over n seeds; {order}")
+    if result.rows:
+        lines.append(f"run folders, in the order of their seeds, are named as seen from {result.home}")
     if any(c.result["interval"] is not None for _, c in result.comparisons):
         lines.append("in brackets: 95 % paired t interval over seeds")
     if result.shared:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 METHOD_WIDTH = 14  # the least that a method's name is folded to
 MOST_SENTENCES = 6
+MOST_ROWS = 20  # whose run folders are named below a table that has no place for them
 COLUMN_GAP = 2
 
 
@@ -70,6 +71,8 @@ def show(result: Standings, columns: Sequence[str] = (), file: IO[str] | None = 
             on.print(drawn)
     for line in [*caption(result), *problems(result)]:
         print_line(on, line)
+    if "folders" in left_out:
+        _show_folders(on, result)
     if left_out:
         print_line(on, f"too narrow for: {', '.join(left_out)}; distill report with columns= chooses")
     first = [c for row in result.rows for c in row.comparisons[:1]]
@@ -82,7 +85,7 @@ def _fitting(result: Standings, columns: Sequence[str], on: Console) -> tuple[Ta
     known = column_cells(result)
     kept = list(columns or default_columns(result))
     left_out: list[str] = []
-    droppable = [] if columns else [*result.controls[:0:-1], "p", "teacher"]
+    droppable = [] if columns else ["folders", *result.controls[:0:-1], "p", "teacher"]
     while True:
         for split in (str, _broken):
             header = [split(known[name][0]) for name in kept]
@@ -108,6 +111,14 @@ def _width(header: Sequence[str], rows: Sequence[Sequence[str]], names: Sequence
         widest = max(len(line) for cell in column for line in cell.split("\n"))
         total += (min(widest, method) if name == "method" else widest) + COLUMN_GAP
     return total
+
+
+def _show_folders(on: Console, result: Standings) -> None:
+    """Name the run folders of a table that is too narrow for them."""
+    for row in result.rows[:MOST_ROWS]:
+        print_line(on, f"{row.label}: {' '.join(result.folders(row))}")
+    if len(result.rows) > MOST_ROWS:
+        print_line(on, f"the run folders of {len(result.rows) - MOST_ROWS} more rows: results.csv")
 
 
 def _show_stacked(on: Console, result: Standings, columns: Sequence[str]) -> None:

@@ -15,13 +15,15 @@ from distill_cli.reports.cells import markdown_table, markdown_text, spreadsheet
 from distill_cli.reports.columns import caption, column_cells, default_columns, problems, sentences
 from distill_cli.reports.standings import Standings, mean
 
+TEXTS = ("method", "folders")  # columns that hold what users named
+
 
 def markdown(result: Standings, columns: Sequence[str] = ()) -> str:
     """Return results.md; `columns` are by default those of `default_columns`."""
     known = column_cells(result)
     names = list(columns or default_columns(result))
     rows = [
-        [markdown_text(known[name][1](row)) if name == "method" else known[name][1](row) for name in names] for row in result.rows
+        [markdown_text(known[name][1](row)) if name in TEXTS else known[name][1](row) for name in names] for row in result.rows
     ]
     lines = ["# Results", ""]
     if rows:
@@ -39,9 +41,8 @@ def as_dicts(result: Standings) -> list[dict[str, Any]]:
     table = []
     for rank, row in enumerate(result.rows, 1):
         flat: dict[str, Any] = {"rank": rank, "method": row.label, "command": row.runs[0].report.get("command")}
-        flat |= {"n": len(row.runs), "seeds": " ".join(str(seed) for seed in row.seeds), "metric": result.metric} | _spread(
-            "val", row.val
-        )
+        flat |= {"n": len(row.runs), "seeds": " ".join(str(seed) for seed in row.seeds)}
+        flat |= {"folders": ";".join(str(run.folder) for run in row.runs), "metric": result.metric} | _spread("val", row.val)
         for name in models:
             flat |= _spread(f"test.{name}", row.test.get(name, []))
         by_control = {c.control: c.result for c in row.comparisons}

@@ -7,6 +7,7 @@ from typing import Any
 
 from distill_cli.reports import cells, model_table, terms_table
 from distill_cli.reports.cells import markdown_code, markdown_table, markdown_text
+from distill_cli.reports.origin import origin
 
 LARGEST_CONFUSION = 20
 
@@ -23,7 +24,8 @@ def markdown(report: Mapping[str, Any]) -> str:
 
 def _head(report: Mapping[str, Any]) -> list[str]:
     title = f"# {markdown_text(report.get('name') or report.get('command'))}, seed {report.get('seed')}"
-    return [title, "", f"**{markdown_text(report['verdict'])}**"]
+    said = origin(report)
+    return [title, "", *([f"{markdown_text(said)}.", ""] if said else []), f"**{markdown_text(report['verdict'])}**"]
 
 
 def _models(report: Mapping[str, Any]) -> list[str]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from distill_cli.metrics.intervals import ENOUGH_SEEDS, holm, paired_t, smallest_detectable, words
@@ -82,6 +84,16 @@ class Standings:
     found: Found
     notes: list[str] = field(default_factory=list)
     sorted_by: str = "validation"
+
+    @property
+    def home(self) -> Path:
+        """The folder that all runs of the table lie below: their names are relative to it."""
+        parents = [run.folder.parent for row in self.rows for run in row.runs]
+        return Path(os.path.commonpath(parents)) if parents and len({p.is_absolute() for p in parents}) == 1 else Path()
+
+    def folders(self, row: Row) -> list[str]:
+        """Return the run folders of a row, seen from `home`."""
+        return [Path(os.path.relpath(run.folder, self.home)).as_posix() for run in row.runs]
 
     @property
     def comparisons(self) -> list[tuple[Row, Comparison]]:

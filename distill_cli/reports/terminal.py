@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from distill_cli.reports import model_table
+from distill_cli.reports.origin import origin
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -61,6 +62,7 @@ def print_report(report: Mapping[str, Any], folder: str | Path, file: IO[str] | 
         file: where to; None is stdout.
     """
     on = console(file)
+    print_origin(on, report)
     if model_table.splits(report):
         print_models(on, report)
         _print_members(on, report)
@@ -68,6 +70,12 @@ def print_report(report: Mapping[str, Any], folder: str | Path, file: IO[str] | 
         _print_classes(on, report, model_table.model_names(report))
     print_line(on, str(report["verdict"]), style="bold")
     print_line(on, f"run folder: {folder}")
+
+
+def print_origin(on: Console, report: Mapping[str, Any]) -> None:
+    """Print which run a report on a finished run is about; nothing for a run of its own."""
+    if said := origin(report):
+        print_line(on, said, style="bold")
 
 
 def print_models(on: Console, report: Mapping[str, Any]) -> None:
