@@ -435,6 +435,12 @@ def test_a_gate_over_a_sweep_also_holds_for_skipped_jobs(door: Door, tmp_path: P
     assert door("distill", "-m", "seed=0,14", "require.macro_f1=0.9").code == 2
 
 
+def test_each_job_of_a_sweep_has_the_values_of_its_option(door: Door, fake: list[dict]) -> None:
+    assert door("distill", "-m", "experiment=digits", "loss=soft_target,dkd,dist").code == 0
+    assert [job["cfg"].loss.get("alpha") for job in fake] == [0.5, 1.0, None]
+    assert [job["cfg"].loss.temperature for job in fake] == [4.0, 4.0, 1.0]
+
+
 def test_an_old_failure_in_a_shared_folder_does_not_fail_a_good_sweep(door: Door, fake: list[dict]) -> None:
     assert door("distill", "-m", "seed=14", "sweep=shared").code == 2
     assert door("distill", "-m", "seed=0", "sweep=shared").code == 0
