@@ -1,7 +1,8 @@
 """Hydra's loader with one rule more: what a preset sets for an option holds for that option only.
 
-An experiment sets `loss.alpha` for the loss that it chooses. Where the command line, or another preset, chooses another loss, that
-value would stay and mean something else, or nothing. docs/decisions/0008-experiment-values-follow-their-option.md has the reasons.
+An experiment sets `loss.alpha` for the loss that it chooses. Where the command line, or another preset, chooses another loss,
+that value would stay and mean something else, or nothing: docs/decisions/0008-experiment-values-follow-their-option.md. And of
+several options for a place that takes one, which Hydra would lay over each other, none is silently the last.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from distill_cli.config.groups import PURPOSES, TAKE_SEVERAL, one_option
+from distill_cli.errors import UserError
+
 # Groups of presets. An experiment is a whole recipe; hparams are laid over whatever a recipe chooses.
 RECIPES, OVERLAYS = "experiment", "hparams"
 # Keys of an option that say how it is used beside others, not what it is.
@@ -37,6 +41,7 @@ class OptionLoader(ConfigLoaderImpl):
         return parsed, repo
 
     def _compose_config_from_defaults_list(self, defaults: list[ResultDefault], repo: IConfigRepository) -> DictConfig:
+        refuse_several(defaults)
         chosen, presets = filled(defaults), [d for d in defaults if group_of(d.config_path) in (RECIPES, OVERLAYS)]
         compared = presets if self._typed_choice or len(presets) > 1 else []  # one preset alone chose everything
         self._meant = {
@@ -57,6 +62,22 @@ class OptionLoader(ConfigLoaderImpl):
 def install() -> None:
     """Let Hydra compose with this loader, also the jobs of a sweep."""
     hydra_main.ConfigLoaderImpl = OptionLoader  # type: ignore[misc]
+
+
+def refuse_several(defaults: Iterable[ResultDefault]) -> None:
+    """Refuse several options for one place of the config, as a list in a file or on the line gives it.
+
+    Raises:
+        UserError: names the options, and how each can be had.
+    """
+    entries: dict[tuple[Any, ...], list[str]] = {}
+    for default in defaults:
+        group, _, option = str(default.config_path).partition("/")
+        if group in PURPOSES and group not in TAKE_SEVERAL and group != group_of(default.parent):
+            entries.setdefault((default.parent, group, default.package), []).append(option)
+    for (_, group, place), names in entries.items():
+        if len(names) > 1:
+            raise UserError(one_option(group, place or group, names))
 
 
 def group_of(config_path: str | None) -> str:
