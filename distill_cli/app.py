@@ -27,7 +27,10 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from distill_cli import RECIPE_VERSION
-from distill_cli.config import schema  # noqa: F401  (importing the schema registers it)
+from distill_cli.config import (
+    composing,
+    schema,  # noqa: F401  (importing the schema registers it)
+)
 from distill_cli.config.gate import RequirementMissed, check_require, objective_of
 from distill_cli.config.groups import conf_dir
 from distill_cli.config.trials import RESOLVERS
@@ -58,6 +61,7 @@ def config_key(cfg: DictConfig, hydra_node: Any) -> str:
     return hash_json([hydra_node.job.config_name, RECIPE_VERSION, moving, choices])
 
 
+composing.install()
 _register: Any = OmegaConf.register_resolver if HYDRA14 else OmegaConf.register_new_resolver
 _register("run_id", lambda: secrets.token_hex(2), use_cache=True, replace=True)
 _register("plus", lambda a, b: int(a) + int(b), replace=True)  # a seed beside the run's: ${plus:${seed},100}

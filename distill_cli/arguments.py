@@ -15,7 +15,7 @@ VALUE_FLAGS = {"--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--exper
 CONFIG_FLAGS = {"--config-name", "-cn", "--config-path", "-cp"}
 JOINED = tuple(f"{flag}=" for flag in VALUE_FLAGS | CONFIG_FLAGS if flag.startswith("--"))
 OPEN_KEYS = ("require", "teacher.rename")  # dictionaries that users fill with keys of their own
-NESTED_GROUP = r"((?:teacher\.(?=\w+=)|student\.(?=model=))(model|optimizer|schedule|augment|mixup|sampling))=([^{\[].*)"
+NESTED_GROUP = r"((?:teacher\.(?=\w+=)|student\.(?=model=))(model|optimizer|schedule|augment|mixup|sampling))=([^{].*)"
 # Values that Hydra reads only between quotation marks, such as a path with an umlaut; lists and what is quoted stay as they are.
 FOREIGN = r"[^\x00-\x7f]|[;!#&<>^`~]"
 STRUCTURE = r"""[][{}(),"'\n]|\\$|^\s|\s$"""

@@ -17,7 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from distill_cli.config.groups import conf_dir, options
+from distill_cli.config.groups import TAKE_SEVERAL, conf_dir, one_option, options, second_term
 from distill_cli.config.trials import RESOLVERS
 from distill_cli.errors import UserError, near
 
@@ -68,6 +68,17 @@ class Line:
         plain = key.removeprefix("student.")  # what trains the student stands without its name
         return f"{source}unknown key '{key}'{near(plain, [plain]) if plain in known else near(key, known)}"
 
+    def sweep_without_flag(self, word: str) -> str:
+        """Return the words for several values without -m; for a group, a list is no way out."""
+        place, _, value = word.partition("=")
+        group = place.lstrip("+").partition("@")[0]
+        if group not in options([conf_dir(), *self.config_dirs]) or group in TAKE_SEVERAL:
+            return f"{word}: several values make a sweep, which needs -m; a list is written [1,2]"
+        place = typed_place(place)
+        names = value.split(",")
+        terms = f"; for a second term: {second_term(place, names)}" if group == "loss" else ""
+        return f"{place}={value}: several options make a sweep, which needs -m{terms}"
+
     def no_option(self, group: str, option: str, listed: str = "") -> str:
         """Return the words for an option that does not exist, with those that do."""
         known = self.options(group) or [o for o in listed.split() if not o.startswith("_")]
@@ -75,6 +86,12 @@ class Line:
         extra += "; none at all: logger=[]" if (group, option) == ("logger", "none") else ""
         there = f" (available: {', '.join(known)})" if known else ""
         return f"{group}={option}: no such option{near(option, known)}{extra}{there}"
+
+
+def typed_place(key: str) -> str:
+    """Return a group's override key as a user types it, such as `teacher.optimizer` for ``optimizer@teacher.optimizer``."""
+    package = key.partition("@")[2]
+    return package if package.startswith(("teacher.", "student.")) else key
 
 
 def walk(node: DictConfig, prefix: str = "") -> Iterator[str]:
@@ -114,7 +131,7 @@ PATTERNS: list[tuple[str, Words]] = [
      lambda line, m: f"{m[1]}: {KEYS_WANTED.format(m[2])}"),
     (r"Missing mandatory value: \S+(?: full_key: (\S+))?", lambda line, m: f"{m[1]} is required: pass {m[1]}=..."),
     (r"(?:Ambiguous value for argument|Sweep parameters) '(.*?)'(?= 1\.| requires)",
-     lambda line, m: f"{m[1]}: several values make a sweep, which needs -m; a list is written [1,2]"),
+     lambda line, m: line.sweep_without_flag(m[1])),
     (r"An item is already at '([^']+)'", lambda line, m: f"+{m[1]}: there is such a key already; drop the +"),
     (r"UserError raised while resolving interpolation: (.*?)(?: full_key: \S+| object_type=|$)", lambda line, m: m[1]),
     (r"\w+ raised while resolving interpolation: (.*?) full_key: (\S+)", lambda line, m: f"{m[2]}: {m[1]}"),
@@ -197,6 +214,21 @@ def check_arguments(command: str, argv: Sequence[str]) -> None:
             )
             raise UserError(f"{text}: cannot be read; {hint}") from None
         group, value = override.key_or_group, override.value()
-        chooses = group in options([conf_dir()]) and not override.is_delete() and not override.is_sweep_override()
-        if chooses and not isinstance(value, str | list):
+        chooses = group in options([conf_dir(), *line.config_dirs]) and not override.is_delete()
+        if chooses and group not in TAKE_SEVERAL:
+            for choice in getattr(value, "list", []) if override.is_sweep_override() else [value]:
+                refuse_list(group, text, choice)
+        if chooses and not override.is_sweep_override() and not isinstance(value, str | list):
             raise UserError(line.no_option(group, "null" if value is None else str(value)))
+
+
+def refuse_list(group: str, text: str, choice: Any) -> None:
+    """Refuse a list of options where one is taken.
+
+    Raises:
+        UserError: says how each of them can be had.
+    """
+    if isinstance(choice, str) and (listed := re.fullmatch(r"\[(.*)\]", choice)):  # an element of a sweep
+        choice = [name.strip() for name in listed[1].split(",") if name.strip()]
+    if isinstance(choice, list):
+        raise UserError(one_option(group, typed_place(text.partition("=")[0]), [str(name) for name in choice]))

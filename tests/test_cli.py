@@ -221,6 +221,17 @@ LINES = {
     "distill seed=1,2": "distill distill: error: seed=1,2: several values make a sweep, which needs -m; a list is written [1,2]",
     "distill seed=range(3)": "distill distill: error: seed=range(3): several values make a sweep, which needs -m; "
     "a list is written [1,2]",
+    "distill loss=hard,dkd": "distill distill: error: loss=hard,dkd: several options make a sweep, which needs -m; "
+    "for a second term: loss=hard +loss@terms.dkd=dkd",
+    "distill teacher.optimizer=sgd,adam": "distill distill: error: teacher.optimizer=sgd,adam: several options make a sweep, "
+    "which needs -m",
+    "distill loss=[soft_target,dkd]": "distill distill: error: loss=[soft_target,dkd]: takes one option, not a list; "
+    "for a second term: loss=soft_target +loss@terms.dkd=dkd; to compare them, sweep: -m loss=soft_target,dkd",
+    "distill loss=[dkd]": "distill distill: error: loss=[dkd]: takes one option, not a list; write loss=dkd",
+    "distill mixup=[]": "distill distill: error: mixup=[]: takes one option, not a list; choose one with mixup=OPTION; "
+    "see distill ls mixup",
+    "distill -m student=[mlp,cnn2d],mlp": "distill distill: error: student=[mlp,cnn2d]: takes one option, not a list; "
+    "to compare them, sweep: -m student=mlp,cnn2d",
     "distill seed=${nothing}": "distill distill: error: seed: there is no key 'nothing' to take it from",
     "distill --seed=3": "distill distill: error: --seed=3: drop the dashes: seed=3",
     "distill --cfg nonsense": "distill distill: error: --cfg: invalid choice: 'nonsense' (choose from ",
@@ -255,6 +266,25 @@ def test_a_mistake_is_one_line_and_leaves_nothing(door: Door, tmp_path: Path, ty
     assert err == LINES[typed] + "\n" or "(choose from " in err or "(available: " in err
     assert err.count("\n") == 1
     assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize("group", sorted(set(options([conf_dir()])) - {"logger", "model"}))
+def test_a_list_is_refused_for_every_group_that_takes_one(door: Door, group: str) -> None:
+    names = list(options([conf_dir()])[group])[:2]
+    said = door("distill", f"{group}=[{','.join(names)}]")
+    assert said.code == 2
+    assert said.err.startswith(f"distill distill: error: {group}=[{','.join(names)}]: takes one option, not a list; ")
+    nested = door("train-teacher", f"teacher.{group}=[{','.join(names)}]") if group in ("optimizer", "augment") else said
+    assert "takes one option, not a list" in nested.err
+
+
+def test_a_list_in_a_users_experiment_is_refused_too(door: Door, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "experiment").mkdir(parents=True)
+    (tmp_path / "mine/experiment/two.yaml").write_text("# @package _global_\ndefaults:\n  - override /loss: [soft_target, dkd]\n")
+    said = door("distill", "--config-dir", "mine", "experiment=two")
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert "loss=[soft_target,dkd]: takes one option, not a list; for a second term: " in said.err
+    assert door("distill", "logger=[csv,tensorboard]", "--cfg", "job").code == 0
 
 
 def test_a_mistake_in_a_users_own_file_names_the_file(door: Door, tmp_path: Path) -> None:
@@ -435,6 +465,12 @@ def test_a_gate_over_a_sweep_also_holds_for_skipped_jobs(door: Door, tmp_path: P
     assert door("distill", "-m", "seed=0,1", "require.macro_f1=0.1").code == 0
     assert not list(tmp_path.rglob("missed.json"))
     assert door("distill", "-m", "seed=0,14", "require.macro_f1=0.9").code == 2
+
+
+def test_each_job_of_a_sweep_has_the_values_of_its_option(door: Door, fake: list[dict]) -> None:
+    assert door("distill", "-m", "experiment=digits", "loss=soft_target,dkd,dist").code == 0
+    assert [job["cfg"].loss.get("alpha") for job in fake] == [0.5, 1.0, None]
+    assert [job["cfg"].loss.temperature for job in fake] == [4.0, 4.0, 1.0]
 
 
 def test_an_old_failure_in_a_shared_folder_does_not_fail_a_good_sweep(door: Door, fake: list[dict]) -> None:

@@ -86,6 +86,81 @@ def test_seeds_of_students_share_a_teacher_and_train_teacher_moves_it() -> None:
     assert compose("train-teacher", "seed=3").teacher.seed == 3
 
 
+# --- what a preset sets holds for its option ---------------------------------------------------------------------
+
+
+def own(group: str, option: str) -> dict:
+    return {
+        key: value for key, value in OmegaConf.to_container(OmegaConf.load(SHIPPED[group][option])).items() if key != "defaults"
+    }
+
+
+OTHER_OPTIONS = [
+    ("digits", "loss=dkd", "loss", ("loss", "dkd")),
+    ("digits", "loss=dist", "loss", ("loss", "dist")),
+    ("digits", "loss=hard", "loss", ("loss", "hard")),
+    ("digits", "optimizer=sgd", "optimizer", ("optimizer", "sgd")),
+    ("fitnets", "student=cnn2d", "student.model", ("model", "cnn2d")),
+    ("fitnets", "model@student.model=mlp", "student.model", ("model", "mlp")),
+    ("fitnets", "stages=none", "stages", ("stages", "none")),
+    ("self_distillation", "teacher=cnn2d", "teacher.model", ("model", "cnn2d")),
+    ("smoke", "optimizer@teacher.optimizer=sgd", "teacher.optimizer", ("optimizer", "sgd")),
+    ("heartbeat_best", "loss=dkd", "loss", ("loss", "dkd")),
+]
+
+
+@pytest.mark.parametrize(("experiment", "choice", "place", "option"), OTHER_OPTIONS)
+def test_another_option_has_its_own_values_beside_an_experiment(
+    experiment: str, choice: str, place: str, option: tuple[str, str]
+) -> None:
+    cfg = compose("distill", f"experiment={experiment}", choice)
+    assert OmegaConf.to_container(OmegaConf.select(cfg, place)) == own(*option)
+
+
+def test_the_experiments_option_and_what_is_typed_keep_their_values() -> None:
+    assert compose("distill", "experiment=digits", "loss=soft_target").loss.alpha == 0.5
+    assert compose("distill", "experiment=digits", "optimizer=adam").optimizer.lr == 3e-3
+    cfg = compose("distill", "experiment=digits", "loss=dkd", "loss.alpha=0.3", "teacher=cnn2d")
+    assert (cfg.loss.alpha, cfg.loss.beta) == (0.3, 8.0)
+    assert (cfg.teacher.epochs, cfg.teacher.schedule._target_) == (100, "distill_cli.schedules.cosine")
+    check(cfg, "distill")
+
+
+def test_keys_of_the_recipe_outlast_another_option() -> None:
+    cfg = compose("distill", "experiment=fitnets", "loss=dkd", "dataset=heartbeat_synthetic")
+    assert cfg.loss.weight == {"from": 1.0, "to": 0.25}
+    assert cfg.dataset.label_fraction == 0.1
+    assert "split_seed" in cfg.dataset and "n" in cfg.dataset
+    assert compose("distill", "experiment=smoke", "dataset=digits").dataset.get("n") is None
+
+
+def test_draws_hold_for_any_option_and_those_of_a_loss_for_that_loss() -> None:
+    sgd = compose("distill", "experiment=digits", "hparams=random", "optimizer=sgd")
+    assert sgd.optimizer._target_ == "torch.optim.SGD" and 1e-3 <= sgd.optimizer.lr <= 1e-2
+    dkd = compose("distill", "experiment=digits", "hparams=random_soft_target", "loss=dkd")
+    assert OmegaConf.to_container(dkd.loss) == own("loss", "dkd") and dkd.optimizer.lr == sgd.optimizer.lr
+    assert compose("distill", "experiment=digits", "hparams=random_soft_target").loss.alpha in (0.3, 0.5, 0.7, 0.9)
+
+
+def test_presets_of_ones_own_follow_the_rule(tmp_path: Path) -> None:
+    files = {
+        "experiment/_part": "optimizer: {lr: 0.25}",
+        "experiment/based": "defaults: [digits, _part, override /loss: dkd, override /optimizer: sgd, override /mixup: beta, _self_]\n"
+        "mixup: {alpha: 0.7}\nloss: {beta: 2.0}",
+    }
+    for name, text in files.items():
+        (tmp_path / f"{name}.yaml").parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.yaml").write_text(f"# @package _global_\n{text}\n")
+    place = f"hydra.searchpath=[file://{tmp_path}]"
+    cfg = compose("distill", place, "experiment=based")
+    assert OmegaConf.to_container(cfg.loss) == {**own("loss", "dkd"), "beta": 2.0}
+    assert OmegaConf.to_container(cfg.optimizer) == {**own("optimizer", "sgd"), "lr": 0.25}
+    assert cfg.mixup.alpha == 0.7
+    other = compose("distill", place, "experiment=based", "loss=dist", "mixup=none", "optimizer=adam")
+    assert OmegaConf.to_container(other.loss) == own("loss", "dist")
+    assert (other.mixup.alpha, other.optimizer.lr) == (0.0, 3e-3)
+
+
 # --- ranges ------------------------------------------------------------------------------------------------------
 
 RANGES = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 PURPOSES = {
@@ -23,6 +23,7 @@ PURPOSES = {
     "student": "the small model",
     "teacher": "the large model, how it is trained or where it comes from",
 }
+TAKE_SEVERAL = ("logger",)
 # Commands that open a finished run, `run=FOLDER`; all but `predict` take any key of its data set.
 RUN_COMMANDS = ("eval", "export", "bench", "predict")
 # Keys that are elsewhere now, and what to type.
@@ -53,6 +54,26 @@ def options(folders: Iterable[Path]) -> dict[str, dict[str, Path]]:
                 group = file.parent.relative_to(folder).as_posix()
                 found.setdefault(group, {}).setdefault(file.stem, file)
     return dict(sorted(found.items()))
+
+
+def one_option(group: str, place: str, names: Sequence[str]) -> str:
+    """Return the line for a list of options where one is taken.
+
+    >>> one_option("student", "student", ["mlp", "cnn2d"])
+    'student=[mlp,cnn2d]: takes one option, not a list; to compare them, sweep: -m student=mlp,cnn2d'
+    """
+    line = f"{place}=[{','.join(names)}]: takes one option, not a list"
+    if not names:
+        return f"{line}; choose one with {place}=OPTION; see distill ls {group}"
+    if len(names) == 1:
+        return f"{line}; write {place}={names[0]}"
+    terms = f"; for a second term: {second_term(place, names)}" if group == "loss" else ""
+    return f"{line}{terms}; to compare them, sweep: -m {place}={','.join(names)}"
+
+
+def second_term(place: str, names: Sequence[str]) -> str:
+    """Return the words that make each loss a term of its own."""
+    return " ".join([f"{place}={names[0]}", *(f"+loss@terms.{name}={name}" for name in names[1:])])
 
 
 def common_keys(group: str) -> list[str]:

@@ -1,0 +1,162 @@
+"""Hydra's loader with one rule more: what a preset sets for an option holds for that option only.
+
+An experiment sets `loss.alpha` for the loss that it chooses. Where the command line, or another preset, chooses another loss,
+that value would stay and mean something else, or nothing: docs/decisions/0008-experiment-values-follow-their-option.md. And of
+several options for a place that takes one, which Hydra would lay over each other, none is silently the last.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import hydra._internal.hydra as hydra_main
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import IConfigRepository
+from hydra._internal.defaults_list import create_defaults_list
+from hydra.core.default_element import GroupDefault, ResultDefault
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+
+from distill_cli.config.groups import PURPOSES, TAKE_SEVERAL, one_option
+from distill_cli.errors import UserError
+
+# Groups of presets. An experiment is a whole recipe; hparams are laid over whatever a recipe chooses.
+RECIPES, OVERLAYS = "experiment", "hparams"
+# Keys of an option that say how it is used beside others, not what it is.
+PLACE_KEYS = {"loss": ("weight",)}
+Options = Mapping[str, frozenset[str]]  # a place in the config, such as teacher.optimizer: the files that fill it
+
+
+class OptionLoader(ConfigLoaderImpl):
+    """Composes as Hydra does, and leaves out what a preset sets for an option that was not chosen."""
+
+    def _parse_overrides_and_create_caching_repo(self, config_name: str | None, overrides: list[str]) -> Any:
+        parsed, repo = super()._parse_overrides_and_create_caching_repo(config_name, overrides)
+        typed = [override.key_or_group for override in parsed]
+        self._typed_choice = any(repo.group_exists(key) for key in typed if key not in (RECIPES, OVERLAYS))
+        return parsed, repo
+
+    def _compose_config_from_defaults_list(self, defaults: list[ResultDefault], repo: IConfigRepository) -> DictConfig:
+        refuse_several(defaults)
+        chosen, presets = filled(defaults), [d for d in defaults if group_of(d.config_path) in (RECIPES, OVERLAYS)]
+        compared = presets if self._typed_choice or len(presets) > 1 else []  # one preset alone chose everything
+        self._meant = {
+            str(default.config_path): other for default in compared if (other := meant(default, defaults, chosen, repo))
+        }
+        return super()._compose_config_from_defaults_list(defaults, repo)
+
+    def _load_single_config(self, default: ResultDefault, repo: IConfigRepository) -> Any:
+        loaded = super()._load_single_config(default, repo)
+        if other := self._meant.get(str(default.config_path)):
+            loaded = copy.copy(loaded)
+            loaded.config = copy.deepcopy(loaded.config)  # the repository keeps what it has read
+            for place, kept in other.items():
+                take_out(loaded.config, place, kept)
+        return loaded
+
+
+def install() -> None:
+    """Let Hydra compose with this loader, also the jobs of a sweep."""
+    hydra_main.ConfigLoaderImpl = OptionLoader  # type: ignore[misc]
+
+
+def refuse_several(defaults: Iterable[ResultDefault]) -> None:
+    """Refuse several options for one place of the config, as a list in a file or on the line gives it.
+
+    Raises:
+        UserError: names the options, and how each can be had.
+    """
+    entries: dict[tuple[Any, ...], list[str]] = {}
+    for default in defaults:
+        group, _, option = str(default.config_path).partition("/")
+        if group in PURPOSES and group not in TAKE_SEVERAL and group != group_of(default.parent):
+            entries.setdefault((default.parent, group, default.package), []).append(option)
+    for (_, group, place), names in entries.items():
+        if len(names) > 1:
+            raise UserError(one_option(group, place or group, names))
+
+
+def group_of(config_path: str | None) -> str:
+    """Return the group of an option's path, such as `loss` of ``loss/dkd``."""
+    return str(config_path).partition("/")[0]
+
+
+def filled(defaults: Iterable[ResultDefault]) -> Options:
+    """Return the files that fill each place of the config, the root excepted."""
+    places: dict[str, frozenset[str]] = {}
+    for default in defaults:
+        if default.package and default.config_path:
+            places[default.package] = places.get(default.package, frozenset()) | {default.config_path}
+    return places
+
+
+def meant(
+    default: ResultDefault, defaults: list[ResultDefault], chosen: Options, repo: IConfigRepository
+) -> dict[str, frozenset[str]]:
+    """Return the places that a preset fills with another option than was chosen, with the keys that hold for any option there."""
+    owner = owner_of(default, defaults)
+    options = options_of(owner, defaults, repo)
+    if group_of(owner) == OVERLAYS:
+        own = chosen_by(owner, repo)
+        options = {place: files for place, files in options.items() if place in own}
+    places = {}
+    for place, files in options.items():
+        if place in chosen and files != chosen[place]:
+            shared = [key for file in files & chosen[place] for key in keys_of(file, repo)]
+            inner = [p.removeprefix(f"{place}.").partition(".")[0] for p in chosen if p.startswith(f"{place}.")]
+            usage = [key for file in files for key in PLACE_KEYS.get(group_of(file), ())]
+            places[place] = frozenset((*shared, *inner, *usage))
+    return places
+
+
+def owner_of(default: ResultDefault, defaults: list[ResultDefault]) -> str:
+    """Return the preset whose choices a file goes by: itself, or for a part, named ``_part``, the preset that names it."""
+    path = str(default.config_path)
+    if not path.rpartition("/")[2].startswith("_"):
+        return path
+    above = next((d for d in defaults if d.config_path == default.parent), None)
+    return owner_of(above, defaults) if above is not None and group_of(above.config_path) in (RECIPES, OVERLAYS) else path
+
+
+def options_of(preset: str, defaults: list[ResultDefault], repo: IConfigRepository) -> Options:
+    """Return the files that fill each place where a command is composed with this preset and nothing else."""
+    command = next(default.config_path for default in defaults if default.primary)
+    group, _, name = preset.partition("/")
+    line: list[Override] = OverridesParser.create().parse_overrides([f"{group}={name}"])
+    try:
+        return filled(create_defaults_list(repo, command, line, prepend_hydra=False, skip_missing=True).defaults)
+    except HydraException:
+        return {}  # a preset that is not whole without another
+
+
+def chosen_by(preset: str, repo: IConfigRepository) -> set[str]:
+    """Return the places for which a preset's own file chooses an option."""
+    loaded = repo.load_config(config_path=preset)
+    entries = [entry for entry in (loaded.defaults_list or [] if loaded else []) if isinstance(entry, GroupDefault)]
+    return {entry.package or str(entry.group).lstrip("/") for entry in entries}
+
+
+def keys_of(file: str, repo: IConfigRepository) -> list[str]:
+    """Return the keys that an option's file sets."""
+    loaded = repo.load_config(config_path=file)
+    return [str(key) for key in loaded.config] if loaded is not None and isinstance(loaded.config, DictConfig) else []
+
+
+def take_out(config: Any, place: str, kept: frozenset[str]) -> None:
+    """Remove what a config sets at a place, but for some keys."""
+    above, _, key = place.rpartition(".")
+    node: Any = config
+    for part in above.split(".") if above else ():
+        node = node._get_node(part) if isinstance(node, DictConfig) else None
+    if not isinstance(node, DictConfig) or key not in node:
+        return
+    inner = node._get_node(key)
+    if isinstance(inner, DictConfig) and not OmegaConf.is_interpolation(node, key) and not inner._is_none():
+        for name in [name for name in inner if name not in kept]:
+            del inner[name]
+    else:
+        del node[key]
