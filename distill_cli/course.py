@@ -45,12 +45,12 @@ class Course:
 
     def begin_epoch(self, pulled: Pull | None, terms: int) -> None:
         """Forget the epoch before."""
-        self.step, self.rows, self.spent, self.pulled, self.totals = 0, 0, 0.0, pulled, [0.0] * terms
+        self.step, self.rows, self.pulled, self.totals = 0, 0, pulled, [0.0] * terms
 
     def end_epoch(self, record: EpochRecord, steps: int, seconds: float) -> None:
         """Count an epoch."""
         self.records.append(record)
-        self.within, self.step = self.within + 1, 0
+        self.within, self.step, self.spent = self.within + 1, 0, 0.0
         self.steps, self.samples, self.seconds = self.steps + steps, self.samples + self.rows, self.seconds + seconds
 
     def end_stage(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from distill_cli.augment import Shift, shifted
 from distill_cli.batches import Rows, Sampler
 from distill_cli.course import Course
-from distill_cli.engine import Precision, Trainer, predict
+from distill_cli.engine import Fit, Precision, Trainer, predict
 from distill_cli.errors import UserError
 from distill_cli.losses.hard import Hard
 from distill_cli.losses.logits_mse import LogitsMSE
@@ -374,6 +375,50 @@ def test_a_state_with_broken_weights_is_not_kept(tmp_path: Path) -> None:
     assert state is not None and said == ""
     assert all(bool(v.isfinite().all()) for v in state["model"].values())
     assert state["course"]["steps"] + state["course"]["step"] == 4
+
+
+class Killed(BaseException):
+    """What no handler of ours sees."""
+
+
+@pytest.mark.parametrize("killed_at", [None, 1, 3, 4])
+def test_seconds_add_up_to_the_time_that_training_took(
+    killed_at: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four steps of 25 s and a validation of 7 s an epoch, a state after each 30 s, the process killed after one of the saves."""
+    pool, now = make_pool(), [0.0]
+    monkeypatch.setattr("distill_cli.engine.time", SimpleNamespace(perf_counter=lambda: now[0]))
+
+    def pass_time(batch: Batch, epoch: int, step: int) -> Batch:
+        now[0] += 25
+        return batch
+
+    def validate(model: nn.Module) -> dict[str, float]:
+        now[0] += 7
+        return {"macro_f1": 0.5, "accuracy": 0.5, "nll": 1.0}
+
+    def train() -> Fit:
+        states = States(tmp_path, "k", every_seconds=30.0, clock=lambda: now[0])
+        objective = Objective({"hard": Hard()}, {"hard": 1.0})
+        loop, stage = trainer(network(), objective, pool, changes=(pass_time,), validate=validate, states=states)
+        return loop.fit([stage], Selection(), lambda record: None)
+
+    if killed_at is not None:
+        save, count = States.save, iter(range(1, 100))
+
+        def saving(self: States, state: object) -> None:
+            save(self, state)  # type: ignore[arg-type]
+            if next(count) == killed_at:
+                raise Killed
+
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(States, "save", saving)
+            train()
+        now[0] += 1000
+    result = train()
+    assert [record.seconds for record in result.records] == [107.0, 107.0, 107.0]
+    assert result.seconds == 300.0
+    assert result.samples / result.seconds == pytest.approx(len(pool) / 100)
 
 
 @pytest.mark.filterwarnings("ignore:Detected call")

@@ -128,7 +128,7 @@ def read_record(root: Path, name: str, header: Any, lead: str) -> tuple[np.ndarr
     Raises:
         UserError: the signal or the annotations cannot be read.
     """
-    samples, classes = read_beats(root, name)
+    samples, classes = read_beats(root, name, float(header.fs))
     return read_signal(root, name, header, lead), samples, classes
 
 
@@ -147,8 +147,14 @@ def read_signal(root: Path, name: str, header: Any, lead: str) -> np.ndarray:
     return signal
 
 
-def read_beats(root: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
+def read_beats(root: Path, name: str, frequency: float) -> tuple[np.ndarray, np.ndarray]:
     """Return position and class (`beats.CLASS_NAMES`) of a record's annotated beats, each ``[B]``.
+
+    Args:
+        root: folder of the record.
+        name: of the record.
+        frequency: samples of the signal a second. An annotation file may count in ticks of its own ("## time resolution"):
+            positions are those of the nearest sample of the signal.
 
     Raises:
         UserError: the annotations cannot be read, or mark no beat.
@@ -170,6 +176,9 @@ def read_beats(root: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
     if not beats:
         raise UserError(f"{file}: no annotated beats; take the record out of the folder, or get the file again")
     samples, classes = np.array(beats, dtype=np.int64).reshape(-1, 2).T
+    ticks = annotation.fs or frequency
+    if ticks != frequency:
+        samples = np.rint(samples * (frequency / ticks)).astype(np.int64)
     return samples, classes
 
 

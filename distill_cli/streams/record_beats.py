@@ -43,9 +43,10 @@ class RecordBeats:
         if lead not in header.sig_name:
             self.notes.append(f"The record has no lead {lead}: its first channel, {header.sig_name[0]}, is taken.")
         annotated = peaks == "annotated" or (peaks == "auto" and (root / f"{name}.atr").is_file())
-        positions = read_beats(root, name)[0] if annotated else detected(signal, float(header.fs), f"{root / name}.dat")
-        self.x, kept = cut_beats(signal, float(header.fs), positions, cut)
-        self.samples, self.frequency = positions[kept], float(header.fs)
+        frequency = float(header.fs)
+        positions = read_beats(root, name, frequency)[0] if annotated else detected(signal, frequency, f"{root / name}.dat")
+        self.x, kept = cut_beats(signal, frequency, positions, cut)
+        self.samples, self.frequency = positions[kept], frequency
         found = f"{len(positions):,} beats at {'annotated' if annotated else 'detected'} R peaks"
         if not len(self.x):
             raise UserError(f"{root / name}: {found}, and all run past the end of the record or over missing samples")

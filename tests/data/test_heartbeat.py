@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distill_cli.data import heartbeat_source
+from distill_cli.data import heartbeat_source, wfdb_source
 from distill_cli.data.beats import Cut, beat_lengths, cut_beats
 from distill_cli.data.checks import check_dataset
 from distill_cli.data.heartbeat import DS1, DS2, VALIDATION, heartbeat
@@ -365,3 +365,17 @@ def test_real_records_give_the_published_beats(real_data: Path, tmp_path: Path) 
         "test": 49_686,
         "test_without_202": 47_551,
     }
+
+
+@pytest.mark.parametrize("ticks", [250, 720, 1000])
+def test_annotations_that_count_in_ticks_of_their_own_mark_the_same_beats(two_records: Path, ticks: int) -> None:
+    wfdb = pytest.importorskip("wfdb")
+    same = wfdb_source.read_beats(two_records, "100", 360.0)
+    kept = wfdb.rdann(str(two_records / "100"), "atr")
+    sample = np.rint(kept.sample * ticks / 360).astype(int)
+    wfdb.wrann("100", "atr", sample, symbol=kept.symbol, fs=ticks, write_dir=str(two_records))
+    samples, classes = wfdb_source.read_beats(two_records, "100", 360.0)
+    assert np.abs(samples - same[0]).max() <= 360 / ticks  # half a tick, and half a sample
+    assert classes.tolist() == same[1].tolist()
+    if ticks > 360:  # finer ticks lose nothing: the peaks of the signal are where they were drawn
+        assert samples.tolist() == same[0].tolist()

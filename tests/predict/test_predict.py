@@ -209,6 +209,12 @@ def test_a_record_is_cut_like_the_data_set(beats: Path, tmp_path: Path, predict:
     assert predict(f"run={beats}", "input=cut.npy").code == 0
     assert pd.read_csv("cut_predictions.csv")["N"].tolist() == got["N"].tolist()
 
+    import wfdb
+
+    wfdb.wrann("7", "atr", peaks * 2, symbol=["N"] * 22, fs=720, write_dir=str(tmp_path))
+    assert predict(f"run={beats}", "input=7", "output=ticks.csv").code == 0
+    assert Path("ticks.csv").read_text() == Path("7_predictions.csv").read_text()
+
     assert predict(f"run={beats}", "input=7.hea", "peaks=detected", "output=d.csv").code == 0
     found = pd.read_csv("d.csv")["sample"].to_numpy()
     assert np.abs(found[:, None] - peaks[1:-1]).min(axis=0).max() <= 5  # within 14 ms; the first is not looked for
