@@ -109,14 +109,6 @@ def as_teachers(taught: Taught, lesson: Lesson) -> tuple[list[Teacher], dict[str
     return [stored], {**facts, "views": lesson.views}
 
 
-def told_apart(taught: Taught) -> str:
-    """Return a hash of a teacher's weights, or of its outputs: another one in the same folder teaches something else."""
-    if taught.model is not None:
-        return weights_hash(taught.model)
-    assert taught.table is not None
-    return files.hash_bytes(*(np.ascontiguousarray(values).tobytes() for values in taught.table))
-
-
 def check_lesson(lesson: Lesson, teacher: Classifier | None) -> None:
     """See, before anything is trained, that stored views make sense and that the teacher's outputs may be stored.
 
