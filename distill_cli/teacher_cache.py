@@ -89,7 +89,7 @@ def kept(cache: Cache, model: nn.Module, paths: Sequence[str], views: Views) -> 
     device = views.rows.device
     if device.type != "cpu" and size <= cache.resident_gb * GIGABYTE:
         tables = {name: table.to(device) for name, table in tables.items()}
-    table = TableTeacher(views.rows.pool.index, tables[LOGITS], {path: tables[path] for path in paths})
+    table = TableTeacher(len(views.rows), tables[LOGITS], {path: tables[path] for path in paths})
     check_outputs(cache, folder, teacher, table, views)
     return table, {"state": state, "key": folder.name, "folder": str(folder), "bytes": size, "features": list(paths)}
 

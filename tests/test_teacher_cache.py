@@ -263,8 +263,8 @@ def test_other_seeds_and_views_draw_otherwise() -> None:
 
 
 def test_a_table_knows_its_views() -> None:
-    table = TableTeacher(np.array([7, 3]), torch.tensor([[0.0], [1.0], [10.0], [11.0]]))
-    batch = Batch(torch.zeros(2, 4), torch.zeros(2, 1), torch.tensor([3, 7]), torch.ones(2))
+    table = TableTeacher(2, torch.tensor([[0.0], [1.0], [10.0], [11.0]]))
+    batch = Batch(torch.zeros(2, 4), torch.zeros(2, 1), torch.tensor([3, 7]), torch.ones(2), position=torch.tensor([1, 0]))
     assert table(batch).logits.tolist() == [[1.0], [0.0]]
     assert table(replace(batch, view=1)).logits.tolist() == [[11.0], [10.0]]
 

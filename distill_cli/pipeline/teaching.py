@@ -167,7 +167,7 @@ def _table(taught: Taught, lesson: Lesson) -> TableTeacher:
     logits = taught.logits(lesson.pool, lesson.dataset, lesson.context)
     if logits is None:
         raise UserError(f"teacher ({taught.source}): has no outputs for some of the student's training rows; give all row ids")
-    return TableTeacher(lesson.pool.index, torch.from_numpy(logits).to(lesson.context.device))
+    return TableTeacher(len(lesson.pool), torch.from_numpy(logits).to(lesson.context.device))
 
 
 def check_has_features(pairs: Pairs) -> None:
