@@ -108,7 +108,12 @@ def _made(
         names = file_names(shapes)
         manifest = {"parts": cache.parts, "rows": rows, "files": {file: name for name, file in names.items()}}
         parts = ({names[k]: v.cpu().numpy() for k, v in part.items()} for part in computed(cache, teacher, views))
-        files.write_tables(folder, rows, {names[k]: shape for k, shape in shapes.items()}, parts, manifest)
+        try:
+            files.write_tables(folder, rows, {names[k]: shape for k, shape in shapes.items()}, parts, manifest)
+        except UserError:
+            if not folder.exists():  # it does where another run was first, as a lock may be out of reach
+                raise
+            return "found"
     return "made"
 
 
