@@ -54,6 +54,7 @@ class Rows:
             index=self.index.index_select(0, here),
             labelled=self.labelled[: len(positions)] if self.all_labelled else self.labelled.index_select(0, here),
             group=None if self.group is None else self.group.index_select(0, here),
+            position=here,
         )
 
     def inputs(self, positions: Tensor, here: Tensor | None = None) -> Tensor:

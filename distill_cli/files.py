@@ -102,14 +102,14 @@ def _machine() -> str:
 def _runs(writer: str) -> bool:
     """Return whether the process may run that a temporary name begins with."""
     number = writer.partition(".")[0]
-    if not number.isdecimal():
+    if os.name != "posix" or not number.isdecimal():  # elsewhere `kill` ends a process, and cannot ask for it
         return True
     try:
         os.kill(int(number), 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except OSError:  # somebody else's
-        return True
+    except PermissionError:  # somebody else's
+        pass
     return True
 
 
@@ -175,8 +175,7 @@ def write_tables(path: str | Path, rows: int, shapes: Mapping[str, Sequence[int]
                  manifest: Mapping[str, Any]) -> Path:  # fmt: skip
     """Write arrays of many rows as a folder, part by part: ``NAME.npy`` each, float32, and ``manifest.json``.
 
-    The folder is filled under a temporary name and renamed, so that readers see all or nothing. What killed writers of the same
-    folder have left is removed: hold a lock.
+    The folder is filled under a temporary name and renamed, so that readers see all or nothing.
 
     Args:
         path: the folder; must not exist.
@@ -186,14 +185,9 @@ def write_tables(path: str | Path, rows: int, shapes: Mapping[str, Sequence[int]
         manifest: JSON-able.
 
     Raises:
-        UserError: the folder is not writable or the disk is full.
+        UserError: the folder is there already or not writable, or the disk is full.
     """
-    path = Path(path)
-    make_folder(path.parent)
-    remove(path.parent.glob(f".{path.name}.*.tmp"))
-    temporary = _temporary(path)
-    try:
-        temporary.mkdir()
+    with new_folder(path) as temporary:
         with contextlib.ExitStack() as stack:
             opened = {name: stack.enter_context(open(temporary / f"{name}.npy", "wb")) for name in shapes}
             for name, f in opened.items():
@@ -206,12 +200,7 @@ def write_tables(path: str | Path, rows: int, shapes: Mapping[str, Sequence[int]
                 f.flush()
                 os.fsync(f.fileno())
         write_json(temporary / "manifest.json", manifest)
-        os.rename(temporary, path)
-    except OSError as e:
-        raise UserError(f"{path}: cannot write ({e.strerror or e})") from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return path
+    return Path(path)
 
 
 def refuse_existing(path: str | Path, option: str = "") -> None:
@@ -303,9 +292,11 @@ def copy_file(source: str | Path, target: str | Path) -> Path:
     temporary = _temporary(target)
     try:
         os.link(source, temporary)
+        os.replace(temporary, target)
     except OSError:
         return write_bytes(target, source.read_bytes())
-    os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)  # it stays where both were the same file already
     return target
 
 

@@ -27,7 +27,7 @@ class Mixup:
         self.seed = seed
 
     def __call__(self, batch: Batch, epoch: int, step: int) -> Batch:
-        """Return the mixed batch; `index` and `group` stay those of the first of each pair."""
+        """Return the mixed batch; `index`, `group` and `position` stay those of the first of each pair."""
         draw = np.random.default_rng(derive(self.seed, "augment", epoch, step))
         weight = float(draw.beta(self.alpha, self.alpha))
         partner = torch.from_numpy(draw.permutation(len(batch.x))).to(batch.x.device)
@@ -37,4 +37,5 @@ class Mixup:
             index=batch.index,
             labelled=batch.labelled * batch.labelled[partner],
             group=batch.group,
+            position=batch.position,
         )

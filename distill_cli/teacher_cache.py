@@ -89,7 +89,7 @@ def kept(cache: Cache, model: nn.Module, paths: Sequence[str], views: Views) -> 
     device = views.rows.device
     if device.type != "cpu" and size <= cache.resident_gb * GIGABYTE:
         tables = {name: table.to(device) for name, table in tables.items()}
-    table = TableTeacher(views.rows.pool.index, tables[LOGITS], {path: tables[path] for path in paths})
+    table = TableTeacher(len(views.rows), tables[LOGITS], {path: tables[path] for path in paths})
     check_outputs(cache, folder, teacher, table, views)
     return table, {"state": state, "key": folder.name, "folder": str(folder), "bytes": size, "features": list(paths)}
 
@@ -108,7 +108,12 @@ def _made(
         names = file_names(shapes)
         manifest = {"parts": cache.parts, "rows": rows, "files": {file: name for name, file in names.items()}}
         parts = ({names[k]: v.cpu().numpy() for k, v in part.items()} for part in computed(cache, teacher, views))
-        files.write_tables(folder, rows, {names[k]: shape for k, shape in shapes.items()}, parts, manifest)
+        try:
+            files.write_tables(folder, rows, {names[k]: shape for k, shape in shapes.items()}, parts, manifest)
+        except UserError:
+            if not folder.exists():  # it does where another run was first, as a lock may be out of reach
+                raise
+            return "found"
     return "made"
 
 

@@ -6,14 +6,12 @@ import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from distill_cli.features.taps import find, listening
 from distill_cli.models.classifier import with_features
 from distill_cli.types import Batch, ModelOutput
-from distill_cli.views import positions_of
 
 
 class Teacher(Protocol):
@@ -55,28 +53,26 @@ def _stay_in_eval(module: nn.Module, mode: bool = True) -> nn.Module:
 
 
 class TableTeacher:
-    """A teacher whose outputs are known by row id and view: stored ones of a model, or a foreign teacher's.
+    """A teacher whose outputs are known by row and view: stored ones of a model, or those of a file.
 
     Tables may be memory-mapped and may lie on another device than the batches.
 
     Args:
-        index: ``[N]`` row ids.
-        logits: ``[V * N, C]``, view by view.
+        rows: N, of the pool that batches are drawn from.
+        logits: ``[V * N, C]``, view by view, in the order of the pool.
         features: ``[V * N, ...]`` by module path.
     """
 
-    def __init__(self, index: np.ndarray, logits: Tensor, features: Mapping[str, Tensor] | None = None) -> None:
+    def __init__(self, rows: int, logits: Tensor, features: Mapping[str, Tensor] | None = None) -> None:
         self._logits = logits
         self._features = dict(features or {})
-        self._rows = len(index)
-        self._position = positions_of(index).to(logits.device)
+        self._rows = rows
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> ModelOutput:
         """Return the stored outputs of the batch's rows, in the view that it shows."""
-        at = self._position.index_select(0, batch.index.to(self._position.device))
-        if batch.view:
-            at += batch.view * self._rows
+        assert batch.position is not None
+        at = batch.position.to(self._logits.device) + batch.view * self._rows
         here = batch.x.device
         logits = self._logits.index_select(0, at).to(here)
         return ModelOutput(logits, {path: table.index_select(0, at).to(here) for path, table in self._features.items()})

@@ -141,6 +141,7 @@ class Batch:
         index: ``[B]`` row ids, unique over all pools.
         labelled: ``[B]`` float, 1 where `target` may be used.
         group: ``[B]`` group numbers, or None.
+        position: ``[B]`` int64 positions of the rows in their pool, or None where they are of none.
         view: which of the stored views of its rows x shows; 0 where there is one.
     """
 
@@ -149,6 +150,7 @@ class Batch:
     index: Tensor
     labelled: Tensor
     group: Tensor | None = None
+    position: Tensor | None = None
     view: int = 0
 
 

@@ -53,12 +53,12 @@ class Views:
         self.shift = shift
         self.alpha = alpha
         self.seed = seed
-        self._position = positions_of(rows.pool.index)
         self._drawn: tuple[int, Draws] = (-1, Draws())
 
     def __call__(self, batch: Batch, epoch: int, step: int) -> Batch:
         """Return the epoch's view of the batch's rows."""
-        return self.batch(self._position[batch.index.cpu()], epoch % self.count)
+        assert batch.position is not None
+        return self.batch(batch.position.cpu(), epoch % self.count)
 
     def batch(self, positions: Tensor, view: int) -> Batch:
         """Return one view of the rows at `positions` ``[B]`` (int64, on the CPU)."""
@@ -102,10 +102,3 @@ class Views:
 def moved(x: Tensor, drawn: Draws, positions: Tensor) -> Tensor:
     """Return inputs ``[B, *shape]`` moved by their rows' offsets."""
     return x if drawn.offsets is None else shifted(x, drawn.offsets[positions].to(x.device))
-
-
-def positions_of(index: np.ndarray) -> Tensor:
-    """Return the table ``[largest id + 1]`` from row id to position, -1 where there is no such row."""
-    position = torch.full((int(index.max()) + 1,), -1, dtype=torch.int64)
-    position[torch.as_tensor(index)] = torch.arange(len(index))
-    return position

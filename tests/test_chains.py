@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import TINY, Ran
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
-from distill_cli import runs
+from distill_cli import files, runs
 from distill_cli.config.chains import links
 from distill_cli.data.digits import digits
 from distill_cli.errors import UserError
+from distill_cli.models.classifier import Classifier
+from distill_cli.models.mlp import MLP
+from distill_cli.pipeline.teacher import Taught
+from distill_cli.rng import global_stream
+from distill_cli.teacher_cache import weights_hash
 
 Distill = Callable[..., Ran]
 TWO = "chain=[{name: large, model: {hidden: [12]}, epochs: 3}, {name: small, model: {hidden: [10]}, loss: {temperature: 1}}]"
@@ -115,6 +122,20 @@ def config(chain: Any) -> dict[str, Any]:
         "loss": {"_target_": "distill_cli.losses.soft_target.SoftTarget", "weight": 1.0, "temperature": 2.0},
         "terms": {"extra": {"_target_": "x"}}, "select": {"metric": "macro_f1", "patience": None},
     }  # fmt: skip
+
+
+def test_a_teacher_has_one_fingerprint_and_its_content_another_hash() -> None:
+    entry = {"model": {"hidden": [2]}, "prepare": "none"}
+    with global_stream(0, "init"):
+        model = Classifier(MLP(3, (4,), (2,)), "none", (4,))
+    weights = weights_hash(model)
+    loaded = Taught("weights x", model, entry)
+    assert (loaded.content_hash(), loaded.fingerprint()) == (weights, f"{weights}-{files.hash_json(entry['model'])}")
+    trained = replace(loaded, key="key")
+    assert (trained.content_hash(), trained.fingerprint()) == (weights, "key")
+    index, values = np.arange(2), np.eye(2)
+    table = Taught("outputs x", None, {}, table=(index, values))
+    assert table.content_hash() == table.fingerprint() == files.hash_bytes(index.tobytes(), values.tobytes())
 
 
 def test_a_link_is_laid_over_the_students_settings() -> None:

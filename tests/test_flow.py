@@ -240,11 +240,13 @@ def test_a_teacher_is_bit_equal_after_teaching_and_never_in_train_mode() -> None
             module.train()
 
 
-def test_a_table_of_outputs_is_looked_up_by_row_id() -> None:
-    table = TableTeacher(np.array([30, 10, 20]), torch.tensor([[3.0], [1.0], [2.0]]))
-    batch = make_batch(2)
-    batch.index = torch.tensor([20, 30])
-    assert table(batch).logits.tolist() == [[2.0], [3.0]]
+def test_a_table_of_outputs_is_looked_up_by_row_in_whatever_order_batches_come() -> None:
+    pool = make_pool(30).take(np.array([20, 5, 11]))
+    table = TableTeacher(3, torch.as_tensor(pool.index)[:, None].float())
+    for mix in (None, Mixup(0.4, 0)):
+        batch = Rows(pool, 3, torch.device("cpu")).take(torch.tensor([2, 0]))
+        batch = mix(batch, 0, 0) if mix else batch
+        assert table(batch).logits[:, 0].tolist() == batch.index.tolist() == pool.index[[2, 0]].tolist()
 
 
 def test_a_teacher_keeps_its_own_input_preparation() -> None:

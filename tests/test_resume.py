@@ -404,6 +404,13 @@ def test_what_a_killed_writer_left_goes_with_the_next_write(tmp_path: Path, name
     assert {p.name for p in tmp_path.iterdir()} == {name, *others}
 
 
+def test_a_file_that_is_copied_again_leaves_no_second_name(tmp_path: Path) -> None:
+    (tmp_path / "source").write_text("whole")
+    for _ in range(2):
+        assert files.copy_file(tmp_path / "source", tmp_path / "copy").read_text() == "whole"
+    assert {p.name for p in tmp_path.iterdir()} == {"source", "copy"}
+
+
 def test_a_run_killed_before_it_said_what_it_is_leaves_no_half_of_that(tmp_path: Path) -> None:
     left = killed_in_the_write_of(tmp_path / "distill" / "killed" / runs.STATES / unfinished.RUN)
     assert unfinished.choose("auto", tmp_path, "distill", tmp_path / "new", "key", sweeping=False) == tmp_path / "new"

@@ -16,6 +16,7 @@ from conftest import TINY, make_pool
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from distill_cli import files
 from distill_cli.batches import Rows, Sampler
 from distill_cli.errors import UserError
 from distill_cli.models.classifier import Classifier
@@ -78,6 +79,21 @@ def test_a_lock_file_of_another_user_ends_no_run(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(os, "open", refuse)
     states = [kept(cache(tmp_path), network(), [], Views(rows_of(make_pool())))[1]["state"] for _ in range(2)]
     assert states == ["made", "found"]
+
+
+def test_of_two_that_cannot_lock_the_second_takes_what_the_first_has_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = files.write_tables
+
+    def write_twice(*words: Any) -> Path:
+        parts = [dict(part) for part in words[3]]
+        write(*words[:3], parts, *words[4:])
+        return write(*words[:3], parts, *words[4:])
+
+    monkeypatch.setattr(files, "write_tables", write_twice)
+    assert kept(cache(tmp_path), network(), [], Views(rows_of(make_pool())))[1]["state"] == "found"
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_stored_outputs_are_read_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,8 +279,8 @@ def test_other_seeds_and_views_draw_otherwise() -> None:
 
 
 def test_a_table_knows_its_views() -> None:
-    table = TableTeacher(np.array([7, 3]), torch.tensor([[0.0], [1.0], [10.0], [11.0]]))
-    batch = Batch(torch.zeros(2, 4), torch.zeros(2, 1), torch.tensor([3, 7]), torch.ones(2))
+    table = TableTeacher(2, torch.tensor([[0.0], [1.0], [10.0], [11.0]]))
+    batch = Batch(torch.zeros(2, 4), torch.zeros(2, 1), torch.tensor([3, 7]), torch.ones(2), position=torch.tensor([1, 0]))
     assert table(batch).logits.tolist() == [[1.0], [0.0]]
     assert table(replace(batch, view=1)).logits.tolist() == [[11.0], [10.0]]
 

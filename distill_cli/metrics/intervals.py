@@ -104,18 +104,17 @@ def paired_t(differences: Sequence[float], confidence: float = 0.95) -> dict[str
         and sd finds with 80 % power) and ``words``; what n does not allow is None. Seeds without any spread did not
         differ, so they are no sample: no interval, no p, no evidence.
     """
-    from scipy.stats import t
+    from scipy.stats import ttest_1samp
 
     n = len(differences)
     mean = float(np.mean(differences)) if n else None
     sd = float(np.std(differences, ddof=1)) if n >= 2 else None
     result: dict[str, Any] = {"n": n, "mean": mean, "sd": sd, "interval": None, "p": None, "smallest_detectable": None}
     if sd is not None and mean is not None and sd > NO_SPREAD:
-        error = sd / math.sqrt(n)
-        half = float(t.ppf((1 + confidence) / 2, n - 1)) * error
-        result["p"] = float(2 * t.sf(abs(mean) / error, n - 1))
-        found = smallest_detectable(n, sd, alpha=1 - confidence)
-        result |= {"interval": [mean - half, mean + half], "smallest_detectable": found}
+        test = ttest_1samp(differences, 0.0)
+        interval = [float(end) for end in test.confidence_interval(confidence)]
+        detectable = smallest_detectable(n, sd, alpha=1 - confidence)
+        result |= {"interval": interval, "p": float(test.pvalue), "smallest_detectable": detectable}
     return result | {"words": words(n, mean, result["p"], 1 - confidence)}
 
 

@@ -24,22 +24,18 @@ def bins(probabilities: np.ndarray, y: np.ndarray) -> list[dict[str, Any]]:
     Returns:
         ``rows``, ``confidence`` (mean, 0..1), ``accuracy`` (0..1), and ``low`` and ``high``: its 95 % Wilson interval.
     """
+    from scipy.stats import binomtest
+
     confidence, hit = probabilities.max(axis=1), probabilities.argmax(axis=1) == y
     at = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
     found = []
     for number in np.unique(at):
         inside = at == number
-        n, accuracy = int(inside.sum()), float(hit[inside].mean())
-        low, high = wilson(accuracy, n)
-        found.append({"rows": n, "confidence": float(confidence[inside].mean()), "accuracy": accuracy, "low": low, "high": high})
+        n, right = int(inside.sum()), int(hit[inside].sum())
+        low, high = binomtest(right, n).proportion_ci(0.95, "wilson")
+        row = {"rows": n, "confidence": float(confidence[inside].mean()), "accuracy": right / n}
+        found.append({**row, "low": float(low), "high": float(high)})
     return found
-
-
-def wilson(share: float, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """Return the 95 % interval of a share of n rows (Wilson 1927, JASA 22:209-212)."""
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return float(centre - half), float(centre + half)
 
 
 def section(data: RunData) -> Section | None:

@@ -25,7 +25,6 @@ from distill_cli.pipeline.data import USE_KEYS, TransferSet
 from distill_cli.pipeline.register import found_or_made
 from distill_cli.pipeline.scoring import STUDENT, TEACHER
 from distill_cli.pipeline.teacher import Taught, from_run
-from distill_cli.teacher_cache import weights_hash
 from distill_cli.types import Dataset
 
 FOLDER = "chain"
@@ -120,23 +119,13 @@ def link_key(link: Link, taught: Taught, transfer: TransferSet, dataset: Dataset
     return files.hash_json(
         {
             "link": own,
-            "teacher": identity(taught),
+            "teacher": taught.fingerprint(),
             "views": (link.config.get("cache") or {}).get("views"),
             "precision": str(link.config["device"]["precision"]),
             "data": [dataset.fingerprint, use, transfer.pool.foreign],
             "recipe_version": RECIPE_VERSION,
         }
     )
-
-
-def identity(taught: Taught) -> str:
-    """Return what a teacher is told apart by: its key, or, of one that was not trained by this tool, a hash of what it says."""
-    if taught.key is not None:
-        return taught.key
-    if taught.model is not None:
-        return f"{weights_hash(taught.model)}-{files.hash_json(taught.entry['model'])}"
-    assert taught.table is not None
-    return files.hash_bytes(*(values.tobytes() for values in taught.table))
 
 
 def _train(

@@ -103,7 +103,7 @@ def teach(
         "terms": list(gathered.stages.values())[-1]["terms"],
         "stages": gathered.stages,
         "teacher_key": taught.key,
-        "teacher_fingerprint": chain.identity(taught),
+        "teacher_fingerprint": taught.fingerprint(),
         "teacher_source": taught.source,
         "teacher_members": told_of_members,
         "unlabelled": transfer.unlabelled,

@@ -16,7 +16,7 @@ from distill_cli.pipeline.gathered import Gathered
 from distill_cli.pipeline.models import build_model
 from distill_cli.pipeline.stages import pairs_of
 from distill_cli.pipeline.stages import parts as stages_of
-from distill_cli.pipeline.teaching import Lesson, as_teachers, told_apart
+from distill_cli.pipeline.teaching import Lesson, as_teachers
 from distill_cli.pipeline.terms import stages_section
 from distill_cli.pipeline.training import fit
 from distill_cli.teachers import Teacher
@@ -42,7 +42,7 @@ def train_students(
             lesson = Lesson(pairs_of(stages), pool, dataset, context, plan.settings, plan.seed, cfg.cache)
             teachers, gathered.cache = as_teachers(taught, lesson)
         model = build_model(entry, "student.model", plan.seed)
-        taught_by = told_apart(taught) if teachers else None
+        taught_by = taught.content_hash() if teachers else None
         result = fit(
             plan.name, model, stages, pool, dataset, teachers, plan.settings, plan.seed, context, stop_after, views, taught_by
         )

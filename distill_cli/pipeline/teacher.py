@@ -25,6 +25,7 @@ from distill_cli.pipeline.register import found_or_made
 from distill_cli.pipeline.stages import single
 from distill_cli.pipeline.training import fit
 from distill_cli.reports.metrics_csv import epochs_of
+from distill_cli.teacher_cache import weights_hash
 from distill_cli.types import Columns, Dataset, Pool
 
 # Where a teacher that is not trained here comes from.
@@ -70,6 +71,19 @@ class Taught:
             return predict(self.model, context.rows(pool, dataset), context.chunk).numpy()
         assert self.table is not None
         return foreign.lookup(*self.table, pool.index)
+
+    def content_hash(self) -> str:
+        """Return a hash of the weights, or of the table: another teacher in the same folder has another."""
+        if self.model is not None:
+            return weights_hash(self.model)
+        assert self.table is not None
+        return files.hash_bytes(*(values.tobytes() for values in self.table))
+
+    def fingerprint(self) -> str:
+        """Return what identifies the teacher: its key, or, where this tool did not train it, what it is made of."""
+        if self.key is not None or self.model is None:
+            return self.key or self.content_hash()
+        return f"{self.content_hash()}-{files.hash_json(self.entry['model'])}"
 
 
 def teacher_key(node: Mapping[str, Any], dataset: Dataset, dataset_node: Mapping[str, Any], precision: str) -> str:

@@ -109,14 +109,6 @@ def as_teachers(taught: Taught, lesson: Lesson) -> tuple[list[Teacher], dict[str
     return [stored], {**facts, "views": lesson.views}
 
 
-def told_apart(taught: Taught) -> str:
-    """Return a hash of a teacher's weights, or of its outputs: another one in the same folder teaches something else."""
-    if taught.model is not None:
-        return weights_hash(taught.model)
-    assert taught.table is not None
-    return files.hash_bytes(*(np.ascontiguousarray(values).tobytes() for values in taught.table))
-
-
 def check_lesson(lesson: Lesson, teacher: Classifier | None) -> None:
     """See, before anything is trained, that stored views make sense and that the teacher's outputs may be stored.
 
@@ -175,7 +167,7 @@ def _table(taught: Taught, lesson: Lesson) -> TableTeacher:
     logits = taught.logits(lesson.pool, lesson.dataset, lesson.context)
     if logits is None:
         raise UserError(f"teacher ({taught.source}): has no outputs for some of the student's training rows; give all row ids")
-    return TableTeacher(lesson.pool.index, torch.from_numpy(logits).to(lesson.context.device))
+    return TableTeacher(len(lesson.pool), torch.from_numpy(logits).to(lesson.context.device))
 
 
 def check_has_features(pairs: Pairs) -> None:
