@@ -69,7 +69,7 @@ BUGS = [
     ("paper and code are exchanged", "losses/logit_standardisation.py", 'self.variant == "code"', 'self.variant == "paper"', LOSSES, "passes_every_check"),
     ("half of each divergence is forgotten", "losses/jensen_shannon.py", "(self.temperature**2 / 2)", "(self.temperature**2)", LOSSES, "passes_every_check"),
     ("the virtual teacher shares with the right class", "losses/label_smoothing.py", "/ (target.shape[-1] - 1)", "/ target.shape[-1]", LOSSES, "passes_every_check"),
-    ("a control of label smoothing gets a second cross-entropy", "objective.py", 'getattr(term, "is_cross_entropy", False)', "isinstance(term, Hard)",
+    ("a control of label smoothing gets a second cross-entropy", "objective.py", "for name, term in kept.items() if term.is_cross_entropy)", "for name, term in kept.items() if isinstance(term, CrossEntropy))",
      LOSSES, "its_own_control"),
     ("verify compares a loss with itself", "verify/numbers.py", "difference(a, b) > TOLERANCE", "difference(a, a) > TOLERANCE", LOSSES, "fault_is_noticed"),
     ("test rows reach the teacher", "pipeline/obtain.py", "if member.record is not None and (met := meets(member.record, dataset)):",

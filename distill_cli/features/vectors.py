@@ -1,30 +1,16 @@
-"""Arithmetic of features whose gradient is zero where a norm is zero, in full precision under autocast too."""
+"""Arithmetic of features whose gradient is zero where a norm is zero."""
 
 from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
-from distill_cli.types import Batch, ModelOutput
-
 # A vector that is shorter counts as zero.
 SHORTEST = 1e-12
-
-
-def without_autocast(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Let a loss's `forward` compute in the precision of what it is given: autocast would round its matrix products to half."""
-
-    @functools.wraps(forward)
-    def wrapped(self: Any, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
-        with torch.autocast(student.logits.device.type, enabled=False):
-            return forward(self, student, teachers, batch)
-
-    return wrapped
 
 
 def summed(losses: Iterable[Tensor]) -> Tensor:

@@ -85,11 +85,11 @@ def check_pretraining(parts: Sequence[Part], steps_per_epoch: int) -> None:
     for part in parts:
         steps = part.epochs * steps_per_epoch
         for name, term in part.objective.items():
-            if steps <= (wanted := getattr(term, "pretrain_steps", 0)):
+            if steps <= term.pretrain_steps:
                 path = name if name == "loss" else f"terms.{name}"
                 raise UserError(
-                    f"{part.where}{path}.pretrain_steps={wanted}: the stage has {steps} steps, so this loss would never reach "
-                    "the student; give it fewer, or the stage more epochs"
+                    f"{part.where}{path}.pretrain_steps={term.pretrain_steps}: the stage has {steps} steps, so this loss would "
+                    "never reach the student; give it fewer, or the stage more epochs"
                 )
 
 

@@ -14,7 +14,7 @@ from distill_cli.pipeline.binding import EXAMPLES, bind, check_pretraining, free
 from distill_cli.pipeline.context import Context
 from distill_cli.pipeline.data import facts
 from distill_cli.pipeline.models import architecture, build_model
-from distill_cli.pipeline.objectives import hard_objective
+from distill_cli.pipeline.objectives import cross_entropy_objective
 from distill_cli.pipeline.obtain import untrained
 from distill_cli.pipeline.search import Search
 from distill_cli.pipeline.stages import pairs_of, single
@@ -44,7 +44,7 @@ def check_sound(cfg: Any, found: Search | None, pool: Pool, dataset: Dataset, co
             check_settings(own, None, pool, dataset)
     taught_by = None
     if not any(cfg.teacher[key] is not None for key in teacher.SOURCES):
-        check_training(single(hard_objective("none"), cfg.teacher, "teacher."))
+        check_training(single(cross_entropy_objective("none"), cfg.teacher, "teacher."))
         changes(cfg.teacher, 0, dataset.input_shape, "teacher.")
         taught_by = untrained(cfg.teacher, dataset)
     for link in links:

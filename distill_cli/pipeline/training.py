@@ -24,7 +24,7 @@ from distill_cli.models.classifier import Classifier
 from distill_cli.pipeline.binding import bind, uses_teacher
 from distill_cli.pipeline.context import Context
 from distill_cli.pipeline.data import facts
-from distill_cli.pipeline.objectives import hard_objective
+from distill_cli.pipeline.objectives import cross_entropy_objective
 from distill_cli.pipeline.stages import Part
 from distill_cli.rng import global_stream
 from distill_cli.selection import Selection
@@ -132,7 +132,7 @@ def check_training(parts: Sequence[Part], where: str = "") -> None:
     """
     for part in parts:
         number, place = nn.Parameter(torch.zeros(1)), where + part.where
-        part = replace(part, where=place, objective=hard_objective("none"), train=None)
+        part = replace(part, where=place, objective=cross_entropy_objective("none"), train=None)
         try:
             try_step(make_stage(nn.ParameterList([number]), part, 1), number)
         except UserError:

@@ -10,9 +10,9 @@ from conftest import make_batch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from distill_cli.losses.cross_entropy import CrossEntropy
 from distill_cli.losses.dist import DIST
 from distill_cli.losses.dkd import DKD
-from distill_cli.losses.hard import Hard
 from distill_cli.losses.jensen_shannon import JensenShannon
 from distill_cli.losses.kl_mae import KLMAE
 from distill_cli.losses.label_smoothing import LabelSmoothing, VirtualTeacher
@@ -73,10 +73,10 @@ def test_rows_without_a_label_keep_their_soft_term_only() -> None:
     value = call(SoftTarget(2.0, 0.9), z, v, batch)
     assert value[0].item() == pytest.approx(0.9 * 4 * kl(softmax(v[0].tolist(), 2), softmax(z[0].tolist(), 2)), rel=1e-6)
     standardised = call(LogitStandardisation(hard=1.0), z, v, batch) - call(LogitStandardisation(), z, v, batch)
-    weighted = Hard([1.0, 2.0, 0.5])
-    weighted.bind(DataFacts((4,), (30, 10, 20), 60))
+    weighted = CrossEntropy([1.0, 2.0, 0.5])
+    weighted.bind(DataFacts((4,), (30, 10, 20), 60), ModelOutput(z), [])
     for hard in (
-        call(Hard(), z, v, batch),
+        call(CrossEntropy(), z, v, batch),
         call(weighted, z, v, batch),
         standardised,
         call(LabelSmoothing(), z, v, batch),
@@ -89,22 +89,22 @@ def test_rows_without_a_label_keep_their_soft_term_only() -> None:
 def test_balanced_weights_are_rows_by_classes_times_count() -> None:
     batch, z = make_batch(ROWS, CLASSES), logits(17)
     wanted = torch.tensor([60 / (3 * 30), 60 / (3 * 10), 60 / (3 * 20)])[batch.target.argmax(1)].double()
-    for make in (Hard, lambda weight="none": LabelSmoothing(0.0, weight)):
+    for make in (CrossEntropy, lambda weight="none": LabelSmoothing(0.0, weight)):
         loss = make("balanced")
-        loss.bind(DataFacts((4,), (30, 10, 20), 60))
+        loss.bind(DataFacts((4,), (30, 10, 20), 60), ModelOutput(z), [])
         assert torch.allclose(call(loss, z, z, batch) / call(make(), z, z, batch), wanted)
 
 
 @pytest.mark.parametrize("make", [DKD, DIST, LogitStandardisation])
 def test_a_cross_entropy_inside_has_class_weights_and_stands_in_the_control(make: type) -> None:
     batch, z, v = make_batch(ROWS, CLASSES), logits(17), logits(18)
-    loss, hard = make(hard=0.3, class_weight="balanced"), Hard("balanced")
+    loss, hard = make(hard=0.3, class_weight="balanced"), CrossEntropy("balanced")
     for term in (loss, hard):
-        term.bind(DataFacts((4,), (30, 10, 20), 60))
+        term.bind(DataFacts((4,), (30, 10, 20), 60), ModelOutput(z), [])
     difference = (call(loss, z, v, batch) - call(make(), z, v, batch)).mean()
     assert difference.item() == pytest.approx(0.3 * call(hard, z, v, batch).mean().item())
     control = Objective({"loss": loss}, {"loss": 2.0}).without_teacher()
-    assert control.names == ["hard"]
+    assert control.names == ["cross_entropy"]
     assert control.losses[0].class_weight == "balanced"
 
 
@@ -119,7 +119,7 @@ def test_a_regulariser_without_a_teacher_is_its_own_control(make: type) -> None:
 )
 def test_class_weights_that_make_no_sense_are_refused(weights: object, said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        Hard(weights).bind(DataFacts((4,), (1, 1, 1), 3))
+        CrossEntropy(weights).bind(DataFacts((4,), (1, 1, 1), 3), ModelOutput(logits(0)), [])
 
 
 # --- identities --------------------------------------------------------------------------------------------------
@@ -132,7 +132,7 @@ def test_soft_targets_are_never_negative_and_scale_with_alpha(temperature: float
     whole = call(SoftTarget(temperature, 1.0), z, v)
     assert (whole >= -1e-9).all()
     mixed = call(SoftTarget(temperature, alpha), z, v)
-    assert torch.allclose(mixed, alpha * whole + (1 - alpha) * call(Hard(), z, v), atol=1e-9)
+    assert torch.allclose(mixed, alpha * whole + (1 - alpha) * call(CrossEntropy(), z, v), atol=1e-9)
 
 
 @settings(max_examples=50, deadline=None)
@@ -244,14 +244,14 @@ def test_smoothed_labels_are_those_of_pytorch() -> None:
     z, batch = logits(34), make_batch(ROWS, CLASSES)
     theirs = torch.nn.functional.cross_entropy(z, batch.target.argmax(1), reduction="none", label_smoothing=0.2)
     assert torch.allclose(call(LabelSmoothing(0.2), z, z, batch), theirs, atol=1e-7)
-    assert torch.equal(call(LabelSmoothing(0.0), z, z, batch), call(Hard(), z, z, batch))
+    assert torch.equal(call(LabelSmoothing(0.0), z, z, batch), call(CrossEntropy(), z, z, batch))
 
 
 def test_a_student_like_the_virtual_teacher_has_no_loss() -> None:
     batch = make_batch(ROWS, CLASSES)
     z = torch.where(batch.target > 0, 0.9, 0.05).double().log()
     assert call(VirtualTeacher(1.0, 0.9, 5.0), z, z, batch).abs().max() < 1e-7
-    assert torch.equal(call(VirtualTeacher(0.0), z, z, batch), call(Hard(), z, z, batch))
+    assert torch.equal(call(VirtualTeacher(0.0), z, z, batch), call(CrossEntropy(), z, z, batch))
 
 
 # --- refusals ----------------------------------------------------------------------------------------------------
