@@ -71,6 +71,8 @@ BUGS = [
     ("the virtual teacher shares with the right class", "losses/label_smoothing.py", "/ (target.shape[-1] - 1)", "/ target.shape[-1]", LOSSES, "passes_every_check"),
     ("a control of label smoothing gets a second cross-entropy", "objective.py", "for name, term in kept.items() if term.is_cross_entropy)", "for name, term in kept.items() if isinstance(term, CrossEntropy))",
      LOSSES, "its_own_control"),
+    ("a power of small features is nothing", "losses/attention.py", "(x.abs() / largest(x)).pow(", "x.abs().pow(", LOSSES, "do_not_see_the_scale"),
+    ("a batch of one relates to nobody", "pipeline/binding.py", "if batch_size < term.min_batch_size:", "if False:", LOSSES, "wrong_setting or one_position"),
     ("verify compares a loss with itself", "verify/numbers.py", "difference(a, b) > TOLERANCE", "difference(a, a) > TOLERANCE", LOSSES, "fault_is_noticed"),
     ("test rows reach the teacher", "pipeline/obtain.py", "if member.record is not None and (met := meets(member.record, dataset)):",
      "if False:", PIPELINE, "saw_the_students_test_rows"),

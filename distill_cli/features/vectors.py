@@ -11,6 +11,8 @@ from torch import Tensor
 
 # A vector that is shorter counts as zero.
 SHORTEST = 1e-12
+# A largest value that is smaller counts as this: the gradient of what is divided by less leaves the range of float32.
+SMALLEST = 2.0**-100
 
 
 def summed(losses: Iterable[Tensor]) -> Tensor:
@@ -23,6 +25,17 @@ def unit(x: Tensor, dim: int = -1) -> Tensor:
     norm = torch.linalg.vector_norm(x, dim=dim, keepdim=True)
     short = norm < SHORTEST
     return x * torch.where(short, 0.0, 1 / norm.masked_fill(short, 1.0))
+
+
+def largest(x: Tensor, start: int = 1) -> Tensor:
+    """Return the largest absolute value over the axes from `start` on, a constant above 0 with those axes kept."""
+    return x.detach().abs().amax(dim=tuple(range(start, x.dim())), keepdim=True).clamp(min=SMALLEST)
+
+
+def scaled(x: Tensor, start: int = 1) -> Tensor:
+    """Return x by a power of two that brings `largest` to between 1/2 and 1, so that squares stay in range; no digit changes."""
+    size = largest(x, start)
+    return x * torch.ldexp(torch.ones_like(size), -torch.frexp(size).exponent)
 
 
 def length(x: Tensor, dim: int = -1) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from distill_cli.features.pairs import Tokens
-from distill_cli.features.vectors import length, unit
+from distill_cli.features.vectors import largest, length, scaled, unit
 from distill_cli.losses.base import FeatureLoss
 from distill_cli.losses.settings import Variant
 
@@ -37,6 +37,7 @@ class Attention(FeatureLoss):
     feature_shapes = ((4, 5), (3, 4, 4))
     fits_channels = False
     maps_only = True
+    min_positions = 2
 
     def __init__(self, features: Any, power: float = 2.0, variant: Variant = "paper", tokens: Tokens = "none") -> None:
         super().__init__(features, tokens)
@@ -51,6 +52,6 @@ class Attention(FeatureLoss):
         return off.square().mean(dim=1) if self.variant == "code" else length(off) / 2
 
     def attention(self, x: Tensor) -> Tensor:
-        """Return the normalised attention map ``[B, positions]``."""
-        powers = x.square() if self.power == 2 else x.abs().pow(self.power)
+        """Return the normalised attention map ``[B, positions]``, which is that of any multiple of x."""
+        powers = scaled(x).square() if self.power == 2 else (x.abs() / largest(x)).pow(self.power)
         return unit(powers.sum(dim=1).flatten(1))

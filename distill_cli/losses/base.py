@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from distill_cli.features.adapters import adapters, unadapted
+from distill_cli.features.adapters import adapters, shown, unadapted
 from distill_cli.features.pairs import Pair, Tokens, paired, read_pairs
 from distill_cli.features.vectors import summed
 from distill_cli.types import Batch, DataFacts, ModelOutput
@@ -25,6 +26,9 @@ class DistillationLoss(nn.Module):
         requires: the fields of `ModelOutput` that it reads, of ``logits`` and ``features``.
         class_weight: of its labels, where it weighs classes.
         pairs: ``(student, teacher)`` module paths of the features that it compares.
+        min_batch_size, min_classes: rows of a batch and classes below which nothing of it reaches the student, as all that it
+            compares is constant.
+        part_minimums: rows and classes that parts of it need, by the argument that weighs them; of those with a weight alone.
         pretrain_steps: steps at the start of a stage in which it trains its own parameters and does not reach the student; it
             counts them in a buffer, which `skip_pretraining` puts at their end.
 
@@ -42,6 +46,9 @@ class DistillationLoss(nn.Module):
     requires: tuple[str, ...] = ("logits",)
     class_weight: str | Sequence[float] | None = None
     pairs: Sequence[tuple[str, str]] = ()
+    min_batch_size: int = 1
+    min_classes: int = 2
+    part_minimums: Mapping[str, tuple[int, int]] = MappingProxyType({})
     pretrain_steps: int = 0
     zero_at_teacher: bool | str = False
     reference: Callable[..., Any] | None = None
@@ -80,6 +87,7 @@ class FeatureLoss(DistillationLoss):
         least_pairs: the smallest number of pairs that it can work with.
         fits_channels, fits_space: what adapters fit; where it is neither, there are none.
         maps_only: whether vectors ``[B, D]`` are refused.
+        min_positions: of the teacher's maps, below which all that it compares is constant.
 
     Args:
         features: pairs of layers.
@@ -93,6 +101,7 @@ class FeatureLoss(DistillationLoss):
     fits_channels = True
     fits_space = True
     maps_only = False
+    min_positions = 1
 
     def __init__(self, features: Any, tokens: Tokens = "none") -> None:
         super().__init__()
@@ -111,10 +120,20 @@ class FeatureLoss(DistillationLoss):
         return [str(adapter.description) if self.has_adapters else None for adapter in self.adapters]
 
     def bind(self, facts: DataFacts, student: ModelOutput, teachers: Sequence[ModelOutput]) -> None:
-        """Make the adapters."""
+        """Make the adapters.
+
+        Raises:
+            ValueError: a pair cannot match, or a map has too few positions; names the pair.
+        """
         if self.has_adapters:
             fits = {"channels": self.fits_channels, "space": self.fits_space}
             self.adapters = adapters(self.pairs, student, teachers, self.tokens, **fits, maps=self.maps_only)
+        for pair, (_, t) in zip(self.pairs, self.paired_features(student, teachers), strict=True):
+            if self.maps_only and t[0, 0].numel() < self.min_positions:
+                raise ValueError(
+                    f"features [{pair.student}, {pair.teacher}]: this loss compares the positions of a map, and the teacher's "
+                    f"{shown(t)} has {t[0, 0].numel()}; choose layers before the pooling"
+                )
 
     def paired_features(self, student: ModelOutput, teachers: Sequence[ModelOutput]) -> list[tuple[Tensor, Tensor]]:
         """Return student's and teacher's features of each pair, as they are but for tokens."""
@@ -143,12 +162,15 @@ class FeatureLoss(DistillationLoss):
 class RelationLoss(FeatureLoss):
     """A loss on how the samples of a batch relate, a scalar; widths may differ, so there are no adapters.
 
+    One row relates to none, so that batches of one teach nothing.
+
     Args:
         features: pairs of layers.
     """
 
     fits_channels = False
     fits_space = False
+    min_batch_size = 2
 
     def __init__(self, features: Any) -> None:
         super().__init__(features)

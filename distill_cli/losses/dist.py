@@ -19,7 +19,8 @@ class DIST(WithCrossEntropy):
     rho is Pearson's correlation, of each sample's row over classes and of each class's column over the batch (arXiv:2205.10536,
     equations 6 to 8); p = softmax(z/T), the teacher's q = softmax(v/T). The second mean relates samples, so the loss depends on
     the batch. Where a row or column is constant, or below 1e-30, rho has no value: it counts as 0, with zero gradient; so do all
-    columns of a batch of one row.
+    columns of a batch of one row. Two numbers have rho 1 or -1: with two classes nothing is left of beta's term, on batches of
+    two rows nothing of gamma's.
 
     Args:
         beta: weight of the relations between classes, >= 0.
@@ -52,6 +53,8 @@ class DIST(WithCrossEntropy):
         check_variant(variant)
         self.beta, self.gamma, self.temperature, self.hard, self.variant = beta, gamma, temperature, hard, variant
         self.uses_labels = hard > 0
+        parts = {"beta": (beta, (1, 3)), "gamma": (gamma, (3, 2))}
+        self.part_minimums = {name: least for name, (weight, least) in parts.items() if weight}
 
     def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
         """Return the loss of the batch, a scalar."""

@@ -50,6 +50,8 @@ class DKD(WithCrossEntropy):
         check_not_negative(alpha=alpha, beta=beta, hard=hard)
         check_above_zero(temperature=temperature)
         self.alpha, self.beta, self.temperature, self.hard = alpha, beta, temperature, hard
+        parts = {"alpha": (alpha, (1, 2)), "beta": (beta, (1, 3))}
+        self.part_minimums = {name: least for name, (weight, least) in parts.items() if weight}
 
     def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
         """Return the weighted sum of each sample ``[B]``."""

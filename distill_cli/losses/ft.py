@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from distill_cli.features.adapters import adapter
 from distill_cli.features.pairs import Tokens
-from distill_cli.features.vectors import unit
+from distill_cli.features.vectors import scaled, unit
 from distill_cli.losses.base import FeatureLoss
 from distill_cli.losses.settings import Variant
 from distill_cli.types import Batch, DataFacts, ModelOutput
@@ -65,6 +65,7 @@ class FT(FeatureLoss):
         self.variant = variant
         self.zero_at_teacher = rate is None
         self.maps_only = variant == "code"
+        self.min_positions = 2 if self.maps_only else 1
         self.feature_shapes = ((4, 5), (3, 4, 4)) if self.maps_only else ((6,), (4, 5), (3, 4, 4))
         self.paraphrasers = nn.ModuleList()
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
@@ -100,7 +101,7 @@ class FT(FeatureLoss):
     def pair_loss(self, s: Tensor, t: Tensor) -> Tensor:
         """Return the loss ``[B]`` of one pair of factors of one shape."""
         if self.variant == "code":
-            s, t = s.square().mean(dim=1), t.square().mean(dim=1)
+            s, t = scaled(s).square().mean(dim=1), scaled(t).square().mean(dim=1)
         off = (unit(s.flatten(1)) - unit(t.flatten(1))).abs()
         return off.mean(dim=1) if self.variant == "code" else off.sum(dim=1)
 

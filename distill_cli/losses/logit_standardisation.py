@@ -19,7 +19,7 @@ class LogitStandardisation(WithCrossEntropy):
 
     z' = (z - mean) / sigma over a sample's K logits, v' the teacher's (arXiv:2403.01427, algorithms 1 and 2). KL is summed over
     classes. The cross-entropy, on the logits as they are, is 0 for rows without a label. Logits that are all equal have no
-    sigma: they count as zeros, with zero gradient from the soft term.
+    sigma: they count as zeros, with zero gradient from the soft term. Two classes have 1 and -1, so nothing is left to learn.
 
     Args:
         temperature: the base temperature T > 0.
@@ -51,6 +51,7 @@ class LogitStandardisation(WithCrossEntropy):
         check_variant(variant)
         self.temperature, self.soft, self.hard, self.variant = temperature, soft, hard, variant
         self.uses_labels = hard > 0
+        self.min_classes = 3 if soft else 2  # two standardised logits are 1 and -1
 
     def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
         """Return the weighted sum of each sample ``[B]``."""

@@ -31,6 +31,7 @@ class NST(FeatureLoss):
     feature_shapes = ((4, 5), (3, 4, 4))
     fits_channels = False
     maps_only = True
+    min_positions = 2
 
     def pair_loss(self, s: Tensor, t: Tensor) -> Tensor:
         """Return the discrepancy ``[B]`` of maps ``[B, C, ...]`` of one space."""

@@ -36,6 +36,7 @@ class PKT(RelationLoss):
     def __init__(self, features: Any, variant: Variant = "paper") -> None:
         super().__init__(features)
         self.variant = variant
+        self.min_batch_size = 3 if variant == "paper" else 2  # of two rows, each picks the other for certain
         self.zero_at_teacher = variant == "paper"  # the 1e-7 of the code leave a gradient
 
     def pair_loss(self, s: Tensor, t: Tensor) -> Tensor:

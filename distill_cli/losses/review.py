@@ -28,7 +28,7 @@ class Review(FeatureLoss):
     1, and averaged to 4, 2 and 1 positions an axis, leaving out levels that are not below the smallest axis; each level used
     has half the weight of the one before, and the sum is divided by the weights used (arXiv:2104.09044, section 3, and the
     authors' code). Initial weights are PyTorch's (the authors': Kaiming's uniform). Batch norm relates the
-    samples; it trains on no batch of one row.
+    samples; maps of one position train on no batch of one row.
 
     Args:
         features: pairs of layers with maps ``[B, C, L]`` or ``[B, C, H, W]``, from shallow to deep.
@@ -55,6 +55,8 @@ class Review(FeatureLoss):
         """Make the fusions; all but the deepest have something to fuse with."""
         super().bind(facts, student, teachers)  # refuses what cannot match
         found = self.paired_features(student, teachers)
+        # batch norm needs two values of each channel
+        self.min_batch_size = 2 if any(x[0, 0].numel() == 1 for pair in found for x in pair) else 1
         width = self.width or min(WIDEST, found[-1][0].shape[1])
         self.adapters = nn.ModuleList(Fusion(s, t, width, fuses=n < len(found)) for n, (s, t) in enumerate(found, start=1))
 

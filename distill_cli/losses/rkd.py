@@ -37,6 +37,7 @@ class RKD(RelationLoss):
     """
 
     zero_at_teacher = True
+    min_batch_size = 3  # of two rows there is one distance, which is its own mean, and no angle
 
     def __init__(self, features: Any, distance: float = 1.0, angle: float = 2.0, variant: Variant = "paper") -> None:
         super().__init__(features)

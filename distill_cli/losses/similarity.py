@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from distill_cli.features.vectors import unit
+from distill_cli.features.vectors import scaled, unit
 from distill_cli.losses.base import RelationLoss
 
 
@@ -33,5 +33,5 @@ class Similarity(RelationLoss):
 
 def rows(x: Tensor) -> Tensor:
     """Return similarities ``[B, B]``, each row of length 1."""
-    flat = x.flatten(1)
+    flat = scaled(x, 0).flatten(1)
     return unit(flat @ flat.T)

@@ -68,11 +68,12 @@ def fit(
         pool = pool.take(pool.labelled)
     model.to(context.device)
     rows, val = context.rows(pool, dataset), context.rows(dataset.val, dataset)
-    values = bind(parts, model, teachers, rows, facts(pool, dataset), seed)
+    batch_size = min(settings["batch_size"], len(rows))
+    values = bind(parts, model, teachers, rows, facts(pool, dataset), seed, batch_size)
     decided = {"settings": dict(settings), "seed": seed, "stop_after": stop_after, "views": views, "values": values}
     decided["teacher"] = taught_by
     key = training_key(parts, pool, dataset, {**decided, "precision": context.precision})
-    _try_train_mode(model, rows, min(settings["batch_size"], len(rows)), name)
+    _try_train_mode(model, rows, batch_size, name)
     sampler = Sampler(pool.y, settings["batch_size"], seed, settings["sampling"]["power"], settings["steps_per_epoch"])
     trainer = Trainer(
         name=name,

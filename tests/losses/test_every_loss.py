@@ -14,7 +14,7 @@ import torch
 
 from distill_cli.commands.chosen_losses import chosen, signature, source, verified
 from distill_cli.rng import global_stream
-from distill_cli.types import ModelOutput
+from distill_cli.types import Batch, DataFacts, ModelOutput
 from distill_cli.verify.run import CHECKS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -105,3 +105,54 @@ def only(output: ModelOutput, fields: Sequence[str]) -> ModelOutput:
     """Return an output with nothing of use in the other fields."""
     nothing: dict[str, Any] = {"logits": torch.tensor(torch.nan), "features": {}}
     return ModelOutput(**{**nothing, **{field: getattr(output, field) for field in fields}})
+
+
+@pytest.mark.parametrize(
+    ("name", "variant"), [(n, v) for n in LOSSES for v in (("paper", "code") if "variant" in LOSSES[n] else ("",))]
+)
+def test_a_loss_has_a_gradient_from_its_smallest_batch_and_number_of_classes_on(name: str, variant: str) -> None:
+    target, parameters = signature(LOSSES[name]["_target_"])
+    settings: dict[str, Any] = {"features": [["a", "a"], ["b", "b"]]} if "features" in parameters else {}
+    settings |= {"variant": variant} if variant else {}
+    for rows in (1, 2, 3):
+        for classes in (2, 3):
+            loss = target(**settings)
+            steep = reaches(loss, rows, classes)
+            parts = loss.part_minimums.values()
+            has_part = not parts or any(rows >= batch and classes >= least for batch, least in parts)
+            assert steep == (rows >= loss.min_batch_size and classes >= loss.min_classes and has_part), (rows, classes)
+
+
+@pytest.mark.parametrize("name", ["dist", "dkd"])
+@pytest.mark.parametrize("part", ["alpha", "beta", "gamma"])
+def test_a_part_of_a_loss_has_a_gradient_from_its_minimum_on(name: str, part: str) -> None:
+    target, parameters = signature(LOSSES[name]["_target_"])
+    weights = {"alpha": 0.0, "beta": 0.0, "gamma": 0.0, part: 1.0}
+    if part not in parameters:
+        return
+    loss = target(**{name: value for name, value in weights.items() if name in parameters})
+    ((named, (least_rows, least_classes)),) = loss.part_minimums.items()
+    assert named == part
+    for rows in (1, 2, 3):
+        for classes in (2, 3):
+            assert reaches(loss, rows, classes) == (rows >= least_rows and classes >= least_classes)
+
+
+def reaches(loss: Any, rows: int, classes: int) -> bool:
+    """Return whether a loss has a gradient on drawn outputs of so many rows and classes."""
+    generator = torch.Generator().manual_seed(rows)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    def output() -> ModelOutput:
+        return ModelOutput(draw(rows, classes), {"a": draw(rows, 4, 6), "b": draw(rows, 4, 3)})
+
+    student, teacher = output(), output()
+    leaves = [x.requires_grad_() for x in (student.logits, *student.features.values())]
+    with global_stream(0, "loss_init"):
+        loss.bind(DataFacts((1,), (20,) * classes, 20 * classes), student, [teacher])
+    target = torch.eye(classes, dtype=torch.float64)[torch.arange(rows) % classes]
+    value = loss.double()(student, [teacher], Batch(draw(rows, 1), target, torch.arange(rows), torch.ones(rows)))
+    slopes = torch.autograd.grad(value.sum(), leaves, allow_unused=True) if value.requires_grad else ()
+    return any(slope is not None and float(slope.abs().max()) > 1e-9 for slope in slopes)

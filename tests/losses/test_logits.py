@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_batch
+from conftest import TINY, Ran, make_batch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from distill_cli.errors import UserError
+from distill_cli.losses.base import DistillationLoss
 from distill_cli.losses.cross_entropy import CrossEntropy
 from distill_cli.losses.dist import DIST
 from distill_cli.losses.dkd import DKD
@@ -21,6 +25,8 @@ from distill_cli.losses.logits_mse import LogitsMSE
 from distill_cli.losses.soft_cross_entropy import SoftCrossEntropy
 from distill_cli.losses.soft_target import SoftTarget
 from distill_cli.objective import Objective
+from distill_cli.pipeline.binding import check_batches
+from distill_cli.pipeline.stages import Part
 from distill_cli.references.plain import kl, softmax
 from distill_cli.types import Batch, DataFacts, ModelOutput
 
@@ -285,3 +291,45 @@ def test_a_student_like_the_virtual_teacher_has_no_loss() -> None:
 def test_values_out_of_range_are_refused(make: object, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         make()  # type: ignore[operator]
+
+
+# --- two classes -------------------------------------------------------------------------------------------------
+
+
+def checked(loss: DistillationLoss, batch_size: int, classes: int, weight: float = 1.0) -> list[str]:
+    objective = Objective({"loss": loss, "labels": CrossEntropy()}, {"loss": weight, "labels": 1.0})
+    return check_batches([Part("train", "", objective, 1, {}, {})], batch_size, classes)
+
+
+def test_a_part_without_a_gradient_is_noted() -> None:
+    assert checked(DIST(), 64, 2) == ["loss.beta: this part teaches nothing with fewer than 3 classes"]
+    assert checked(DIST(), 2, 3) == ["loss.gamma: this part teaches nothing on batches of fewer than 3 rows"]
+    assert checked(DKD(), 64, 2) == ["loss.beta: this part teaches nothing with fewer than 3 classes"]
+    assert checked(DIST(beta=0), 64, 2) == checked(DKD(), 1, 3) == checked(SoftTarget(), 1, 2) == []
+
+
+@pytest.mark.parametrize(
+    ("loss", "batch_size", "said"),
+    [
+        (LogitStandardisation(hard=0.1), 64, "loss: teaches nothing with 2 classes, it needs 3; choose another loss"),
+        (DKD(alpha=0), 64, "loss.beta: this part teaches nothing with fewer than 3 classes, and neither does another"),
+        (DIST(), 2, "loss.beta: this part teaches nothing with fewer than 3 classes, and neither does another"),
+    ],
+)
+def test_a_loss_without_a_gradient_is_refused(loss: DistillationLoss, batch_size: int, said: str) -> None:
+    with pytest.raises(UserError) as refused:
+        checked(loss, batch_size, 2)
+    assert str(refused.value).startswith(said)
+    assert checked(loss, 64, 2, weight=0.0) == []
+
+
+def test_two_classes_are_refused_before_a_teacher_is_trained(distill: Callable[..., Ran], tmp_path: Path) -> None:
+    rows = "\n".join(f"{n % 7},{n % 5},{'ab'[n % 2]}" for n in range(80))
+    (tmp_path / "two.csv").write_text(f"x,y,kind\n{rows}\n")
+    words = [word for word in TINY if not word.startswith("dataset")]
+    ran = distill("distill", *words, "dataset=csv", "dataset.path=two.csv", "dataset.label=kind", "loss=logit_standardisation")
+    assert ran.code == 2
+    assert ran.err.strip() == (
+        "distill distill: error: loss: teaches nothing with 2 classes, it needs 3; choose another loss, such as soft_target"
+    )
+    assert not list(tmp_path.rglob("model.safetensors"))
