@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from distill_cli.annealing import Annealed
-from distill_cli.losses.hard import Hard
-from distill_cli.types import Batch, DataFacts, ModelOutput
+from distill_cli.losses.base import DistillationLoss, as_loss
+from distill_cli.losses.cross_entropy import CrossEntropy
+from distill_cli.types import Batch, DataFacts, Loss, ModelOutput
 
-HARD = "hard"
+CROSS_ENTROPY = "cross_entropy"
 
 
 class Objective(nn.Module):
     """``sum_k weight_k x mean_b loss_k``.
 
     Args:
-        terms: losses by name.
+        terms: losses by name; a user's that only follows `types.Loss` gets the defaults of `DistillationLoss`.
         weights: of each term a number >= 0, or how it moves over the steps (`advance`).
 
     Attributes:
@@ -28,22 +28,23 @@ class Objective(nn.Module):
         factors: what `balance` multiplied each weight by; empty where it was not called.
     """
 
-    def __init__(self, terms: Mapping[str, nn.Module], weights: Mapping[str, float | Annealed]) -> None:
+    def __init__(self, terms: Mapping[str, Loss], weights: Mapping[str, float | Annealed]) -> None:
         super().__init__()
         if not terms:
             raise ValueError("an objective needs at least one term")
         if set(terms) != set(weights):
             raise ValueError(f"weights for {sorted(weights)}, terms {sorted(terms)}")
         # A list: a ModuleDict refuses names such as `forward` and `train`.
-        self.losses = nn.ModuleList(terms.values())
+        self.losses = nn.ModuleList(as_loss(term) for term in terms.values())
         self.plan = {name: weights[name] for name in terms}
         self.factors: dict[str, float] = {}
         self.weights: dict[str, float] = {}
         self.advance(0.0)
 
-    def items(self) -> list[tuple[str, Any]]:
-        """Return the terms with their names; what a loss must have is said by `types.Loss`."""
-        return list(zip(self.weights, self.losses, strict=True))
+    def items(self) -> list[tuple[str, DistillationLoss]]:
+        """Return the terms with their names."""
+        losses: Iterable[Any] = self.losses
+        return list(zip(self.weights, losses, strict=True))
 
     @property
     def names(self) -> list[str]:
@@ -57,13 +58,13 @@ class Objective(nn.Module):
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
-        """Module paths (student's, teacher's) of the features that any term compares; a loss names its own as `pairs`."""
-        return [(str(student), str(teacher)) for _, term in self.items() for student, teacher in getattr(term, "pairs", ())]
+        """Module paths (student's, teacher's) of the features that any term compares."""
+        return [(str(student), str(teacher)) for _, term in self.items() for student, teacher in term.pairs]
 
     @property
     def uses_labels(self) -> bool:
-        """Whether any term looks at labels; a loss says no by `uses_labels = False`."""
-        return any(getattr(term, "uses_labels", True) for name, term in self.items() if largest(self.plan[name]))
+        """Whether any term of a weight above 0 looks at labels."""
+        return any(term.uses_labels for name, term in self.items() if largest(self.plan[name]))
 
     @property
     def moves(self) -> bool:
@@ -84,8 +85,7 @@ class Objective(nn.Module):
     def skip_pretraining(self) -> None:
         """Let the terms that train themselves first go on as if they had."""
         for _, term in self.items():
-            if getattr(term, "pretrain_steps", 0):
-                term.skip_pretraining()
+            term.skip_pretraining()
 
     def without_teacher(self) -> Objective:
         """Return the control's objective: the teacher's terms replaced by cross-entropy.
@@ -96,19 +96,19 @@ class Objective(nn.Module):
         weight alone would still move, and it is a cross-entropy's, it stands still at its largest value: it moved against
         the teacher's terms (docs/decisions/0007).
         """
-        kept: dict[str, Any] = {}
+        kept: dict[str, DistillationLoss] = {}
         for name, term in self.items():
-            if not term.uses_teacher and (largest(self.plan[name]) or not is_cross_entropy(term)):
+            if not term.uses_teacher and (largest(self.plan[name]) or not term.is_cross_entropy):
                 kept[name] = term
         weights = {name: self.plan[name] for name in kept}
         moving = [name for name, weight in weights.items() if isinstance(weight, Annealed)]
-        if len(moving) == 1 and is_cross_entropy(kept[moving[0]]):
+        if len(moving) == 1 and kept[moving[0]].is_cross_entropy:
             weights[moving[0]] = largest(weights[moving[0]])
-        labelled = sum(largest(weights[name]) for name, term in kept.items() if is_cross_entropy(term))
+        labelled = sum(largest(weights[name]) for name, term in kept.items() if term.is_cross_entropy)
         if not labelled:
-            replaced = [t.without_teacher() for _, t in self.items() if hasattr(t, "without_teacher")]
-            kept[HARD] = replaced[0] if replaced else Hard()
-            weights[HARD] = 1.0
+            substitutes = (term.without_teacher() for _, term in self.items())
+            kept[CROSS_ENTROPY] = next((loss for loss in substitutes if loss is not None), CrossEntropy())
+            weights[CROSS_ENTROPY] = 1.0
         elif labelled < 1:
             weights = {name: times(weight, 1 / labelled) for name, weight in weights.items()}
         return Objective(kept, weights)
@@ -116,7 +116,7 @@ class Objective(nn.Module):
     def bind(self, facts: DataFacts, student: ModelOutput, teachers: Sequence[ModelOutput]) -> None:
         """Let each term look at the data and at example outputs, before the optimizer exists."""
         for _, term in self.items():
-            bind_term(term, facts, student, teachers)
+            term.bind(facts, student, teachers)
 
     def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the total (scalar) and the weighted terms ``[K]``, in the order of `names`."""
@@ -132,11 +132,6 @@ class Objective(nn.Module):
         return [batch_value(term(student, teachers, batch), self.weights[name], rows) for name, term in self.items()]
 
 
-def is_cross_entropy(term: Any) -> bool:
-    """Return whether a loss learns from labels by itself."""
-    return bool(getattr(term, "is_cross_entropy", False))
-
-
 def largest(weight: float | Annealed) -> float:
     """Return the most that a weight comes to."""
     return max(weight.first, weight.last) if isinstance(weight, Annealed) else float(weight)
@@ -145,14 +140,6 @@ def largest(weight: float | Annealed) -> float:
 def times(weight: float | Annealed, factor: float) -> float | Annealed:
     """Return a weight multiplied by a factor."""
     return weight.times(factor) if isinstance(weight, Annealed) else factor * weight
-
-
-def bind_term(term: Any, facts: DataFacts, student: ModelOutput, teachers: Sequence[ModelOutput]) -> None:
-    """Call a loss's `bind`, where it has one, with those of the three that it takes."""
-    if hasattr(term, "bind"):
-        wanted = inspect.signature(term.bind).parameters
-        given = {"facts": facts, "student": student, "teachers": teachers}
-        term.bind(**{name: value for name, value in given.items() if name in wanted})
 
 
 def batch_value(loss: Tensor, weight: float = 1.0, rows: int | None = None) -> Tensor:

@@ -186,24 +186,8 @@ class Loss(Protocol):
     """One way of being wrong.
 
     Returns ``[B]``, which the objective averages, or a scalar when samples are related to each other, which it takes
-    as it is. `uses_teacher` says whether the term falls away in a control without a teacher.
-
-    It may have, besides:
-        uses_labels: False where neither `batch.target` nor `batch.labelled` is read.
-        is_cross_entropy: True for a loss without a teacher that learns from labels by itself, so that a control needs no other.
-        without_teacher(): the cross-entropy that stands for it in a control.
-        bind(facts, student, teachers): any subset of the three; called with example outputs before the optimizer exists.
-        pairs: ``(student, teacher)`` module paths of the features that it compares.
-        pretrain_steps: steps at the start of a stage in which it trains its own parameters and does not reach the student; it
-            counts them in a buffer, and skip_pretraining() puts that at their end.
-
-    What follows is read by `distill verify` alone:
-        zero_at_teacher: True where loss and gradient vanish when the student equals its teacher (and no row has a label),
-            ``"gradient"`` where only the gradient does.
-        reference(student, teachers, batch): the same loss as for-loops over Python floats, a list of one float a sample
-            or one float; takes `references.plain` outputs, that is nested lists.
-        feature_shapes: shapes of one sample's features to check it on, when not all of (channels), (channels, length) and
-            (channels, height, width) suit it; an item may be a list of shapes, one a pair.
+    as it is. `uses_teacher` says whether the term falls away in a control without a teacher. What it may have besides is what
+    `losses.base.DistillationLoss` has; what it leaves out is as there.
     """
 
     uses_teacher: bool

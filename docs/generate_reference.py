@@ -41,9 +41,29 @@ def options() -> Iterator[str]:
                 yield f"### {group.name}={file.stem}\n\n```yaml\n{file.read_text().rstrip()}\n```\n"
 
 
+EXAMPLE_OUTPUTS = """\
+import torch
+
+from distill_cli.types import Batch, DataFacts, ModelOutput
+
+
+def output(channels):
+    maps = {"conv1": torch.randn(8, channels, 6, 6), "conv2": torch.randn(8, channels, 3, 3)}
+    return ModelOutput(torch.randn(8, 3), {**maps, "pool": torch.randn(8, channels)})
+
+
+student, teacher = output(4), output(16)
+target = torch.eye(3)[torch.arange(8) % 3]
+batch = Batch(torch.randn(8, 1, 12, 12), target, index=torch.arange(8), labelled=torch.ones(8))
+facts = DataFacts(input_shape=(1, 12, 12), class_counts=(40, 40, 20), rows=100)
+"""
+
+
 def losses() -> Iterator[str]:
     """Yield the page of losses: what their docstrings say."""
     yield "# Losses\n\nFormulas, reductions and sources, from the docstrings. How to choose one: [losses](../losses.md).\n"
+    yield f"The examples take outputs such as these, of eight rows:\n```python\n{EXAMPLE_OUTPUTS}```\n"
+    yield "".join(f"::: distill_cli.losses.base.{name}\n\n" for name in ("DistillationLoss", "FeatureLoss", "RelationLoss"))
     targets = {}
     for file in sorted((CONF / "loss").glob("*.yaml")):
         target = next(line.split(":")[1].strip() for line in file.read_text().splitlines() if line.startswith("_target_:"))

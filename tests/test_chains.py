@@ -139,12 +139,12 @@ def test_a_teacher_has_one_fingerprint_and_its_content_another_hash() -> None:
 
 
 def test_a_link_is_laid_over_the_students_settings() -> None:
-    a, b = links(config([{"name": "a"}, {"name": "b", "seed": 3, "epochs": 9, "terms": {}, "loss": "hard", "controls": ["matched"],
+    a, b = links(config([{"name": "a"}, {"name": "b", "seed": 3, "epochs": 9, "terms": {}, "loss": "cross_entropy", "controls": ["matched"],
                                          "model": {"hidden": [4]}, "select": {"patience": 2}, "prepare": "none"}]))  # fmt: skip
     assert (a.name, a.config["seed"], a.config["epochs"], a.config["controls"], a.config["chain"]) == ("a", 1007, 2, [], [])
     assert a.config["student"] == config([])["student"] and a.config["loss"] == config([])["loss"]
     assert (b.config["seed"], b.config["epochs"], b.config["terms"], b.config["controls"]) == (3, 9, {}, ["matched"])
-    assert b.config["loss"] == OmegaConf.to_container(OmegaConf.load("conf/loss/hard.yaml"))
+    assert b.config["loss"] == OmegaConf.to_container(OmegaConf.load("conf/loss/cross_entropy.yaml"))
     assert b.config["student"] == {"model": {**config([])["student"]["model"], "hidden": [4]}, "prepare": "none"}
     assert b.config["select"] == {"metric": "macro_f1", "patience": 2}
 

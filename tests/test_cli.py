@@ -102,7 +102,9 @@ def modules_after(*argv: str) -> set[str]:
 # --- help, at no cost --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["--version"], ["distill", "--help"], ["eval", "-h"], ["ls"], ["ls", "loss/hard"]])
+@pytest.mark.parametrize(
+    "argv", [["--help"], ["--version"], ["distill", "--help"], ["eval", "-h"], ["ls"], ["ls", "loss/cross_entropy"]]
+)
 def test_help_and_ls_load_nothing_heavy(argv: list[str]) -> None:
     assert not modules_after(*argv) & {"torch", "hydra", "omegaconf", "numpy", "pandas", "rich", "yaml"}
 
@@ -150,9 +152,9 @@ def test_ls_shows_groups_options_and_files(door: Door, tmp_path: Path) -> None:
     (tmp_path / "mine" / "loss").mkdir(parents=True)
     (tmp_path / "mine" / "loss" / "odd.yaml").write_text("# Only odd rows count\n_target_: my.Odd\n")
     assert "soft_target" in door("ls").out
-    assert re.search(r"^hard +Cross-entropy with the labels$", door("ls", "loss").out, re.M)
+    assert re.search(r"^cross_entropy +Cross-entropy with the labels$", door("ls", "loss").out, re.M)
     assert "_common" not in door("ls", "teacher").out
-    assert door("ls", "loss/hard").out == (conf_dir() / "loss" / "hard.yaml").read_text()
+    assert door("ls", "loss/cross_entropy").out == (conf_dir() / "loss" / "cross_entropy.yaml").read_text()
     assert re.search(r"^odd +Only odd rows count$", door("ls", "loss", "--config-dir", "mine").out, re.M)
     assert door("ls", "loss/odd", "--config-dir=mine").out.endswith("_target_: my.Odd\n")
 
@@ -161,14 +163,14 @@ def test_ls_shows_groups_options_and_files(door: Door, tmp_path: Path) -> None:
     ("argv", "said"),
     [
         (["los"], "no group 'los'; did you mean 'loss'?"),
-        (["los/hard"], "no group 'los'; did you mean 'loss'?"),
+        (["los/cross_entropy"], "no group 'los'; did you mean 'loss'?"),
         (["mixup/bta"], "no option 'bta' in mixup; did you mean 'beta'? (available: beta, none)"),
         (["mixup", "loss"], "'loss': expected one GROUP or GROUP/OPTION; see distill ls --help"),
         (["--config-dir", "nowhere"], "--config-dir nowhere: no such folder"),
         (["--config-dir"], "--config-dir/-cd: expected one argument; see distill ls --help"),
         (["--config-dir="], "--config-dir .: no such folder"),
         (["--jsn"], "unknown flag '--jsn'; see distill ls --help"),
-        (["mixup/../loss/hard"], "no group 'mixup/../loss'"),
+        (["mixup/../loss/cross_entropy"], "no group 'mixup/../loss'"),
     ],
 )
 def test_ls_of_what_is_not_there(door: Door, argv: list[str], said: str) -> None:
@@ -186,9 +188,9 @@ LINES = {
     "distill loss.temprature=3": "distill distill: error: unknown key 'loss.temprature'; did you mean 'loss.temperature'?",
     "distill loss=kl_mae loss.mea=3": "distill distill: error: unknown key 'loss.mea'; did you mean 'loss.mae'?",
     "distill teacher.epocs=3": "distill distill: error: unknown key 'teacher.epocs'; did you mean 'teacher.epochs'?",
-    "distill lss=hard": "distill distill: error: unknown key 'lss'; did you mean 'loss'?",
+    "distill lss=cross_entropy": "distill distill: error: unknown key 'lss'; did you mean 'loss'?",
     "distill ~nothing": "distill distill: error: unknown key 'nothing'",
-    "distill +lss@terms.x=hard": "distill distill: error: unknown group 'lss'; did you mean 'loss'?",
+    "distill +lss@terms.x=cross_entropy": "distill distill: error: unknown group 'lss'; did you mean 'loss'?",
     "distill epochs=abc": "distill distill: error: epochs=abc: expected int",
     "distill device.threads=1.5": "distill distill: error: device.threads=1.5: expected int",
     "distill select.metric=[1]": "distill distill: error: select.metric=[1]: expected str",
@@ -199,7 +201,7 @@ LINES = {
     "distill +seed=1": "distill distill: error: +seed: there is such a key already; drop the +",
     "distill loss=softtarget": "distill distill: error: loss=softtarget: no such option; did you mean 'soft_target'? "
     f"(available: {', '.join(options([conf_dir()])['loss'])})",
-    "distill +loss@terms.x=hrad": "distill distill: error: loss=hrad: no such option; did you mean 'hard'? "
+    "distill +loss@terms.x=cross_entrpy": "distill distill: error: loss=cross_entrpy: no such option; did you mean 'cross_entropy'? "
     f"(available: {', '.join(options([conf_dir()])['loss'])})",
     "distill teacher.optimizer=sdg": "distill distill: error: optimizer=sdg: no such option; did you mean 'sgd'? "
     "(available: adam, adamw, sgd)",
@@ -253,7 +255,7 @@ LINES = {
     "distill require.macrof1=0.8": "distill distill: error: require.macrof1: a report has no 'macrof1'; did you mean 'macro_f1'?",
     "train-teacher epochs=3": "distill train-teacher: error: epochs belongs to the student; did you mean 'teacher.epochs'?",
     "train-teacher student=mlp": "distill train-teacher: error: student belongs to the student; train-teacher has no student",
-    "distill -m loss=hard,nope": "distill distill: error: loss=nope: no such option (available: ",
+    "distill -m loss=cross_entropy,nope": "distill distill: error: loss=nope: no such option (available: ",
 }
 
 
@@ -498,7 +500,7 @@ def test_jobs_are_named_by_what_can_move_a_result(door: Door, tmp_path: Path, fa
         ["objective=models.student.test.macro_f1"],
         ["hydra.verbose=true"],
     ]
-    others = [["seed=1"], ["loss=hard"], ["loss.temperature=3.5"], ["dataset.split_seed=1"], ["experiment=smoke"]]
+    others = [["seed=1"], ["loss=cross_entropy"], ["loss.temperature=3.5"], ["dataset.split_seed=1"], ["experiment=smoke"]]
     for line in [*same, *others]:
         assert door("distill", "-m", "sweep=s", *line).code == 0
         names = {file.parent.parent.name for file in tmp_path.rglob("overrides.yaml")}
@@ -512,13 +514,15 @@ def test_run_folders_of_one_second_do_not_collide(door: Door, fake: list[dict]) 
 
 
 def test_a_sweeps_folder_is_named_by_its_line_whatever_the_order() -> None:
-    base = sweep_key("distill", ["-m"], ["seed=0,1", "loss=hard"])
-    assert base == sweep_key("distill", [], ["loss=hard", "seed=0,1", "hydra.launcher.n_jobs=2", "hydra/launcher=joblib"])
-    assert base == sweep_key("distill", ["--multirun"], ["loss=hard", "seed=0,1", "++require.macro_f1=0.8"])
+    base = sweep_key("distill", ["-m"], ["seed=0,1", "loss=cross_entropy"])
+    assert base == sweep_key(
+        "distill", [], ["loss=cross_entropy", "seed=0,1", "hydra.launcher.n_jobs=2", "hydra/launcher=joblib"]
+    )
+    assert base == sweep_key("distill", ["--multirun"], ["loss=cross_entropy", "seed=0,1", "++require.macro_f1=0.8"])
     others = [
-        sweep_key("train-teacher", ["-m"], ["seed=0,1", "loss=hard"]),
-        sweep_key("distill", ["-m"], ["seed=0,2", "loss=hard"]),
-        sweep_key("distill", ["-m", "--config-dir", "mine"], ["seed=0,1", "loss=hard"]),
+        sweep_key("train-teacher", ["-m"], ["seed=0,1", "loss=cross_entropy"]),
+        sweep_key("distill", ["-m"], ["seed=0,2", "loss=cross_entropy"]),
+        sweep_key("distill", ["-m", "--config-dir", "mine"], ["seed=0,1", "loss=cross_entropy"]),
     ]
     assert len({base, *others}) == 4
 
@@ -597,7 +601,7 @@ def complete(line: str) -> list[str]:
 def test_completion_of_commands_groups_and_options() -> None:
     assert complete("distill ") == [*cli.COMMANDS, *cli.PLAIN]
     assert "loss=" in complete("distill distill ")
-    assert {"loss=hard", "loss=soft_target"} <= set(complete("distill distill loss="))
+    assert {"loss=cross_entropy", "loss=soft_target"} <= set(complete("distill distill loss="))
     assert complete("distill train-teacher teacher.epo") == ["teacher.epochs="]
     assert complete("distill report ") == []
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +22,8 @@ from distill_cli.batches import Rows, Sampler
 from distill_cli.course import Course
 from distill_cli.engine import Fit, Precision, Trainer, predict
 from distill_cli.errors import UserError
-from distill_cli.losses.hard import Hard
+from distill_cli.losses.base import DistillationLoss
+from distill_cli.losses.cross_entropy import CrossEntropy
 from distill_cli.losses.logits_mse import LogitsMSE
 from distill_cli.losses.soft_target import SoftTarget
 from distill_cli.metrics.scores import quick_scores
@@ -36,7 +39,7 @@ from distill_cli.schedules import constant
 from distill_cli.selection import Selection
 from distill_cli.states import States
 from distill_cli.teachers import FrozenTeacher, TableTeacher
-from distill_cli.types import Batch, EpochRecord, ModelOutput, Pool, Stage
+from distill_cli.types import Batch, DataFacts, EpochRecord, ModelOutput, Pool, Stage
 
 CPU = torch.device("cpu")
 
@@ -209,15 +212,15 @@ def test_a_control_loses_the_teachers_terms_and_keeps_the_others() -> None:
     control = Objective(
         {"kd": SoftTarget(), "mse": LogitsMSE(), "own": extra}, {"kd": 1.0, "mse": 2.0, "own": 3.0}
     ).without_teacher()
-    assert control.weights == {"own": 3.0, "hard": 1.0}
+    assert control.weights == {"own": 3.0, "cross_entropy": 1.0}
     assert not control.uses_teacher
-    kept = Objective({"loss": Hard(), "mse": LogitsMSE()}, {"loss": 0.7, "mse": 2.0}).without_teacher()
+    kept = Objective({"loss": CrossEntropy(), "mse": LogitsMSE()}, {"loss": 0.7, "mse": 2.0}).without_teacher()
     assert kept.weights == {"loss": 1.0}
 
 
 def test_a_controls_cross_entropy_has_the_class_weights_of_what_it_replaces() -> None:
     control = Objective({"kd": SoftTarget(class_weight="balanced")}, {"kd": 1.0}).without_teacher()
-    assert dict(control.items())["hard"].class_weight == "balanced"
+    assert dict(control.items())["cross_entropy"].class_weight == "balanced"
 
 
 # Teachers
@@ -298,7 +301,9 @@ def test_the_best_epoch_by_validation_is_kept_not_the_last() -> None:
         snapshots.append({k: v.clone() for k, v in m.state_dict().items()})
         return {"macro_f1": next(scores), "accuracy": 0.0, "nll": 0.0}
 
-    loop, stage = trainer(model, Objective({"hard": Hard()}, {"hard": 1.0}), make_pool(), validate=validate)
+    loop, stage = trainer(
+        model, Objective({"cross_entropy": CrossEntropy()}, {"cross_entropy": 1.0}), make_pool(), validate=validate
+    )
     fit = loop.fit([stage], Selection(), lambda record: None)
     assert fit.best_epoch == 1
     assert all(torch.equal(snapshots[1][k], v) for k, v in model.state_dict().items())
@@ -317,15 +322,18 @@ def test_nll_is_better_when_lower_and_the_first_of_equals_stays() -> None:
 
 def test_training_stops_when_patience_is_used_up() -> None:
     loop, stage = trainer(
-        network(), Objective({"hard": Hard()}, {"hard": 1.0}), make_pool(), validate=lambda m: {"macro_f1": 0.5}
+        network(),
+        Objective({"cross_entropy": CrossEntropy()}, {"cross_entropy": 1.0}),
+        make_pool(),
+        validate=lambda m: {"macro_f1": 0.5},
     )
     assert len(loop.fit([stage], Selection(patience=1), lambda record: None).records) == 2
 
 
 def test_training_learns() -> None:
-    records = run(network(), Objective({"hard": Hard()}, {"hard": 1.0}), make_pool(300))
+    records = run(network(), Objective({"cross_entropy": CrossEntropy()}, {"cross_entropy": 1.0}), make_pool(300))
     assert records[-1].loss < 0.7 * records[0].loss
-    assert records[-1].terms["hard"] == pytest.approx(records[-1].loss)
+    assert records[-1].terms["cross_entropy"] == pytest.approx(records[-1].loss)
 
 
 def test_dropout_has_a_stream_of_its_own_and_leaves_the_global_one_alone() -> None:
@@ -335,7 +343,12 @@ def test_dropout_has_a_stream_of_its_own_and_leaves_the_global_one_alone() -> No
     losses = []
     for _ in range(2):
         torch.manual_seed(99)
-        losses.append([r.loss for r in run(network(dropout=0.5), Objective({"hard": Hard()}, {"hard": 1.0}), pool)])
+        losses.append(
+            [
+                r.loss
+                for r in run(network(dropout=0.5), Objective({"cross_entropy": CrossEntropy()}, {"cross_entropy": 1.0}), pool)
+            ]
+        )
         assert torch.equal(torch.rand(3), wanted)
         torch.rand(5)
     assert losses[0] == losses[1]
@@ -349,7 +362,7 @@ def test_a_term_that_is_not_finite_stops_the_run_with_its_name_and_step() -> Non
             self.calls += 1
             return student.logits.sum(1) * (float("nan") if self.calls == 6 else 1.0)
 
-    objective = Objective({"fine": Hard(), "broken": Breaks([0.0])}, {"fine": 1.0, "broken": 1.0})
+    objective = Objective({"fine": CrossEntropy(), "broken": Breaks([0.0])}, {"fine": 1.0, "broken": 1.0})
     with pytest.raises(UserError, match="student: term 'broken' is nan at epoch 2, step 2 of the epoch; lower the learning rate"):
         run(network(), objective, make_pool())
 
@@ -401,7 +414,7 @@ def test_seconds_add_up_to_the_time_that_training_took(
 
     def train() -> Fit:
         states = States(tmp_path, "k", every_seconds=30.0, clock=lambda: now[0])
-        objective = Objective({"hard": Hard()}, {"hard": 1.0})
+        objective = Objective({"cross_entropy": CrossEntropy()}, {"cross_entropy": 1.0})
         loop, stage = trainer(network(), objective, pool, changes=(pass_time,), validate=validate, states=states)
         return loop.fit([stage], Selection(), lambda record: None)
 
@@ -425,7 +438,7 @@ def test_seconds_add_up_to_the_time_that_training_took(
 
 @pytest.mark.filterwarnings("ignore:Detected call")
 def test_overflows_of_half_precision_are_counted_and_change_nothing() -> None:
-    loop, stage = trainer(network(), Objective({"hard": Hard()}, {"hard": 1000.0}), make_pool())
+    loop, stage = trainer(network(), Objective({"cross_entropy": CrossEntropy()}, {"cross_entropy": 1000.0}), make_pool())
     loop.precision.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127, growth_interval=1000)
     before = {name: value.clone() for name, value in loop.model.state_dict().items()}
     course = Course(totals=[0.0])
@@ -435,14 +448,16 @@ def test_overflows_of_half_precision_are_counted_and_change_nothing() -> None:
     result = loop.fit([stage], Selection(), lambda record: None)
     assert result.overflows is not None and result.overflows >= 1
     assert train_cost(result, 3)["overflows"] == result.overflows
-    plain, stage = trainer(network(), Objective({"hard": Hard()}, {"hard": 1.0}), make_pool())
+    plain, stage = trainer(network(), Objective({"cross_entropy": CrossEntropy()}, {"cross_entropy": 1.0}), make_pool())
     assert "overflows" not in train_cost(plain.fit([stage], Selection(), lambda record: None), 3)
 
 
 @pytest.mark.filterwarnings("ignore:Seems like")
 def test_gradients_are_clipped_to_the_given_norm() -> None:
     norms = []
-    loop, stage = trainer(network(), Objective({"hard": Hard()}, {"hard": 1000.0}), make_pool(), clip=0.5)
+    loop, stage = trainer(
+        network(), Objective({"cross_entropy": CrossEntropy()}, {"cross_entropy": 1000.0}), make_pool(), clip=0.5
+    )
     step = stage.optimizer.step
 
     def spy(*args: object, **kwargs: object) -> object:
@@ -457,13 +472,15 @@ def test_gradients_are_clipped_to_the_given_norm() -> None:
 def test_a_bound_on_norms_holds_after_every_step() -> None:
     with global_stream(0, "init"):
         model = Classifier(MLP(3, (4,), (8,), max_norm=0.3), "none", (4,))
-    run(model, Objective({"hard": Hard()}, {"hard": 1.0}), make_pool())
+    run(model, Objective({"cross_entropy": CrossEntropy()}, {"cross_entropy": 1.0}), make_pool())
     assert model.network.body[1].weight.norm(dim=1).max() <= 0.3 + 1e-6
 
 
 def test_bf16_trains_and_predicts_finite_float32() -> None:
     model, pool = network(), make_pool()
-    records = run(model, Objective({"hard": Hard()}, {"hard": 1.0}), pool, precision=Precision("bf16", CPU))
+    records = run(
+        model, Objective({"cross_entropy": CrossEntropy()}, {"cross_entropy": 1.0}), pool, precision=Precision("bf16", CPU)
+    )
     assert np.isfinite([r.loss for r in records]).all()
     assert predict(model, Rows(pool, 3, CPU), 7).dtype == torch.float32
 
@@ -489,3 +506,47 @@ def test_rows_carry_ids_targets_labels_and_groups() -> None:
     assert batch.target.tolist() == [[0, 1, 0], [0, 1, 0]]
     assert batch.labelled.tolist() == [0, 1]
     assert batch.group is not None and batch.group.tolist() == [0, 2]
+
+
+# --- losses without the base class -------------------------------------------------------------------------------
+
+
+class Plain:
+    """A loss that follows the protocol alone, as far as it needs to."""
+
+    uses_teacher = True
+    pairs = (("a", "b"),)
+
+    def __init__(self) -> None:
+        self.bound: list[DataFacts] = []
+
+    def bind(self, facts: DataFacts) -> None:
+        self.bound.append(facts)
+
+    def without_teacher(self) -> Fixed:
+        return Fixed([2.0])
+
+    def __call__(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
+        return student.logits.square().sum(1)
+
+
+def test_a_loss_without_the_base_class_has_its_defaults_for_what_it_leaves_out() -> None:
+    plain, facts = Plain(), DataFacts((4,), (1, 1, 1), 3)
+    objective = Objective({"loss": plain}, {"loss": 1.0})
+    assert objective.pairs == [("a", "b")] and objective.uses_labels and objective.uses_teacher
+    objective.skip_pretraining()
+    objective.bind(facts, ModelOutput(torch.zeros(2, 3)), [])
+    assert plain.bound == [facts]
+    assert objective.without_teacher().parts(ModelOutput(torch.zeros(1, 3)), [], make_batch(1))[0] == 2
+    (_, loss), default = objective.items()[0], DistillationLoss()
+    assert isinstance(loss, DistillationLoss)
+    for name in {*DistillationLoss.__annotations__} - {"uses_teacher", "pairs"}:
+        assert getattr(loss, name) == getattr(default, name)
+    plain.uses_labels = False  # type: ignore[attr-defined]
+    assert not copy.deepcopy(objective).uses_labels
+
+
+@pytest.mark.parametrize("wrong", [3, Plain.without_teacher, nn.Linear(1, 1)])
+def test_what_is_no_loss_is_refused(wrong: Any) -> None:
+    with pytest.raises(ValueError, match="is no loss: it needs uses_teacher and a call"):
+        Objective({"loss": wrong}, {"loss": 1.0})

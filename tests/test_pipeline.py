@@ -95,7 +95,7 @@ def test_predictions_are_those_that_were_scored(ran: Ran) -> None:
 
 
 def test_student_and_control_start_from_the_same_weights_and_differ_by_the_loss_alone(distill: Distill) -> None:
-    report = distill("distill", *TINY, "loss=hard").report
+    report = distill("distill", *TINY, "loss=cross_entropy").report
     assert report["models"]["student"]["test"] == report["models"]["scratch"]["test"]
 
 

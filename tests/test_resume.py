@@ -39,7 +39,7 @@ LINES = {
     "drawn": ("distill", "mixup=beta", "sampling.power=0.5", "schedule=one_cycle", "student.model.dropout=0.3", "clip_grad_norm=1"),
     "stages": (
         "distill", *TWO_LAYERS, "stages=hint_then_soft_target", f"stages.hint.loss.features={HINT}", "stages.hint.epochs=2",
-        "+loss@terms.hard=hard", "loss.weight={from: 2, to: 1}", "balance=start",
+        "+loss@terms.cross_entropy=cross_entropy", "loss.weight={from: 2, to: 1}", "balance=start",
     ),
     "stateful losses": (
         "distill", *TWO_LAYERS, "+loss@terms.crd=crd", f"terms.crd.features={HINT}", "+loss@terms.ft=ft", f"terms.ft.features={HINT}",

@@ -22,7 +22,7 @@ from distill_cli.engine import Precision, Trainer, predict
 from distill_cli.errors import UserError
 from distill_cli.freezing import only, trained_parameters
 from distill_cli.gradients import gram, pull
-from distill_cli.losses.hard import Hard
+from distill_cli.losses.cross_entropy import CrossEntropy
 from distill_cli.losses.label_smoothing import LabelSmoothing
 from distill_cli.losses.logits_mse import LogitsMSE
 from distill_cli.metrics.scores import quick_scores
@@ -57,7 +57,7 @@ class Ones(nn.Module):
 
 
 def two_terms(**weights: float | Annealed) -> Objective:
-    return Objective({"match": LogitsMSE(), "hard": Hard()}, {"match": 1.0, "hard": 1.0, **weights})
+    return Objective({"match": LogitsMSE(), "cross_entropy": CrossEntropy()}, {"match": 1.0, "cross_entropy": 1.0, **weights})
 
 
 def stage(name: str, model: Classifier, objective: Objective, epochs: int = 2, **more: Any) -> Stage:
@@ -165,7 +165,7 @@ def test_a_controls_epochs_are_shared_among_all_stages(like: list[int], more: in
 
 def test_a_weight_is_that_of_its_step() -> None:
     model = network()
-    objective = Objective({"one": Ones(), "hard": Hard()}, {"one": Annealed(4.0, 1.0), "hard": 1.0})
+    objective = Objective({"one": Ones(), "cross_entropy": CrossEntropy()}, {"one": Annealed(4.0, 1.0), "cross_entropy": 1.0})
     records = trainer(model).fit([stage("train", model, objective)], Selection(), lambda record: None).records
     steps = [4 - 3 * step / 5 for step in range(6)]  # two epochs of three steps, from first to last
     assert [record.terms["one"] for record in records] == pytest.approx([sum(steps[:3]) / 3, sum(steps[3:]) / 3])
@@ -207,14 +207,18 @@ def test_a_weight_that_goes_nowhere_gives_the_same_bits_as_a_number() -> None:
 @pytest.mark.parametrize(
     ("beside", "hard", "kept"),
     [
-        ({}, Annealed(0.0, 0.5), {"hard": 1.0}),  # it moved against the teacher's term
-        ({}, 0.7, {"hard": 1.0}),  # it had made room for the teacher's
-        ({}, 2.0, {"hard": 2.0}),
-        ({}, Annealed(0.0, 2.0), {"hard": 2.0}),
-        ({}, 0.0, {"hard": 1.0}),  # switched off: a cross-entropy joins
-        ({"own": 0.1}, Annealed(0.0, 0.5), {"own": 0.2, "hard": 1.0}),
-        ({"own": Annealed(0.0, 0.1)}, 0.5, {"own": 0.05, "hard": 1.0}),
-        ({"own": Annealed(0.0, 0.1)}, Annealed(1.0, 0.0), {"own": 0.025, "hard": 0.75}),  # they still move against each other
+        ({}, Annealed(0.0, 0.5), {"cross_entropy": 1.0}),  # it moved against the teacher's term
+        ({}, 0.7, {"cross_entropy": 1.0}),  # it had made room for the teacher's
+        ({}, 2.0, {"cross_entropy": 2.0}),
+        ({}, Annealed(0.0, 2.0), {"cross_entropy": 2.0}),
+        ({}, 0.0, {"cross_entropy": 1.0}),  # switched off: a cross-entropy joins
+        ({"own": 0.1}, Annealed(0.0, 0.5), {"own": 0.2, "cross_entropy": 1.0}),
+        ({"own": Annealed(0.0, 0.1)}, 0.5, {"own": 0.05, "cross_entropy": 1.0}),
+        (
+            {"own": Annealed(0.0, 0.1)},
+            Annealed(1.0, 0.0),
+            {"own": 0.025, "cross_entropy": 0.75},
+        ),  # they still move against each other
     ],
 )
 def test_a_controls_weight_stands_still_where_it_moved_against_the_teachers(
@@ -222,8 +226,8 @@ def test_a_controls_weight_stands_still_where_it_moved_against_the_teachers(
 ) -> None:
     smooth = LabelSmoothing()
     smooth.is_cross_entropy = False  # as a penalty
-    terms = {"match": LogitsMSE(), **dict.fromkeys(beside, smooth), "hard": Hard()}
-    control = Objective(terms, {"match": 1.0, **beside, "hard": hard}).without_teacher()
+    terms = {"match": LogitsMSE(), **dict.fromkeys(beside, smooth), "cross_entropy": CrossEntropy()}
+    control = Objective(terms, {"match": 1.0, **beside, "cross_entropy": hard}).without_teacher()
     control.advance(0.25)
     assert control.weights == pytest.approx(kept)
 
@@ -263,11 +267,11 @@ def test_the_loop_measures_weighted_terms_on_the_first_batch() -> None:
     inputs = torch.cat([batch.x, torch.ones(len(batch.x), 1)], 1)
     by_hand = {
         "match": (0.3 * 2 * (z - v) / 3 / len(z)).T @ inputs,
-        "hard": ((z.softmax(1) - batch.target) / len(z)).T @ inputs,
+        "cross_entropy": ((z.softmax(1) - batch.target) / len(z)).T @ inputs,
     }
     assert found.norms == pytest.approx({name: g.norm().item() for name, g in by_hand.items()}, rel=1e-5)
-    cosine = torch.nn.functional.cosine_similarity(by_hand["match"].flatten(), by_hand["hard"].flatten(), 0).item()
-    assert found.cosines["match", "hard"] == pytest.approx(cosine, rel=1e-4)
+    cosine = torch.nn.functional.cosine_similarity(by_hand["match"].flatten(), by_hand["cross_entropy"].flatten(), 0).item()
+    assert found.cosines["match", "cross_entropy"] == pytest.approx(cosine, rel=1e-4)
 
 
 def test_measuring_changes_nothing() -> None:
@@ -288,9 +292,9 @@ def test_balance_makes_shares_equal_and_keeps_the_sum_of_lengths() -> None:
     before = loop.measure(start, 0)
     loop.balance(start, 0)
     after = loop.measure(start, 0)
-    assert after.shares == pytest.approx({"match": 0.5, "hard": 0.5}, abs=1e-6)
+    assert after.shares == pytest.approx({"match": 0.5, "cross_entropy": 0.5}, abs=1e-6)
     assert sum(after.norms.values()) == pytest.approx(sum(before.norms.values()), rel=1e-6)
-    assert objective.factors["match"] < 1 < objective.factors["hard"]
+    assert objective.factors["match"] < 1 < objective.factors["cross_entropy"]
 
 
 def test_balance_refuses_a_term_without_a_gradient() -> None:
@@ -319,7 +323,7 @@ def rows_of(ran: Ran) -> list[dict[str, str]]:
 def test_a_staged_run_and_its_controls_have_equal_budgets(distill: Callable[..., Ran]) -> None:
     ran = distill(
         "distill", *STAGED, "stages.hint.train=[body.1]", "stages.hint.optimizer.lr=0.02", "loss.alpha=1",
-        "loss.weight={from: 1.0, to: 0.5}", "+loss@terms.hard=hard", "gradients.every=1", "teacher.epochs=1",
+        "loss.weight={from: 1.0, to: 0.5}", "+loss@terms.cross_entropy=cross_entropy", "gradients.every=1", "teacher.epochs=1",
         "controls=[matched,{name: longer, epochs: 6},{name: one, stages: {}}]",
     )  # fmt: skip
     assert ran.code == 0, ran.err
@@ -344,7 +348,7 @@ def test_a_staged_run_and_its_controls_have_equal_budgets(distill: Callable[...,
     assert list(report["stages"]) == ["hint", "soft_target"]
     assert report["stages"]["hint"]["train"] == ["body.1"]
     assert report["terms"] == report["stages"]["soft_target"]["terms"]
-    shares = [report["terms"][name]["gradient_share"]["first"] for name in ("loss", "hard")]
+    shares = [report["terms"][name]["gradient_share"]["first"] for name in ("loss", "cross_entropy")]
     assert sum(shares) == pytest.approx(1)
     assert report["terms"]["loss"]["weights"]["last"] == 0.5
     assert "| hint | loss | 1 |" in (ran.folder / "report.md").read_text()

@@ -128,7 +128,7 @@ def test_a_control_with_fewer_trials_than_the_student_is_refused(distill: Distil
 
 LOSSES = "distill_cli.losses."
 SOFT = {"_target_": f"{LOSSES}soft_target.SoftTarget", "weight": 1.0}
-HARD = {"_target_": f"{LOSSES}hard.Hard", "class_weight": "none"}
+CROSS_ENTROPY = {"_target_": f"{LOSSES}cross_entropy.CrossEntropy", "class_weight": "none"}
 SMOOTH = {"_target_": f"{LOSSES}label_smoothing.LabelSmoothing"}
 
 
@@ -138,8 +138,16 @@ SMOOTH = {"_target_": f"{LOSSES}label_smoothing.LabelSmoothing"}
         ((SOFT, {}), ({**SOFT, "temperature": 9.0}, {}), True),
         ((SOFT, {}), ({"_target_": f"{LOSSES}logits_mse.LogitsMSE"}, {}), True),
         ((SOFT, {}), ({**SOFT, "class_weight": "balanced"}, {}), False),
-        ((SOFT, {"hard": {**HARD, "weight": 0.01}}), (SOFT, {"hard": {**HARD, "weight": 0.5}}), True),
-        ((SOFT, {"hard": {**HARD, "weight": 2.0}}), (SOFT, {"hard": {**HARD, "weight": 1.0}}), False),
+        (
+            (SOFT, {"cross_entropy": {**CROSS_ENTROPY, "weight": 0.01}}),
+            (SOFT, {"cross_entropy": {**CROSS_ENTROPY, "weight": 0.5}}),
+            True,
+        ),
+        (
+            (SOFT, {"cross_entropy": {**CROSS_ENTROPY, "weight": 2.0}}),
+            (SOFT, {"cross_entropy": {**CROSS_ENTROPY, "weight": 1.0}}),
+            False,
+        ),
         ((SOFT, {"own": {**SMOOTH, "epsilon": 0.1}}), (SOFT, {"own": {**SMOOTH, "epsilon": 0.2}}), False),
     ],
 )

@@ -231,7 +231,7 @@ def test_named_controls_pass() -> None:
 
 def test_terms_have_a_loss_and_a_weight() -> None:
     check(compose("distill", "+loss@terms.extra=logits_mse", "terms.extra.weight=0.1"), "distill")
-    assert line("distill", "+loss@terms.extra=hard", "terms.extra.weight=-1") == "terms.extra.weight=-1: must be >= 0"
+    assert line("distill", "+loss@terms.extra=cross_entropy", "terms.extra.weight=-1") == "terms.extra.weight=-1: must be >= 0"
     assert line("distill", "+terms.extra=3") == "terms.extra: not a loss; add one with +loss@terms.extra=OPTION"
 
 

@@ -427,7 +427,9 @@ def test_what_a_plain_loss_declares_holds(distill: Distill, users: str) -> None:
     ran = distill("distill", *TINY, f"+terms.own={{_target_: {users}.Heard}}", f"+terms.labels={{_target_: {users}.Labels}}")
     assert ran.code == 0, ran.err
     columns = (ran.folder / "metrics.csv").read_text().splitlines()[0]
-    assert "labels" in columns and "hard" not in columns  # the user's cross-entropy needs no other beside it in the control
+    assert (
+        "labels" in columns and "cross_entropy" not in columns
+    )  # the user's cross-entropy needs no other beside it in the control
     assert ran.report["terms"]["own"]["features"] == [{"student": "body.1", "teacher": "body.1", "adapter": None}]
 
 

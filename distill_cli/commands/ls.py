@@ -14,7 +14,7 @@ usage: distill ls [GROUP[/OPTION]] [--config-dir DIR]
 
   distill ls                  groups and their options
   distill ls loss             one line an option
-  distill ls loss/hard        the option's file: its keys, their defaults and what they mean
+  distill ls loss/hint        the option's file: its keys, their defaults and what they mean
 """
 
 

@@ -1,30 +1,18 @@
-"""Arithmetic of features whose gradient is zero where a norm is zero, in full precision under autocast too."""
+"""Arithmetic of features whose gradient is zero where a norm is zero."""
 
 from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
-from distill_cli.types import Batch, ModelOutput
-
 # A vector that is shorter counts as zero.
 SHORTEST = 1e-12
-
-
-def without_autocast(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Let a loss's `forward` compute in the precision of what it is given: autocast would round its matrix products to half."""
-
-    @functools.wraps(forward)
-    def wrapped(self: Any, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
-        with torch.autocast(student.logits.device.type, enabled=False):
-            return forward(self, student, teachers, batch)
-
-    return wrapped
+# A largest value that is smaller counts as this: the gradient of what is divided by less leaves the range of float32.
+SMALLEST = 2.0**-100
 
 
 def summed(losses: Iterable[Tensor]) -> Tensor:
@@ -37,6 +25,17 @@ def unit(x: Tensor, dim: int = -1) -> Tensor:
     norm = torch.linalg.vector_norm(x, dim=dim, keepdim=True)
     short = norm < SHORTEST
     return x * torch.where(short, 0.0, 1 / norm.masked_fill(short, 1.0))
+
+
+def largest(x: Tensor, start: int = 1) -> Tensor:
+    """Return the largest absolute value over the axes from `start` on, a constant above 0 with those axes kept."""
+    return x.detach().abs().amax(dim=tuple(range(start, x.dim())), keepdim=True).clamp(min=SMALLEST)
+
+
+def scaled(x: Tensor, start: int = 1) -> Tensor:
+    """Return x by a power of two that brings `largest` to between 1/2 and 1, so that squares stay in range; no digit changes."""
+    size = largest(x, start)
+    return x * torch.ldexp(torch.ones_like(size), -torch.frexp(size).exponent)
 
 
 def length(x: Tensor, dim: int = -1) -> Tensor:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from distill_cli.features.adapters import adapters, unadapted
-from distill_cli.features.pairs import Tokens, paired, read_pairs
-from distill_cli.features.vectors import length, summed, unit, without_autocast
-from distill_cli.types import Batch, ModelOutput
+from distill_cli.features.pairs import Tokens
+from distill_cli.features.vectors import largest, length, scaled, unit
+from distill_cli.losses.base import FeatureLoss
+from distill_cli.losses.settings import Variant
 
 
-class Attention(nn.Module):
+class Attention(FeatureLoss):
     """``1/2 sum_j ||Q_S/||Q_S||_2 - Q_T/||Q_T||_2||_2`` of each sample ``[B]``, the norm not squared; sum over the pairs j.
 
     ``Q = sum_c |A_c|^power`` is a map over positions. `weight` is the paper's beta (arXiv:1612.03928, equation 2). The
@@ -26,45 +25,33 @@ class Attention(nn.Module):
         power: of the activations, >= 1, as the gradient of less is infinite at 0; the paper takes 2.
         variant: ``paper`` or ``code``.
         tokens: whose features of three axes are tokens ``[B, N, D]``.
+
+    Example:
+        >>> loss = Attention([["conv1", "conv1"], ["conv2", "conv2"]])
+        >>> loss.bind(facts, student, [teacher])
+        >>> loss(student, [teacher], batch).shape
+        torch.Size([8])
     """
 
-    uses_teacher = True
-    uses_labels = False
     zero_at_teacher = True
     feature_shapes = ((4, 5), (3, 4, 4))
+    fits_channels = False
+    maps_only = True
+    min_positions = 2
 
-    def __init__(
-        self,
-        features: Any,
-        power: float = 2.0,
-        variant: Literal["paper", "code"] = "paper",
-        tokens: Tokens = "none",
-    ) -> None:
-        super().__init__()
+    def __init__(self, features: Any, power: float = 2.0, variant: Variant = "paper", tokens: Tokens = "none") -> None:
+        super().__init__(features, tokens)
         if not 1 <= power < float("inf"):
             raise ValueError(f"power must be >= 1, got {power}")
-        self.pairs = read_pairs(features)
         self.power = power
         self.variant = variant
-        self.tokens: Tokens = tokens
-        self.adapters = unadapted(self.pairs)
 
-    def bind(self, student: ModelOutput, teachers: Sequence[ModelOutput]) -> None:
-        """See that all are maps, and how their space fits."""
-        self.adapters = adapters(self.pairs, student, teachers, self.tokens, channels=False, maps=True)
-
-    @without_autocast
-    def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
-        """Return the loss of each sample ``[B]``."""
-        found = zip(self.adapters, paired(self.pairs, student, teachers, self.tokens), strict=True)
-        return summed(self.of_pair(adapter(s), t) for adapter, (s, t) in found)
-
-    def of_pair(self, s: Tensor, t: Tensor) -> Tensor:
+    def pair_loss(self, s: Tensor, t: Tensor) -> Tensor:
         """Return the loss ``[B]`` of one pair of maps ``[B, C, ...]`` of one space."""
         off = self.attention(s) - self.attention(t)
         return off.square().mean(dim=1) if self.variant == "code" else length(off) / 2
 
     def attention(self, x: Tensor) -> Tensor:
-        """Return the normalised attention map ``[B, positions]``."""
-        powers = x.square() if self.power == 2 else x.abs().pow(self.power)
+        """Return the normalised attention map ``[B, positions]``, which is that of any multiple of x."""
+        powers = scaled(x).square() if self.power == 2 else (x.abs() / largest(x)).pow(self.power)
         return unit(powers.sum(dim=1).flatten(1))

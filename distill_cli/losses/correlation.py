@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any, Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from distill_cli.features.adapters import adapters, unadapted
-from distill_cli.features.pairs import paired, read_pairs
-from distill_cli.features.vectors import summed, unit, without_autocast
-from distill_cli.types import Batch, ModelOutput
+from distill_cli.features.vectors import summed, unit
+from distill_cli.losses.base import RelationLoss
+from distill_cli.losses.settings import Variant, check_above_zero
 
 
-class Correlation(nn.Module):
+class Correlation(RelationLoss):
     """``||C_S - C_T||_F^2 / B^2``: squares summed over all B x B entries, by B squared; a scalar, summed over the pairs.
 
     ``C_ij = k(f_i, f_j)`` of flattened features of length 1, with the Gaussian kernel's Taylor series up to `order`,
@@ -29,10 +27,14 @@ class Correlation(nn.Module):
         gamma: > 0; the paper takes 0.4.
         order: of the Taylor series, >= 1; the paper takes 2.
         variant: ``paper`` or ``code``.
+
+    Example:
+        >>> loss = Correlation(["pool", "pool"])
+        >>> loss.bind(facts, student, [teacher])
+        >>> loss(student, [teacher], batch).shape
+        torch.Size([])
     """
 
-    uses_teacher = True
-    uses_labels = False
     zero_at_teacher = True
 
     def __init__(
@@ -41,33 +43,21 @@ class Correlation(nn.Module):
         kernel: Literal["gaussian", "bilinear"] = "gaussian",
         gamma: float = 0.4,
         order: int = 2,
-        variant: Literal["paper", "code"] = "paper",
+        variant: Variant = "paper",
     ) -> None:
-        super().__init__()
-        if not 0 < gamma < float("inf"):
-            raise ValueError(f"gamma must be > 0, got {gamma}")
+        super().__init__(features)
+        check_above_zero(gamma=gamma)
         if order < 1:
             raise ValueError(f"order must be >= 1, got {order}")
-        self.pairs = read_pairs(features)
         self.kernel = kernel
         self.gamma = gamma
         self.order = order
         self.variant = variant
-        self.adapters = unadapted(self.pairs)
+        self.fits_channels = self.fits_space = variant == "code"
 
-    def bind(self, student: ModelOutput, teachers: Sequence[ModelOutput]) -> None:
-        """Make the adapters that ``variant: code`` needs."""
-        if self.variant == "code":
-            self.adapters = adapters(self.pairs, student, teachers)
-
-    @without_autocast
-    def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
-        """Return the loss of the batch."""
-        found = zip(self.adapters, paired(self.pairs, student, teachers), strict=True)
-        return summed(self.of_pair(adapter(s).flatten(1), t.flatten(1)) for adapter, (s, t) in found)
-
-    def of_pair(self, s: Tensor, t: Tensor) -> Tensor:
-        """Return the loss of one pair of features ``[B, D]``."""
+    def pair_loss(self, s: Tensor, t: Tensor) -> Tensor:
+        """Return the loss of one pair of features."""
+        s, t = s.flatten(1), t.flatten(1)
         if self.variant == "code":
             off = (s - t).abs()
             return (off[:-1] * off[1:]).sum() / max(len(off) - 1, 1)

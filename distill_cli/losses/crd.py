@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distill_cli.features.pairs import paired, read_pairs
 from distill_cli.features.rows import Places, last_of_each
-from distill_cli.features.vectors import summed, unit, without_autocast
+from distill_cli.features.vectors import summed, unit
+from distill_cli.losses.base import FeatureLoss
+from distill_cli.losses.settings import Variant, check_above_zero
 from distill_cli.rng import stream
 from distill_cli.types import Batch, DataFacts, ModelOutput
 
 
-class CRD(nn.Module):
+class CRD(FeatureLoss):
     """``mean_i -log h(t_i, s_i) - N mean_j log(1 - h)``, means over batch and negatives; a scalar, summed over the pairs.
 
     ``h = e / (e + N/M)``, ``e = exp(t . s / temperature)``, of linear embeddings of length 1 of the flattened features, N
@@ -37,11 +38,17 @@ class CRD(nn.Module):
         momentum: of the memory, 0 <= momentum < 1.
         seed: of memory and negatives (streams ``memory`` and ``negatives``).
         variant: ``paper`` or ``code``.
+
+    Example:
+        >>> loss = CRD(["pool", "pool"], negatives=64)
+        >>> loss.bind(facts, student, [teacher])  # embeddings, and a memory of 100 rows
+        >>> loss(student, [teacher], batch).shape
+        torch.Size([])
     """
 
-    uses_teacher = True
-    uses_labels = False
     feature_shapes = ((4, 5),)  # flattened anyway
+    fits_channels = False
+    fits_space = False
     step: Tensor
 
     def __init__(
@@ -52,17 +59,15 @@ class CRD(nn.Module):
         temperature: float = 0.07,
         momentum: float = 0.5,
         seed: int = 0,
-        variant: Literal["paper", "code"] = "paper",
+        variant: Variant = "paper",
     ) -> None:
-        super().__init__()
+        super().__init__(features)
         for name, count in {"width": width, "negatives": negatives}.items():
             if count < 1:
                 raise ValueError(f"{name} must be >= 1, got {count}")
-        if not 0 < temperature < float("inf"):
-            raise ValueError(f"temperature must be > 0, got {temperature}")
+        check_above_zero(temperature=temperature)
         if not 0 <= momentum < 1:
             raise ValueError(f"momentum must be at least 0 and below 1, got {momentum}")
-        self.pairs = read_pairs(features)
         self.width = width
         self.negatives = negatives
         self.temperature = temperature
@@ -77,24 +82,23 @@ class CRD(nn.Module):
         """Make the embeddings and the memory, one vector a training row."""
         if facts.rows < 2:
             raise ValueError(f"a contrast needs two training rows, got {facts.rows}")
-        self.places = Places(facts.rows).to(student.logits.device)
-        found = paired(self.pairs, student, teachers)
+        found = self.paired_features(student, teachers)
+        self.places = Places(facts.rows).to(found[0][0].device)
         self.contrasts = nn.ModuleList(Contrast(s, t, facts.rows, self.width, self.seed, n) for n, (s, t) in enumerate(found))
 
-    @without_autocast
-    def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
-        """Return the loss of the batch."""
+    def pair_losses(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Iterable[Tensor]:
+        """Return the loss of each pair, and count the step."""
         places, learning = self.places(batch.index), self.training and torch.is_grad_enabled()
         draw = stream(self.seed, "negatives", step=int(self.step))
         drawn = torch.randint(len(self.places.ids), (self.negatives,), generator=draw).to(places.device)
         self.drawn = drawn.unique(return_counts=True)
         contrasts: list[Any] = list(self.contrasts)
-        found = zip(contrasts, paired(self.pairs, student, teachers), strict=True)
-        losses = [self.of_pair(contrast, s.flatten(1), t.flatten(1), places, learning) for contrast, (s, t) in found]
+        found = zip(contrasts, self.paired_features(student, teachers), strict=True)
+        losses = [self.contrast(contrast, s.flatten(1), t.flatten(1), places, learning) for contrast, (s, t) in found]
         self.step += learning
-        return summed(losses)
+        return losses
 
-    def of_pair(self, contrast: Contrast, s: Tensor, t: Tensor, places: Tensor, learning: bool) -> Tensor:
+    def contrast(self, contrast: Contrast, s: Tensor, t: Tensor, places: Tensor, learning: bool) -> Tensor:
         """Return the loss of one pair of features ``[B, D]``."""
         s, t = unit(contrast.of_student(s)), unit(contrast.of_teacher(t))
         code = self.variant == "code"

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from distill_cli.losses.hard import Hard
+from distill_cli.losses.cross_entropy import WithCrossEntropy
+from distill_cli.losses.settings import Variant, check_above_zero, check_not_negative, check_variant
 from distill_cli.tasks.classification import full_precision, mean_logits, unit_deviations
-from distill_cli.types import Batch, DataFacts, ModelOutput
+from distill_cli.types import Batch, ModelOutput
 
 
-class DIST(nn.Module):
+class DIST(WithCrossEntropy):
     """``beta mean_b(1 - rho(p_b, q_b)) + gamma mean_c(1 - rho(p_c, q_c)) + hard x mean_b cross-entropy``: a scalar.
 
     rho is Pearson's correlation, of each sample's row over classes and of each class's column over the batch (arXiv:2205.10536,
     equations 6 to 8); p = softmax(z/T), the teacher's q = softmax(v/T). The second mean relates samples, so the loss depends on
     the batch. Where a row or column is constant, or below 1e-30, rho has no value: it counts as 0, with zero gradient; so do all
-    columns of a batch of one row.
+    columns of a batch of one row. Two numbers have rho 1 or -1: with two classes nothing is left of beta's term, on batches of
+    two rows nothing of gamma's.
 
     Args:
         beta: weight of the relations between classes, >= 0.
@@ -28,9 +29,13 @@ class DIST(nn.Module):
         hard: weight of the cross-entropy with the labels, >= 0; 0 leaves it out.
         class_weight: for the cross-entropy: ``none``, ``balanced`` or one number a class.
         variant: ``paper`` as above; ``code`` multiplies both relations by T^2, as the authors' code does.
+
+    Example:
+        >>> loss = DIST(temperature=4.0)
+        >>> bool(loss(teacher, [teacher], batch).abs() < 1e-5)  # a scalar
+        True
     """
 
-    uses_teacher = True
     zero_at_teacher = True
 
     def __init__(
@@ -40,27 +45,16 @@ class DIST(nn.Module):
         temperature: float = 1.0,
         hard: float = 0.0,
         class_weight: str | Sequence[float] = "none",
-        variant: Literal["paper", "code"] = "paper",
+        variant: Variant = "paper",
     ) -> None:
-        super().__init__()
-        for name, value in {"beta": beta, "gamma": gamma, "hard": hard}.items():
-            if not 0 <= value < float("inf"):
-                raise ValueError(f"{name} must be >= 0, got {value}")
-        if not 0 < temperature < float("inf"):
-            raise ValueError(f"temperature must be > 0, got {temperature}")
-        if variant not in ("paper", "code"):
-            raise ValueError(f"variant must be paper or code, got {variant}")
+        super().__init__(class_weight)
+        check_not_negative(beta=beta, gamma=gamma, hard=hard)
+        check_above_zero(temperature=temperature)
+        check_variant(variant)
         self.beta, self.gamma, self.temperature, self.hard, self.variant = beta, gamma, temperature, hard, variant
         self.uses_labels = hard > 0
-        self.cross_entropy = Hard(class_weight)
-
-    def bind(self, facts: DataFacts) -> None:
-        """Turn `class_weight` into numbers."""
-        self.cross_entropy.bind(facts)
-
-    def without_teacher(self) -> Hard:
-        """Return the cross-entropy that stands for this loss in a control."""
-        return Hard(self.cross_entropy.class_weight)
+        parts = {"beta": (beta, (1, 3)), "gamma": (gamma, (3, 2))}
+        self.part_minimums = {name: least for name, (weight, least) in parts.items() if weight}
 
     def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
         """Return the loss of the batch, a scalar."""

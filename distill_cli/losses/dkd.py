@@ -6,14 +6,15 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from distill_cli.losses.hard import Hard
+from distill_cli.losses.cross_entropy import WithCrossEntropy
+from distill_cli.losses.settings import check_above_zero, check_not_negative
 from distill_cli.tasks.classification import full_precision, mean_logits
-from distill_cli.types import Batch, DataFacts, ModelOutput
+from distill_cli.types import Batch, ModelOutput
 
 
-class DKD(nn.Module):
+class DKD(WithCrossEntropy):
     """``T^2 (alpha TCKD + beta NCKD) + hard x cross-entropy`` of each sample ``[B]`` (arXiv:2203.08679, equation 7).
 
     TCKD is the binary KL between target class and all others, NCKD the KL among the others, each its own softmax; both at
@@ -28,9 +29,13 @@ class DKD(nn.Module):
         temperature: T > 0.
         hard: weight of the cross-entropy with the labels, >= 0; 0 leaves it out.
         class_weight: for the cross-entropy: ``none``, ``balanced`` or one number a class.
+
+    Example:
+        >>> loss = DKD(alpha=1.0, beta=8.0, temperature=4.0)
+        >>> loss(student, [teacher], batch).shape
+        torch.Size([8])
     """
 
-    uses_teacher = True
     zero_at_teacher = True
 
     def __init__(
@@ -41,22 +46,12 @@ class DKD(nn.Module):
         hard: float = 0.0,
         class_weight: str | Sequence[float] = "none",
     ) -> None:
-        super().__init__()
-        for name, value in {"alpha": alpha, "beta": beta, "hard": hard}.items():
-            if not 0 <= value < float("inf"):
-                raise ValueError(f"{name} must be >= 0, got {value}")
-        if not 0 < temperature < float("inf"):
-            raise ValueError(f"temperature must be > 0, got {temperature}")
+        super().__init__(class_weight)
+        check_not_negative(alpha=alpha, beta=beta, hard=hard)
+        check_above_zero(temperature=temperature)
         self.alpha, self.beta, self.temperature, self.hard = alpha, beta, temperature, hard
-        self.cross_entropy = Hard(class_weight)
-
-    def bind(self, facts: DataFacts) -> None:
-        """Turn `class_weight` into numbers."""
-        self.cross_entropy.bind(facts)
-
-    def without_teacher(self) -> Hard:
-        """Return the cross-entropy that stands for this loss in a control."""
-        return Hard(self.cross_entropy.class_weight)
+        parts = {"alpha": (alpha, (1, 2)), "beta": (beta, (1, 3))}
+        self.part_minimums = {name: least for name, (weight, least) in parts.items() if weight}
 
     def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
         """Return the weighted sum of each sample ``[B]``."""

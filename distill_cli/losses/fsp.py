@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from distill_cli.features.adapters import POOL, adapters, unadapted
-from distill_cli.features.pairs import Tokens, paired, read_pairs
-from distill_cli.features.vectors import summed, without_autocast
+from distill_cli.features.adapters import POOL
+from distill_cli.features.pairs import Tokens
+from distill_cli.losses.base import FeatureLoss
+from distill_cli.losses.settings import Variant
 from distill_cli.types import Batch, ModelOutput
 
 MAX_POOL: dict[int, Callable[..., Tensor]] = {1: F.adaptive_max_pool1d, 2: F.adaptive_max_pool2d, 3: F.adaptive_max_pool3d}
 
 
-class FSP(nn.Module):
+class FSP(FeatureLoss):
     """``||G_S - G_T||_F^2`` of each sample ``[B]``, the sum of squares over the matrix; summed over the flows.
 
     A flow leads from one pair of layers to the next in the list, so there are at least two pairs: ``G = sum_x F1(x)
@@ -29,32 +30,30 @@ class FSP(nn.Module):
         features: pairs of layers with maps, in the order of the flow.
         variant: ``paper`` or ``code``.
         tokens: whose features of three axes are tokens ``[B, N, D]``.
+
+    Example:
+        >>> loss = FSP([["conv1", "conv1"], ["conv2", "conv2"]])
+        >>> loss.bind(facts, student, [teacher])  # one flow
+        >>> loss(student, [teacher], batch).shape
+        torch.Size([8])
     """
 
-    uses_teacher = True
-    uses_labels = False
     zero_at_teacher = True
     feature_shapes = ((4, 5), ((3, 8), (4, 4)), ((3, 8, 8), (5, 4, 4)))
+    least_pairs = 2
+    fits_space = False
+    maps_only = True
 
-    def __init__(self, features: Any, variant: Literal["paper", "code"] = "paper", tokens: Tokens = "none") -> None:
-        super().__init__()
-        self.pairs = read_pairs(features, least=2)
+    def __init__(self, features: Any, variant: Variant = "paper", tokens: Tokens = "none") -> None:
+        super().__init__(features, tokens)
         self.variant = variant
-        self.tokens: Tokens = tokens
-        self.adapters = unadapted(self.pairs)
 
-    def bind(self, student: ModelOutput, teachers: Sequence[ModelOutput]) -> None:
-        """Make the adapters of channels."""
-        self.adapters = adapters(self.pairs, student, teachers, self.tokens, space=False, maps=True)
+    def pair_losses(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Iterable[Tensor]:
+        """Return the loss ``[B]`` of each flow."""
+        flows = pairwise(self.adapted_features(student, teachers))
+        return (self.flow_loss(s1, s2, t1, t2) for (s1, t1), (s2, t2) in flows)
 
-    @without_autocast
-    def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
-        """Return the loss of each sample ``[B]``."""
-        found = zip(self.adapters, paired(self.pairs, student, teachers, self.tokens), strict=True)
-        fitted = [(adapter(s), t) for adapter, (s, t) in found]
-        return summed(self.of_flow(s1, s2, t1, t2) for (s1, t1), (s2, t2) in pairwise(fitted))
-
-    def of_flow(self, s1: Tensor, s2: Tensor, t1: Tensor, t2: Tensor) -> Tensor:
+    def flow_loss(self, s1: Tensor, s2: Tensor, t1: Tensor, t2: Tensor) -> Tensor:
         """Return the loss ``[B]`` of the flow from the first to the second layer."""
         off = (self.flow(s1, s2) - self.flow(t1, t2)).square().flatten(1)
         return off.mean(dim=1) if self.variant == "code" else off.sum(dim=1)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from distill_cli.features.adapters import adapter, adapters, unadapted
-from distill_cli.features.pairs import Tokens, paired, read_pairs
-from distill_cli.features.vectors import summed, unit, without_autocast
-from distill_cli.types import Batch, ModelOutput
+from distill_cli.features.adapters import adapter
+from distill_cli.features.pairs import Tokens
+from distill_cli.features.vectors import scaled, unit
+from distill_cli.losses.base import FeatureLoss
+from distill_cli.losses.settings import Variant
+from distill_cli.types import Batch, DataFacts, ModelOutput
 
 SLOPE = 0.1
 
 
-class FT(nn.Module):
+class FT(FeatureLoss):
     """``||F_T/||F_T||_2 - F_S/||F_S||_2||_1`` of each sample ``[B]``, summed over the flattened factor, and over the pairs.
 
     With ``rate: null`` the teacher's factor F_T is its feature, and the student's F_S its own, brought to that shape by a
@@ -34,10 +36,15 @@ class FT(nn.Module):
         pretrain_steps: steps in which a paraphraser is trained, >= 1.
         variant: ``paper`` or ``code``.
         tokens: whose features of three axes are tokens ``[B, N, D]``.
+
+    Example:
+        >>> loss = FT(["conv1", "conv1"], rate=0.5, pretrain_steps=100)
+        >>> loss.bind(facts, student, [teacher])  # a paraphraser of 16 channels by 8
+        >>> loss.skip_pretraining()
+        >>> loss(student, [teacher], batch).shape
+        torch.Size([8])
     """
 
-    uses_teacher = True
-    uses_labels = False
     step: Tensor
 
     def __init__(
@@ -45,32 +52,30 @@ class FT(nn.Module):
         features: Any,
         rate: float | None = None,
         pretrain_steps: int = 1000,
-        variant: Literal["paper", "code"] = "paper",
+        variant: Variant = "paper",
         tokens: Tokens = "none",
     ) -> None:
-        super().__init__()
+        super().__init__(features, tokens)
         if rate is not None and not 0 < rate <= 1:
             raise ValueError(f"rate must be above 0 and at most 1, or null, got {rate}")
         if pretrain_steps < 1:
             raise ValueError(f"pretrain_steps must be >= 1, got {pretrain_steps}")
-        self.pairs = read_pairs(features)
         self.rate = rate
         self.pretrain_steps = 0 if rate is None else pretrain_steps
         self.variant = variant
-        self.tokens: Tokens = tokens
         self.zero_at_teacher = rate is None
-        self.feature_shapes = ((4, 5), (3, 4, 4)) if variant == "code" else ((6,), (4, 5), (3, 4, 4))
-        self.adapters = unadapted(self.pairs)
+        self.maps_only = variant == "code"
+        self.min_positions = 2 if self.maps_only else 1
+        self.feature_shapes = ((4, 5), (3, 4, 4)) if self.maps_only else ((6,), (4, 5), (3, 4, 4))
         self.paraphrasers = nn.ModuleList()
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
-    def bind(self, student: ModelOutput, teachers: Sequence[ModelOutput]) -> None:
+    def bind(self, facts: DataFacts, student: ModelOutput, teachers: Sequence[ModelOutput]) -> None:
         """Make the translators, and the paraphrasers that are asked for."""
-        maps = self.variant == "code"
-        self.adapters = adapters(self.pairs, student, teachers, self.tokens, maps=maps)
+        super().bind(facts, student, teachers)
         if self.rate is None:
             return
-        found = paired(self.pairs, student, teachers, self.tokens)
+        found = self.paired_features(student, teachers)
         paraphrasers = [Paraphraser(t, self.rate) for _, t in found]
         self.paraphrasers = nn.ModuleList(paraphrasers)
         self.adapters = nn.ModuleList(adapter(s, p.encode(t)) for p, (s, t) in zip(paraphrasers, found, strict=True))
@@ -79,27 +84,24 @@ class FT(nn.Module):
         """Go on as if the paraphrasers were trained."""
         self.step.fill_(self.pretrain_steps)
 
-    @without_autocast
-    def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
-        """Return the loss of each sample ``[B]``."""
-        found = paired(self.pairs, student, teachers, self.tokens)
+    def pair_losses(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Iterable[Tensor]:
+        """Return the loss ``[B]`` of each pair, or that of its paraphraser while it is trained."""
         if self.rate is None:
-            return summed(self.of_factors(fit(s), t) for fit, (s, t) in zip(self.adapters, found, strict=True))
-        paraphrasers: list[Any] = list(self.paraphrasers)
+            return super().pair_losses(student, teachers, batch)
         pretraining = int(self.step) < self.pretrain_steps
         if self.training and torch.is_grad_enabled():
             self.step += 1
+        paraphrasers: list[Any] = list(self.paraphrasers)
         if pretraining:
-            return summed(p(t) for p, (_, t) in zip(paraphrasers, found, strict=True))
-        with torch.no_grad():
-            factors = [p.encode(t) for p, (_, t) in zip(paraphrasers, found, strict=True)]
-        fitted = (fit(s) for fit, (s, _) in zip(self.adapters, found, strict=True))
-        return summed(self.of_factors(s, t) for s, t in zip(fitted, factors, strict=True))
+            found = self.paired_features(student, teachers)
+            return [paraphraser(t) for paraphraser, (_, t) in zip(paraphrasers, found, strict=True)]
+        adapted = self.adapted_features(student, teachers)
+        return [self.pair_loss(s, p.factor(t)) for p, (s, t) in zip(paraphrasers, adapted, strict=True)]
 
-    def of_factors(self, s: Tensor, t: Tensor) -> Tensor:
+    def pair_loss(self, s: Tensor, t: Tensor) -> Tensor:
         """Return the loss ``[B]`` of one pair of factors of one shape."""
         if self.variant == "code":
-            s, t = s.square().mean(dim=1), t.square().mean(dim=1)
+            s, t = scaled(s).square().mean(dim=1), scaled(t).square().mean(dim=1)
         off = (unit(s.flatten(1)) - unit(t.flatten(1))).abs()
         return off.mean(dim=1) if self.variant == "code" else off.sum(dim=1)
 
@@ -118,6 +120,11 @@ class Paraphraser(nn.Module):
     def encode(self, t: Tensor) -> Tensor:
         """Return the factor ``[B, width, ...]``."""
         return self.down(t.movedim(1, -1)).movedim(-1, 1)
+
+    @torch.no_grad()
+    def factor(self, t: Tensor) -> Tensor:
+        """Return the factor without a gradient."""
+        return self.encode(t)
 
     def forward(self, t: Tensor) -> Tensor:
         """Return the squared error ``[B]`` of the reconstruction, the mean over all elements."""

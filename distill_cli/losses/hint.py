@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from distill_cli.features.adapters import adapters, unadapted
-from distill_cli.features.pairs import Tokens, paired, read_pairs
-from distill_cli.features.vectors import summed, without_autocast
-from distill_cli.types import Batch, ModelOutput
+from distill_cli.features.pairs import Tokens
+from distill_cli.losses.base import FeatureLoss
+from distill_cli.losses.settings import Variant
 
 
-class Hint(nn.Module):
+class Hint(FeatureLoss):
     """``1/2 sum (u_h - r(v_g))^2`` of each sample ``[B]``, summed over all elements of the layer, and over the pairs.
 
     `r` is the regressor: a linear map at every position after averaging or interpolation in space, and nothing where
@@ -26,37 +24,28 @@ class Hint(nn.Module):
         norm: ``l2`` or ``l1``.
         variant: ``paper`` (sum) or ``code`` (mean).
         tokens: whose features of three axes are tokens ``[B, N, D]``.
+
+    Example:
+        >>> loss = Hint(["conv1", "conv1"], variant="code")
+        >>> loss.bind(facts, student, [teacher])  # a regressor from 4 to 16 channels
+        >>> loss(student, [teacher], batch).shape
+        torch.Size([8])
     """
 
-    uses_teacher = True
-    uses_labels = False
     zero_at_teacher = True
 
     def __init__(
         self,
         features: Any,
         norm: Literal["l1", "l2"] = "l2",
-        variant: Literal["paper", "code"] = "paper",
+        variant: Variant = "paper",
         tokens: Tokens = "none",
     ) -> None:
-        super().__init__()
-        self.pairs = read_pairs(features)
+        super().__init__(features, tokens)
         self.norm = norm
         self.variant = variant
-        self.tokens: Tokens = tokens
-        self.adapters = unadapted(self.pairs)
 
-    def bind(self, student: ModelOutput, teachers: Sequence[ModelOutput]) -> None:
-        """Make the regressors."""
-        self.adapters = adapters(self.pairs, student, teachers, self.tokens)
-
-    @without_autocast
-    def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
-        """Return the loss of each sample ``[B]``."""
-        found = zip(self.adapters, paired(self.pairs, student, teachers, self.tokens), strict=True)
-        return summed(self.of_pair(adapter(s), t) for adapter, (s, t) in found)
-
-    def of_pair(self, s: Tensor, t: Tensor) -> Tensor:
+    def pair_loss(self, s: Tensor, t: Tensor) -> Tensor:
         """Return the loss ``[B]`` of one pair of features of one shape."""
         off = (s - t).flatten(1)
         size = off.abs() if self.norm == "l1" else off.square()

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from distill_cli.losses.base import DistillationLoss
+from distill_cli.losses.settings import check_above_zero
 from distill_cli.tasks.classification import full_precision, mean_logits
 from distill_cli.types import Batch, ModelOutput
 
 
-class JensenShannon(nn.Module):
+class JensenShannon(DistillationLoss):
     """``T^2 (1/2 KL(p || m) + 1/2 KL(q || m))`` of each sample ``[B]``, at most T^2 log 2.
 
     p = softmax(z/T), the teacher's q = softmax(v/T), m = (p + q) / 2; each KL is summed over classes. Labels are not used.
@@ -20,16 +22,19 @@ class JensenShannon(nn.Module):
 
     Args:
         temperature: T > 0.
+
+    Example:
+        >>> loss = JensenShannon(temperature=1.0)
+        >>> bool((loss(student, [teacher], batch) < 0.6932).all())  # log 2
+        True
     """
 
-    uses_teacher = True
     uses_labels = False
     zero_at_teacher = True
 
     def __init__(self, temperature: float = 2.0) -> None:
         super().__init__()
-        if not 0 < temperature < float("inf"):
-            raise ValueError(f"temperature must be > 0, got {temperature}")
+        check_above_zero(temperature=temperature)
         self.temperature = temperature
 
     def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:

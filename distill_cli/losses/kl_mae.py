@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from distill_cli.losses.base import DistillationLoss
+from distill_cli.losses.settings import check_not_negative
 from distill_cli.tasks.classification import full_precision, mean_logits
 from distill_cli.types import Batch, ModelOutput
 
 
-class KLMAE(nn.Module):
+class KLMAE(DistillationLoss):
     """``KL(q || p) + mae x mean_c |q_c - p_c|`` of each sample ``[B]``, on probabilities at T = 1.
 
     KL is summed over classes, the absolute error is averaged over them, as Keras does. Labels are not used.
@@ -20,16 +22,19 @@ class KLMAE(nn.Module):
         mae: weight of the absolute error, >= 0.
 
     Source: github.com/CVxTz/knowledge_distillation, `custom_loss`.
+
+    Example:
+        >>> loss = KLMAE(mae=0.1)
+        >>> loss(student, [teacher], batch).shape
+        torch.Size([8])
     """
 
-    uses_teacher = True
     uses_labels = False
     zero_at_teacher = True
 
     def __init__(self, mae: float = 0.1) -> None:
         super().__init__()
-        if not 0 <= mae < float("inf"):
-            raise ValueError(f"mae must be >= 0, got {mae}")
+        check_not_negative(mae=mae)
         self.mae = mae
 
     def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from distill_cli.tasks.classification import class_weights, cross_entropy, full_precision
-from distill_cli.types import Batch, DataFacts, ModelOutput
+from distill_cli.losses.base import DistillationLoss
+from distill_cli.losses.cross_entropy import CrossEntropy
+from distill_cli.losses.settings import check_above_zero, check_share
+from distill_cli.tasks.classification import cross_entropy, full_precision
+from distill_cli.types import Batch, ModelOutput
 
 
-class LabelSmoothing(nn.Module):
+class LabelSmoothing(CrossEntropy):
     """``-sum_c w_c s_c log softmax(z)_c`` of each sample ``[B]``, s = (1 - epsilon) t + epsilon / C; 0 without a label.
 
     Source: arXiv:1512.00567, section 7, with the uniform prior over all C classes.
@@ -19,22 +22,17 @@ class LabelSmoothing(nn.Module):
     Args:
         epsilon: 0..1.
         class_weight: ``none``, ``balanced`` or one number a class.
+
+    Example:
+        >>> loss = LabelSmoothing(epsilon=0.1)
+        >>> loss(student, [], batch).shape
+        torch.Size([8])
     """
 
-    uses_teacher = False
-    is_cross_entropy = True
-
     def __init__(self, epsilon: float = 0.1, class_weight: str | Sequence[float] = "none") -> None:
-        super().__init__()
-        if not 0 <= epsilon <= 1:
-            raise ValueError(f"epsilon must be in [0, 1], got {epsilon}")
+        super().__init__(class_weight)
+        check_share(epsilon=epsilon)
         self.epsilon = epsilon
-        self.class_weight = class_weight
-        self.register_buffer("weights", None)
-
-    def bind(self, facts: DataFacts) -> None:
-        """Turn `class_weight` into numbers."""
-        self.weights = class_weights(self.class_weight, facts)
 
     def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
         """Return the cross-entropy of each sample ``[B]``."""
@@ -42,7 +40,7 @@ class LabelSmoothing(nn.Module):
         return cross_entropy(student.logits, smoothed, batch.labelled, self.weights)
 
 
-class VirtualTeacher(nn.Module):
+class VirtualTeacher(DistillationLoss):
     """``(1 - alpha) cross-entropy + alpha KL(q || p)`` of each sample ``[B]``, Tf-KD_reg; 0 without a label.
 
     The virtual teacher gives the target class probability `correct` and shares the rest out evenly; q is that softened,
@@ -55,6 +53,11 @@ class VirtualTeacher(nn.Module):
         alpha: share of the virtual teacher, 0..1.
         correct: its probability of the target class, above 0 and below 1; the paper wants >= 0.9.
         temperature: T > 0.
+
+    Example:
+        >>> loss = VirtualTeacher(alpha=0.1, temperature=20.0)
+        >>> loss(student, [], batch).shape
+        torch.Size([8])
     """
 
     uses_teacher = False
@@ -62,12 +65,10 @@ class VirtualTeacher(nn.Module):
 
     def __init__(self, alpha: float = 0.1, correct: float = 0.99, temperature: float = 2.0) -> None:
         super().__init__()
-        if not 0 <= alpha <= 1:
-            raise ValueError(f"alpha must be in [0, 1], got {alpha}")
+        check_share(alpha=alpha)
         if not 0 < correct < 1:
             raise ValueError(f"correct must be above 0 and below 1, got {correct}")
-        if not 0 < temperature < float("inf"):
-            raise ValueError(f"temperature must be > 0, got {temperature}")
+        check_above_zero(temperature=temperature)
         self.alpha, self.correct, self.temperature = alpha, correct, temperature
 
     def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:

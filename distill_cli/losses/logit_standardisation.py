@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from distill_cli.losses.hard import Hard
+from distill_cli.losses.cross_entropy import WithCrossEntropy
+from distill_cli.losses.settings import Variant, check_above_zero, check_not_negative, check_variant
 from distill_cli.tasks.classification import full_precision, mean_logits, unit_deviations
-from distill_cli.types import Batch, DataFacts, ModelOutput
+from distill_cli.types import Batch, ModelOutput
 
 
-class LogitStandardisation(nn.Module):
+class LogitStandardisation(WithCrossEntropy):
     """``soft x T^2 KL(softmax(v'/T) || softmax(z'/T)) + hard x cross-entropy`` of each sample ``[B]``.
 
     z' = (z - mean) / sigma over a sample's K logits, v' the teacher's (arXiv:2403.01427, algorithms 1 and 2). KL is summed over
     classes. The cross-entropy, on the logits as they are, is 0 for rows without a label. Logits that are all equal have no
-    sigma: they count as zeros, with zero gradient from the soft term.
+    sigma: they count as zeros, with zero gradient from the soft term. Two classes have 1 and -1, so nothing is left to learn.
 
     Args:
         temperature: the base temperature T > 0.
@@ -27,9 +27,14 @@ class LogitStandardisation(nn.Module):
         hard: weight of the cross-entropy with the labels, >= 0; 0 leaves it out.
         class_weight: for the cross-entropy: ``none``, ``balanced`` or one number a class.
         variant: ``paper`` takes sigma^2 as the mean over K; ``code`` divides by K - 1, as `torch.std` does.
+
+    Example:
+        >>> loss = LogitStandardisation(temperature=2.0)
+        >>> larger = ModelOutput(3 * student.logits)
+        >>> torch.allclose(loss(larger, [teacher], batch), loss(student, [teacher], batch), atol=1e-5)
+        True
     """
 
-    uses_teacher = True
     zero_at_teacher = True
 
     def __init__(
@@ -38,27 +43,15 @@ class LogitStandardisation(nn.Module):
         soft: float = 1.0,
         hard: float = 0.0,
         class_weight: str | Sequence[float] = "none",
-        variant: Literal["paper", "code"] = "paper",
+        variant: Variant = "paper",
     ) -> None:
-        super().__init__()
-        for name, value in {"soft": soft, "hard": hard}.items():
-            if not 0 <= value < float("inf"):
-                raise ValueError(f"{name} must be >= 0, got {value}")
-        if not 0 < temperature < float("inf"):
-            raise ValueError(f"temperature must be > 0, got {temperature}")
-        if variant not in ("paper", "code"):
-            raise ValueError(f"variant must be paper or code, got {variant}")
+        super().__init__(class_weight)
+        check_not_negative(soft=soft, hard=hard)
+        check_above_zero(temperature=temperature)
+        check_variant(variant)
         self.temperature, self.soft, self.hard, self.variant = temperature, soft, hard, variant
         self.uses_labels = hard > 0
-        self.cross_entropy = Hard(class_weight)
-
-    def bind(self, facts: DataFacts) -> None:
-        """Turn `class_weight` into numbers."""
-        self.cross_entropy.bind(facts)
-
-    def without_teacher(self) -> Hard:
-        """Return the cross-entropy that stands for this loss in a control."""
-        return Hard(self.cross_entropy.class_weight)
+        self.min_classes = 3 if soft else 2  # two standardised logits are 1 and -1
 
     def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
         """Return the weighted sum of each sample ``[B]``."""

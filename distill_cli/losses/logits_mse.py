@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from distill_cli.losses.base import DistillationLoss
 from distill_cli.tasks.classification import full_precision, mean_logits
 from distill_cli.types import Batch, ModelOutput
 
 
-class LogitsMSE(nn.Module):
+class LogitsMSE(DistillationLoss):
     """``mean_c (z_c - v_c)^2`` of each sample ``[B]``, the mean over the C classes.
 
     The paper writes half the sum over classes (arXiv:1312.6184, equation 1): C/2 times this; set `weight` for that.
+
+    Example:
+        >>> loss = LogitsMSE()
+        >>> loss(teacher, [teacher], batch)
+        tensor([0., 0., 0., 0., 0., 0., 0., 0.])
     """
 
-    uses_teacher = True
     uses_labels = False
     zero_at_teacher = True
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from distill_cli.features.pairs import paired, read_pairs
-from distill_cli.features.vectors import summed, unit, without_autocast
-from distill_cli.types import Batch, ModelOutput
+from distill_cli.features.vectors import unit
+from distill_cli.losses.base import RelationLoss
+from distill_cli.losses.settings import Variant
 
 # Kept away from log 0 by this: opposite vectors have no probability.
 LEAST = 1e-7
 
 
-class PKT(nn.Module):
+class PKT(RelationLoss):
     """``sum_(i != j) p_ij log(p_ij / q_ij)``, p the teacher's, q the student's; a scalar, summed over the pairs of layers.
 
     ``p_ij = K_ij / sum_(k != i) K_ik`` with ``K = (cos + 1) / 2`` of flattened features, >= 1e-7: the probability that row
@@ -26,24 +25,22 @@ class PKT(nn.Module):
     Args:
         features: pairs of layers.
         variant: ``paper`` or ``code``.
+
+    Example:
+        >>> loss = PKT(["pool", "pool"])
+        >>> loss.bind(facts, student, [teacher])
+        >>> loss(student, [teacher], batch).shape
+        torch.Size([])
     """
 
-    uses_teacher = True
-    uses_labels = False
-
-    def __init__(self, features: Any, variant: Literal["paper", "code"] = "paper") -> None:
-        super().__init__()
-        self.pairs = read_pairs(features)
+    def __init__(self, features: Any, variant: Variant = "paper") -> None:
+        super().__init__(features)
         self.variant = variant
+        self.min_batch_size = 3 if variant == "paper" else 2  # of two rows, each picks the other for certain
         self.zero_at_teacher = variant == "paper"  # the 1e-7 of the code leave a gradient
 
-    @without_autocast
-    def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
-        """Return the loss of the batch."""
-        return summed(self.of_pair(s.flatten(1), t.flatten(1)) for s, t in paired(self.pairs, student, teachers))
-
-    def of_pair(self, s: Tensor, t: Tensor) -> Tensor:
-        """Return the loss of one pair of features ``[B, D]``."""
+    def pair_loss(self, s: Tensor, t: Tensor) -> Tensor:
+        """Return the loss of one pair of features."""
         if self.variant == "code":
             q, p = (kernel / kernel.sum(dim=1, keepdim=True) for kernel in (similarity(s), similarity(t)))
             return (p * ((p + LEAST) / (q + LEAST)).log()).mean()
@@ -55,7 +52,7 @@ class PKT(nn.Module):
 
 def similarity(x: Tensor) -> Tensor:
     """Return ``(cos + 1) / 2`` of every two rows ``[B, B]``, at least 0."""
-    x = unit(x)
+    x = unit(x.flatten(1))
     return ((x @ x.T + 1) / 2).clamp(min=0)
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distill_cli.features.adapters import POOL, adapters, shown
-from distill_cli.features.pairs import Tokens, paired, read_pairs
-from distill_cli.features.vectors import summed, without_autocast
-from distill_cli.types import Batch, ModelOutput
+from distill_cli.features.adapters import POOL, shown
+from distill_cli.features.pairs import Tokens
+from distill_cli.losses.base import FeatureLoss
+from distill_cli.types import Batch, DataFacts, ModelOutput
 
 CONVOLUTION = {1: nn.Conv1d, 2: nn.Conv2d}
 BATCH_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d}
@@ -20,7 +20,7 @@ LEVELS = (4, 2, 1)
 WIDEST = 512
 
 
-class Review(nn.Module):
+class Review(FeatureLoss):
     """Each layer of the teacher is learned by that of the student fused with all deeper ones; a scalar, summed over pairs.
 
     Fusion by attention (ABF) makes a student's map of the teacher's shape, by convolutions that are trained with it.
@@ -28,43 +28,44 @@ class Review(nn.Module):
     1, and averaged to 4, 2 and 1 positions an axis, leaving out levels that are not below the smallest axis; each level used
     has half the weight of the one before, and the sum is divided by the weights used (arXiv:2104.09044, section 3, and the
     authors' code). Initial weights are PyTorch's (the authors': Kaiming's uniform). Batch norm relates the
-    samples; it trains on no batch of one row.
+    samples; maps of one position train on no batch of one row.
 
     Args:
         features: pairs of layers with maps ``[B, C, L]`` or ``[B, C, H, W]``, from shallow to deep.
         width: channels inside the fusion, >= 1; None: as many as the student's deepest layer, 512 at most.
         tokens: whose features of three axes are tokens ``[B, N, D]``.
+
+    Example:
+        >>> loss = Review([["conv1", "conv1"], ["conv2", "conv2"]])
+        >>> loss.bind(facts, student, [teacher])  # a fusion for each pair
+        >>> loss(student, [teacher], batch).shape
+        torch.Size([])
     """
 
-    uses_teacher = True
-    uses_labels = False
     feature_shapes = (((3, 8), (5, 4)),)
+    maps_only = True
 
     def __init__(self, features: Any, width: int | None = None, tokens: Tokens = "none") -> None:
-        super().__init__()
+        super().__init__(features, tokens)
         if width is not None and width < 1:
             raise ValueError(f"width must be >= 1, got {width}")
-        self.pairs = read_pairs(features)
         self.width = width
-        self.tokens: Tokens = tokens
-        self.adapters = nn.ModuleList()
 
-    def bind(self, student: ModelOutput, teachers: Sequence[ModelOutput]) -> None:
+    def bind(self, facts: DataFacts, student: ModelOutput, teachers: Sequence[ModelOutput]) -> None:
         """Make the fusions; all but the deepest have something to fuse with."""
-        adapters(self.pairs, student, teachers, self.tokens, maps=True)  # refuses what cannot match
-        found = paired(self.pairs, student, teachers, self.tokens)
+        super().bind(facts, student, teachers)  # refuses what cannot match
+        found = self.paired_features(student, teachers)
+        # batch norm needs two values of each channel
+        self.min_batch_size = 2 if any(x[0, 0].numel() == 1 for pair in found for x in pair) else 1
         width = self.width or min(WIDEST, found[-1][0].shape[1])
         self.adapters = nn.ModuleList(Fusion(s, t, width, fuses=n < len(found)) for n, (s, t) in enumerate(found, start=1))
 
-    @without_autocast
-    def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
-        """Return the loss of the batch."""
-        found = paired(self.pairs, student, teachers, self.tokens)
-        losses, deeper = [], None
-        for fusion, (s, t) in zip(self.adapters[::-1], found[::-1], strict=True):
-            learned, deeper = fusion(s, deeper)
-            losses.append(context(learned, t))
-        return summed(losses)
+    def pair_losses(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Iterable[Tensor]:
+        """Yield the loss of each pair, from deep to shallow."""
+        deeper = None
+        for fusion, (s, t) in zip(self.adapters[::-1], self.paired_features(student, teachers)[::-1], strict=True):
+            fused, deeper = fusion(s, deeper)
+            yield context(fused, t)
 
 
 class Fusion(nn.Module):

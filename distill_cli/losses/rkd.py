@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from distill_cli.features.pairs import paired, read_pairs
-from distill_cli.features.vectors import distances, summed, unit, without_autocast
-from distill_cli.types import Batch, ModelOutput
+from distill_cli.features.vectors import distances, summed, unit
+from distill_cli.losses.base import RelationLoss
+from distill_cli.losses.settings import Variant, check_not_negative
 
 
-class RKD(nn.Module):
+class RKD(RelationLoss):
     """``distance x L_D + angle x L_A``, of flattened features; a scalar, summed over the pairs of layers.
 
     L_D is the sum over all ordered pairs of samples i != j of ``huber(d_S,ij / mean d_S - d_T,ij / mean d_T)``, with d the
@@ -29,37 +28,29 @@ class RKD(nn.Module):
         distance: weight of L_D, >= 0.
         angle: weight of L_A, >= 0.
         variant: ``paper`` or ``code``.
+
+    Example:
+        >>> loss = RKD(["pool", "pool"], distance=25.0, angle=50.0, variant="code")
+        >>> loss.bind(facts, student, [teacher])
+        >>> loss(student, [teacher], batch).shape
+        torch.Size([])
     """
 
-    uses_teacher = True
-    uses_labels = False
     zero_at_teacher = True
+    min_batch_size = 3  # of two rows there is one distance, which is its own mean, and no angle
 
-    def __init__(
-        self,
-        features: Any,
-        distance: float = 1.0,
-        angle: float = 2.0,
-        variant: Literal["paper", "code"] = "paper",
-    ) -> None:
-        super().__init__()
-        for name, weight in {"distance": distance, "angle": angle}.items():
-            if not 0 <= weight < float("inf"):
-                raise ValueError(f"{name} must be >= 0, got {weight}")
+    def __init__(self, features: Any, distance: float = 1.0, angle: float = 2.0, variant: Variant = "paper") -> None:
+        super().__init__(features)
+        check_not_negative(distance=distance, angle=angle)
         if distance == angle == 0:
             raise ValueError("distance and angle are both 0, so nothing is left of this loss")
-        self.pairs = read_pairs(features)
         self.distance = distance
         self.angle = angle
         self.variant = variant
 
-    @without_autocast
-    def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
-        """Return the loss of the batch."""
-        return summed(self.of_pair(s.flatten(1), t.flatten(1)) for s, t in paired(self.pairs, student, teachers))
-
-    def of_pair(self, s: Tensor, t: Tensor) -> Tensor:
-        """Return the loss of one pair of features ``[B, D]``."""
+    def pair_loss(self, s: Tensor, t: Tensor) -> Tensor:
+        """Return the loss of one pair of features."""
+        s, t = s.flatten(1), t.flatten(1)
         parts = []
         for weight, relate in ((self.distance, relative_distances), (self.angle, angles)):
             if weight:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from torch import Tensor
 
-from torch import Tensor, nn
-
-from distill_cli.features.pairs import paired, read_pairs
-from distill_cli.features.vectors import summed, unit, without_autocast
-from distill_cli.types import Batch, ModelOutput
+from distill_cli.features.vectors import scaled, unit
+from distill_cli.losses.base import RelationLoss
 
 
-class Similarity(nn.Module):
+class Similarity(RelationLoss):
     """``||G_S - G_T||_F^2 / B^2``: the sum of squares over all B x B entries, by B squared; a scalar, summed over the pairs.
 
     ``G = Q Q^T`` of the flattened features ``Q [B, D]``, each row of G divided by its L2 norm (arXiv:1907.09682,
@@ -20,23 +16,22 @@ class Similarity(nn.Module):
 
     Args:
         features: pairs of layers.
+
+    Example:
+        >>> loss = Similarity(["pool", "pool"])
+        >>> loss.bind(facts, student, [teacher])
+        >>> loss(student, [teacher], batch).shape
+        torch.Size([])
     """
 
-    uses_teacher = True
-    uses_labels = False
     zero_at_teacher = True
 
-    def __init__(self, features: Any) -> None:
-        super().__init__()
-        self.pairs = read_pairs(features)
-
-    @without_autocast
-    def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
-        """Return the loss of the batch."""
-        return summed((rows(s) - rows(t)).square().mean() for s, t in paired(self.pairs, student, teachers))
+    def pair_loss(self, s: Tensor, t: Tensor) -> Tensor:
+        """Return the loss of one pair of features."""
+        return (rows(s) - rows(t)).square().mean()
 
 
 def rows(x: Tensor) -> Tensor:
     """Return similarities ``[B, B]``, each row of length 1."""
-    flat = x.flatten(1)
+    flat = scaled(x, 0).flatten(1)
     return unit(flat @ flat.T)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from distill_cli.losses.base import DistillationLoss
+from distill_cli.losses.settings import Variant, check_above_zero, check_variant
 from distill_cli.tasks.classification import full_precision, mean_logits
 from distill_cli.types import Batch, ModelOutput
 
 
-class SoftCrossEntropy(nn.Module):
+class SoftCrossEntropy(DistillationLoss):
     """``-T^2 sum_c q_c log p_c`` of each sample ``[B]``, with p = softmax(z/T) and the teacher's q = softmax(v/T).
 
     Summed over classes. It has the gradient of soft targets (`SoftTarget` with alpha 1) and exceeds them by T^2 times the
@@ -21,18 +22,20 @@ class SoftCrossEntropy(nn.Module):
     Args:
         temperature: T > 0.
         variant: ``paper`` multiplies by T^2 (arXiv:1503.02531, section 2); ``code`` does not (TextBrewer's `kd_ce_loss`).
+
+    Example:
+        >>> loss = SoftCrossEntropy(temperature=4.0)
+        >>> loss(student, [teacher], batch).shape
+        torch.Size([8])
     """
 
-    uses_teacher = True
     uses_labels = False
     zero_at_teacher = "gradient"
 
-    def __init__(self, temperature: float = 2.0, variant: Literal["paper", "code"] = "paper") -> None:
+    def __init__(self, temperature: float = 2.0, variant: Variant = "paper") -> None:
         super().__init__()
-        if not 0 < temperature < float("inf"):
-            raise ValueError(f"temperature must be > 0, got {temperature}")
-        if variant not in ("paper", "code"):
-            raise ValueError(f"variant must be paper or code, got {variant}")
+        check_above_zero(temperature=temperature)
+        check_variant(variant)
         self.temperature = temperature
         self.variant = variant
 

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distill_cli.features.adapters import adapters, unadapted
-from distill_cli.features.pairs import Tokens, paired, read_pairs
-from distill_cli.features.vectors import summed, without_autocast
-from distill_cli.types import Batch, ModelOutput
+from distill_cli.features.pairs import Tokens
+from distill_cli.losses.base import FeatureLoss
+from distill_cli.losses.settings import Variant
+from distill_cli.types import Batch, DataFacts, ModelOutput
 
 LEAST_VARIANCE = 1e-5
 
 
-class VID(nn.Module):
+class VID(FeatureLoss):
     """``sum_c,x log sigma_c + (t - mu(s))^2 / (2 sigma_c^2)`` of each sample ``[B]``, over channels, positions and pairs.
 
     ``sigma_c^2 = softplus(alpha_c) + 1e-5`` is trained, one number a channel of the teacher; the constant of the Gaussian
@@ -31,44 +31,37 @@ class VID(nn.Module):
         variance: sigma^2 before training, > 1e-5; the authors' code starts at 5.
         variant: ``paper`` (sum) or ``code`` (mean).
         tokens: whose features of three axes are tokens ``[B, N, D]``.
+
+    Example:
+        >>> loss = VID(["conv1", "conv1"])
+        >>> loss.bind(facts, student, [teacher])  # a mean and 16 variances
+        >>> loss(student, [teacher], batch).shape
+        torch.Size([8])
     """
 
-    uses_teacher = True
-    uses_labels = False
-
-    def __init__(
-        self,
-        features: Any,
-        variance: float = 5.0,
-        variant: Literal["paper", "code"] = "paper",
-        tokens: Tokens = "none",
-    ) -> None:
-        super().__init__()
+    def __init__(self, features: Any, variance: float = 5.0, variant: Variant = "paper", tokens: Tokens = "none") -> None:
+        super().__init__(features, tokens)
         if not LEAST_VARIANCE < variance < float("inf"):
             raise ValueError(f"variance must be > {LEAST_VARIANCE}, got {variance}")
-        self.pairs = read_pairs(features)
         self.variance = variance
         self.variant = variant
-        self.tokens: Tokens = tokens
-        self.adapters = unadapted(self.pairs)
         self.alphas = nn.ParameterList()
 
-    def bind(self, student: ModelOutput, teachers: Sequence[ModelOutput]) -> None:
+    def bind(self, facts: DataFacts, student: ModelOutput, teachers: Sequence[ModelOutput]) -> None:
         """Make `mu` and alpha ``[C_teacher]`` of each pair."""
-        self.adapters = adapters(self.pairs, student, teachers, self.tokens)
+        super().bind(facts, student, teachers)
         start = self.variance - LEAST_VARIANCE
         alpha = start + math.log(-math.expm1(-start))  # of which the softplus is `start`
-        found = paired(self.pairs, student, teachers, self.tokens)
+        found = self.paired_features(student, teachers)
         self.alphas = nn.ParameterList(torch.full((t.shape[1],), alpha, dtype=t.dtype, device=t.device) for _, t in found)
 
-    @without_autocast
-    def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
-        """Return the loss of each sample ``[B]``."""
-        found = zip(self.adapters, self.alphas, paired(self.pairs, student, teachers, self.tokens), strict=True)
-        return summed(self.of_pair(adapter(s), t, alpha) for adapter, alpha, (s, t) in found)
+    def pair_losses(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Iterable[Tensor]:
+        """Return the loss ``[B]`` of each pair, with the variance that belongs to it."""
+        adapted = zip(self.alphas, self.adapted_features(student, teachers), strict=True)
+        return (self.likelihood(mean, t, alpha) for alpha, (mean, t) in adapted)
 
-    def of_pair(self, mean: Tensor, t: Tensor, alpha: Tensor) -> Tensor:
-        """Return the loss ``[B]`` of one pair of features of one shape."""
+    def likelihood(self, mean: Tensor, t: Tensor, alpha: Tensor) -> Tensor:
+        """Return the negative log-likelihood ``[B]`` of one pair of features of one shape."""
         variance = (F.softplus(alpha) + LEAST_VARIANCE).reshape(-1, *[1] * (t.dim() - 2))
         losses = (variance.log() / 2 + (t - mean).square() / (2 * variance)).flatten(1)
         return losses.mean(dim=1) if self.variant == "code" else losses.sum(dim=1)

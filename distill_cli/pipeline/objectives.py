@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-from torch import nn
-
 from distill_cli.annealing import Annealed, read_weight
 from distill_cli.config.validate import build
 from distill_cli.errors import UserError
 from distill_cli.features.pairs import read_pairs
-from distill_cli.losses.hard import Hard
-from distill_cli.objective import Objective, largest
+from distill_cli.losses.base import DistillationLoss, as_loss
+from distill_cli.losses.cross_entropy import CrossEntropy
+from distill_cli.objective import CROSS_ENTROPY, Objective, largest
 from distill_cli.rng import global_stream
 
 
@@ -30,7 +28,7 @@ def build_objective(
         number: of the stage, counted from 0; each has draws of its own.
     """
     nodes = {"loss": loss, **{f"terms.{name}": node for name, node in terms.items()}}
-    built: dict[str, nn.Module] = {}
+    built: dict[str, DistillationLoss] = {}
     weights: dict[str, float | Annealed] = {}
     with global_stream(seed, "loss_init", number):
         for path, node in nodes.items():
@@ -39,12 +37,11 @@ def build_objective(
                 raise UserError(f"{where}{path}: a term is named by one word other than 'loss'; choose another name")
             weights[name] = read_weight(node.get("weight", 1.0))
             term = build({k: v for k, v in node.items() if k != "weight"}, where + path)
-            if not callable(term) or not hasattr(term, "uses_teacher"):
-                raise UserError(
-                    f"{where}{path}: {type(term).__name__} is no loss: it needs uses_teacher and a call; see docs/extend.md"
-                )
-            built[name] = term if isinstance(term, nn.Module) else PlainLoss(term)
-            if pairs := getattr(term, "pairs", ()):
+            try:
+                built[name] = as_loss(term)
+            except ValueError as e:
+                raise UserError(f"{where}{path}: {e}") from None
+            if pairs := built[name].pairs:
                 try:
                     read_pairs(list(pairs))
                 except ValueError as e:
@@ -54,23 +51,6 @@ def build_objective(
     return Objective(built, weights)
 
 
-class PlainLoss(nn.Module):
-    """A user's loss that is no nn.Module, as one; whatever else it declares (`pairs`, `bind`, `uses_labels`, ...) holds."""
-
-    def __init__(self, loss: Any) -> None:
-        super().__init__()
-        self.loss = loss
-
-    def __getattr__(self, name: str) -> Any:
-        """Return what the loss itself has under a name that no module has."""
-        loss = self.__dict__.get("loss")  # not there yet while a copy is made
-        return super().__getattr__(name) if loss is None or name.startswith("__") else getattr(loss, name)
-
-    def forward(self, *args: Any) -> torch.Tensor:
-        """Return what the loss returns."""
-        return self.loss(*args)
-
-
-def hard_objective(class_weight: Any) -> Objective:
+def cross_entropy_objective(class_weight: Any) -> Objective:
     """Return a teacher's own objective: cross-entropy."""
-    return Objective({"hard": Hard(class_weight)}, {"hard": 1.0})
+    return Objective({CROSS_ENTROPY: CrossEntropy(class_weight)}, {CROSS_ENTROPY: 1.0})

@@ -163,7 +163,7 @@ def without_teacher(losses: Mapping[str, Any], where: str) -> dict[str, Any]:
     for name, term in control.items():
         node = loss if name == "loss" else terms.get(name)
         if own.get(name) is not term:  # it stands for the teacher's terms
-            node = {"class_weight": getattr(term, "class_weight", None)}
+            node = {"class_weight": term.class_weight}
         weight = control.plan[name]
         found[name] = {**node, "weight": asdict(weight) if isinstance(weight, Annealed) else weight}
     return found

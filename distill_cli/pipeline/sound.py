@@ -10,11 +10,11 @@ from distill_cli.batches import Sampler
 from distill_cli.errors import UserError
 from distill_cli.models.classifier import Classifier
 from distill_cli.pipeline import bias, chain, controls, scoring, teacher
-from distill_cli.pipeline.binding import EXAMPLES, bind, check_pretraining, freeze, tap, uses_teacher
+from distill_cli.pipeline.binding import EXAMPLES, bind, check_batches, check_pretraining, freeze, tap, uses_teacher
 from distill_cli.pipeline.context import Context
 from distill_cli.pipeline.data import facts
 from distill_cli.pipeline.models import architecture, build_model
-from distill_cli.pipeline.objectives import hard_objective
+from distill_cli.pipeline.objectives import cross_entropy_objective
 from distill_cli.pipeline.obtain import untrained
 from distill_cli.pipeline.search import Search
 from distill_cli.pipeline.stages import pairs_of, single
@@ -38,13 +38,13 @@ def check_sound(cfg: Any, found: Search | None, pool: Pool, dataset: Dataset, co
         UserError: what cannot be built, cannot make a step, or cannot be compared with its teacher.
     """
     links = chain.links_of(cfg)
-    check_settings(cfg, found, pool, dataset)
+    check_settings(cfg, found, pool, dataset, context)
     for link in links:
         with chain.blamed(link) as own:
-            check_settings(own, None, pool, dataset)
+            check_settings(own, None, pool, dataset, context)
     taught_by = None
     if not any(cfg.teacher[key] is not None for key in teacher.SOURCES):
-        check_training(single(hard_objective("none"), cfg.teacher, "teacher."))
+        check_training(single(cross_entropy_objective("none"), cfg.teacher, "teacher."))
         changes(cfg.teacher, 0, dataset.input_shape, "teacher.")
         taught_by = untrained(cfg.teacher, dataset)
     for link in links:
@@ -53,7 +53,7 @@ def check_sound(cfg: Any, found: Search | None, pool: Pool, dataset: Dataset, co
     check_binding(cfg, taught_by, pool, dataset, context)
 
 
-def check_settings(cfg: Any, found: Search | None, pool: Pool, dataset: Dataset) -> None:
+def check_settings(cfg: Any, found: Search | None, pool: Pool, dataset: Dataset, context: Context) -> None:
     """Build the student, its losses, its optimizers and those of its controls.
 
     Raises:
@@ -71,6 +71,8 @@ def check_settings(cfg: Any, found: Search | None, pool: Pool, dataset: Dataset)
             seen = pool if uses_teacher(stages) else pool.take(pool.labelled)
             sampler = Sampler(seen.y, plan.settings["batch_size"], plan.seed, steps_per_epoch=plan.settings["steps_per_epoch"])
             check_pretraining(stages, sampler.steps_per_epoch)
+            for note in check_batches(stages, sampler.batch_size, len(dataset.class_names)):
+                context.progress.say(note)
         if pool.foreign and not plan.is_control:
             check_unlabelled_is_used(plan, uses_teacher(stages))
         if (
@@ -121,8 +123,9 @@ def check_binding(cfg: Any, taught_by: Classifier | None, pool: Pool, dataset: D
     tap(student, [path for path, _ in pairs], "student")
     if taught_by is not None:
         rows = context.rows(pool.take(np.arange(min(EXAMPLES, len(pool)))), dataset)
+        batch_size = min(plan.settings["batch_size"], len(pool))
         teachers = [freeze(taught_by.to(context.device), pairs)]
-        bind(stages, student.to(context.device), teachers, rows, facts(pool, dataset), cfg.seed)
+        bind(stages, student.to(context.device), teachers, rows, facts(pool, dataset), cfg.seed, batch_size)
     elif cfg.teacher.outputs is not None:
         check_has_features(pairs)
     lesson = Lesson(pairs, pool, dataset, context, plan.settings, plan.seed, cfg.cache)

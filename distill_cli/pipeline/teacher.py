@@ -20,7 +20,7 @@ from distill_cli.pipeline import foreign
 from distill_cli.pipeline.context import Context
 from distill_cli.pipeline.data import teacher_pool
 from distill_cli.pipeline.models import architecture, build_model, columns_of, load_model, read_checkpoint
-from distill_cli.pipeline.objectives import hard_objective
+from distill_cli.pipeline.objectives import cross_entropy_objective
 from distill_cli.pipeline.register import found_or_made
 from distill_cli.pipeline.stages import single
 from distill_cli.pipeline.training import fit
@@ -167,7 +167,7 @@ def train(cfg: Any, dataset: Dataset, context: Context) -> tuple[Taught, Fit]:
     entry = architecture(node.model, node.prepare, dataset)
     model = build_model(entry, "teacher.model", node.seed)
     settings = {name: node[name] for name in TRAINING_KEYS}
-    stages = single(hard_objective(node.class_weight), settings, "teacher.")
+    stages = single(cross_entropy_objective(node.class_weight), settings, "teacher.")
     result = fit("teacher", model, stages, pool, dataset, [], settings, node.seed, context)
     key = teacher_key(node, dataset, cfg.dataset, context.precision)
     return Taught("trained", model, entry, record=remember(pool, dataset), cost=train_cost(result, len(pool)), key=key), result

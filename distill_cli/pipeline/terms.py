@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from distill_cli.engine import Fit
+from distill_cli.losses.base import DistillationLoss
 from distill_cli.pipeline.stages import Part
 from distill_cli.types import EpochRecord, Pull
 
@@ -43,11 +44,10 @@ def term(name: str, part: Part, records: Sequence[EpochRecord], chosen: EpochRec
     }
 
 
-def compared(loss: Any) -> list[dict[str, str | None]]:
+def compared(loss: DistillationLoss) -> list[dict[str, str | None]]:
     """Return the pairs of layers that a loss compares, and how the student's features are brought to the teacher's shape."""
-    pairs = list(getattr(loss, "pairs", ()))
-    hows = [getattr(adapter, "description", None) for adapter in getattr(loss, "adapters", ())] or [None] * len(pairs)
-    return [{"student": s, "teacher": t, "adapter": how} for (s, t), how in zip(pairs, hows, strict=True)]
+    described = zip(loss.pairs, loss.adapter_descriptions, strict=True)
+    return [{"student": s, "teacher": t, "adapter": how} for (s, t), how in described]
 
 
 def cosine(pull: Pull, one: str, other: str) -> float | None:

@@ -24,7 +24,7 @@ from distill_cli.models.classifier import Classifier
 from distill_cli.pipeline.binding import bind, uses_teacher
 from distill_cli.pipeline.context import Context
 from distill_cli.pipeline.data import facts
-from distill_cli.pipeline.objectives import hard_objective
+from distill_cli.pipeline.objectives import cross_entropy_objective
 from distill_cli.pipeline.stages import Part
 from distill_cli.rng import global_stream
 from distill_cli.selection import Selection
@@ -68,11 +68,12 @@ def fit(
         pool = pool.take(pool.labelled)
     model.to(context.device)
     rows, val = context.rows(pool, dataset), context.rows(dataset.val, dataset)
-    values = bind(parts, model, teachers, rows, facts(pool, dataset), seed)
+    batch_size = min(settings["batch_size"], len(rows))
+    values = bind(parts, model, teachers, rows, facts(pool, dataset), seed, batch_size)
     decided = {"settings": dict(settings), "seed": seed, "stop_after": stop_after, "views": views, "values": values}
     decided["teacher"] = taught_by
     key = training_key(parts, pool, dataset, {**decided, "precision": context.precision})
-    _try_train_mode(model, rows, min(settings["batch_size"], len(rows)), name)
+    _try_train_mode(model, rows, batch_size, name)
     sampler = Sampler(pool.y, settings["batch_size"], seed, settings["sampling"]["power"], settings["steps_per_epoch"])
     trainer = Trainer(
         name=name,
@@ -132,7 +133,7 @@ def check_training(parts: Sequence[Part], where: str = "") -> None:
     """
     for part in parts:
         number, place = nn.Parameter(torch.zeros(1)), where + part.where
-        part = replace(part, where=place, objective=hard_objective("none"), train=None)
+        part = replace(part, where=place, objective=cross_entropy_objective("none"), train=None)
         try:
             try_step(make_stage(nn.ParameterList([number]), part, 1), number)
         except UserError:

@@ -141,7 +141,7 @@ def virtual_teacher(loss: Any, student: PlainOutput, teachers: Sequence[PlainOut
 
 
 REFERENCES: dict[str, Reference] = {
-    "Hard": hard,
+    "CrossEntropy": hard,
     "SoftTarget": soft_target,
     "KLMAE": kl_mae,
     "LogitsMSE": logits_mse,

@@ -7,16 +7,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from distill_cli.objective import bind_term
+from distill_cli.losses.base import DistillationLoss
 from distill_cli.references.plain import PlainBatch, PlainOutput
 from distill_cli.rng import global_stream, stream
 from distill_cli.types import Batch, DataFacts, ModelOutput
 
 ROWS, CLASSES, SCALE = 5, 4, 2.0
 ROW_IDS = (17, 3, 250, 44, 9)  # of a pool cut from a larger source, in the order of an epoch
-SHAPES = ((6,), (4, 5), (3, 4, 4))  # flat, sequences or tokens, maps
 Shape = tuple[int, ...]
 
 
@@ -87,28 +86,28 @@ def make_case(name: str, classes: int, teachers: int, mixed: bool, paths: Sequen
     return Case(name, ModelOutput(SCALE * draw(f"{name}/student", ROWS, classes), student), outputs, batch)
 
 
-def cases(loss: Any) -> Iterator[Case]:
+def cases(loss: DistillationLoss) -> Iterator[Case]:
     """Yield the cases of a loss: on logits, or on features of every shape that it takes."""
-    paths = getattr(loss, "pairs", ())
+    paths = loss.pairs
     if not paths:
         yield make_case("one teacher", CLASSES, 1, mixed=False)
         yield make_case("two teachers, mixed targets, a row without a label", CLASSES, 2, mixed=True)
         yield make_case("two classes", 2, 1, mixed=False)
-    for shapes in getattr(loss, "feature_shapes", SHAPES) if paths else ():
+    for shapes in loss.feature_shapes if paths else ():
         of_pairs = [shapes] * len(paths) if isinstance(shapes[0], int) else list(shapes)
         yield make_case(f"features {shapes}", CLASSES, 1, mixed=False, paths=paths, shapes=[(s, s) for s in of_pairs])
 
 
-def wider_cases(loss: Any) -> Iterator[Case]:
+def wider_cases(loss: DistillationLoss) -> Iterator[Case]:
     """Yield cases in which the teacher's features have more channels, so that a loss needs adapters."""
-    paths = getattr(loss, "pairs", ())
-    for shapes in getattr(loss, "feature_shapes", SHAPES) if paths else ():
+    paths = loss.pairs
+    for shapes in loss.feature_shapes if paths else ():
         of_pairs = [shapes] * len(paths) if isinstance(shapes[0], int) else list(shapes)
         wider = [(s, (s[0] + 2, *s[1:])) for s in of_pairs]
         yield make_case(f"features {shapes}, a wider teacher", CLASSES, 1, mixed=False, paths=paths, shapes=wider)
 
 
-def bound(make: Callable[[], Any], case: Case) -> Any:
+def bound(make: Callable[[], DistillationLoss], case: Case) -> DistillationLoss:
     """Return a new loss, bound to the case's shapes, in float64.
 
     Raises:
@@ -118,10 +117,8 @@ def bound(make: Callable[[], Any], case: Case) -> Any:
         loss = make()
         example = case.to(torch.float32).rows(slice(0, 2))
         facts = DataFacts((1,), (100,) * case.batch.target.shape[1], 100 * case.batch.target.shape[1])
-        bind_term(loss, facts, example.student, list(example.teachers))
-    if isinstance(loss, nn.Module):
-        loss.train().double()
-    return loss
+        loss.bind(facts, example.student, list(example.teachers))
+    return loss.train().double()
 
 
 def plain(case: Case) -> tuple[PlainOutput, list[PlainOutput], PlainBatch]:

@@ -113,7 +113,7 @@ def tensors_of(case: Case) -> list[Tensor]:
 def labels(losses: Bound) -> Outcome:
     """See hidden labels stay hidden, and a loss that says `uses_labels = False` or `uses_teacher = False` keep its word."""
     for loss, case in losses:
-        uses = getattr(loss, "uses_labels", True)
+        uses = loss.uses_labels
         hidden = case.unlabelled() if uses else case
         other = replace(hidden, batch=replace(hidden.batch, target=hidden.batch.target.flip(-1)))
         if not torch.equal(call(loss, hidden), call(loss, other)):
@@ -125,6 +125,6 @@ def labels(losses: Bound) -> Outcome:
             return failed(case, said)
         if not loss.uses_teacher and not torch.equal(call(loss, case), call(loss, replace(case, teachers=()))):
             return failed(case, "says uses_teacher = False, and listens to it")
-        if hasattr(loss, "without_teacher") and loss.without_teacher().uses_teacher:
+        if (control := loss.without_teacher()) is not None and control.uses_teacher:
             return failed(case, "without_teacher() uses a teacher")
     return Outcome("ok")

@@ -37,7 +37,7 @@ DIRECTIONS = 2  # random ones, of each tensor
 
 def reference_of(loss: Any) -> Callable[..., Any] | None:
     """Return the loss's own method `reference`, else that of a shipped loss, as ``(loss, student, teachers, batch)``."""
-    if hasattr(loss, "reference"):
+    if loss.reference is not None:
         return lambda loss, *inputs: loss.reference(*inputs)
     shipped = type(loss).__module__.startswith("distill_cli.losses.")
     return REFERENCES.get(type(loss).__name__) if shipped else None
@@ -133,10 +133,10 @@ def at_teacher(losses: Bound) -> Outcome:
     On rows without labels: a cross-entropy beside the soft part does not vanish there. ``"gradient"`` leaves the value out.
     """
     for loss, case in losses:
-        declared = getattr(loss, "zero_at_teacher", False)
+        declared = loss.zero_at_teacher
         if not declared:
             return Outcome("-")
-        pairs = {p[0]: p[1] for p in getattr(loss, "pairs", ())}
+        pairs = {p[0]: p[1] for p in loss.pairs}
         features = {path: case.teachers[0].features[pairs[path]] for path in case.student.features}
         logits = torch.stack([t.logits for t in case.teachers]).mean(dim=0)
         equal, leaves = with_gradient(replace(case.unlabelled(), student=ModelOutput(logits, features)))

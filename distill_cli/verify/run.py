@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from distill_cli.losses.base import DistillationLoss, as_loss
 from distill_cli.verify import conduct, numbers
 from distill_cli.verify.cases import Case, bound, cases, wider_cases
 from distill_cli.verify.probe import Bound, Outcome
@@ -30,16 +31,20 @@ def verify(make: Callable[[], Any]) -> dict[str, Outcome]:
         make: builds the loss, unbound; it is called for every case.
 
     Raises:
-        ValueError: the loss refuses all features that it could be checked on.
+        ValueError: it is no loss, or refuses all features that it could be checked on.
     """
-    plain, refusals = bind_each(make, cases(make()))
+
+    def build() -> DistillationLoss:
+        return as_loss(make())
+
+    plain, refusals = bind_each(build, cases(build()))
     if not plain:
         raise ValueError(f"it refuses all that it could be checked on ({refusals[0]})")
-    wider, _ = bind_each(make, wider_cases(make()))
+    wider, _ = bind_each(build, wider_cases(build()))
     return {name: run(check, [*plain, *wider] if name in ON_WIDER_TEACHERS else plain) for name, check in CHECKS.items()}
 
 
-def bind_each(make: Callable[[], Any], wanted: Iterator[Case]) -> tuple[list[tuple[Any, Case]], list[ValueError]]:
+def bind_each(make: Callable[[], DistillationLoss], wanted: Iterator[Case]) -> tuple[list[tuple[Any, Case]], list[ValueError]]:
     """Return a loss bound to each case, and what it says of the cases that it refuses, such as features of another shape."""
     taken, refusals = [], []
     for case in wanted:

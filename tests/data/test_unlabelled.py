@@ -15,7 +15,7 @@ from distill_cli.data.digits import digits
 from distill_cli.data.leakage import meets, remember
 from distill_cli.data.unlabelled import Joined, from_dataset, joined, read_unlabelled
 from distill_cli.errors import UserError
-from distill_cli.losses.hard import Hard
+from distill_cli.losses.cross_entropy import CrossEntropy
 from distill_cli.losses.soft_target import SoftTarget
 from distill_cli.types import ModelOutput
 
@@ -68,8 +68,8 @@ def test_they_reach_the_soft_term_and_not_the_cross_entropy(tmp_path: Path) -> N
     assert batch.target.sum(1).tolist() == [1, 1, 0, 0]
     student = ModelOutput(torch.randn(4, 10, generator=torch.Generator().manual_seed(0)))
     teacher = [ModelOutput(torch.randn(4, 10, generator=torch.Generator().manual_seed(1)))]
-    hard, soft = Hard()(student, teacher, batch), SoftTarget(alpha=0.5)(student, teacher, batch)
-    assert (hard[:2] > 0).all() and hard[2:].tolist() == [0, 0]
+    labels, soft = CrossEntropy()(student, teacher, batch), SoftTarget(alpha=0.5)(student, teacher, batch)
+    assert (labels[:2] > 0).all() and labels[2:].tolist() == [0, 0]
     only_soft = SoftTarget(alpha=1)(student, teacher, batch) / 2
     assert torch.allclose(soft[2:], only_soft[2:]) and (soft[2:] > 0).all()
 
@@ -181,7 +181,7 @@ def test_what_cannot_be_a_transfer_set_is_one_line(
 
 def test_rows_that_would_teach_nothing_are_refused(distill: Callable[..., Any]) -> None:
     name = write("more.npy")
-    assert distill("distill", *TINY, "loss=hard", f"dataset.unlabelled={name}").err.strip() == (
+    assert distill("distill", *TINY, "loss=cross_entropy", f"dataset.unlabelled={name}").err.strip() == (
         "distill distill: error: dataset.unlabelled: the student's loss looks at labels alone, so rows without one would teach it "
         "nothing; choose a loss that listens to a teacher, or leave them out"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -314,6 +315,23 @@ ON_SYNTHETIC = (
         (["loss=attention", "loss.features=[dense,dense]"], "this loss compares maps [B, C, ...]"),
         (["loss=rkd", "loss.features=[dense,dense]", "loss.distance=-1"], "loss: distance must be >= 0, got -1"),
         (["loss=pkt", "loss.features=[dense,dense]", "loss.variant=mine"], "loss.variant=mine: expected paper or code"),
+        *(
+            (
+                ["batch_size=1", f"loss={name}", "loss.features=[dense,dense]"],
+                f"batch_size=1: loss teaches nothing on batches of fewer than {rows} rows",
+            )
+            for name, rows in {"rkd": 3, "pkt": 3, "correlation": 2, "similarity": 2}.items()
+        ),
+        (
+            [
+                "batch_size=2",
+                "loss=hint",
+                "loss.features=[dense,conv1]",
+                "+loss@terms.rkd=rkd",
+                "terms.rkd.features=[dense,dense]",
+            ],
+            "batch_size=2: terms.rkd teaches nothing on batches of fewer than 3 rows",
+        ),
     ],
 )
 def test_a_wrong_setting_is_one_line(distill: Callable[..., Ran], words: list[str], said: str) -> None:
@@ -335,6 +353,54 @@ def test_features_are_distilled_from_the_command_line_and_the_same_seed_gives_th
     how = "channels 8 to 16 by a linear map at every position"
     assert [pair["adapter"] for pair in first.report["terms"]["hint"]["features"]] == [how, "as it is"]
     assert f"- hint: body.1 learns from body.1, {how}" in (first.folder / "report.md").read_text()
+
+
+ONE_POSITION = """
+from torch import nn
+
+
+class Narrow(nn.Module):
+    def __init__(self, num_classes, input_shape):
+        super().__init__()
+        self.map = nn.Sequential(nn.Unflatten(1, (1, -1)), nn.Conv1d(1, 4, 3), nn.AdaptiveAvgPool1d(1))
+        self.head = nn.Sequential(nn.Flatten(), nn.Linear(4, num_classes))
+
+    def forward(self, x):
+        return self.head(self.map(x))
+"""
+
+
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [
+        ("review", "batch_size=1: loss teaches nothing on batches of fewer than 2 rows; give batch_size=2 or more"),
+        ("attention", "loss: features [map, map]: this loss compares the positions of a map, and the teacher's [B, 4, 1] has 1"),
+        ("nst", "loss: features [map, map]: this loss compares the positions of a map, and the teacher's [B, 4, 1] has 1"),
+    ],
+)
+def test_a_map_of_one_position_is_refused_before_the_teacher_is_trained(
+    distill: Callable[..., Ran], tmp_path: Path, loss: str, said: str
+) -> None:
+    name = f"narrow_{loss}"
+    (tmp_path / f"{name}.py").write_text(ONE_POSITION)
+    networks = [word for who in ("student", "teacher") for word in (f"{who}=custom", f"{who}.model._target_={name}.Narrow")]
+    words = [word for word in TINY if not word.startswith(("student", "teacher.model", "batch_size"))]
+    ran = distill("distill", "dataset=digits", *words, *networks, "batch_size=1", f"loss={loss}", "loss.features=[map,map]")
+    assert ran.code == 2
+    assert said in ran.err and len(ran.err.strip().splitlines()) == 1
+    assert not list(tmp_path.rglob("model.safetensors"))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.floats(-12, 12), st.sampled_from([1.5, 2.0, 4.0, 8.0, 40.0]), st.sampled_from([torch.float32, torch.float64]))
+def test_losses_of_powers_do_not_see_the_scale_of_a_feature(digits: float, power: float, dtype: torch.dtype) -> None:
+    s, t = features(4, 3, 5).to(dtype), features(4, 3, 5, seed=1).to(dtype)
+    for loss in (Attention(PAIR, power), FT(PAIR, variant="code"), Similarity(PAIR)):
+        small = (s * 10**digits).requires_grad_()
+        value = call(loss, small, t * 10 ** (digits / 2))
+        value.sum().backward()
+        assert torch.allclose(value, call(loss, s, t), rtol=1e-3, atol=1e-6)
+        assert small.grad is not None and small.grad.isfinite().all() and small.grad.abs().max() > 0
 
 
 RANGES = [

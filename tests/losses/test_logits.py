@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_batch
+from conftest import TINY, Ran, make_batch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from distill_cli.errors import UserError
+from distill_cli.losses.base import DistillationLoss
+from distill_cli.losses.cross_entropy import CrossEntropy
 from distill_cli.losses.dist import DIST
 from distill_cli.losses.dkd import DKD
-from distill_cli.losses.hard import Hard
 from distill_cli.losses.jensen_shannon import JensenShannon
 from distill_cli.losses.kl_mae import KLMAE
 from distill_cli.losses.label_smoothing import LabelSmoothing, VirtualTeacher
@@ -21,6 +25,8 @@ from distill_cli.losses.logits_mse import LogitsMSE
 from distill_cli.losses.soft_cross_entropy import SoftCrossEntropy
 from distill_cli.losses.soft_target import SoftTarget
 from distill_cli.objective import Objective
+from distill_cli.pipeline.binding import check_batches
+from distill_cli.pipeline.stages import Part
 from distill_cli.references.plain import kl, softmax
 from distill_cli.types import Batch, DataFacts, ModelOutput
 
@@ -73,10 +79,10 @@ def test_rows_without_a_label_keep_their_soft_term_only() -> None:
     value = call(SoftTarget(2.0, 0.9), z, v, batch)
     assert value[0].item() == pytest.approx(0.9 * 4 * kl(softmax(v[0].tolist(), 2), softmax(z[0].tolist(), 2)), rel=1e-6)
     standardised = call(LogitStandardisation(hard=1.0), z, v, batch) - call(LogitStandardisation(), z, v, batch)
-    weighted = Hard([1.0, 2.0, 0.5])
-    weighted.bind(DataFacts((4,), (30, 10, 20), 60))
+    weighted = CrossEntropy([1.0, 2.0, 0.5])
+    weighted.bind(DataFacts((4,), (30, 10, 20), 60), ModelOutput(z), [])
     for hard in (
-        call(Hard(), z, v, batch),
+        call(CrossEntropy(), z, v, batch),
         call(weighted, z, v, batch),
         standardised,
         call(LabelSmoothing(), z, v, batch),
@@ -89,22 +95,22 @@ def test_rows_without_a_label_keep_their_soft_term_only() -> None:
 def test_balanced_weights_are_rows_by_classes_times_count() -> None:
     batch, z = make_batch(ROWS, CLASSES), logits(17)
     wanted = torch.tensor([60 / (3 * 30), 60 / (3 * 10), 60 / (3 * 20)])[batch.target.argmax(1)].double()
-    for make in (Hard, lambda weight="none": LabelSmoothing(0.0, weight)):
+    for make in (CrossEntropy, lambda weight="none": LabelSmoothing(0.0, weight)):
         loss = make("balanced")
-        loss.bind(DataFacts((4,), (30, 10, 20), 60))
+        loss.bind(DataFacts((4,), (30, 10, 20), 60), ModelOutput(z), [])
         assert torch.allclose(call(loss, z, z, batch) / call(make(), z, z, batch), wanted)
 
 
 @pytest.mark.parametrize("make", [DKD, DIST, LogitStandardisation])
 def test_a_cross_entropy_inside_has_class_weights_and_stands_in_the_control(make: type) -> None:
     batch, z, v = make_batch(ROWS, CLASSES), logits(17), logits(18)
-    loss, hard = make(hard=0.3, class_weight="balanced"), Hard("balanced")
+    loss, hard = make(hard=0.3, class_weight="balanced"), CrossEntropy("balanced")
     for term in (loss, hard):
-        term.bind(DataFacts((4,), (30, 10, 20), 60))
+        term.bind(DataFacts((4,), (30, 10, 20), 60), ModelOutput(z), [])
     difference = (call(loss, z, v, batch) - call(make(), z, v, batch)).mean()
     assert difference.item() == pytest.approx(0.3 * call(hard, z, v, batch).mean().item())
     control = Objective({"loss": loss}, {"loss": 2.0}).without_teacher()
-    assert control.names == ["hard"]
+    assert control.names == ["cross_entropy"]
     assert control.losses[0].class_weight == "balanced"
 
 
@@ -119,7 +125,7 @@ def test_a_regulariser_without_a_teacher_is_its_own_control(make: type) -> None:
 )
 def test_class_weights_that_make_no_sense_are_refused(weights: object, said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        Hard(weights).bind(DataFacts((4,), (1, 1, 1), 3))
+        CrossEntropy(weights).bind(DataFacts((4,), (1, 1, 1), 3), ModelOutput(logits(0)), [])
 
 
 # --- identities --------------------------------------------------------------------------------------------------
@@ -132,7 +138,7 @@ def test_soft_targets_are_never_negative_and_scale_with_alpha(temperature: float
     whole = call(SoftTarget(temperature, 1.0), z, v)
     assert (whole >= -1e-9).all()
     mixed = call(SoftTarget(temperature, alpha), z, v)
-    assert torch.allclose(mixed, alpha * whole + (1 - alpha) * call(Hard(), z, v), atol=1e-9)
+    assert torch.allclose(mixed, alpha * whole + (1 - alpha) * call(CrossEntropy(), z, v), atol=1e-9)
 
 
 @settings(max_examples=50, deadline=None)
@@ -244,14 +250,14 @@ def test_smoothed_labels_are_those_of_pytorch() -> None:
     z, batch = logits(34), make_batch(ROWS, CLASSES)
     theirs = torch.nn.functional.cross_entropy(z, batch.target.argmax(1), reduction="none", label_smoothing=0.2)
     assert torch.allclose(call(LabelSmoothing(0.2), z, z, batch), theirs, atol=1e-7)
-    assert torch.equal(call(LabelSmoothing(0.0), z, z, batch), call(Hard(), z, z, batch))
+    assert torch.equal(call(LabelSmoothing(0.0), z, z, batch), call(CrossEntropy(), z, z, batch))
 
 
 def test_a_student_like_the_virtual_teacher_has_no_loss() -> None:
     batch = make_batch(ROWS, CLASSES)
     z = torch.where(batch.target > 0, 0.9, 0.05).double().log()
     assert call(VirtualTeacher(1.0, 0.9, 5.0), z, z, batch).abs().max() < 1e-7
-    assert torch.equal(call(VirtualTeacher(0.0), z, z, batch), call(Hard(), z, z, batch))
+    assert torch.equal(call(VirtualTeacher(0.0), z, z, batch), call(CrossEntropy(), z, z, batch))
 
 
 # --- refusals ----------------------------------------------------------------------------------------------------
@@ -285,3 +291,45 @@ def test_a_student_like_the_virtual_teacher_has_no_loss() -> None:
 def test_values_out_of_range_are_refused(make: object, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         make()  # type: ignore[operator]
+
+
+# --- two classes -------------------------------------------------------------------------------------------------
+
+
+def checked(loss: DistillationLoss, batch_size: int, classes: int, weight: float = 1.0) -> list[str]:
+    objective = Objective({"loss": loss, "labels": CrossEntropy()}, {"loss": weight, "labels": 1.0})
+    return check_batches([Part("train", "", objective, 1, {}, {})], batch_size, classes)
+
+
+def test_a_part_without_a_gradient_is_noted() -> None:
+    assert checked(DIST(), 64, 2) == ["loss.beta: this part teaches nothing with fewer than 3 classes"]
+    assert checked(DIST(), 2, 3) == ["loss.gamma: this part teaches nothing on batches of fewer than 3 rows"]
+    assert checked(DKD(), 64, 2) == ["loss.beta: this part teaches nothing with fewer than 3 classes"]
+    assert checked(DIST(beta=0), 64, 2) == checked(DKD(), 1, 3) == checked(SoftTarget(), 1, 2) == []
+
+
+@pytest.mark.parametrize(
+    ("loss", "batch_size", "said"),
+    [
+        (LogitStandardisation(hard=0.1), 64, "loss: teaches nothing with 2 classes, it needs 3; choose another loss"),
+        (DKD(alpha=0), 64, "loss.beta: this part teaches nothing with fewer than 3 classes, and neither does another"),
+        (DIST(), 2, "loss.beta: this part teaches nothing with fewer than 3 classes, and neither does another"),
+    ],
+)
+def test_a_loss_without_a_gradient_is_refused(loss: DistillationLoss, batch_size: int, said: str) -> None:
+    with pytest.raises(UserError) as refused:
+        checked(loss, batch_size, 2)
+    assert str(refused.value).startswith(said)
+    assert checked(loss, 64, 2, weight=0.0) == []
+
+
+def test_two_classes_are_refused_before_a_teacher_is_trained(distill: Callable[..., Ran], tmp_path: Path) -> None:
+    rows = "\n".join(f"{n % 7},{n % 5},{'ab'[n % 2]}" for n in range(80))
+    (tmp_path / "two.csv").write_text(f"x,y,kind\n{rows}\n")
+    words = [word for word in TINY if not word.startswith("dataset")]
+    ran = distill("distill", *words, "dataset=csv", "dataset.path=two.csv", "dataset.label=kind", "loss=logit_standardisation")
+    assert ran.code == 2
+    assert ran.err.strip() == (
+        "distill distill: error: loss: teaches nothing with 2 classes, it needs 3; choose another loss, such as soft_target"
+    )
+    assert not list(tmp_path.rglob("model.safetensors"))

@@ -56,9 +56,9 @@ def test_a_loss_that_trains_itself_first_can_be_the_only_one(distill: Callable[.
 
 
 def test_a_loss_that_trains_itself_first_is_balanced_by_what_it_will_ask_of_the_student(distill: Callable[..., Ran]) -> None:
-    words = ("+loss@terms.hard=hard", "balance=start", "gradients.every=1", "epochs=8")
+    words = ("+loss@terms.cross_entropy=cross_entropy", "balance=start", "gradients.every=1", "epochs=8")
     ran = distill("distill", *FT_ALONE, *words)
     assert ran.code == 0, ran.err
     terms = ran.report["terms"]
     assert terms["loss"]["gradient_share"]["first"] == 0 and terms["loss"]["gradient_share"]["last"] > 0
-    assert terms["loss"]["balance"] * terms["hard"]["balance"] > 0
+    assert terms["loss"]["balance"] * terms["cross_entropy"]["balance"] > 0

@@ -21,12 +21,12 @@ NAMES = ("normal", "=cmd()", "-1", 'a,"b"\nc')
 def test_epochs_of_models_with_other_terms_share_a_table() -> None:
     val = {"macro_f1": 0.8, "accuracy": 0.9, "nll": 0.3}
     records = [
-        EpochRecord("teacher", "train", 1, 10, 1e-3, 0.7, {"hard": 0.7}, val, 1.5, True),
+        EpochRecord("teacher", "train", 1, 10, 1e-3, 0.7, {"cross_entropy": 0.7}, val, 1.5, True),
         EpochRecord("student", "train", 1, 10, 1e-3, 0.5, {"loss": 0.4, "hints": 0.1}, val, 1.0, False),
     ]
     table = pd.read_csv(io.StringIO(epochs_csv(records)))
     assert list(table) == [
-        "model", "stage", "epoch", "step", "lr", "loss", "term.hard", "term.loss", "term.hints",
+        "model", "stage", "epoch", "step", "lr", "loss", "term.cross_entropy", "term.loss", "term.hints",
         "val.macro_f1", "val.accuracy", "val.nll", "seconds", "best",
     ]  # fmt: skip
     assert table["best"].tolist() == [1, 0]

@@ -264,12 +264,12 @@ def test_one_teacher_for_all_seeds_has_no_spread(sweep: Path) -> None:
 
 def test_results_csv_and_md_are_written_whole_and_harmless(sweep: Path) -> None:
     for path in sweep.glob("*/.hydra/overrides.yaml"):
-        path.write_text(path.read_text() + ("- +loss@terms.x=hard\n" if "temperature=2" in path.read_text() else ""))
+        path.write_text(path.read_text() + ("- +loss@terms.x=cross_entropy\n" if "temperature=2" in path.read_text() else ""))
     out = io.StringIO()
     result = leaderboard.sweep_report(sweep, file=out)
     rows = list(csv.DictReader(io.StringIO((sweep / "results.csv").read_text(encoding="utf-8"), newline="")))
     assert [row["rank"] for row in rows] == ["1", "2"]
-    assert rows[1]["method"] == "'+loss@terms.x=hard loss.temperature=2"
+    assert rows[1]["method"] == "'+loss@terms.x=cross_entropy loss.temperature=2"
     assert float(rows[0]["test.student.mean"]) == pytest.approx(np.mean(result.rows[0].test["student"]))
     assert float(rows[0]["test.student.std"]) == pytest.approx(np.std(result.rows[0].test["student"], ddof=1))
     low, high = result.rows[0].comparisons[0].result["interval"]

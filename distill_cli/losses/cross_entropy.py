@@ -1,0 +1,62 @@
+"""Cross-entropy with the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from distill_cli.losses.base import DistillationLoss
+from distill_cli.tasks.classification import class_weights, cross_entropy
+from distill_cli.types import Batch, DataFacts, ModelOutput
+
+
+class CrossEntropy(DistillationLoss):
+    """``-sum_c w_c t_c log softmax(z)_c`` of each sample ``[B]``, 0 for rows without a label.
+
+    Args:
+        class_weight: ``none``, ``balanced`` or one number a class.
+
+    Example:
+        >>> loss = CrossEntropy(class_weight="balanced")
+        >>> loss.bind(facts, student, [teacher])  # weights from the classes' counts
+        >>> loss.weights
+        tensor([0.8333, 0.8333, 1.6667])
+    """
+
+    uses_teacher = False
+    is_cross_entropy = True
+    class_weight: str | Sequence[float]
+
+    def __init__(self, class_weight: str | Sequence[float] = "none") -> None:
+        super().__init__()
+        self.class_weight = class_weight
+        self.register_buffer("weights", None)
+
+    def bind(self, facts: DataFacts, student: ModelOutput, teachers: Sequence[ModelOutput]) -> None:
+        """Turn `class_weight` into numbers."""
+        self.weights = class_weights(self.class_weight, facts)
+
+    def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
+        """Return the cross-entropy of each sample ``[B]``."""
+        return cross_entropy(student.logits, batch.target, batch.labelled, self.weights)
+
+
+class WithCrossEntropy(DistillationLoss):
+    """A loss with a cross-entropy inside, which stands for it in a control.
+
+    Args:
+        class_weight: for the cross-entropy: ``none``, ``balanced`` or one number a class.
+    """
+
+    def __init__(self, class_weight: str | Sequence[float] = "none") -> None:
+        super().__init__()
+        self.cross_entropy = CrossEntropy(class_weight)
+
+    def bind(self, facts: DataFacts, student: ModelOutput, teachers: Sequence[ModelOutput]) -> None:
+        """Turn `class_weight` into numbers."""
+        self.cross_entropy.bind(facts, student, teachers)
+
+    def without_teacher(self) -> CrossEntropy:
+        """Return a cross-entropy with the same class weights."""
+        return CrossEntropy(self.cross_entropy.class_weight)
