@@ -21,6 +21,7 @@ import json
 import os
 import platform
 import re
+import resource
 import shlex
 import signal
 import subprocess
@@ -67,8 +68,8 @@ CASES: dict[str, list[str]] = {
     ],
     "attention": [f"distill {BEATS} +loss@terms.maps=attention terms.maps.features=[[conv2,conv2]] balance=start"],
     "rkd": [f"distill {SHORT} +loss@terms.relations=rkd terms.relations.features=[body.2,body.2] gradients.every=4"],
-    "views": [f"distill {SHORT} augment=shift mixup=beta cache.views=3"],
-    "in_the_loop": [f"distill {SHORT} augment=shift mixup=beta cache.use=never sampling=balanced"],
+    "views": [f"distill {BEATS} augment=shift mixup=beta cache.views=2"],
+    "in_the_loop": [f"distill {BEATS} augment=shift mixup=beta cache.use=never sampling=balanced"],
     "train_teacher": ["train-teacher dataset=digits teacher=mlp teacher.epochs=10 seed=3"],
     "finished_run": [
         f"distill {BEATS}",
@@ -286,7 +287,7 @@ def renamed(stored: Numbers) -> Numbers:
             return [value_of_today(part) for part in value]
         if isinstance(value, str):
             for old, new in RENAMED_VALUES.items():
-                value = re.sub(rf"(?<!\w){re.escape(old)}(?!\w)", lambda _, new=new: new, value)
+                value = re.sub(rf"(?<!\w){re.escape(old)}(?!\w)", new.replace("\\", r"\\"), value)
         return value
 
     return {key_of_today(key): value_of_today(value) for key, value in stored.items()}
@@ -298,7 +299,7 @@ def differences(stored: Numbers, numbers: Numbers) -> dict[str, str]:
     found = {}
     for key in sorted(stored.keys() | numbers.keys()):
         old, new = stored.get(key, absent), numbers.get(key, absent)
-        if json.dumps(old, default=str) != json.dumps(new, default=str):
+        if json.dumps(old, default=str, sort_keys=True) != json.dumps(new, default=str, sort_keys=True):
             found[key] = f"{'(absent)' if old is absent else repr(old)} -> {'(absent)' if new is absent else repr(new)}"
     return found
 
@@ -366,6 +367,8 @@ def main() -> int:
             count, meant = judge(name, outcome, by_case[name])
             faults += count
             explained |= {reason: explained[reason] + number for reason, number in meant.items()}
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(f"{used.ru_utime + used.ru_stime:.0f} s of processor time")
     for reason, number in explained.items():
         print(f"changed on purpose: {reason}: {number} numbers")
     print(f"{faults} differences" if faults else f"{STORED}: written" if asked.write else "the same numbers")
