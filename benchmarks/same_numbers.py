@@ -46,9 +46,7 @@ STORED = Path(__file__).with_suffix(".json")
 COMMON = "device=cpu device.threads=1 report.html=false bootstrap.resamples=100"
 SHORT = "experiment=digits epochs=10 teacher.epochs=10"
 BEATS = "experiment=smoke dataset.n=600 epochs=3 teacher.epochs=3"
-RESUMED = (
-    "distill experiment=digits dataset.label_fraction=0.5 epochs=60 teacher.epochs=5 student.model.dropout=0.2 checkpoint.every=5"
-)
+RESUMED = "distill experiment=digits dataset.label_fraction=0.5 epochs=30 teacher.epochs=5 student.model.dropout=0.2 checkpoint.every=20"
 STATE = "distill/**/state-*.safetensors"
 CASES: dict[str, list[str]] = {
     "digits": ["distill experiment=digits epochs=30 teacher.epochs=30 sweep=digits -m seed=0,1"],
@@ -307,8 +305,8 @@ def differences(stored: Numbers, numbers: Numbers) -> dict[str, str]:
 def judge(name: str, outcome: Outcome, stored: Numbers) -> tuple[int, dict[str, int]]:
     """Print how a case compares; return how many faults and differences count, and how many each deliberate change explains."""
     explained: dict[str, int] = {}
-    lines = [*outcome.faults]
-    for key, text in ({} if outcome.faults and not outcome.numbers else differences(stored, outcome.numbers)).items():
+    lines = [*outcome.faults] if stored else [*outcome.faults, f"nothing is stored of it: --write --only {name}"]
+    for key, text in (differences(stored, outcome.numbers) if stored and outcome.numbers else {}).items():
         reason = next((reason for pattern, reason in CHANGED if re.search(pattern, key)), None)
         if reason is None:
             lines.append(f"{key}: {text}")
