@@ -46,7 +46,10 @@ STORED = Path(__file__).with_suffix(".json")
 COMMON = "device=cpu device.threads=1 report.html=false bootstrap.resamples=100"
 SHORT = "experiment=digits epochs=10 teacher.epochs=10"
 BEATS = "experiment=smoke dataset.n=600 epochs=3 teacher.epochs=3"
-RESUMED = "distill experiment=digits dataset.label_fraction=0.5 epochs=30 teacher.epochs=5 student.model.dropout=0.2 checkpoint.every=20"
+RESUMED = (
+    "distill experiment=digits dataset.label_fraction=0.5 epochs=30 teacher.epochs=5 student.model.dropout=0.2"
+    " checkpoint.every=20"
+)
 STATE = "distill/**/state-*.safetensors"
 CASES: dict[str, list[str]] = {
     "digits": ["distill experiment=digits epochs=30 teacher.epochs=30 sweep=digits -m seed=0,1"],
