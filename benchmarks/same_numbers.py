@@ -21,6 +21,7 @@ import json
 import os
 import platform
 import re
+import resource
 import shlex
 import signal
 import subprocess
@@ -46,7 +47,8 @@ COMMON = "device=cpu device.threads=1 report.html=false bootstrap.resamples=100"
 SHORT = "experiment=digits epochs=10 teacher.epochs=10"
 BEATS = "experiment=smoke dataset.n=600 epochs=3 teacher.epochs=3"
 RESUMED = (
-    "distill experiment=digits dataset.label_fraction=0.5 epochs=60 teacher.epochs=5 student.model.dropout=0.2 checkpoint.every=5"
+    "distill experiment=digits dataset.label_fraction=0.5 epochs=30 teacher.epochs=5 student.model.dropout=0.2"
+    " checkpoint.every=20"
 )
 STATE = "distill/**/state-*.safetensors"
 CASES: dict[str, list[str]] = {
@@ -67,8 +69,8 @@ CASES: dict[str, list[str]] = {
     ],
     "attention": [f"distill {BEATS} +loss@terms.maps=attention terms.maps.features=[[conv2,conv2]] balance=start"],
     "rkd": [f"distill {SHORT} +loss@terms.relations=rkd terms.relations.features=[body.2,body.2] gradients.every=4"],
-    "views": [f"distill {SHORT} augment=shift mixup=beta cache.views=3"],
-    "in_the_loop": [f"distill {SHORT} augment=shift mixup=beta cache.use=never sampling=balanced"],
+    "views": [f"distill {BEATS} augment=shift mixup=beta cache.views=2"],
+    "in_the_loop": [f"distill {BEATS} augment=shift mixup=beta cache.use=never sampling=balanced"],
     "train_teacher": ["train-teacher dataset=digits teacher=mlp teacher.epochs=10 seed=3"],
     "finished_run": [
         f"distill {BEATS}",
@@ -286,7 +288,7 @@ def renamed(stored: Numbers) -> Numbers:
             return [value_of_today(part) for part in value]
         if isinstance(value, str):
             for old, new in RENAMED_VALUES.items():
-                value = re.sub(rf"(?<!\w){re.escape(old)}(?!\w)", lambda _, new=new: new, value)
+                value = re.sub(rf"(?<!\w){re.escape(old)}(?!\w)", new.replace("\\", r"\\"), value)
         return value
 
     return {key_of_today(key): value_of_today(value) for key, value in stored.items()}
@@ -298,7 +300,7 @@ def differences(stored: Numbers, numbers: Numbers) -> dict[str, str]:
     found = {}
     for key in sorted(stored.keys() | numbers.keys()):
         old, new = stored.get(key, absent), numbers.get(key, absent)
-        if json.dumps(old, default=str) != json.dumps(new, default=str):
+        if json.dumps(old, default=str, sort_keys=True) != json.dumps(new, default=str, sort_keys=True):
             found[key] = f"{'(absent)' if old is absent else repr(old)} -> {'(absent)' if new is absent else repr(new)}"
     return found
 
@@ -306,8 +308,8 @@ def differences(stored: Numbers, numbers: Numbers) -> dict[str, str]:
 def judge(name: str, outcome: Outcome, stored: Numbers) -> tuple[int, dict[str, int]]:
     """Print how a case compares; return how many faults and differences count, and how many each deliberate change explains."""
     explained: dict[str, int] = {}
-    lines = [*outcome.faults]
-    for key, text in ({} if outcome.faults and not outcome.numbers else differences(stored, outcome.numbers)).items():
+    lines = [*outcome.faults] if stored else [*outcome.faults, f"nothing is stored of it: --write --only {name}"]
+    for key, text in (differences(stored, outcome.numbers) if stored and outcome.numbers else {}).items():
         reason = next((reason for pattern, reason in CHANGED if re.search(pattern, key)), None)
         if reason is None:
             lines.append(f"{key}: {text}")
@@ -366,6 +368,8 @@ def main() -> int:
             count, meant = judge(name, outcome, by_case[name])
             faults += count
             explained |= {reason: explained[reason] + number for reason, number in meant.items()}
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(f"{used.ru_utime + used.ru_stime:.0f} s of processor time")
     for reason, number in explained.items():
         print(f"changed on purpose: {reason}: {number} numbers")
     print(f"{faults} differences" if faults else f"{STORED}: written" if asked.write else "the same numbers")

@@ -71,6 +71,6 @@ def test_a_run_is_named_by_its_place_and_its_tables_by_their_columns(net: Module
 
 def test_what_is_stored_is_of_the_cases_and_nothing_that_times_decide(net: ModuleType) -> None:
     stored = json.loads(net.STORED.read_text())["numbers"]
-    assert {key.partition("/")[0] for key in stored} == set(net.CASES)
+    assert {key.partition("/")[0] for key in stored} <= set(net.CASES)
     assert net.compared(stored) == stored
     assert not [key for key in stored if "seconds" in key or "latency_ms" in key]
