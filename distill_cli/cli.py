@@ -14,13 +14,14 @@ from distill_cli.errors import UserError, near, printable
 
 COMMANDS = {
     "train-teacher": "train a teacher, which distill then finds",
-    "distill": "train a student from a teacher, with its control beside it",
+    "distill": "train a student from a teacher, with its control beside it; `distill train` is the same",
     "eval": "score a finished run again: run=FOLDER",
     "export": "ship a run's model as files that run elsewhere, checked, with a model card: run=FOLDER format=onnx",
     "bench": "latency, throughput, memory and bytes of teacher and student, in PyTorch and ONNX: run=FOLDER",
     "predict": "classes and probabilities of a file's rows or a record's beats: run=FOLDER input=FILE",
     "layers": "list the modules of teacher and student, and pairs for losses on features",
 }
+ALIASES = {"train": "distill", "version": "--version"}
 # Commands that show or write something and leave no run behind.
 SHOWING = {"layers", "predict"}
 PLAIN = {
@@ -120,9 +121,9 @@ def completion(argv: list[str]) -> int:
         if len(words) < 2 or (len(words) == 2 and not line.endswith(" ")):
             print(" ".join({**COMMANDS, **PLAIN}))
             return 0
-        if words[1] not in COMMANDS:
+        command = ALIASES.get(words[1], words[1])
+        if command not in COMMANDS:
             return 0
-        command = words[1]
         os.environ["COMP_LINE"] = " ".join([words[0], *line.split(None, 2)[2:]]) + (" " if len(words) == 2 else "")
     sys.argv = [sys.argv[0], "-sc", *argv]
     sys.path.append(os.getcwd())
@@ -142,6 +143,7 @@ def run_plain(command: str, argv: list[str]) -> int:
 
 def dispatch(command: str, argv: list[str]) -> int:
     """Hand the words after the first to what the first one names."""
+    command = ALIASES.get(command, command)
     if command in ("-h", "--help", "help"):
         sys.stdout.write(usage())
     elif command == "--version":
@@ -153,7 +155,7 @@ def dispatch(command: str, argv: list[str]) -> int:
     elif command in PLAIN:
         return run_plain(command, argv)
     elif command not in COMMANDS:
-        hint = near(command, [*COMMANDS, *PLAIN]) or "; see distill --help"
+        hint = near(command, [*COMMANDS, *PLAIN, *ALIASES]) or "; see distill --help"
         sys.stderr.write(f"distill: error: unknown command '{printable(command)}'{hint}\n")
         return 2
     elif {"-h", "--help"} & set(argv):

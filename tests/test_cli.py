@@ -138,6 +138,11 @@ def test_every_group_says_what_it_is_for() -> None:
     assert set(options([conf_dir()])) <= set(PURPOSES)
 
 
+def test_version_and_train_are_words_too(door: Door) -> None:
+    assert door("version") == door("--version") == Said(0, f"distill {__version__}\n", "")
+    assert door("train", "--help") == door("distill", "--help")
+
+
 def test_version_and_module() -> None:
     done = subprocess.run([sys.executable, "-m", "distill_cli", "--version"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, f"distill {__version__}\n")
@@ -186,6 +191,18 @@ LINES = {
     "distill teacher.epocs=3": "distill distill: error: unknown key 'teacher.epocs'; did you mean 'teacher.epochs'?",
     "distill lss=hard": "distill distill: error: unknown key 'lss'; did you mean 'loss'?",
     "distill ~nothing": "distill distill: error: unknown key 'nothing'",
+    "distill loss=soft": "distill distill: error: loss=soft: no such option; did you mean 'soft_target'? (available: ",
+    "distill loss=cross_entropy": "distill distill: error: loss=cross_entropy: no such option; did you mean 'hard'? (available: ",
+    "distill temperature=3": "distill distill: error: unknown key 'temperature'; did you mean 'loss.temperature'?",
+    "distill optimizer.epsilon=1": "distill distill: error: unknown key 'optimizer.epsilon'; did you mean 'optimizer.eps'?",
+    "distill teacher.model.width=24": "distill distill: error: unknown key 'teacher.model.width'; MLP takes hidden, dropout, "
+    "input_dropout, max_norm, num_classes, input_shape",
+    "distill --dataset digits": "distill distill: error: --dataset digits: keys have no dashes, and values follow '='; "
+    "did you mean 'dataset=digits'?",
+    "distill --dataset": "distill distill: error: --dataset: unknown flag; keys have no dashes: dataset=VALUE",
+    "distill digits": "distill distill: error: 'digits' is not key=value; did you mean 'dataset=digits' or 'experiment=digits'?",
+    "teach": "distill: error: unknown command 'teach'; did you mean 'train-teacher'?",
+    "train epocs=3": "distill distill: error: unknown key 'epocs'; did you mean 'epochs'?",
     "distill +lss@terms.x=hard": "distill distill: error: unknown group 'lss'; did you mean 'loss'?",
     "distill epochs=abc": "distill distill: error: epochs=abc: expected int",
     "distill device.threads=1.5": "distill distill: error: device.threads=1.5: expected int",
@@ -579,10 +596,33 @@ def test_composed_overrides_arrive(door: Door) -> None:
 def test_a_users_code_in_the_working_folder_is_found(door: Door, tmp_path: Path, fake: list[dict]) -> None:
     (tmp_path / "my_little_models.py").write_text("class Tiny:\n    def __init__(self, num_classes: int, width: int = 4): ...\n")
     line = ["student=custom", "student.model._target_=my_little_models.Tiny"]
-    assert door("distill", *line, "+student.model.width=8").code == 0
-    assert fake[0]["cfg"].student.model.width == 8
+    for plus in ("", "+"):
+        assert door("distill", *line, f"{plus}student.model.width=8").code == 0
+        assert fake[-1]["cfg"].student.model.width == 8
+    said = door("distill", *line, "student.model.widht=8")
+    assert said.err == "distill distill: error: unknown key 'student.model.widht'; did you mean 'student.model.width'?\n"
     said = door("distill", *line, "+student.model.widht=8")
     assert said.err == "distill distill: error: student.model.widht: Tiny has no such parameter; did you mean 'width'?\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "place", "value"),
+    [
+        (("optimizer.eps=1e-4",), "optimizer.eps", 1e-4),
+        (("teacher=resnet1d", "teacher.model.num_classes=3"), "teacher.model.num_classes", 3),
+        (("teacher.optimizer=sgd", "teacher.optimizer.dampening=0.5"), "teacher.optimizer.dampening", 0.5),
+        (("+loss@terms.more=hint", "terms.more.features=[a,b]"), "terms.more.features", ["a", "b"]),
+        (("stages=hint_then_soft_target", "stages.soft_target.loss.alpha=0.3"), "stages.soft_target.loss.alpha", 0.3),
+    ],
+)
+def test_any_parameter_of_a_target_is_set_without_a_plus(
+    door: Door, fake: list[dict], line: tuple[str, ...], place: str, value: object
+) -> None:
+    from omegaconf import OmegaConf
+
+    features = ["stages.hint.loss.features=[body.1,body.1]"] if line[0].startswith("stages") else []
+    assert door("distill", *line, *features, "-m", "seed=0").code == 0
+    assert OmegaConf.select(fake[0]["cfg"], place) == value
 
 
 def complete(line: str) -> list[str]:

@@ -357,7 +357,7 @@ def test_build_gives_what_the_signature_names_and_lets_the_config_win() -> None:
     facts = {"num_classes": 3, "input_shape": (5,), "unknown": 1}
     assert [p.shape for p in build(model, "m", **facts).parameters()][-1] == (3,)
     assert [p.shape for p in build({**model, "num_classes": 7}, "m", **facts).parameters()][-1] == (7,)
-    with pytest.raises(UserError, match=r"m: MLP needs 'num_classes'; set it with \+m\.num_classes=VALUE"):
+    with pytest.raises(UserError, match=r"m: MLP needs 'num_classes'; set it with m\.num_classes=VALUE"):
         build(model, "m")
 
 
