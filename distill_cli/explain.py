@@ -18,6 +18,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from distill_cli.config.groups import TAKE_SEVERAL, conf_dir, one_option, options, second_term
+from distill_cli.config.reads import unread
 from distill_cli.config.trials import RESOLVERS
 from distill_cli.errors import UserError, near, squashed, tokens
 
@@ -226,6 +227,8 @@ def check_arguments(command: str, argv: Sequence[str]) -> None:
             )
             raise UserError(f"{text}: cannot be read; {hint}") from None
         group, value = override.key_or_group, override.value()
+        if unread_line := unread(command, group, override.package):
+            raise UserError(unread_line)
         chooses = group in options([conf_dir(), *line.config_dirs]) and not override.is_delete()
         if chooses and group not in TAKE_SEVERAL:
             for choice in getattr(value, "list", []) if override.is_sweep_override() else [value]:

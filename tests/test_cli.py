@@ -268,6 +268,21 @@ LINES = {
     "distill require.macrof1=0.8": "distill distill: error: require.macrof1: a report has no 'macrof1'; did you mean 'macro_f1'?",
     "train-teacher epochs=3": "distill train-teacher: error: epochs belongs to the student; did you mean 'teacher.epochs'?",
     "train-teacher student=mlp": "distill train-teacher: error: student belongs to the student; train-teacher has no student",
+    "train-teacher student.model=cnn2d": "distill train-teacher: error: student.model belongs to the student; "
+    "train-teacher has no student",
+    "train-teacher +loss@terms.x=hard": "distill train-teacher: error: loss@terms.x belongs to the student; "
+    "train-teacher has no loss",
+    "train-teacher teacher.class_order=[a]": "distill train-teacher: error: teacher.class_order: train-teacher does not read it; "
+    "distill does",
+    "eval run=r epochs=3": "distill eval: error: epochs: eval does not read it; distill and train-teacher do",
+    "eval run=r +epochs=3": "distill eval: error: epochs: eval does not read it; distill and train-teacher do",
+    "export run=r loss=hard": "distill export: error: loss: export does not read it; distill and train-teacher do",
+    "bench run=r experiment=smoke": "distill bench: error: experiment: bench does not read it; distill and train-teacher do",
+    "bench run=r eval_batch_size=3": "distill bench: error: eval_batch_size: bench does not read it; "
+    "distill and train-teacher and eval and export and predict do",
+    "predict run=r input=i require.macro_f1=0.5": "distill predict: error: require.macro_f1: predict does not read it; "
+    "distill and train-teacher and eval and export and bench do",
+    "distill format=onnx": "distill distill: error: format: distill does not read it; export does",
     "distill -m loss=hard,nope": "distill distill: error: loss=nope: no such option (available: ",
 }
 

@@ -193,8 +193,10 @@ def check_typed(command: str, typed: list[str]) -> None:
     """
     for override in typed if command == "train-teacher" else ():
         path = override.lstrip("+~").partition("=")[0]
+        package = path.partition("@")[2]
+        path = package if package.startswith("student.") else path
         key = path.split(".")[0].split("@")[0]
-        if key not in STUDENT_ONLY or path.partition("@")[2].startswith("teacher"):
+        if key not in STUDENT_ONLY or package.startswith("teacher"):
             continue
         hint = f"; did you mean 'teacher.{path}'?" if key in TRAINING_KEYS else f"; train-teacher has no {key}"
         raise UserError(f"{path} belongs to the student{hint}")
