@@ -71,7 +71,12 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
             "recipe_version": RECIPE_VERSION,
             "seed": cfg.seed,
             "models": {
-                "student": {"val": {"macro_f1": 0.5}, "test": {"macro_f1": 0.73124}},
+                "student": {
+                    "val": {"macro_f1": 0.5},
+                    "test": {"macro_f1": 0.73124, "per_class": {"V": {"f1": 0.25}}},
+                    "weight_bytes": 4840,
+                    "latency_ms": {"1": {"p50": 0.02, "p99": 0.5}},
+                },
                 "teacher": {"test": {"macro_f1": None}},
             },
         }
@@ -407,6 +412,15 @@ def test_hydra_full_error_is_a_raw_escape(door: Door, fake: list[dict], monkeypa
         ("macro_f1=0.731241", 3, "distill distill: require.macro_f1=0.731241 missed: 0.7312\n"),
         ("macro_f1=0.73125", 3, "distill distill: require.macro_f1=0.73125 missed: 0.7312\n"),
         ("models.student.val.macro_f1=0.5", 0, ""),
+        ("test.macro_f1=>=0.7", 0, ""),
+        ("val.macro_f1=>0.5", 3, "distill distill: require.val.macro_f1=>0.5 missed: 0.5\n"),
+        ("student.test.macro_f1=<=70%", 3, "distill distill: require.student.test.macro_f1=<=70% missed: 0.7312\n"),
+        ("weight_bytes=<=4.84kB", 0, ""),
+        ("weight_bytes=<=4kB", 3, "distill distill: require.weight_bytes=<=4kB missed: 4840\n"),
+        ("latency_ms=<=1", 0, ""),
+        ("latency_ms.1.p99=<0.1ms", 3, "distill distill: require.latency_ms.1.p99=<0.1ms missed: 0.5\n"),
+        ("per_class.V.f1=0.3", 3, "distill distill: require.per_class.V.f1=0.3 missed: 0.25\n"),
+        ("test.per_class.V.f1=>=0.2", 0, ""),
         ("models.student.val.macro_f1=0.51", 3, "distill distill: require.models.student.val.macro_f1=0.51 missed: 0.5\n"),
         ("models.teacher.test.macro_f1=0.1", 3, "distill distill: require.models.teacher.test.macro_f1=0.1 missed: null\n"),
         ("models.student.tset.macro_f1=0.1", 2, "distill distill: error: require.models.student.tset.macro_f1: "

@@ -9,7 +9,7 @@ from distill_cli.config.schema import COMMANDS
 TRAINING_COMMANDS = ("distill", "train-teacher", "layers")
 PRESETS = ("experiment", "hparams")
 OF_A_REPORT = ("require", "objective", "report", "bootstrap")
-# Keys that a command has, because it shares a file or a class with others, and does not read. `layers` takes a whole line of `distill`.
+# Keys that a command has, because it shares a file or a class, and does not read. `layers` takes a whole line of `distill`.
 UNREAD = {
     "train-teacher": tuple(f"teacher.{key}" for key in ("rename", "class_order", "outputs_kind", "checkpoint_model")),
     "predict": (*OF_A_REPORT, "sweep"),
