@@ -35,6 +35,7 @@ flags:
   --cfg job             print the composed config and run nothing
   --info defaults       print where every part of the config comes from
   --config-dir DIR      a folder with your own groups and experiments
+  --trust PATTERN       classes that a stranger's run folder may name, beside those of DISTILL_TRUST
   --json                print report.json to stdout, and nothing else there
   --hydra-help          further flags
 """
@@ -81,10 +82,46 @@ def stdout_to_stderr() -> Iterator[None]:
         os.close(kept)
 
 
+def take_patterns(argv: list[str]) -> tuple[list[str], list[str]]:
+    """Return a line without ``--trust PATTERN``, and the patterns.
+
+    Raises:
+        UserError: a flag without its pattern.
+    """
+    rest, patterns = [], []
+    words = iter(argv)
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if flag != "--trust":
+            rest.append(word)
+            continue
+        value = value if equals else next(words, "")
+        if not value or "=" in value or value.startswith("-"):
+            raise UserError("--trust: expected a class or a pattern, such as --trust 'my_models.*'")
+        patterns += value.split()
+    return rest, patterns
+
+
+@contextlib.contextmanager
+def trusting(patterns: list[str]) -> Iterator[None]:
+    """Add patterns to DISTILL_TRUST inside the block, for this process and the jobs that it starts."""
+    before = os.environ.get("DISTILL_TRUST")
+    if patterns:
+        os.environ["DISTILL_TRUST"] = " ".join([*(before or "").split(), *patterns])
+    try:
+        yield
+    finally:
+        if patterns and before is None:
+            del os.environ["DISTILL_TRUST"]
+        elif patterns:
+            os.environ["DISTILL_TRUST"] = str(before)
+
+
 def run_hydra(command: str, argv: list[str]) -> int:
     """Compose conf/<command>.yaml with the overrides in `argv`, run it, and return the exit code."""
     as_json = "--json" in argv
     try:
+        argv, patterns = take_patterns(argv)
         flags, overrides = split_arguments([a for a in argv if a != "--json"])
         overrides = [rewrite(command, o) for o in overrides]
         shown = [flag for flag in flags if flag.split("=")[0] in SHOWING_FLAGS]
@@ -101,10 +138,11 @@ def run_hydra(command: str, argv: list[str]) -> int:
     if not as_json:
         from distill_cli.app import run_command
 
-        return run_command(command)
+        with trusting(patterns):
+            return run_command(command)
     os.environ["DISTILL_JSON"] = "1"
     report = io.StringIO()
-    with stdout_to_stderr():
+    with trusting(patterns), stdout_to_stderr():
         from distill_cli.app import run_command
 
         code = run_command(command, report)

@@ -214,7 +214,7 @@ def check_arguments(command: str, argv: Sequence[str]) -> None:
         flags = [flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")]
         if wrong != str(e):
             key = wrong.split()[0].lstrip("-")
-            hint = near(wrong, [*flags, "--json"]) or f"; keys have no dashes: {key}=VALUE"
+            hint = near(wrong, [*flags, "--json", "--trust"]) or f"; keys have no dashes: {key}=VALUE"
             raise UserError(f"{wrong}: unknown flag{hint}") from None
         raise UserError(re.sub(r"^argument ([^:]*): ", lambda m: f"{m[1].split('/')[0]}: ", wrong)) from None
     line = Line(command, argv)

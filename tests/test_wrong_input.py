@@ -308,7 +308,7 @@ def test_a_strangers_config_runs_no_code(distill: Distill, finished: Path, tmp_p
     path.write_text(
         re.sub(r"_target_: distill_cli\.data\.digits\.digits", f"_target_: os.mkdir\n  path: {made}", path.read_text())
     )
-    refused(distill, f"distill eval: error: {path}: dataset: _target_=os.mkdir is not trusted; set DISTILL_TRUST='os.mkdir' if you trust it",
+    refused(distill, f"distill eval: error: {path}: dataset: _target_=os.mkdir is not trusted; set DISTILL_TRUST='os.mkdir' if you trust it, or type --trust 'os.mkdir'",
             "eval", f"run={finished}", "device=cpu")  # fmt: skip
     assert not made.exists()
 
@@ -439,7 +439,9 @@ def test_a_users_own_teacher_and_link_are_theirs_to_build(distill: Distill, user
     assert ran.code == 0, ran.err
     assert distill("distill", *tiny, *words, "seed=1").code == 0  # both are found
     folder = ran.report["teacher_source"].split()[-1]
-    stranger = distill("distill", *tiny, f"teacher.checkpoint={folder}")
+    assert distill("distill", *tiny, f"teacher.checkpoint={folder}", "controls=[]").code == 0  # made here, by this user
+    monkeypatch.setenv("XDG_STATE_HOME", str(Path("elsewhere").resolve()))
+    stranger = distill("distill", *tiny, f"teacher.checkpoint={folder}", "seed=2")
     assert stranger.code == 2 and "is not trusted; set DISTILL_TRUST=" in stranger.err
 
 

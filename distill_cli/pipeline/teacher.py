@@ -107,7 +107,7 @@ def found_or_trained(cfg: Any, dataset: Dataset, context: Context, train_run: An
 
 def from_run(folder: Path, name: str, how: str, also: Collection[str] = ()) -> Taught:
     """Return a model of a finished run as a teacher; classes of `also` may be built, beside the trusted ones."""
-    class_names = read_checkpoint(folder, also).get("class_names")
+    class_names = read_checkpoint(folder).get("class_names")
     model, entry = load_model(folder, name, also)
     report = runs.read_json(folder / runs.REPORT)
     cost = runs.figures_of(report, name, COST_KEYS)
