@@ -46,11 +46,11 @@ def split_arguments(argv: list[str]) -> tuple[list[str], list[str]]:
         if word in CONFIG_FLAGS:
             raise UserError(f"{word}: the command chooses the config; use experiment=NAME with --config-dir DIR")
         if re.fullmatch(r"--?[a-zA-Z][\w.@/]+", word) and word not in PLAIN_FLAGS | VALUE_FLAGS:
-            value = next(words, "")
-            if value and "=" not in value and not value.startswith("-"):
+            after = next(words, "")
+            if after and "=" not in after and not after.startswith("-"):
                 key = word.lstrip("-")
-                raise UserError(f"{word} {value}: keys have no dashes, and values follow '='; did you mean '{key}={value}'?")
-            words = itertools.chain([value] if value else [], words)
+                raise UserError(f"{word} {after}: keys have no dashes, and values follow '='; did you mean '{key}={after}'?")
+            words = itertools.chain([after] if after else [], words)
         flags.append(word)
         if word in VALUE_FLAGS:
             flags += [value] if (value := next(words, None)) is not None else []

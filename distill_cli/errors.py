@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 LONGEST = 4000  # characters of a line; what data holds may be longer
 SHORTEST = 3  # letters that a beginning needs to mean something
@@ -19,6 +19,14 @@ class UserError(Exception):
 
     def __init__(self, line: str = "") -> None:
         super().__init__(printable(str(line)))
+
+
+class UserErrors(UserError):
+    """Several mistakes at once: one line each on stderr, exit code 2."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        super().__init__("; ".join(lines))
+        self.lines = [printable(line) for line in lines]
 
 
 def printable(text: str) -> str:
