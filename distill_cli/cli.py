@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import io
 import os
+import re
 import sys
 from collections.abc import Iterator
 
@@ -55,13 +56,31 @@ def usage() -> str:
 
 def command_help(command: str) -> str:
     """Return the text of `distill <command> --help`, read from conf/ as it stands, composing nothing."""
-    from distill_cli.config.groups import PURPOSES, command_files, conf_dir, default_options, keys, options
+    from distill_cli.config.groups import (
+        PURPOSES,
+        STUDENT_ONLY,
+        command_files,
+        common_text,
+        conf_dir,
+        default_options,
+        inner_groups,
+        keys,
+        options,
+        read_lines,
+    )  # fmt: skip
 
     texts = command_files(command)
     known = options([conf_dir()])
-    chosen = [group for text in texts for group in default_options(text)]
+    hidden = STUDENT_ONLY if command == "train-teacher" else ()
+    chosen = [group for text in texts for group in default_options(text) if group not in hidden]
     rows = "\n".join(f"  {g:<12}{PURPOSES.get(g, '')}\n{'':14}{', '.join(known.get(g, {})) or '-'}" for g in chosen)
-    settings = "\n".join(f"  {line}" for text in texts for line in keys(text).splitlines())
+    inner = {place: group for g in chosen for place, group in inner_groups(g).items()}
+    rows += "".join(f"\n  {place}={'|'.join(known[group])}" for place, group in inner.items())
+    lines: list[str] = []
+    for text in texts:
+        lines += read_lines(command, keys(text).splitlines(), above=[line.partition(":")[0] for line in lines])
+    lines += [line for g in chosen for line in read_lines(command, common_text(g).splitlines(), f"{g}.")]
+    settings = "\n".join(f"  {line}" for line in lines)
     return (
         f"usage: distill {command} [GROUP=OPTION ...] [key=value ...] [flags]\n\n{COMMANDS[command]}\n\n"
         f"groups (distill ls GROUP/OPTION prints an option's keys):\n{rows}\n\nkeys:\n{settings}\n\n{FLAGS}"
@@ -167,7 +186,12 @@ def completion(argv: list[str]) -> int:
     sys.path.append(os.getcwd())
     from distill_cli.app import run_command
 
-    return run_command(command)
+    offered = io.StringIO()
+    with contextlib.redirect_stdout(offered):
+        code = run_command(command)
+    # Files whose name starts with _ are parts of options, not options.
+    sys.stdout.write(re.sub(r"(?<!\S)[^\s=]*=_\w*[ \t]?", "", offered.getvalue()))
+    return code
 
 
 def run_plain(command: str, argv: list[str]) -> int:

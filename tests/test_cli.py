@@ -137,6 +137,29 @@ def test_a_commands_help_shows_its_groups_options_and_keys(door: Door, command: 
     assert "defaults:" not in said.out
 
 
+@pytest.mark.parametrize("command", ["distill", "train-teacher"])
+def test_help_lists_the_keys_of_teacher_student_and_data(door: Door, command: str) -> None:
+    out = door(command, "--help").out
+    for key in ("teacher.epochs: 30", "teacher.prepare: null", "dataset.label_fraction: 1.0", "teacher.optimizer=adam|adamw|sgd"):
+        assert f"\n  {key}" in out
+    for key in (
+        "student.bias_fix: false",
+        "epochs: 30",
+        "student.model=cnn1d",
+        "teacher.rename: {}",
+        "teacher.checkpoint: null",
+        "loss ",
+    ):
+        assert (f"\n  {key}" in out) == (command == "distill"), key
+    assert "with every option of student:\n" in door("ls", "student").out
+    assert "dataset.transfer_exclude: []" in door("ls", "dataset/csv").out
+
+
+def test_help_lists_nothing_that_is_not_read(door: Door) -> None:
+    assert "\n  require: " not in door("predict", "--help").out
+    assert "read by nothing" not in door("bench", "--help").out
+
+
 def test_every_group_says_what_it_is_for() -> None:
     from distill_cli.config.groups import PURPOSES
 
@@ -279,6 +302,8 @@ LINES = {
     "train-teacher has no loss",
     "train-teacher teacher.class_order=[a]": "distill train-teacher: error: teacher.class_order: train-teacher does not read it; "
     "distill does",
+    "train-teacher dataset.transfer_exclude=[1]": "distill train-teacher: error: dataset.transfer_exclude: train-teacher does not "
+    "read it; distill and eval and export and bench do",
     "eval run=r epochs=3": "distill eval: error: epochs: eval does not read it; distill and train-teacher do",
     "eval run=r +epochs=3": "distill eval: error: epochs: eval does not read it; distill and train-teacher do",
     "export run=r loss=hard": "distill export: error: loss: export does not read it; distill and train-teacher do",
@@ -667,6 +692,7 @@ def test_completion_of_commands_groups_and_options() -> None:
     assert {"loss=hard", "loss=soft_target"} <= set(complete("distill distill loss="))
     assert complete("distill train-teacher teacher.epo") == ["teacher.epochs="]
     assert complete("distill report ") == []
+    assert not [word for word in complete("distill distill teacher=") if "=_" in word]
 
 
 # --- whole processes ---------------------------------------------------------------------------------------------

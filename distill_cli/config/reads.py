@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from dataclasses import fields
 
+from distill_cli.config.groups import UNREAD
 from distill_cli.config.schema import COMMANDS
 
 TRAINING_COMMANDS = ("distill", "train-teacher", "layers")
 PRESETS = ("experiment", "hparams")
-OF_A_REPORT = ("require", "objective", "report", "bootstrap")
-# Keys that a command has, because it shares a file or a class, and does not read. `layers` takes a whole line of `distill`.
-UNREAD = {
-    "train-teacher": tuple(f"teacher.{key}" for key in ("rename", "class_order", "outputs_kind", "checkpoint_model")),
-    "predict": (*OF_A_REPORT, "sweep"),
-    "bench": ("bootstrap", "eval_batch_size"),
-}  # fmt: skip
 
 
 def unread(command: str, key: str, package: str | None) -> str | None:
