@@ -639,7 +639,7 @@ def test_an_override_is_rewritten_where_new_keys_are_welcome(command: str, typed
 
 
 def test_composed_overrides_arrive(door: Door) -> None:
-    said = door("train-teacher", "teacher.optimizer=sgd", "teacher.rename={net.a:b}", "require.macro_f1=0.5", "--cfg", "job")
+    said = door("distill", "teacher.optimizer=sgd", "teacher.rename={net.a:b}", "require.macro_f1=0.5", "--cfg", "job")
     assert said.code == 0
     assert "_target_: torch.optim.SGD" in said.out
     assert "net.a: b" in said.out
