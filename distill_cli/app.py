@@ -34,7 +34,7 @@ from distill_cli.config import (
 from distill_cli.config.gate import RequirementMissed, check_require, objective_of
 from distill_cli.config.groups import conf_dir
 from distill_cli.config.trials import RESOLVERS
-from distill_cli.errors import UserError, printable
+from distill_cli.errors import UserError, UserErrors, printable
 from distill_cli.explain import HYDRA14, check_arguments, one_line, stumbled
 from distill_cli.interrupts import Interrupted, handled
 
@@ -116,7 +116,7 @@ def task(cfg: DictConfig) -> float:
     command, out = str(hc.job.config_name), Path(hc.runtime.output_dir)
     sweeping = hc.mode is RunMode.MULTIRUN
     typed = [str(o) for o in OmegaConf.to_container(hc.overrides.task, resolve=False) or []]
-    code, line = 0, ""
+    code, line, lines = 0, "", list[str]()
     try:
         with handled():
             report = perform(cfg, command, out, typed, may_skip=sweeping)
@@ -129,7 +129,7 @@ def task(cfg: DictConfig) -> float:
     except RequirementMissed as e:
         code, line = MISSED, str(e)
     except UserError as e:
-        code, line = USER_ERROR, str(e)
+        code, line, lines = USER_ERROR, str(e), e.lines if isinstance(e, UserErrors) else []
     except Exception as e:
         if os.environ.get("DISTILL_FULL_ERROR") == "1":
             raise
@@ -142,7 +142,8 @@ def task(cfg: DictConfig) -> float:
     if sweeping or code != BUG:
         error = "" if code == MISSED else "error: "
         label = f"{' '.join(typed)}: " if sweeping else ""
-        sys.stderr.write(f"distill {command}: {error}{printable(label + line)}\n")
+        for one in lines or [line]:
+            sys.stderr.write(f"distill {command}: {error}{printable(label + one)}\n")
     if not sweeping:
         if code == USER_ERROR:
             discard(started.get("job", out), Path(cfg.outputs))

@@ -6,13 +6,18 @@ import hashlib
 import itertools
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
-from distill_cli.config.groups import MOVED, RUN_COMMANDS
+from distill_cli.config.groups import MOVED, RUN_COMMANDS, conf_dir, options
 from distill_cli.errors import UserError
 
 VALUE_FLAGS = {"--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--experimental-rerun"}
 CONFIG_FLAGS = {"--config-name", "-cn", "--config-path", "-cp"}
+PLAIN_FLAGS = {
+    "--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r", "--multirun", "-m", "--shell-completion", "-sc",
+    "--info", "-i",
+}  # fmt: skip
 JOINED = tuple(f"{flag}=" for flag in VALUE_FLAGS | CONFIG_FLAGS if flag.startswith("--"))
 OPEN_KEYS = ("require", "teacher.rename")  # dictionaries that users fill with keys of their own
 NESTED_GROUP = r"((?:teacher\.(?=\w+=)|student\.(?=model=))(model|optimizer|schedule|augment|mixup|sampling))=([^{].*)"
@@ -31,7 +36,7 @@ def split_arguments(argv: list[str]) -> tuple[list[str], list[str]]:
     """
     flags: list[str] = []
     overrides: list[str] = []
-    words = iter([part for word in argv for part in (word.split("=", 1) if word.startswith(JOINED) else [word])])
+    words: Iterator[str] = iter([part for word in argv for part in (word.split("=", 1) if word.startswith(JOINED) else [word])])
     for word in words:
         if not word.startswith("-"):
             overrides.append(word)
@@ -40,6 +45,12 @@ def split_arguments(argv: list[str]) -> tuple[list[str], list[str]]:
             raise UserError(f"{word}: drop the dashes: {word.lstrip('-')}")
         if word in CONFIG_FLAGS:
             raise UserError(f"{word}: the command chooses the config; use experiment=NAME with --config-dir DIR")
+        if re.fullmatch(r"--?[a-zA-Z][\w.@/]+", word) and word not in PLAIN_FLAGS | VALUE_FLAGS:
+            after = next(words, "")
+            if after and "=" not in after and not after.startswith("-"):
+                key = word.lstrip("-")
+                raise UserError(f"{word} {after}: keys have no dashes, and values follow '='; did you mean '{key}={after}'?")
+            words = itertools.chain([after] if after else [], words)
         flags.append(word)
         if word in VALUE_FLAGS:
             flags += [value] if (value := next(words, None)) is not None else []
@@ -70,8 +81,7 @@ def rewrite(command: str, override: str) -> str:
         return override
     key, equals, value = override.partition("=")
     if not equals or not key:
-        hint = f"run={key}" if command in RUN_COMMANDS and "/" in key else f"{key or 'KEY'}=VALUE"
-        raise UserError(f"'{override}' is not key=value; did you mean '{hint}'?")
+        raise UserError(f"'{override}' is not key=value; did you mean {meaning(command, key)}?")
     if key.lstrip("+") in MOVED:
         raise UserError(f"{key.lstrip('+')} has moved: {MOVED[key.lstrip('+')]}")
     if nested := re.fullmatch(NESTED_GROUP, override, re.S):
@@ -83,6 +93,14 @@ def rewrite(command: str, override: str) -> str:
     if not chooses_group and any(key == k or key.startswith(f"{k}.") for k in open_keys):
         return f"++{override}"
     return override
+
+
+def meaning(command: str, word: str) -> str:
+    """Return what a word without '=' may be meant as: a run's folder, an option of some group, or a key."""
+    if command in RUN_COMMANDS and "/" in word:
+        return f"'run={word}'"
+    groups = [group for group, names in options([conf_dir()]).items() if word in names and group != "model"]
+    return " or ".join(f"'{group}={word}'" for group in groups) or f"'{word or 'KEY'}=VALUE'"
 
 
 def sweep_key(command: str, flags: list[str], overrides: list[str]) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import io
 import os
+import re
 import sys
 from collections.abc import Iterator
 
@@ -14,13 +15,14 @@ from distill_cli.errors import UserError, near, printable
 
 COMMANDS = {
     "train-teacher": "train a teacher, which distill then finds",
-    "distill": "train a student from a teacher, with its control beside it",
+    "distill": "train a student from a teacher, with its control beside it; `distill train` is the same",
     "eval": "score a finished run again: run=FOLDER",
     "export": "ship a run's model as files that run elsewhere, checked, with a model card: run=FOLDER format=onnx",
     "bench": "latency, throughput, memory and bytes of teacher and student, in PyTorch and ONNX: run=FOLDER",
     "predict": "classes and probabilities of a file's rows or a record's beats: run=FOLDER input=FILE",
     "layers": "list the modules of teacher and student, and pairs for losses on features",
 }
+ALIASES = {"train": "distill", "version": "--version"}
 # Commands that show or write something and leave no run behind.
 SHOWING = {"layers", "predict"}
 PLAIN = {
@@ -34,6 +36,7 @@ flags:
   --cfg job             print the composed config and run nothing
   --info defaults       print where every part of the config comes from
   --config-dir DIR      a folder with your own groups and experiments
+  --trust PATTERN       classes that a stranger's run folder may name, beside those of DISTILL_TRUST
   --json                print report.json to stdout, and nothing else there
   --hydra-help          further flags
 """
@@ -53,13 +56,31 @@ def usage() -> str:
 
 def command_help(command: str) -> str:
     """Return the text of `distill <command> --help`, read from conf/ as it stands, composing nothing."""
-    from distill_cli.config.groups import PURPOSES, command_files, conf_dir, default_options, keys, options
+    from distill_cli.config.groups import (
+        PURPOSES,
+        STUDENT_ONLY,
+        command_files,
+        common_text,
+        conf_dir,
+        default_options,
+        inner_groups,
+        keys,
+        options,
+        read_lines,
+    )  # fmt: skip
 
     texts = command_files(command)
     known = options([conf_dir()])
-    chosen = [group for text in texts for group in default_options(text)]
+    hidden = STUDENT_ONLY if command == "train-teacher" else ()
+    chosen = [group for text in texts for group in default_options(text) if group not in hidden]
     rows = "\n".join(f"  {g:<12}{PURPOSES.get(g, '')}\n{'':14}{', '.join(known.get(g, {})) or '-'}" for g in chosen)
-    settings = "\n".join(f"  {line}" for text in texts for line in keys(text).splitlines())
+    inner = {place: group for g in chosen for place, group in inner_groups(g).items()}
+    rows += "".join(f"\n  {place}={'|'.join(known[group])}" for place, group in inner.items())
+    lines: list[str] = []
+    for text in texts:
+        lines += read_lines(command, keys(text).splitlines(), above=[line.partition(":")[0] for line in lines])
+    lines += [line for g in chosen for line in read_lines(command, common_text(g).splitlines(), f"{g}.")]
+    settings = "\n".join(f"  {line}" for line in lines)
     return (
         f"usage: distill {command} [GROUP=OPTION ...] [key=value ...] [flags]\n\n{COMMANDS[command]}\n\n"
         f"groups (distill ls GROUP/OPTION prints an option's keys):\n{rows}\n\nkeys:\n{settings}\n\n{FLAGS}"
@@ -80,10 +101,46 @@ def stdout_to_stderr() -> Iterator[None]:
         os.close(kept)
 
 
+def take_patterns(argv: list[str]) -> tuple[list[str], list[str]]:
+    """Return a line without ``--trust PATTERN``, and the patterns.
+
+    Raises:
+        UserError: a flag without its pattern.
+    """
+    rest, patterns = [], []
+    words = iter(argv)
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if flag != "--trust":
+            rest.append(word)
+            continue
+        value = value if equals else next(words, "")
+        if not value or "=" in value or value.startswith("-"):
+            raise UserError("--trust: expected a class or a pattern, such as --trust 'my_models.*'")
+        patterns += value.split()
+    return rest, patterns
+
+
+@contextlib.contextmanager
+def trusting(patterns: list[str]) -> Iterator[None]:
+    """Add patterns to DISTILL_TRUST inside the block, for this process and the jobs that it starts."""
+    before = os.environ.get("DISTILL_TRUST")
+    if patterns:
+        os.environ["DISTILL_TRUST"] = " ".join([*(before or "").split(), *patterns])
+    try:
+        yield
+    finally:
+        if patterns and before is None:
+            del os.environ["DISTILL_TRUST"]
+        elif patterns:
+            os.environ["DISTILL_TRUST"] = str(before)
+
+
 def run_hydra(command: str, argv: list[str]) -> int:
     """Compose conf/<command>.yaml with the overrides in `argv`, run it, and return the exit code."""
     as_json = "--json" in argv
     try:
+        argv, patterns = take_patterns(argv)
         flags, overrides = split_arguments([a for a in argv if a != "--json"])
         overrides = [rewrite(command, o) for o in overrides]
         shown = [flag for flag in flags if flag.split("=")[0] in SHOWING_FLAGS]
@@ -100,10 +157,11 @@ def run_hydra(command: str, argv: list[str]) -> int:
     if not as_json:
         from distill_cli.app import run_command
 
-        return run_command(command)
+        with trusting(patterns):
+            return run_command(command)
     os.environ["DISTILL_JSON"] = "1"
     report = io.StringIO()
-    with stdout_to_stderr():
+    with trusting(patterns), stdout_to_stderr():
         from distill_cli.app import run_command
 
         code = run_command(command, report)
@@ -120,15 +178,20 @@ def completion(argv: list[str]) -> int:
         if len(words) < 2 or (len(words) == 2 and not line.endswith(" ")):
             print(" ".join({**COMMANDS, **PLAIN}))
             return 0
-        if words[1] not in COMMANDS:
+        command = ALIASES.get(words[1], words[1])
+        if command not in COMMANDS:
             return 0
-        command = words[1]
         os.environ["COMP_LINE"] = " ".join([words[0], *line.split(None, 2)[2:]]) + (" " if len(words) == 2 else "")
     sys.argv = [sys.argv[0], "-sc", *argv]
     sys.path.append(os.getcwd())
     from distill_cli.app import run_command
 
-    return run_command(command)
+    offered = io.StringIO()
+    with contextlib.redirect_stdout(offered):
+        code = run_command(command)
+    # Files whose name starts with _ are parts of options, not options.
+    sys.stdout.write(re.sub(r"(?<!\S)[^\s=]*=_\w*[ \t]?", "", offered.getvalue()))
+    return code
 
 
 def run_plain(command: str, argv: list[str]) -> int:
@@ -146,6 +209,7 @@ def run_plain(command: str, argv: list[str]) -> int:
 
 def dispatch(command: str, argv: list[str]) -> int:
     """Hand the words after the first to what the first one names."""
+    command = ALIASES.get(command, command)
     if command in ("-h", "--help", "help"):
         sys.stdout.write(usage())
     elif command == "--version":
@@ -157,7 +221,7 @@ def dispatch(command: str, argv: list[str]) -> int:
     elif command in PLAIN:
         return run_plain(command, argv)
     elif command not in COMMANDS:
-        hint = near(command, [*COMMANDS, *PLAIN]) or "; see distill --help"
+        hint = near(command, [*COMMANDS, *PLAIN, *ALIASES]) or "; see distill --help"
         sys.stderr.write(f"distill: error: unknown command '{printable(command)}'{hint}\n")
         return 2
     elif {"-h", "--help"} & set(argv):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable, Sequence
 
 LONGEST = 4000  # characters of a line; what data holds may be longer
+SHORTEST = 3  # letters that a beginning needs to mean something
 
 
 class UserError(Exception):
@@ -17,6 +19,14 @@ class UserError(Exception):
 
     def __init__(self, line: str = "") -> None:
         super().__init__(printable(str(line)))
+
+
+class UserErrors(UserError):
+    """Several mistakes at once: one line each on stderr, exit code 2."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        super().__init__("; ".join(lines))
+        self.lines = [printable(line) for line in lines]
 
 
 def printable(text: str) -> str:
@@ -32,6 +42,36 @@ def printable(text: str) -> str:
 
 
 def near(word: str, words: Iterable[str]) -> str:
-    """Return ``"; did you mean 'X'?"`` for the closest of `words`, or an empty string."""
-    match = difflib.get_close_matches(str(word), [str(w) for w in words], 1)
-    return f"; did you mean '{match[0]}'?" if match else ""
+    """Return ``"; did you mean 'X'?"`` for the closest of `words`, or an empty string.
+
+    >>> near("soft", ["ft", "soft_target"])
+    "; did you mean 'soft_target'?"
+    """
+    match = nearest(str(word), words)
+    return f"; did you mean '{match}'?" if match else ""
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """Return which of `words` is meant, by its beginning, by whole words in it, then by letters; or an empty string."""
+    known = [str(w) for w in words]
+    plain, parts = squashed(word), tokens(word)
+    by_meaning: list[Callable[[str], bool]] = [
+        lambda w: squashed(w) == plain,
+        lambda w: len(plain) >= SHORTEST and squashed(w).startswith(plain),
+        lambda w: set(parts) <= set(tokens(w)),
+        lambda w: len(plain) >= SHORTEST and all(any(own.startswith(part) for own in tokens(w)) for part in parts),
+    ]
+    for fits in by_meaning if plain else ():
+        if matches := [w for w in known if fits(w)]:
+            return min(matches, key=len)
+    return next(iter(difflib.get_close_matches(word, known, 1)), "")
+
+
+def tokens(text: str) -> list[str]:
+    """Return the words that a name is made of, in lower case."""
+    return re.findall(r"[a-z]+|\d+", text.lower()) if text.isascii() else text.lower().split()
+
+
+def squashed(text: str) -> str:
+    """Return letters and digits alone, in lower case."""
+    return "".join(c for c in text.lower() if c.isalnum())

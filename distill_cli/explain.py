@@ -18,8 +18,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from distill_cli.config.groups import TAKE_SEVERAL, conf_dir, one_option, options, second_term
+from distill_cli.config.reads import unread
 from distill_cli.config.trials import RESOLVERS
-from distill_cli.errors import UserError, near
+from distill_cli.errors import UserError, near, squashed, tokens
 
 HYDRA14 = tuple(int(n) for n in hydra.__version__.split(".")[:2]) >= (1, 4)
 TYPES = {"Integer": "int", "Float": "float", "Boolean": "bool", "string": "str"}
@@ -43,6 +44,15 @@ class Line:
     def options(self, group: str) -> list[str]:
         """Return the options of a group, Hydra's own groups excepted."""
         return list(options([conf_dir(), *self.config_dirs]).get(group, {}))
+
+    def by_purpose(self, group: str, option: str) -> str:
+        """Return the option whose first comment begins with a word, such as `hard` for cross_entropy; or an empty string."""
+        files = options([conf_dir(), *self.config_dirs]).get(group, {})
+        if any(squashed(name).startswith(squashed(option)) for name in files) or not option[:1].isalpha():
+            return ""
+        said = {name: tokens(file.read_text(encoding="utf-8").partition("\n")[0]) for name, file in files.items()}
+        begin = tokens(option)
+        return next((name for name, words in said.items() if begin and words[: len(begin)] == begin), "")
 
     def keys(self) -> list[str]:
         """Return all keys of the command with the options that were chosen."""
@@ -82,10 +92,11 @@ class Line:
     def no_option(self, group: str, option: str, listed: str = "") -> str:
         """Return the words for an option that does not exist, with those that do."""
         known = self.options(group) or [o for o in listed.split() if not o.startswith("_")]
+        hint = f"; did you mean '{match}'?" if (match := self.by_purpose(group, option)) else near(option, known)
         extra = "; pip install 'distill-cli[sweep]' brings joblib" if (group, option) == ("hydra/launcher", "joblib") else ""
         extra += "; none at all: logger=[]" if (group, option) == ("logger", "none") else ""
         there = f" (available: {', '.join(known)})" if known else ""
-        return f"{group}={option}: no such option{near(option, known)}{extra}{there}"
+        return f"{group}={option}: no such option{hint}{extra}{there}"
 
 
 def typed_place(key: str) -> str:
@@ -202,7 +213,9 @@ def check_arguments(command: str, argv: Sequence[str]) -> None:
         wrong = str(e).removeprefix("unrecognized arguments: ")
         flags = [flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")]
         if wrong != str(e):
-            raise UserError(f"{wrong}: unknown flag{near(wrong, [*flags, '--json'])}") from None
+            key = wrong.split()[0].lstrip("-")
+            hint = near(wrong, [*flags, "--json", "--trust"]) or f"; keys have no dashes: {key}=VALUE"
+            raise UserError(f"{wrong}: unknown flag{hint}") from None
         raise UserError(re.sub(r"^argument ([^:]*): ", lambda m: f"{m[1].split('/')[0]}: ", wrong)) from None
     line = Line(command, argv)
     for text in parsed.overrides:
@@ -214,6 +227,8 @@ def check_arguments(command: str, argv: Sequence[str]) -> None:
             )
             raise UserError(f"{text}: cannot be read; {hint}") from None
         group, value = override.key_or_group, override.value()
+        if unread_line := unread(command, group, override.package):
+            raise UserError(unread_line)
         chooses = group in options([conf_dir(), *line.config_dirs]) and not override.is_delete()
         if chooses and group not in TAKE_SEVERAL:
             for choice in getattr(value, "list", []) if override.is_sweep_override() else [value]:

@@ -34,6 +34,9 @@ def commands() -> Iterator[str]:
 def options() -> Iterator[str]:
     """Yield the page of config files, group by group."""
     yield "# Options\n\nAs `distill ls GROUP/OPTION` prints them. `teacher` and `student` choose among `model`.\n"
+    for group in ("teacher", "student", "dataset"):
+        shared = said("ls", group).partition(f"with every option of {group}:\n")[2]
+        yield f"## Keys of every {group}\n\n```yaml\n{shared}\n```\n"
     for group in sorted(p for p in CONF.iterdir() if p.is_dir() and p.name not in ("teacher", "student")):
         yield f"## {group.name}\n"
         for file in sorted(group.glob("*.yaml")):

@@ -71,7 +71,12 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
             "recipe_version": RECIPE_VERSION,
             "seed": cfg.seed,
             "models": {
-                "student": {"val": {"macro_f1": 0.5}, "test": {"macro_f1": 0.73124}},
+                "student": {
+                    "val": {"macro_f1": 0.5},
+                    "test": {"macro_f1": 0.73124, "per_class": {"V": {"f1": 0.25}}},
+                    "weight_bytes": 4840,
+                    "latency_ms": {"1": {"p50": 0.02, "p99": 0.5}},
+                },
                 "teacher": {"test": {"macro_f1": None}},
             },
         }
@@ -134,10 +139,38 @@ def test_a_commands_help_shows_its_groups_options_and_keys(door: Door, command: 
     assert "defaults:" not in said.out
 
 
+@pytest.mark.parametrize("command", ["distill", "train-teacher"])
+def test_help_lists_the_keys_of_teacher_student_and_data(door: Door, command: str) -> None:
+    out = door(command, "--help").out
+    for key in ("teacher.epochs: 30", "teacher.prepare: null", "dataset.label_fraction: 1.0", "teacher.optimizer=adam|adamw|sgd"):
+        assert f"\n  {key}" in out
+    for key in (
+        "student.bias_fix: false",
+        "epochs: 30",
+        "student.model=cnn1d",
+        "teacher.rename: {}",
+        "teacher.checkpoint: null",
+        "loss ",
+    ):
+        assert (f"\n  {key}" in out) == (command == "distill"), key
+    assert "with every option of student:\n" in door("ls", "student").out
+    assert "dataset.transfer_exclude: []" in door("ls", "dataset/csv").out
+
+
+def test_help_lists_nothing_that_is_not_read(door: Door) -> None:
+    assert "\n  require: " not in door("predict", "--help").out
+    assert "read by nothing" not in door("bench", "--help").out
+
+
 def test_every_group_says_what_it_is_for() -> None:
     from distill_cli.config.groups import PURPOSES
 
     assert set(options([conf_dir()])) <= set(PURPOSES)
+
+
+def test_version_and_train_are_words_too(door: Door) -> None:
+    assert door("version") == door("--version") == Said(0, f"distill {__version__}\n", "")
+    assert door("train", "--help") == door("distill", "--help")
 
 
 def test_version_and_module() -> None:
@@ -190,6 +223,17 @@ LINES = {
     "distill teacher.epocs=3": "distill distill: error: unknown key 'teacher.epocs'; did you mean 'teacher.epochs'?",
     "distill lss=cross_entropy": "distill distill: error: unknown key 'lss'; did you mean 'loss'?",
     "distill ~nothing": "distill distill: error: unknown key 'nothing'",
+    "distill loss=soft": "distill distill: error: loss=soft: no such option; did you mean 'soft_target'? (available: ",
+    "distill temperature=3": "distill distill: error: unknown key 'temperature'; did you mean 'loss.temperature'?",
+    "distill optimizer.epsilon=1": "distill distill: error: unknown key 'optimizer.epsilon'; did you mean 'optimizer.eps'?",
+    "distill teacher.model.width=24": "distill distill: error: unknown key 'teacher.model.width'; MLP takes hidden, dropout, "
+    "input_dropout, max_norm, num_classes, input_shape",
+    "distill --dataset digits": "distill distill: error: --dataset digits: keys have no dashes, and values follow '='; "
+    "did you mean 'dataset=digits'?",
+    "distill --dataset": "distill distill: error: --dataset: unknown flag; keys have no dashes: dataset=VALUE",
+    "distill digits": "distill distill: error: 'digits' is not key=value; did you mean 'dataset=digits' or 'experiment=digits'?",
+    "teach": "distill: error: unknown command 'teach'; did you mean 'train-teacher'?",
+    "train epocs=3": "distill distill: error: unknown key 'epocs'; did you mean 'epochs'?",
     "distill +lss@terms.x=cross_entropy": "distill distill: error: unknown group 'lss'; did you mean 'loss'?",
     "distill epochs=abc": "distill distill: error: epochs=abc: expected int",
     "distill device.threads=1.5": "distill distill: error: device.threads=1.5: expected int",
@@ -223,7 +267,7 @@ LINES = {
     "distill seed=1,2": "distill distill: error: seed=1,2: several values make a sweep, which needs -m; a list is written [1,2]",
     "distill seed=range(3)": "distill distill: error: seed=range(3): several values make a sweep, which needs -m; "
     "a list is written [1,2]",
-    "distill loss=hard,dkd": "distill distill: error: loss=hard,dkd: several options make a sweep, which needs -m; "
+    "distill loss=cross_entropy,dkd": "distill distill: error: loss=cross_entropy,dkd: several options make a sweep, which needs -m; "
     "for a second term: loss=hard +loss@terms.dkd=dkd",
     "distill teacher.optimizer=sgd,adam": "distill distill: error: teacher.optimizer=sgd,adam: several options make a sweep, "
     "which needs -m",
@@ -255,6 +299,23 @@ LINES = {
     "distill require.macrof1=0.8": "distill distill: error: require.macrof1: a report has no 'macrof1'; did you mean 'macro_f1'?",
     "train-teacher epochs=3": "distill train-teacher: error: epochs belongs to the student; did you mean 'teacher.epochs'?",
     "train-teacher student=mlp": "distill train-teacher: error: student belongs to the student; train-teacher has no student",
+    "train-teacher student.model=cnn2d": "distill train-teacher: error: student.model belongs to the student; "
+    "train-teacher has no student",
+    "train-teacher +loss@terms.x=cross_entropy": "distill train-teacher: error: loss@terms.x belongs to the student; "
+    "train-teacher has no loss",
+    "train-teacher teacher.class_order=[a]": "distill train-teacher: error: teacher.class_order: train-teacher does not read it; "
+    "distill does",
+    "train-teacher dataset.transfer_exclude=[1]": "distill train-teacher: error: dataset.transfer_exclude: train-teacher does not "
+    "read it; distill and eval and export and bench do",
+    "eval run=r epochs=3": "distill eval: error: epochs: eval does not read it; distill and train-teacher do",
+    "eval run=r +epochs=3": "distill eval: error: epochs: eval does not read it; distill and train-teacher do",
+    "export run=r loss=cross_entropy": "distill export: error: loss: export does not read it; distill and train-teacher do",
+    "bench run=r experiment=smoke": "distill bench: error: experiment: bench does not read it; distill and train-teacher do",
+    "bench run=r eval_batch_size=3": "distill bench: error: eval_batch_size: bench does not read it; "
+    "distill and train-teacher and eval and export and predict do",
+    "predict run=r input=i require.macro_f1=0.5": "distill predict: error: require.macro_f1: predict does not read it; "
+    "distill and train-teacher and eval and export and bench do",
+    "distill format=onnx": "distill distill: error: format: distill does not read it; export does",
     "distill -m loss=cross_entropy,nope": "distill distill: error: loss=nope: no such option (available: ",
 }
 
@@ -379,6 +440,15 @@ def test_hydra_full_error_is_a_raw_escape(door: Door, fake: list[dict], monkeypa
         ("macro_f1=0.731241", 3, "distill distill: require.macro_f1=0.731241 missed: 0.7312\n"),
         ("macro_f1=0.73125", 3, "distill distill: require.macro_f1=0.73125 missed: 0.7312\n"),
         ("models.student.val.macro_f1=0.5", 0, ""),
+        ("test.macro_f1=>=0.7", 0, ""),
+        ("val.macro_f1=>0.5", 3, "distill distill: require.val.macro_f1=>0.5 missed: 0.5\n"),
+        ("student.test.macro_f1=<=70%", 3, "distill distill: require.student.test.macro_f1=<=70% missed: 0.7312\n"),
+        ("weight_bytes=<=4.84kB", 0, ""),
+        ("weight_bytes=<=4kB", 3, "distill distill: require.weight_bytes=<=4kB missed: 4840\n"),
+        ("latency_ms=<=1", 0, ""),
+        ("latency_ms.1.p99=<0.1ms", 3, "distill distill: require.latency_ms.1.p99=<0.1ms missed: 0.5\n"),
+        ("per_class.V.f1=0.3", 3, "distill distill: require.per_class.V.f1=0.3 missed: 0.25\n"),
+        ("test.per_class.V.f1=>=0.2", 0, ""),
         ("models.student.val.macro_f1=0.51", 3, "distill distill: require.models.student.val.macro_f1=0.51 missed: 0.5\n"),
         ("models.teacher.test.macro_f1=0.1", 3, "distill distill: require.models.teacher.test.macro_f1=0.1 missed: null\n"),
         ("models.student.tset.macro_f1=0.1", 2, "distill distill: error: require.models.student.tset.macro_f1: "
@@ -574,7 +644,7 @@ def test_an_override_is_rewritten_where_new_keys_are_welcome(command: str, typed
 
 
 def test_composed_overrides_arrive(door: Door) -> None:
-    said = door("train-teacher", "teacher.optimizer=sgd", "teacher.rename={net.a:b}", "require.macro_f1=0.5", "--cfg", "job")
+    said = door("distill", "teacher.optimizer=sgd", "teacher.rename={net.a:b}", "require.macro_f1=0.5", "--cfg", "job")
     assert said.code == 0
     assert "_target_: torch.optim.SGD" in said.out
     assert "net.a: b" in said.out
@@ -585,10 +655,33 @@ def test_composed_overrides_arrive(door: Door) -> None:
 def test_a_users_code_in_the_working_folder_is_found(door: Door, tmp_path: Path, fake: list[dict]) -> None:
     (tmp_path / "my_little_models.py").write_text("class Tiny:\n    def __init__(self, num_classes: int, width: int = 4): ...\n")
     line = ["student=custom", "student.model._target_=my_little_models.Tiny"]
-    assert door("distill", *line, "+student.model.width=8").code == 0
-    assert fake[0]["cfg"].student.model.width == 8
+    for plus in ("", "+"):
+        assert door("distill", *line, f"{plus}student.model.width=8").code == 0
+        assert fake[-1]["cfg"].student.model.width == 8
+    said = door("distill", *line, "student.model.widht=8")
+    assert said.err == "distill distill: error: unknown key 'student.model.widht'; did you mean 'student.model.width'?\n"
     said = door("distill", *line, "+student.model.widht=8")
     assert said.err == "distill distill: error: student.model.widht: Tiny has no such parameter; did you mean 'width'?\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "place", "value"),
+    [
+        (("optimizer.eps=1e-4",), "optimizer.eps", 1e-4),
+        (("teacher=resnet1d", "teacher.model.num_classes=3"), "teacher.model.num_classes", 3),
+        (("teacher.optimizer=sgd", "teacher.optimizer.dampening=0.5"), "teacher.optimizer.dampening", 0.5),
+        (("+loss@terms.more=hint", "terms.more.features=[a,b]"), "terms.more.features", ["a", "b"]),
+        (("stages=hint_then_soft_target", "stages.soft_target.loss.alpha=0.3"), "stages.soft_target.loss.alpha", 0.3),
+    ],
+)
+def test_any_parameter_of_a_target_is_set_without_a_plus(
+    door: Door, fake: list[dict], line: tuple[str, ...], place: str, value: object
+) -> None:
+    from omegaconf import OmegaConf
+
+    features = ["stages.hint.loss.features=[body.1,body.1]"] if line[0].startswith("stages") else []
+    assert door("distill", *line, *features, "-m", "seed=0").code == 0
+    assert OmegaConf.select(fake[0]["cfg"], place) == value
 
 
 def complete(line: str) -> list[str]:
@@ -604,6 +697,7 @@ def test_completion_of_commands_groups_and_options() -> None:
     assert {"loss=cross_entropy", "loss=soft_target"} <= set(complete("distill distill loss="))
     assert complete("distill train-teacher teacher.epo") == ["teacher.epochs="]
     assert complete("distill report ") == []
+    assert not [word for word in complete("distill distill teacher=") if "=_" in word]
 
 
 # --- whole processes ---------------------------------------------------------------------------------------------

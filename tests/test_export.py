@@ -175,6 +175,31 @@ def test_nothing_is_overwritten_and_nothing_is_left_half_written(
     assert sorted(path.name for path in Path().iterdir() if path.name not in ("out", "run", "data")) in ([], ["outputs"])
 
 
+def test_sound_formats_are_kept_and_the_others_refused(run: Path, distill: Distill, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_layer(subject: object, settings: object) -> None:
+        raise UserError("format=c: layer 'gate' (GRU): has no C; use format=onnx")
+
+    def broken(subject: object, folder: Path, settings: object) -> list[Written]:
+        (folder / "web").mkdir()
+        (folder / "web/index.html").write_text("half")
+        raise UserError("format=web: gives outputs that are NaN or infinite; nothing was written")
+
+    monkeypatch.setitem(exports.LOOKS, "c", no_layer)
+    monkeypatch.setitem(exports.LOOKS, "web", lambda subject, settings: None)
+    monkeypatch.setitem(exports.FORMATS, "web", broken)
+    ran = distill("export", f"run={run}", "format=[c,safetensors,web]", "output=out", "progress.level=quiet")
+    assert ran.code == 2
+    assert [line for line in ran.err.splitlines() if "error" in line] == [
+        "distill export: error: format=c: layer 'gate' (GRU): has no C; use format=onnx",
+        "distill export: error: format=web: gives outputs that are NaN or infinite; kept: safetensors",
+    ]
+    assert sorted(path.name for path in Path("out").iterdir()) == ["README.md", "card.json", "checkpoint"]
+    assert list(ran.report["export"]["formats"]) == ["safetensors"] and list(ran.report["export"]["refused"]) == ["c", "web"]
+    none = distill("export", f"run={run}", "format=[c,web]", "output=none", "progress.level=quiet")
+    assert (none.code, none.err.count("distill export: error: format=")) == (2, 2)
+    assert not Path("none").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

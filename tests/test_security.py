@@ -17,6 +17,9 @@ import yaml
 from conftest import TINY, Ran
 
 from distill_cli import files
+from distill_cli.config import ownership
+from distill_cli.config.trust import check_trusted
+from distill_cli.errors import UserError
 from distill_cli.files import safe_name
 
 Distill = Callable[..., Ran]
@@ -79,6 +82,88 @@ def test_what_the_user_trusts_is_built(distill: Distill, run: Path, hub: list[ob
     )
     monkeypatch.setenv("DISTILL_TRUST", "my_own_data.*")
     assert distill("eval", "device=cpu", "run=run").code == 0
+
+
+# --- whose folder it is ------------------------------------------------------------------------------------------
+
+MINE = """
+from torch import nn
+
+
+class Net(nn.Sequential):
+    def __init__(self, num_classes, input_shape):
+        super().__init__(nn.Linear(input_shape[0], num_classes))
+"""
+
+
+def named(folder: Path, target: str, model: str = "student") -> None:
+    """Let a run folder name a class of the user's for one of its models; as strong as a stranger's change, until it is signed."""
+    path = folder / "checkpoint/model.json"
+    content = json.loads(path.read_text())
+    content["models"][model]["model"] = {"_target_": target}
+    path.write_text(json.dumps(content))
+
+
+def test_a_run_of_ones_own_needs_no_trust(run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    named(run, "users_own.Net")
+    ownership.sign(run)
+    key = tmp_path / "state/distill/run.key"
+    assert key.stat().st_mode & 0o777 == 0o600 and len(key.read_bytes()) == 32
+    assert ownership.is_own(run)
+    node = json.loads((run / "checkpoint/model.json").read_text())["models"]["student"]
+    check_trusted(node, "model.json", own=ownership.is_own(run))
+    with pytest.raises(UserError, match="interpolations are not allowed"):
+        check_trusted({"model": "${oc.env:HOME}"}, "model.json", own=True)
+    for name in ("config.yaml", "checkpoint/model.json"):
+        text = (run / name).read_text()
+        (run / name).write_text(text + " ")
+        assert not ownership.is_own(run)
+        (run / name).write_text(text)
+    assert ownership.is_own(run)
+    (run / "checkpoint/signature.json").write_text("[1]")
+    assert not ownership.is_own(run)
+
+
+@pytest.mark.parametrize("state", ["other", "none", "unwritable", "readable by others", "short", "a link"])
+def test_without_the_key_a_run_is_a_strangers(run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, state: str) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    ownership.sign(run)
+    key = tmp_path / "state/distill/run.key"
+    assert ownership.is_own(run)
+    if state == "other":
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "other"))
+        named(run, "users_own.Net")
+        assert not ownership.is_own(run)
+    elif state == "none":
+        monkeypatch.delenv("XDG_STATE_HOME")
+        monkeypatch.delenv("HOME")
+        ownership.sign(run)
+    elif state == "unwritable":
+        (tmp_path / "file").write_text("")
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+        ownership.sign(run)
+    elif state == "readable by others":
+        key.chmod(0o644)
+    elif state == "short":
+        key.write_bytes(b"1")
+    else:
+        key.rename(tmp_path / "key")
+        key.symlink_to(tmp_path / "key")
+    assert not ownership.is_own(run)
+
+
+def test_trust_is_asked_for_what_is_used_and_typed_on_the_line(distill: Distill, run: Path, tmp_path: Path) -> None:
+    module = f"mine_{tmp_path.name.replace('-', '_')}"
+    Path(f"{module}.py").write_text(MINE)
+    named(run, f"{module}.Net", "teacher")
+    words = ("export", "device=cpu", "run=run", "bootstrap.resamples=20")
+    assert distill(*words, "output=student").code == 0
+    said = f"teacher: model._target_={module}.Net is not trusted; set DISTILL_TRUST='{module}.Net' if you trust it"
+    refused(distill(*words, "checkpoint_model=teacher", "output=teacher"), said, f"or type --trust '{module}.Net'")
+    trusted = distill(*words, "checkpoint_model=teacher", "output=teacher", "--trust", f"{module}.*")
+    assert "another architecture" in trusted.err and "DISTILL_TRUST" not in os.environ
+    refused(distill(*words, "--trust"), "--trust: expected a class or a pattern")
 
 
 class Trap:

@@ -274,7 +274,11 @@ def test_train_teacher_takes_its_own_keys_and_an_experiment_for_both() -> None:
 @pytest.mark.parametrize(
     ("require", "said"),
     [
-        ("++require.macro_f1=high", "require.macro_f1=high: expected a number"),
+        ("++require.macro_f1=high", "require.macro_f1=high: expected a number, or a comparison such as '>=0.9' or '<=50kB'"),
+        (
+            "++require.weight_bytes='<=5kb'",
+            "require.weight_bytes=<=5kb: expected a number, or a comparison such as '>=0.9' or '<=50kB'; did you mean 'kB'?",
+        ),
         ("++require.macrof1=0.8", "require.macrof1: a report has no 'macrof1'; did you mean 'macro_f1'?"),
         ("++require=0.8", "require=0.8: expected paths of report.json, such as require.macro_f1=0.8"),
     ],
@@ -357,7 +361,7 @@ def test_build_gives_what_the_signature_names_and_lets_the_config_win() -> None:
     facts = {"num_classes": 3, "input_shape": (5,), "unknown": 1}
     assert [p.shape for p in build(model, "m", **facts).parameters()][-1] == (3,)
     assert [p.shape for p in build({**model, "num_classes": 7}, "m", **facts).parameters()][-1] == (7,)
-    with pytest.raises(UserError, match=r"m: MLP needs 'num_classes'; set it with \+m\.num_classes=VALUE"):
+    with pytest.raises(UserError, match=r"m: MLP needs 'num_classes'; set it with m\.num_classes=VALUE"):
         build(model, "m")
 
 

@@ -76,8 +76,8 @@ COMMAND = [
     ("distill distill: error: device.threads=100000: must be >= 1 and at most 512 or null", ("distill", "device.threads=100000")),
     ("distill distill: error: loss.weight=0: nothing is left to minimise; give the loss or a term a weight above 0",
      ("distill", "device=cpu", "loss.weight=0")),
-    ("distill distill: error: loss.temperature: Hard has no such parameter, and a preset sets it; take it away with ~loss.temperature",
-     ("distill", "experiment=digits", "loss._target_=distill_cli.losses.hard.Hard")),
+    ("distill distill: error: loss.temperature: CrossEntropy has no such parameter, and a preset sets it; take it away with ~loss.temperature",
+     ("distill", "experiment=digits", "loss._target_=distill_cli.losses.cross_entropy.CrossEntropy")),
     ("distill distill: error: stages.hint.balance: this stage does not set it yet; add it with +stages.hint.balance=VALUE",
      ("distill", "stages=hint_then_soft_target", "stages.hint.loss.features=[body.1,body.1]", "stages.hint.balance=start")),
     ("distill distill: error: loss: a setting of it is too large (Numerical result out of range)",
@@ -308,7 +308,7 @@ def test_a_strangers_config_runs_no_code(distill: Distill, finished: Path, tmp_p
     path.write_text(
         re.sub(r"_target_: distill_cli\.data\.digits\.digits", f"_target_: os.mkdir\n  path: {made}", path.read_text())
     )
-    refused(distill, f"distill eval: error: {path}: dataset: _target_=os.mkdir is not trusted; set DISTILL_TRUST='os.mkdir' if you trust it",
+    refused(distill, f"distill eval: error: {path}: dataset: _target_=os.mkdir is not trusted; set DISTILL_TRUST='os.mkdir' if you trust it, or type --trust 'os.mkdir'",
             "eval", f"run={finished}", "device=cpu")  # fmt: skip
     assert not made.exists()
 
@@ -441,7 +441,9 @@ def test_a_users_own_teacher_and_link_are_theirs_to_build(distill: Distill, user
     assert ran.code == 0, ran.err
     assert distill("distill", *tiny, *words, "seed=1").code == 0  # both are found
     folder = ran.report["teacher_source"].split()[-1]
-    stranger = distill("distill", *tiny, f"teacher.checkpoint={folder}")
+    assert distill("distill", *tiny, f"teacher.checkpoint={folder}", "controls=[]").code == 0  # made here, by this user
+    monkeypatch.setenv("XDG_STATE_HOME", str(Path("elsewhere").resolve()))
+    stranger = distill("distill", *tiny, f"teacher.checkpoint={folder}", "seed=2")
     assert stranger.code == 2 and "is not trusted; set DISTILL_TRUST=" in stranger.err
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distill_cli.commands.parser import Parser
-from distill_cli.config.groups import PURPOSES, conf_dir, options
+from distill_cli.config.groups import PURPOSES, common_text, conf_dir, inner_groups, options
 from distill_cli.errors import UserError, near
 
 HELP = """\
@@ -36,9 +36,21 @@ def main(argv: Sequence[str]) -> int:
         width = max(map(len, known[wanted]))
         for option, file in known[wanted].items():
             print(f"{option:<{width + 2}}{first_comment(file)}".rstrip())
+        print(shared_keys(wanted), end="")
     else:
-        print(find_option(known, wanted).read_text(encoding="utf-8"), end="")
+        file = find_option(known, wanted)
+        text = file.read_text(encoding="utf-8")
+        print(text, end="")
+        if "- _common" in text:
+            print(shared_keys(wanted.rpartition("/")[0]), end="")
     return 0
+
+
+def shared_keys(group: str) -> str:
+    """Return the keys that every option of a group has, as they are typed; empty where it has none."""
+    lines = [f"{place}={'|'.join(options([conf_dir()])[inner])}" for place, inner in inner_groups(group).items()]
+    lines += [f"{group}.{line}" if line[:1].strip() else line for line in common_text(group).splitlines()]
+    return "\n".join([f"\nwith every option of {group}:", *lines, ""]) if lines else ""
 
 
 def find_option(known: dict[str, dict[str, Path]], wanted: str) -> Path:

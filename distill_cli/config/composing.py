@@ -17,12 +17,12 @@ from hydra._internal.config_repository import IConfigRepository
 from hydra._internal.defaults_list import create_defaults_list
 from hydra.core.default_element import GroupDefault, ResultDefault
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from distill_cli.config.groups import PURPOSES, TAKE_SEVERAL, one_option
-from distill_cli.errors import UserError
+from distill_cli.errors import UserError, nearest
 
 # Groups of presets. An experiment is a whole recipe; hparams are laid over whatever a recipe chooses.
 RECIPES, OVERLAYS = "experiment", "hparams"
@@ -37,6 +37,7 @@ class OptionLoader(ConfigLoaderImpl):
     def _parse_overrides_and_create_caching_repo(self, config_name: str | None, overrides: list[str]) -> Any:
         parsed, repo = super()._parse_overrides_and_create_caching_repo(config_name, overrides)
         typed = [override.key_or_group for override in parsed]
+        self._parsed = parsed
         self._typed_choice = any(repo.group_exists(key) for key in typed if key not in (RECIPES, OVERLAYS))
         return parsed, repo
 
@@ -47,7 +48,11 @@ class OptionLoader(ConfigLoaderImpl):
         self._meant = {
             str(default.config_path): other for default in compared if (other := meant(default, defaults, chosen, repo))
         }
-        return super()._compose_config_from_defaults_list(defaults, repo)
+        cfg = super()._compose_config_from_defaults_list(defaults, repo)
+        for override in self._parsed:
+            if override.type is OverrideType.CHANGE and "." in override.key_or_group and override.package is None:
+                add_parameter(override, cfg, self._parsed)
+        return cfg
 
     def _load_single_config(self, default: ResultDefault, repo: IConfigRepository) -> Any:
         loaded = super()._load_single_config(default, repo)
@@ -62,6 +67,47 @@ class OptionLoader(ConfigLoaderImpl):
 def install() -> None:
     """Let Hydra compose with this loader, also the jobs of a sweep."""
     hydra_main.ConfigLoaderImpl = OptionLoader  # type: ignore[misc]
+
+
+def add_parameter(override: Override, cfg: DictConfig, parsed: Iterable[Override]) -> None:
+    """Let a line set a parameter of a component that its yaml does not list, without a plus.
+
+    Raises:
+        UserError: the component's target has no such parameter, or cannot be imported.
+    """
+    place, key, target = component_of(override.key_or_group, cfg, parsed)
+    if not target:
+        return
+    # Not above: it imports torch where a target does, and most lines compose without.
+    from distill_cli.config.signatures import find_target, parameter_names
+
+    names = parameter_names(find_target(place, target))
+    if names is not None and key not in names:
+        listed = [str(name) for name in OmegaConf.select(cfg, place) if not str(name).startswith("_")]
+        known = list(dict.fromkeys([*listed, *names]))
+        match, name = nearest(key, known), target.rpartition(".")[2]
+        hint = f"did you mean '{place}.{match}'?" if match else f"{name} takes {', '.join(known)}"
+        raise UserError(f"unknown key '{override.key_or_group}'; {hint}")
+    override.type = OverrideType.FORCE_ADD
+
+
+def component_of(path: str, cfg: DictConfig, parsed: Iterable[Override]) -> tuple[str, str, str]:
+    """Return place, parameter and target of the component whose key a line sets and its yaml does not list; else empty words."""
+    typed = {o.key_or_group: str(o.value()) for o in parsed if o.key_or_group.endswith("._target_") and not o.is_sweep_override()}
+    parts = path.split(".")
+    node: Any = cfg
+    for n, part in enumerate(parts):
+        place = ".".join(parts[:n])
+        if not isinstance(node, DictConfig) or node._is_none() or node._is_missing() or node._is_interpolation():
+            return "", "", ""
+        if node._get_node(part) is None:
+            stage = len(parts) == 4 and parts[0] == "stages" and n == 3
+            own = typed.get(f"{place}._target_") or node._get_node("_target_")
+            whole = cfg._get_node(parts[2]) if stage and own is None else None
+            target = whole._get_node("_target_") if isinstance(whole, DictConfig) else own
+            return (place, part, str(target)) if target is not None and str(target) != "???" else ("", "", "")
+        node = node._get_node(part)
+    return "", "", ""
 
 
 def refuse_several(defaults: Iterable[ResultDefault]) -> None:

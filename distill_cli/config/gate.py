@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import math
+import operator
+import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from distill_cli.errors import UserError, near
 
-SHORT = "macro_f1"
-# What report.json holds numbers under; a first word that is none of these is refused before anything is trained.
-NUMERIC_PARTS = (SHORT, "models", "comparison", "terms", "stages", "data", "budget")
+# What report.json holds numbers under.
+NUMERIC_PARTS = ("models", "comparison", "terms", "stages", "data", "budget", "bench", "export")
+MODELS, SPLITS = ("student", "teacher", "scratch", "tuned"), ("train", "val", "test")
+SCORES = ("macro_f1", "accuracy", "nll", "ece", "agreement", "per_class", "confusion")
+SIZES = ("parameters", "macs", "weight_bytes", "file_bytes", "peak_activation_bytes", "latency_ms")
+# First words of a path; one that is none of these is refused before anything is trained.
+FIRST_WORDS = (*NUMERIC_PARTS, *MODELS, *SPLITS, *SCORES, *SIZES)
+UNITS = {
+    "": 1, "%": 0.01, "k": 1e3, "M": 1e6, "B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 1024, "MiB": 1024**2, "ms": 1, "s": 1e3,
+}  # fmt: skip
+COMPARISONS: dict[str, Callable[[float, float], bool]] = {
+    ">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt, "==": operator.eq, "": operator.ge,
+}  # fmt: skip
 
 
 class RequirementMissed(Exception):
@@ -31,53 +43,80 @@ def check_bounds(require: Mapping[str, Any]) -> None:
     """Check what can be known of `require` before training.
 
     Raises:
-        UserError: a bound is no finite number, or a path starts with a word that no report has.
+        UserError: a bound that cannot be read, or a path that starts with a word that no report has.
     """
     for path, bound in flatten(require):
-        if isinstance(bound, bool) or not isinstance(bound, (int, float)) or not math.isfinite(bound):
-            raise UserError(f"require.{path}={bound}: expected a number")
+        read_bound(path, bound)
         first = path.split(".")[0]
-        if first not in NUMERIC_PARTS:
-            raise UserError(f"require.{path}: a report has no '{first}'{near(first, NUMERIC_PARTS)}")
+        if first not in FIRST_WORDS:
+            raise UserError(f"require.{path}: a report has no '{first}'{near(first, FIRST_WORDS)}")
+
+
+def read_bound(path: str, bound: Any) -> tuple[Callable[[float, float], bool], float]:
+    """Return the comparison and the number of a bound; a plain number means "at least".
+
+    >>> read_bound("weight_bytes", "<=50kB")
+    (<built-in function le>, 50000.0)
+
+    Raises:
+        UserError: neither a finite number nor a comparison with one.
+    """
+    if isinstance(bound, (int, float)) and not isinstance(bound, bool) and math.isfinite(bound):
+        return operator.ge, float(bound)
+    found = re.fullmatch(r"(>=|<=|==|>|<|) *([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?) *([A-Za-z%]*)", str(bound).strip(), re.I)
+    if isinstance(bound, bool) or not found or found[3] not in UNITS:
+        hint = near(found[3], UNITS) if found and found[3] not in UNITS else ""
+        raise UserError(f"require.{path}={bound}: expected a number, or a comparison such as '>=0.9' or '<=50kB'{hint}")
+    return COMPARISONS[found[1]], float(found[2]) * UNITS[found[3]]
 
 
 def look_up(report: Mapping[str, Any], path: str, command: str) -> float | None:
-    """Return the number at a path of a report; `macro_f1` is short for the command's own model on test.
+    """Return the number at a path of a report.
+
+    A path may leave out `models`, the command's own model and the split `test`: ``val.accuracy``, ``per_class.V.f1``,
+    ``weight_bytes``, ``latency_ms`` (the median of single samples).
 
     Raises:
         UserError: the report has no number there.
     """
-    if path == SHORT:
-        models = report.get("models", {})
-        model = "teacher" if command == "train-teacher" or "student" not in models else "student"
-        path = f"models.{model}.test.macro_f1"
     numbers = {k: v for k, v in flatten(report) if v is None or (isinstance(v, (int, float)) and not isinstance(v, bool))}
-    if path not in numbers:
-        raise UserError(f"{path}: report.json has no number there{near(path, numbers)}")
-    return numbers[path]
+    for full in full_paths(report, path, command):
+        if full in numbers:
+            return numbers[full]
+    raise UserError(f"{path}: report.json has no number there{near(path, numbers)}")
+
+
+def full_paths(report: Mapping[str, Any], path: str, command: str) -> Iterator[str]:
+    """Yield what a path may stand for, the nearest first."""
+    models = report.get("models", {})
+    model = report.get("exported_model") or ("teacher" if command == "train-teacher" or "student" not in models else "student")
+    for start in ("", "models.", f"models.{model}.", f"models.{model}.test.", "bench.results.", f"bench.results.{model}."):
+        for end in ("", ".p50", ".1.p50"):
+            yield f"{start}{path}{end}"
 
 
 def check_require(report: Mapping[str, Any], require: Mapping[str, Any], command: str) -> None:
-    """Hold a report against the least values that `require` asks for.
+    """Hold a report against the bounds of `require`.
 
     Raises:
-        RequirementMissed: a value is below its bound, or null.
+        RequirementMissed: a value is beyond its bound, or null.
         UserError: a path that the report does not have.
     """
     for path, bound in flatten(require):
+        holds, number = read_bound(path, bound)
         try:
             value = look_up(report, path, command)
         except UserError as e:
             raise UserError(f"require.{e}") from None
-        if value is None or value < bound:
-            raise RequirementMissed(f"require.{path}={bound} missed: {shown(value, bound)}")
+        if value is None or not holds(value, number):
+            raise RequirementMissed(f"require.{path}={bound} missed: {shown(value, number, holds)}")
 
 
-def shown(value: float | None, bound: float) -> str:
-    """Return a value with four digits, or with all of them where four would make it look like the bound it misses."""
+def shown(value: float | None, bound: float, holds: Callable[[float, float], bool] = operator.ge) -> str:
+    """Return a value with four digits, or with all of them where four would make it look like one that holds."""
     if value is None:
         return "null"
-    return str(value if round(value, 4) >= bound else round(value, 4))
+    return str(value if holds(round(value, 4), bound) else round(value, 4))
 
 
 def objective_of(report: Mapping[str, Any], path: str) -> float:

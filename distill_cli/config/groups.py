@@ -26,6 +26,26 @@ PURPOSES = {
 TAKE_SEVERAL = ("logger",)
 # Commands that open a finished run, `run=FOLDER`; all but `predict` take any key of its data set.
 RUN_COMMANDS = ("eval", "export", "bench", "predict")
+# What of the student's training a control may change, and a teacher has for its own.
+TRAINING_KEYS = (
+    "epochs", "batch_size", "steps_per_epoch", "optimizer", "schedule", "augment", "mixup", "sampling", "select",
+    "clip_grad_norm",
+)  # fmt: skip
+STUDENT_ONLY = (
+    *TRAINING_KEYS, "student", "loss", "terms", "stages", "gradients", "balance", "controls", "search", "cache", "chain",
+)  # fmt: skip
+OF_A_REPORT = ("require", "objective", "report", "bootstrap")
+# Keys that a command has, because it shares a file or a class, and does not read. `layers` takes a whole line of `distill`.
+UNREAD = {
+    "train-teacher": (
+        "dataset.unlabelled", "dataset.transfer_exclude", "teacher.rename", "teacher.class_order", "teacher.outputs_kind",
+        "teacher.checkpoint_model", "teacher.average", "teacher.member_weights",
+    ),
+    "predict": (*OF_A_REPORT, "sweep"),
+    "bench": ("bootstrap", "eval_batch_size"),
+}  # fmt: skip
+# Keys of a teacher that is there already, or of several, which train-teacher refuses by lines of their own.
+OF_A_FINISHED_TEACHER = ("members", "checkpoint", "weights", "outputs")
 # Keys that are elsewhere now, and what to type.
 MOVED = {
     "teacher.cache": "cache.use=auto stores the teacher's outputs, cache.use=never does not",
@@ -80,6 +100,36 @@ def common_keys(group: str) -> list[str]:
     """Return the keys that every option of `teacher` or `student` has: those of _common.yaml, and the model."""
     text = (conf_dir() / group / "_common.yaml").read_text(encoding="utf-8")
     return ["model", *re.findall(r"@(\w+):", text), *(key for key in re.findall(r"^(\w+):", text, re.M) if key != "defaults")]
+
+
+def common_text(group: str) -> str:
+    """Return the keys that every option of a group has, with their comments; empty where it has none."""
+    file = conf_dir() / group / "_common.yaml"
+    return keys(file.read_text(encoding="utf-8")) if file.is_file() else ""
+
+
+def inner_groups(group: str) -> dict[str, str]:
+    """Return ``{place: group}`` of the groups that choose inside a teacher or student, such as teacher.optimizer."""
+    file = conf_dir() / group / "_common.yaml"
+    if group not in ("teacher", "student"):
+        return {}
+    named = re.findall(r"^  - /(\w+)@(\w+):", file.read_text(encoding="utf-8"), re.M)
+    return {f"{group}.model": "model", **{f"{group}.{place}": inner for inner, place in named}}
+
+
+def read_lines(command: str, lines: Iterable[str], prefix: str = "", above: Iterable[str] = ()) -> list[str]:
+    """Return the lines of a config whose keys a command reads and no text `above` has, with a prefix before each key."""
+    unread = (*above, *UNREAD.get(command, ()), *(STUDENT_ONLY if command == "train-teacher" else ()))
+    if command == "train-teacher":
+        unread = (*unread, *(f"teacher.{key}" for key in OF_A_FINISHED_TEACHER))
+    shown, reads = [], True
+    for line in lines:
+        if line[:1].strip():
+            reads = f"{prefix}{line.partition(':')[0]}" not in unread
+            line = f"{prefix}{line}"
+        if reads:
+            shown.append(line)
+    return shown
 
 
 def command_files(command: str) -> list[str]:

@@ -7,21 +7,13 @@ from typing import Any
 
 from distill_cli.config.ensembles import check_ensemble
 from distill_cli.config.finished import check_opening
-from distill_cli.config.groups import MOVED, RUN_COMMANDS, common_keys
+from distill_cli.config.groups import MOVED, RUN_COMMANDS, STUDENT_ONLY, TRAINING_KEYS, common_keys
 from distill_cli.config.resuming import read_every
 from distill_cli.config.rules import MISSING, Rule, at_least, check_rules, check_whole, look_up, one_of, shown
 from distill_cli.config.stages import check_losses, check_stages
 from distill_cli.errors import UserError, near
 from distill_cli.files import safe_name
 
-# What of the student's training a control may change, and a teacher has for its own.
-TRAINING_KEYS = (
-    "epochs", "batch_size", "steps_per_epoch", "optimizer", "schedule", "augment", "mixup", "sampling", "select",
-    "clip_grad_norm",
-)  # fmt: skip
-STUDENT_ONLY = (
-    *TRAINING_KEYS, "student", "loss", "terms", "stages", "gradients", "balance", "controls", "search", "cache", "chain",
-)  # fmt: skip
 # What controls are called without a name of their own, and in the report.
 PLAIN_CONTROLS = {"matched": "scratch", "tuned": "tuned"}
 TAKEN_NAMES = ("matched", "teacher", "student", "scratch", "tuned", "no_bias_fix")
@@ -193,8 +185,10 @@ def check_typed(command: str, typed: list[str]) -> None:
     """
     for override in typed if command == "train-teacher" else ():
         path = override.lstrip("+~").partition("=")[0]
+        package = path.partition("@")[2]
+        path = package if package.startswith("student.") else path
         key = path.split(".")[0].split("@")[0]
-        if key not in STUDENT_ONLY or path.partition("@")[2].startswith("teacher"):
+        if key not in STUDENT_ONLY or package.startswith("teacher"):
             continue
         hint = f"; did you mean 'teacher.{path}'?" if key in TRAINING_KEYS else f"; train-teacher has no {key}"
         raise UserError(f"{path} belongs to the student{hint}")

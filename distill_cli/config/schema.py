@@ -203,9 +203,9 @@ class Predict(Base):
     peaks: str = "auto"
 
 
-_COMMANDS = {
+COMMANDS: dict[str, type[Base]] = {
     "distill": Training, "train-teacher": Training, "layers": Training,
     "eval": Eval, "export": Export, "bench": Bench, "predict": Predict,
 }  # fmt: skip
-for _command, _node in _COMMANDS.items():
+for _command, _node in COMMANDS.items():
     ConfigStore.instance().store(name=f"schema-{_command}", node=_node)

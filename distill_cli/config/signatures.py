@@ -50,6 +50,15 @@ def check_component(path: str, node: Mapping[str, Any], typed: Collection[str] |
             raise UserError(f"{path}.{key}={shown(value)}: expected {hint_text(hints[key])}")
 
 
+def parameter_names(target: Callable[..., Any]) -> list[str] | None:
+    """Return the names that a target takes; None where it takes any, or does not tell."""
+    try:
+        parameters = inspect.signature(target).parameters
+    except (ValueError, TypeError):
+        return None
+    return None if any(p.kind is p.VAR_KEYWORD for p in parameters.values()) else list(parameters)
+
+
 def check_inside(path: str, value: Any) -> None:
     """Check the components that a value is or holds."""
     if isinstance(value, Mapping) and "_target_" in value:

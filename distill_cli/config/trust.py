@@ -55,13 +55,14 @@ def targets_in(config: Any) -> frozenset[str]:
     return frozenset(str(value) for key, value in leaves(config, "", "config") if key.rpartition(".")[2] == "_target_")
 
 
-def check_trusted(node: Mapping[str, Any], path: str, also: Collection[str] = ()) -> None:
+def check_trusted(node: Mapping[str, Any], path: str, also: Collection[str] = (), *, own: bool = False) -> None:
     """Refuse a stranger's config that names code beyond this tool, torch.nn and torch.optim, or what DISTILL_TRUST matches.
 
     Args:
         node: plain values, as read from config.yaml or model.json.
         path: where they come from, for messages: ``run/config.yaml``.
         also: targets that this run's own config names.
+        own: the folder is this user's, who may name any class.
 
     Raises:
         UserError: names the first key that is refused, and the variable that would allow it.
@@ -71,8 +72,9 @@ def check_trusted(node: Mapping[str, Any], path: str, also: Collection[str] = ()
         if "${" in key or "${" in str(value):
             raise UserError(f"{path}: {key}={value}: interpolations are not allowed in a config from a run folder")
         if last == "_target_":
-            if not isinstance(value, str) or not (value in also or trusted(value)):
-                raise UserError(f"{path}: {key}={value} is not trusted; set DISTILL_TRUST='{value}' if you trust it")
+            if not isinstance(value, str) or not (own or value in also or trusted(value)):
+                remedy = f"set DISTILL_TRUST='{value}' if you trust it, or type --trust '{value}'"
+                raise UserError(f"{path}: {key}={value} is not trusted; {remedy}")
         elif re.fullmatch(r"_\w+_", last) and not plain_setting(last, value):
             raise UserError(f"{path}: {key}={value} is not allowed in a config from a run folder")
 

@@ -150,7 +150,7 @@ def build(node: Mapping[str, Any], path: str, **given: Any) -> Any:
     for name, p in parameters.items():
         needed = p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
         if needed and not {name, "_args_", "_partial_"} & {*settings, *arguments}:
-            raise UserError(f"{path}: {target.__qualname__} needs '{name}'; set it with +{path}.{name}=VALUE")
+            raise UserError(f"{path}: {target.__qualname__} needs '{name}'; set it with {path}.{name}=VALUE")
     try:
         # A partial keeps what is given out of OmegaConf, which would wrap and copy it.
         make = instantiate({**settings, "_convert_": "all", "_partial_": True}, **permission(settings))

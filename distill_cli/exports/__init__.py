@@ -15,3 +15,10 @@ FORMATS: dict[str, Callable[[Subject, Path, Any], list[Written]]] = {
     "c": c.write,
     "web": web.write,
 }
+# Each looks at a model's layers and at what is installed, and refuses what cannot be written, before anything is.
+LOOKS: dict[str, Callable[[Subject, Any], object]] = {
+    "onnx": lambda subject, settings: onnx.look("format=onnx"),
+    "onnx-int8": lambda subject, settings: onnx.look("format=onnx-int8"),
+    "c": c.look,
+    "web": web.look,
+}

@@ -31,6 +31,12 @@ LEAST_ROWS = 32  # of a process
 DRIVER = "driver.c"
 
 
+def look(subject: Subject, settings: Any) -> None:
+    """Refuse a layer that has no C, and a machine without a C compiler, before anything is written."""
+    find_compiler()
+    plan_of(subject.model, subject.input_shape)
+
+
 def write(subject: Subject, folder: Path, settings: Any) -> list[Written]:
     """Write ``NAME.h`` and ``NAME.c``; both kinds of weights are compiled and run.
 

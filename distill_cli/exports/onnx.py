@@ -25,6 +25,11 @@ INPUT, LOGITS, PROBABILITIES = "input", "logits", "probabilities"
 SAME_LOGIT = 1e-4
 
 
+def look(what: str) -> None:
+    """Refuse a machine without the packages that write ONNX."""
+    require(what, "onnx", "onnxscript", "onnxruntime")
+
+
 def write(subject: Subject, folder: Path, settings: Any) -> list[Written]:
     """Write ``NAME.onnx``."""
     name = f"{safe_name(subject.name)}.onnx"
@@ -44,7 +49,7 @@ def model_bytes(subject: Subject, what: str = "format=onnx") -> bytes:
     Raises:
         UserError: the packages are missing, or torch cannot translate the network.
     """
-    require(what, "onnx", "onnxscript", "onnxruntime")
+    look(what)
     example = torch.zeros(2, *subject.input_shape)
     try:
         with _quiet():

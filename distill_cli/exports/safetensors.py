@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from distill_cli.config.validate import targets_in
 from distill_cli.cost import weight_bytes
 from distill_cli.exports.subject import Outputs, Subject, Written, runner_of
 from distill_cli.pipeline.models import Checkpoint, load_model
@@ -16,6 +17,6 @@ def write(subject: Subject, folder: Path, settings: Any) -> list[Written]:
     entry = {key: value for key, value in subject.entry.items() if key != "file"}
     entry["file"] = weights_file(folder, subject.name).name
     Checkpoint(folder, subject.class_names).add(subject.name, subject.model, entry)
-    model, _ = load_model(folder, subject.name)
+    model, _ = load_model(folder, subject.name, targets_in(subject.entry))
     names = (str(weights_file(folder, subject.name).relative_to(folder)), MODELS)
     return [Written("safetensors", names, weight_bytes(model), runner_of(Outputs(model, subject.temperature)), difference=0.0)]

@@ -26,6 +26,14 @@ CDN = f"https://cdn.jsdelivr.net/npm/onnxruntime-web@{VERSION}/dist/"
 ROWS_FOR_RANGE = 1024
 
 
+def look(subject: Subject, settings: Any) -> None:
+    """Refuse samples that cannot be drawn, and a runtime that is not there, before anything is written."""
+    onnx.look("format=web")
+    _drawn(subject.input_shape)
+    if settings.runtime == "bundled":
+        _runtime(Path(settings.runtime_path))
+
+
 def write(subject: Subject, folder: Path, settings: Any) -> list[Written]:
     """Write ``web/``: the page, the model as ONNX, rows of validation where they may be shown, the runtime where it is bundled.
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from omegaconf import OmegaConf
 from distill_cli import RECIPE_VERSION, files, runs
 from distill_cli.config.finished import formats
 from distill_cli.cost import peak_activation_bytes
-from distill_cli.errors import UserError, near
-from distill_cli.exports import FORMATS
+from distill_cli.errors import UserError, UserErrors, near
+from distill_cli.exports import FORMATS, LOOKS
 from distill_cli.exports.card import CARD_JSON, README, card_of
 from distill_cli.exports.card_markdown import markdown
 from distill_cli.exports.parity import Listener, Reference, compare, scores_of_rounded
@@ -37,9 +38,10 @@ from distill_cli.timing import timed
 def export(cfg: Any, out: Path, job: Job) -> Report:
     """Write ``cfg.checkpoint_model`` of the run ``cfg.run`` in each of ``cfg.format`` into one new folder, with a model card.
 
+    Of several formats, those that cannot be made, or say anything else than the model, are in ``export.refused`` of the report.
+
     Raises:
-        UserError: what `open_run` refuses, a folder that is there already, a format that cannot be made, or an export that
-            says anything else than the model; nothing is left then.
+        UserError: what `open_run` refuses, a folder that is there already, or no format is left; nothing is left then.
     """
     target = Path(cfg.output) if cfg.output is not None else out / "export"
     files.refuse_existing(target, "output")
@@ -50,13 +52,18 @@ def export(cfg: Any, out: Path, job: Job) -> Report:
             f"checkpoint_model={name}: {opened.folder} has no such model{near(name, known)} (it has: {', '.join(known)})"
         )
     model, entry = load_model(opened.folder, cfg.checkpoint_model)
+    shown = bool(cfg.report.samples) and opened.may_show_samples
+    subject = Subject(cfg.checkpoint_model, model, entry, opened.dataset, 1.0, shown, _about(opened))
+    names = formats(cfg.format if isinstance(cfg.format, str) else list(cfg.format))
+    refused = _looked_at(names, subject, cfg)
     report = _scored(cfg, opened, model, entry)
     temperature = report["export"]["temperature"]["value"]
-    shown = bool(cfg.report.samples) and opened.may_show_samples
-    subject = Subject(cfg.checkpoint_model, model, entry, opened.dataset, temperature, shown, _about(opened))
+    subject = replace(subject, temperature=temperature)
     with files.new_folder(target) as folder:
         report["export"]["folder"] = str(target)
-        report["export"]["formats"] = _write_all(cfg, opened, subject, folder)
+        sound = [name for name in names if name not in refused]
+        report["export"]["formats"] = _write_all(cfg, opened, subject, folder, sound, refused)
+        report["export"]["refused"] = refused
         report = files.plain(report | {"provenance": provenance_of(opened.context)})
         told: Any = OmegaConf.to_container(cfg.card)
         card = card_of(report, subject, told, opened.node)
@@ -123,19 +130,51 @@ def _about(opened: Opened) -> dict[str, str]:
     return {"data": opened.dataset.name, "data_fingerprint": opened.dataset.fingerprint, "run": str(opened.report.get("name"))}
 
 
-def _write_all(cfg: Any, opened: Opened, subject: Subject, folder: Path) -> dict[str, Any]:
-    """Write and check every format, and return what the report says of each."""
+def _looked_at(names: Sequence[str], subject: Subject, cfg: Any) -> dict[str, str]:
+    """Return the formats that the model's layers, or this machine, cannot have, each with its line.
+
+    Raises:
+        UserErrors: none is left.
+    """
+    refused = {}
+    for name in names:
+        try:
+            LOOKS.get(name, lambda subject, settings: None)(subject, cfg)
+        except UserError as e:
+            refused[name] = str(e)
+    if len(refused) == len(names):
+        raise UserErrors(list(refused.values()))
+    return refused
+
+
+def _write_all(
+    cfg: Any, opened: Opened, subject: Subject, folder: Path, names: Sequence[str], refused: dict[str, str]
+) -> dict[str, Any]:
+    """Write and check formats, and return what the report says of each; one that is refused leaves no file and joins `refused`.
+
+    Raises:
+        UserErrors: none is left.
+    """
     dataset, chunk = opened.dataset, opened.context.chunk
     reference = Reference(
         dataset.val, scoring.logits_of(subject.model, dataset, opened.context, "val")["val"], dataset.averaged,
         subject.temperature, chunk, cfg.max_f1_drop,
     )  # fmt: skip
-    parts = {}
-    for name in formats(cfg.format if isinstance(cfg.format, str) else list(cfg.format)):
+    parts: dict[str, Any] = {}
+    for name in names:
         opened.context.progress.say(f"{name}: writing and checking on {len(dataset.val):,} rows of validation")
-        for written in FORMATS[name](subject, folder, cfg):
-            part = _part(written, reference, folder, cfg)
-            parts[written.name] = part | _rounded(written, reference, opened, part["parity"]["macro_f1"], cfg)
+        before, own = set(folder.rglob("*")), {}
+        try:
+            for written in FORMATS[name](subject, folder, cfg):
+                part = _part(written, reference, folder, cfg)
+                own[written.name] = part | _rounded(written, reference, opened, part["parity"]["macro_f1"], cfg)
+        except UserError as e:
+            refused[name] = str(e)
+            files.remove(set(folder.rglob("*")) - before)
+        else:
+            parts |= own
+    if not parts:
+        raise UserErrors(list(refused.values()))
     return parts
 
 

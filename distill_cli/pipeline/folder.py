@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from distill_cli import files, runs
+from distill_cli.config import ownership
 from distill_cli.config.stages import stage_names, stage_settings
 from distill_cli.pipeline.context import Context
 from distill_cli.pipeline.scoring import COMPARED, Logits
@@ -40,6 +41,7 @@ def finish(
     else:
         (out / runs.SAMPLES).unlink(missing_ok=True)  # of an earlier run into this folder
     files.write_text(out / runs.CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
+    ownership.sign(out)
     files.write_text(out / "report.md", markdown(report))
     files.write_json(out / runs.REPORT, report)
     files.remove([out / runs.STATES])

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from omegaconf import OmegaConf
 
+from distill_cli.config.validate import targets_in
 from distill_cli.errors import UserError
 from distill_cli.features.adapters import adapter
 from distill_cli.features.listing import Layer, inspect, propose
@@ -47,15 +49,16 @@ def layers(cfg: Any) -> Listing:
         raise UserError(f"teacher.outputs={cfg.teacher.outputs}: a table of outputs has no layers; choose a teacher with weights")
     dataset = load_dataset(cfg.dataset)
     student = build_model(architecture(cfg.student.model, cfg.student.prepare, dataset), "student.model")
-    theirs, ours = (inspect(model, dataset.input_shape) for model in (_teacher(cfg.teacher, dataset), student))
+    theirs, ours = (inspect(model, dataset.input_shape) for model in (_teacher(cfg, dataset), student))
     proposals = [Proposal(s, t, how) for s, t in propose(ours, theirs) if (how := _adapter(s, t)) is not None]
     return Listing(theirs, ours, proposals)
 
 
-def _teacher(node: Any, dataset: Dataset) -> Classifier:
+def _teacher(cfg: Any, dataset: Dataset) -> Classifier:
+    node = cfg.teacher
     if node.checkpoint is None:
         return untrained(node, dataset)
-    members = from_runs(node)
+    members = from_runs(node, targets_in(OmegaConf.to_container(cfg, resolve=True)))
     for member in members:
         check_fits(member, dataset)
     whole = members[0] if len(members) == 1 else combine(members, node.average, None, dataset)

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from distill_cli import runs
+from distill_cli.config.ownership import is_own
 from distill_cli.config.validate import build, check_trusted
 from distill_cli.errors import UserError
 from distill_cli.files import write_json
@@ -136,8 +137,8 @@ class Checkpoint:
         write_json(self.folder / runs.MODELS, self.content)
 
 
-def read_checkpoint(folder: Path, also: Collection[str] = ()) -> dict[str, Any]:
-    """Read a run folder's model.json and see that it names nothing but trusted classes, or those of `also`."""
+def read_checkpoint(folder: Path) -> dict[str, Any]:
+    """Read a run folder's model.json and see that it is sound; `load_model` checks what the model that it builds names."""
     path = folder / runs.MODELS
     content = runs.read_json(path)
     models = content.get("models")
@@ -150,7 +151,6 @@ def read_checkpoint(folder: Path, also: Collection[str] = ()) -> dict[str, Any]:
     if columns is not None and not _are_columns(columns):
         raise UserError(f"{path}: columns holds no lists of names; the file is damaged")
     for name, entry in models.items():
-        check_trusted(entry, f"{path}: {name}", also)
         _check_sound(entry, f"{path}: {name}")
         if not _is_offset(entry.get("offset")) or len(entry.get("offset") or names) != len(names):
             raise UserError(f"{path}: {name} has an offset that is no list of {len(names)} numbers; the file is damaged")
@@ -191,10 +191,11 @@ def load_model(folder: Path, name: str, also: Collection[str] = ()) -> tuple[Cla
     Raises:
         UserError: no such model there, untrusted, damaged, or weights of another architecture.
     """
-    models = read_checkpoint(folder, also)["models"]
+    models = read_checkpoint(folder)["models"]
     if name not in models:
         raise UserError(f"{folder}: holds no model '{name}' (it has: {', '.join(sorted(models)) or 'none'})")
     entry, where, file = models[name], f"{folder / runs.MODELS}: {name}.model", runs.weights_file(folder, name)
+    check_trusted(entry, f"{folder / runs.MODELS}: {name}", also, own=is_own(folder))
     tensors = runs.read_tensors(file)
     if (sketch := _sketch(entry, where)) is not None:
         runs.check_weights(sketch, tensors, str(file))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from omegaconf import OmegaConf
+
 from distill_cli import files
+from distill_cli.config.validate import targets_in
 from distill_cli.data.leakage import meets, unite
 from distill_cli.errors import UserError
 from distill_cli.models.classifier import Classifier
@@ -49,7 +52,7 @@ def obtain(cfg: Any, dataset: Dataset, context: Context, train_run: TrainRun) ->
         table = foreign.load_outputs(node, dataset)
         members = [Taught(f"outputs {node.outputs}", None, {}, table=table)]
     elif node.checkpoint is not None:
-        members = from_runs(node)
+        members = from_runs(node, targets_in(OmegaConf.to_container(cfg, resolve=True)))
     else:
         members = [found_or_trained(member_config(cfg, k), dataset, context, train_run) for k in range(node.members)]
     for member in members:
@@ -62,8 +65,8 @@ def obtain(cfg: Any, dataset: Dataset, context: Context, train_run: TrainRun) ->
     return combine(members, node.average, weights, dataset)
 
 
-def from_runs(node: Any) -> list[Taught]:
-    """Return the models of ``teacher.checkpoint``: one run folder, or a list of them.
+def from_runs(node: Any, also: Collection[str] = ()) -> list[Taught]:
+    """Return the models of ``teacher.checkpoint``: one run folder, or a list of them; classes of `also` may be built.
 
     Raises:
         UserError: a folder that is no run, a model listed twice, or one whose training rows nobody knows in a list.
@@ -79,7 +82,7 @@ def from_runs(node: Any) -> list[Taught]:
         if (place.resolve(), name) in found:
             raise UserError(f"{option}={folder}: its {name} is a member already; let it count more by teacher.member_weights")
         found.append((place.resolve(), name))
-        members.append(from_run(place, name, "checkpoint"))
+        members.append(from_run(place, name, "checkpoint", also))
         if several and members[-1].record is None:
             raise UserError(
                 f"{option}={folder}: its {name} came from foreign weights or outputs, whose training rows nobody knows; "

@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from distill_cli import runs
+from distill_cli.config.ownership import is_own
 from distill_cli.config.ranges import check_exclude, check_values
 from distill_cli.config.validate import check_trusted, load_config
 from distill_cli.errors import UserError
@@ -92,7 +93,7 @@ def _dataset_node(wanted: Any, config: dict[str, Any], where: Path) -> dict[str,
     own = config.get("dataset")
     if not isinstance(own, dict) or "_target_" not in own:
         raise UserError(f"{where}: names no data set; the file is damaged, or choose one with dataset=OPTION")
-    check_trusted(own, f"{where}: dataset")
+    check_trusted(own, f"{where}: dataset", own=is_own(where.parent))
     node = {**own, **changes}
     check_exclude(node)
     return node

@@ -12,8 +12,9 @@ from omegaconf import OmegaConf
 
 from distill_cli import RECIPE_VERSION, runs
 from distill_cli.annealing import Annealed
+from distill_cli.config.ownership import is_own
 from distill_cli.config.rules import shown
-from distill_cli.config.validate import TRAINING_KEYS, check, check_config, check_trusted
+from distill_cli.config.validate import TRAINING_KEYS, check, check_config, check_trusted, load_config, targets_in
 from distill_cli.errors import UserError
 from distill_cli.metrics.scores import LOWER_IS_BETTER
 from distill_cli.pipeline.data import USE_KEYS
@@ -130,7 +131,7 @@ def read(folder: Path, config: Mapping[str, Any], dataset: Dataset) -> Search:
         raise UserError(f"{where}: its runs differ in nothing that is searched; sweep trial=range(0,8) with an hparams preset")
     metric = str(configs[0]["select"]["metric"])
     for (path, _), c in zip(reports, configs, strict=True):
-        _check_sound({key: c[key] for key in varied}, config, f"{where}: {path.parent.name}")
+        _check_sound({key: c[key] for key in varied}, config, f"{where}: {path.parent.name}", _own_targets(path.parent))
 
     def of_student(c: Mapping[str, Any]) -> Settings:
         return {key: c[key] for key in varied}
@@ -215,9 +216,14 @@ def _has_all(config: Mapping[str, Any]) -> bool:
     return set(TRAINING_KEYS) <= set(config) and all(isinstance(node, Mapping) for node in nodes)
 
 
-def _check_sound(settings: Settings, config: Mapping[str, Any], where: str) -> None:
+def _own_targets(folder: Path) -> frozenset[str]:
+    """Return the classes that the config of a run names, where this user made the run; else none."""
+    return targets_in(load_config(folder / runs.CONFIG)) if is_own(folder) else frozenset()
+
+
+def _check_sound(settings: Settings, config: Mapping[str, Any], where: str, own: frozenset[str]) -> None:
     """See that what a trial varied may be built, before any of it is."""
-    check_trusted(settings, where)
+    check_trusted(settings, where, targets_in(config) | own)
     try:
         check_config({**config, **settings}, "distill")
     except UserError as e:

@@ -123,7 +123,7 @@ def found_or_trained(cfg: Any, dataset: Dataset, context: Context, train_run: An
 
 def from_run(folder: Path, name: str, how: str, also: Collection[str] = ()) -> Taught:
     """Return a model of a finished run as a teacher; classes of `also` may be built, beside the trusted ones."""
-    checkpoint = read_checkpoint(folder, also)
+    checkpoint = read_checkpoint(folder)
     model, entry = load_model(folder, name, also)
     report = runs.read_json(folder / runs.REPORT)
     cost = runs.figures_of(report, name, COST_KEYS)

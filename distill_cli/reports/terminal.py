@@ -63,6 +63,8 @@ def print_report(report: Mapping[str, Any], folder: str | Path, file: IO[str] | 
     """
     on = console(file)
     print_origin(on, report)
+    if data := data_line(report):
+        print_line(on, data)
     if model_table.splits(report):
         print_models(on, report)
         _print_members(on, report)
@@ -76,6 +78,17 @@ def print_origin(on: Console, report: Mapping[str, Any]) -> None:
     """Print which run a report on a finished run is about; nothing for a run of its own."""
     if said := origin(report):
         print_line(on, said, style="bold")
+
+
+def data_line(report: Mapping[str, Any]) -> str:
+    """Return the data set's name with its classes and the rows of each split; empty where the report does not say."""
+    data = report.get("data")
+    if not isinstance(data, Mapping) or not data.get("name"):
+        return ""
+    counts = data.get("class_counts")
+    rows = {split: sum(found.values()) for split, found in counts.items()} if isinstance(counts, Mapping) else {}
+    classes = f", {len(data['class_names'])} classes" if data.get("class_names") else ""
+    return f"data: {data['name']}{classes}" + "".join(f", {split} {n:,}" for split, n in rows.items())
 
 
 def print_models(on: Console, report: Mapping[str, Any]) -> None:

@@ -37,6 +37,15 @@ def test_on_a_terminal_every_number_is_whole_at_every_width(make_report: Make, t
         assert f" {report['models'][name]['parameters']:,} " in text
 
 
+def test_the_data_set_is_named_first(make_report: Make) -> None:
+    report, out = make_report(), io.StringIO()
+    rows = {split: sum(found.values()) for split, found in report["data"]["class_counts"].items()}
+    print_report(report, "x", out)
+    first = out.getvalue().splitlines()[0]
+    assert first.startswith(f"data: {report['data']['name']}, {len(report['data']['class_names'])} classes")
+    assert all(f", {split} {n:,}" in first for split, n in rows.items())
+
+
 def test_markup_in_names_is_shown_as_it_is(make_report: Make) -> None:
     report, out = make_report(), io.StringIO()
     report["verdict"] = "[red]one seed[/red] :smile:"
