@@ -140,6 +140,7 @@ def train_cost(result: Fit, labels_seen: int) -> dict[str, Any]:
         "epochs": len(result.records),
         "best_epoch": result.best_epoch + 1,
         "labels_seen": labels_seen,
+        "weight_change": result.weight_change,
     } | ({} if result.overflows is None else {"overflows": result.overflows})
 
 
