@@ -127,16 +127,21 @@ def test_a_teacher_that_knows_nothing_is_told_from_one_that_does(seed: int) -> N
     [
         (records_of(np.linspace(2, 1, 30).tolist()), True),
         (records_of([2.0] * 20 + [1.0 - 0.001 * n for n in range(10)]), False),  # the loss stands still
-        (records_of(np.linspace(2, 1, 30).tolist(), nll=[1.0] * 30), False),  # the first epoch is as good
+        (records_of(np.linspace(2, 1, 30).tolist(), nll=[1.0] * 30), False),  # validation gains nothing
+        (records_of([1.0] * 30, nll=np.linspace(2, 1, 30).tolist()), False),  # training gains nothing
         (records_of(np.linspace(2, 1, 30).tolist(), lr=np.linspace(1, 0, 30).tolist()), False),  # the schedule is at its end
         (records_of([1.0]), False),
+        (records_of([2.0, 1.0]), False),
     ],
 )
 def test_training_that_ends_too_early_is_named(records: list[EpochRecord], named: bool) -> None:
     found = notes(examined(dataset_of(), records=records))
     assert list(found) == (["still_learning"] if named else [])
     if named:
-        assert "student: its best epoch is the last" in found["still_learning"] and "epochs=60" in found["still_learning"]
+        assert (
+            "student: it still learns: the loss on validation is lowest at the last epoch" in found["still_learning"]
+            and "epochs=60" in found["still_learning"]
+        )
 
 
 def test_weights_that_did_not_move_are_named() -> None:

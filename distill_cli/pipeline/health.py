@@ -19,7 +19,7 @@ from distill_cli.types import Dataset, EpochRecord, Pool, has_channels_last
 TEACHER, STUDENT = "teacher", "student"
 LEAST_MOVE = 1e-4  # relative change of all weights, below which nothing was learned
 ANNEALED = 0.1  # rate of the last epoch over the highest, below which a training is at its planned end
-LEAST_FALL = 0.05  # of the training loss over the last fifth of the epochs, above which it is still falling
+LEAST_FALL = 0.02  # of the loss on validation over the last fifth of the epochs, above which it is still falling
 DEVIATIONS = 2.0  # above chance, from which a model is believed to know something
 SHOWN_ROWS = 5  # of a class in the scored rows, from which it can be said to be never predicted
 ROWS_A_CLASS = 10  # of validation, on average
@@ -181,21 +181,21 @@ def channels_last(examined: Examined) -> Iterator[str]:
 
 
 def still_learning(examined: Examined) -> Iterator[str]:
-    """The best epoch is the last, and the training loss still falls, at a rate that no schedule has brought down."""
+    """The loss on validation is lowest at the last epoch and still falls, at a rate that no schedule has brought down."""
     for model in (TEACHER, STUDENT):
         records = [record for record in examined.records if record.model == model]
         records = [record for record in records if record.stage == records[-1].stage]  # an earlier stage prepares
         back = max(1, len(records) // 5)
-        annealed = bool(records) and records[-1].lr < ANNEALED * max(record.lr for record in records)
-        if len(records) <= back or annealed or not records[-1].best or not _lowest_is_last(records):
+        if len(records) <= 2 * back or records[-1].lr < ANNEALED * max(record.lr for record in records):
             continue
-        before, now = records[-1 - back].loss, records[-1].loss
-        if before > 0 and now < (1 - LEAST_FALL) * before:
+        nll = [record.val["nll"] for record in records]
+        learns = np.mean([r.loss for r in records[-back:]]) < np.mean([r.loss for r in records[-2 * back : -back]])
+        if learns and nll[-1] == min(nll) and nll[-1] < (1 - LEAST_FALL) * nll[-1 - back]:
             where = "teacher." if model == TEACHER else ""
             yield (
-                f"{model}: its best epoch is the last, and the loss still falls ({before:.3g} to {now:.3g} in the last {back} of "
-                f"{len(records)} epochs); train longer with {where}epochs={2 * len(records)}, or faster with a "
-                f"higher {where}optimizer.lr"
+                f"{model}: it still learns: the loss on validation is lowest at the last epoch ({nll[-1 - back]:.3g} to "
+                f"{nll[-1]:.3g} nats in the last {back} of {len(records)} epochs); train longer with "
+                f"{where}epochs={2 * len(records)}, or faster with a higher {where}optimizer.lr"
             )
 
 
@@ -296,11 +296,6 @@ def _remedy(model: str, examined: Examined) -> str:
     if source.startswith("outputs"):
         return "look at the row ids and the order of the classes in teacher.outputs"
     return "look at teacher.optimizer.lr, teacher.epochs and the labels"
-
-
-def _lowest_is_last(records: Sequence[EpochRecord]) -> bool:
-    values = [record.val.get("nll", 0.0) for record in records]
-    return values[-1] <= min(values)
 
 
 def _counts(dataset: Dataset) -> np.ndarray:
