@@ -175,14 +175,17 @@ def test_logits_in_a_dictionary_will_do(networks: None) -> None:
 
 def test_a_network_that_returns_something_else_in_training_is_one_line(networks: None, distill: Distill) -> None:
     ran = distill("distill", *TINY[:1], "epochs=1", "student=custom", "student.model._target_=my_networks.PairInTraining")
-    said = "student: this network cannot train on batches of 64: it returns a tuple of 2 (Tensor, Tensor)"
-    assert ran.code == 2 and said in ran.err.splitlines()[-1] and "Traceback" not in ran.err
+    text = "student: this network cannot train on batches of 64: it returns a tuple of 2 (Tensor, Tensor)"
+    assert ran.code == 2 and text in ran.err.splitlines()[-1] and "Traceback" not in ran.err
 
 
 def test_images_with_channels_last_are_asked_about() -> None:
     cnn = {"_target_": "distill_cli.models.cnn2d.CNN2d", "filters": [4, 4, 4], "pool_after": [1, 2, 3]}
     entry = {"model": cnn, "prepare": "none", "num_classes": 3, "input_shape": [32, 32, 3]}
-    with pytest.raises(UserError, match=r"3 pools leave nothing of images of 32 x 3; channels last\? images are \[channels, height, width\], here \[3, 32, 32\]"):
+    with pytest.raises(
+        UserError,
+        match=r"3 pools leave nothing of images of 32 x 3; channels last\? images are \[channels, height, width\], here \[3, 32, 32\]",
+    ):
         build_model(entry, "student.model")
     with pytest.raises(UserError) as error:
         build_model({**entry, "input_shape": [3, 4, 4]}, "student.model")
@@ -193,15 +196,15 @@ def test_images_with_channels_last_are_asked_about() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "text"),
     [
         ("Extra", "'_extra_state' is a dict (get_extra_state), and a file of weights holds tensors alone"),
         ("Computed", "'row' is computed from parameters when the network is built"),
         ("Lazy", "'spare.weight' is of a lazy layer that the network never calls"),
     ],
 )
-def test_what_no_file_of_weights_holds_is_refused_before_training(networks: None, name: str, said: str) -> None:
-    assert refusal(name).startswith(f"student.model: {said}")
+def test_what_no_file_of_weights_holds_is_refused_before_training(networks: None, name: str, text: str) -> None:
+    assert refusal(name).startswith(f"student.model: {text}")
 
 
 @pytest.mark.parametrize("name", ["Tied", "Viewed", "ExtraTensor"])
@@ -227,8 +230,8 @@ def test_a_student_with_tied_weights_is_trained_and_scored_again(networks: None,
 def test_shared_memory_is_written_twice(tmp_path: Path) -> None:
     whole = torch.arange(6.0)
     files.write_arrays(tmp_path / "w.safetensors", {"whole": whole, "part": whole[2:4], "same": whole})
-    found = load_file(tmp_path / "w.safetensors")
-    assert {name: tensor.tolist() for name, tensor in found.items()} == {
+    loaded = load_file(tmp_path / "w.safetensors")
+    assert {name: tensor.tolist() for name, tensor in loaded.items()} == {
         "whole": [0, 1, 2, 3, 4, 5], "part": [2, 3], "same": [0, 1, 2, 3, 4, 5],
     }  # fmt: skip
 
@@ -255,7 +258,7 @@ def saved(tmp_path: Path, content: Any, suffix: str = ".pt") -> Path:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "text"),
     [
         (WEIGHTS, ""),
         (under("module.", WEIGHTS), " (names without 'module.')"),
@@ -267,9 +270,9 @@ def saved(tmp_path: Path, content: Any, suffix: str = ".pt") -> Path:
         ({"state": {"net": WEIGHTS}, "args": {"lr": 0.1}}, " (its 'state.net')"),
     ],
 )
-def test_the_reading_that_fits_is_taken(tmp_path: Path, content: Any, said: str) -> None:
+def test_the_reading_that_fits_is_taken(tmp_path: Path, content: Any, text: str) -> None:
     reading = read_weights(saved(tmp_path, content), NETWORK, None, {})
-    assert reading.described == said
+    assert reading.described == text
     assert {name: tensor.flatten()[0].item() for name, tensor in reading.tensors.items()} == dict.fromkeys(WEIGHTS, 0.5)
 
 

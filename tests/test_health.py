@@ -48,8 +48,8 @@ def right(dataset: Dataset, share: float = 0.9) -> dict[str, np.ndarray]:
     logits = {}
     for split in ("val", "test"):
         y = dataset.pools[split].y
-        said = np.where(draw.random(len(y)) < share, y, draw.integers(0, classes, len(y)))
-        logits[split] = 3 * np.eye(classes)[said] + draw.normal(0, 0.1, (len(y), classes))
+        predicted = np.where(draw.random(len(y)) < share, y, draw.integers(0, classes, len(y)))
+        logits[split] = 3 * np.eye(classes)[predicted] + draw.normal(0, 0.1, (len(y), classes))
     return logits
 
 
@@ -77,9 +77,9 @@ def notes(about: Examined) -> dict[str, str]:
 
 
 def only(about: Examined, check: str) -> str:
-    found = notes(about)
-    assert list(found) == [check], found
-    return found[check]
+    result = notes(about)
+    assert list(result) == [check], result
+    return result[check]
 
 
 def test_a_sound_run_gets_no_note() -> None:
@@ -96,16 +96,16 @@ def test_a_class_that_is_never_predicted_is_named() -> None:
     logits = right(data)
     for part in logits.values():
         part[:, 2] = -9
-    said = only(examined(data, {"teacher": right(data), "student": logits}), "classes_never_predicted")
-    assert said.startswith("student never predicts rare (") and "sampling=balanced" in said
+    text = only(examined(data, {"teacher": right(data), "student": logits}), "classes_never_predicted")
+    assert text.startswith("student never predicts rare (") and "sampling=balanced" in text
 
 
 def test_a_model_no_better_than_the_commonest_class_is_named() -> None:
     rows, draw = sum(SIZES.values()), np.random.default_rng(2)
     data = dataset_of(y=np.where(np.arange(rows) % 10 == 0, 1, 0) + (np.arange(rows) % 10 == 1) * 2)
     constant = {split: np.tile([2.0, 0.0, 0.0], (SIZES[split], 1)) for split in ("val", "test")}
-    said = only(examined(data, {"student": constant}), "no_better_than_the_majority")
-    assert said.startswith("student: on test its accuracy of 0.") and "optimizer.lr" in said
+    text = only(examined(data, {"student": constant}), "no_better_than_the_majority")
+    assert text.startswith("student: on test its accuracy of 0.") and "optimizer.lr" in text
     blind = {split: draw.normal(size=(SIZES[split], 3)) for split in ("val", "test")}
     about = examined(data, {"teacher": blind}, teacher_source="weights t.pt")
     assert "teacher.class_order" in only(about, "no_better_than_the_majority")
@@ -135,12 +135,12 @@ def test_a_teacher_that_knows_nothing_is_told_from_one_that_does(seed: int) -> N
     ],
 )
 def test_training_that_ends_too_early_is_named(records: list[EpochRecord], named: bool) -> None:
-    found = notes(examined(dataset_of(), records=records))
-    assert list(found) == (["still_learning"] if named else [])
+    result = notes(examined(dataset_of(), records=records))
+    assert list(result) == (["still_learning"] if named else [])
     if named:
         assert (
-            "student: it still learns: the loss on validation is lowest at the last epoch" in found["still_learning"]
-            and "epochs=60" in found["still_learning"]
+            "student: it still learns: the loss on validation is lowest at the last epoch" in result["still_learning"]
+            and "epochs=60" in result["still_learning"]
         )
 
 
@@ -153,8 +153,8 @@ def test_outputs_that_are_probabilities_are_named() -> None:
     data = dataset_of()
     soft = {split: np.exp(z) / np.exp(z).sum(1, keepdims=True) for split, z in right(data).items()}
     assert "take the softmax off" in only(examined(data, {"student": soft}), "probabilities_for_logits")
-    given = examined(data, {"teacher": soft}, teacher_source="outputs t.npy")
-    assert "teacher.outputs_kind=probabilities" in only(given, "probabilities_for_logits")
+    table = examined(data, {"teacher": soft}, teacher_source="outputs t.npy")
+    assert "teacher.outputs_kind=probabilities" in only(table, "probabilities_for_logits")
 
 
 def test_labels_that_are_measurements_are_named() -> None:
@@ -257,12 +257,12 @@ def test_a_teacher_of_random_outputs_is_warned_of_before_training_and_noted_afte
     line = ("distill", *TINY, "epochs=15", "dataset.label_fraction=1")
     ran = distill(*line, "teacher.outputs=random.npy")
     assert ran.code == 0, ran.err
-    said = ran.err + ran.out
-    warned = said.index("warning: the teacher knows nothing of this data: on validation its accuracy of")
-    assert warned < said.index("note: teacher: on test its accuracy of")
+    text = ran.err + ran.out
+    warned = text.index("warning: the teacher knows nothing of this data: on validation its accuracy of")
+    assert warned < text.index("note: teacher: on test its accuracy of")
     checks = {note["check"] for note in ran.report["notes"]}
     assert {"no_better_than_the_majority", "teacher_below_the_control"} <= checks
-    for rows, said in ((2500, "has 2,500 rows, the data set 1,797"), (1500, "has 1,500 rows, the data set 1,797")):
+    for rows, text in ((2500, "has 2,500 rows, the data set 1,797"), (1500, "has 1,500 rows, the data set 1,797")):
         np.save(tmp_path / "other.npy", np.resize(outputs, (rows, 10)))
         refused = distill(*line, "teacher.outputs=other.npy")
-        assert refused.code == 2 and said in refused.err and len(refused.err.strip().splitlines()) == 1
+        assert refused.code == 2 and text in refused.err and len(refused.err.strip().splitlines()) == 1

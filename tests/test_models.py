@@ -111,12 +111,12 @@ def test_standardised_rows_have_mean_0_and_deviation_1_and_a_constant_feature_st
     assert "prepare.mean" in Classifier(MLP(3, (3,)), "standardise", (3,)).state_dict()
 
 
-@pytest.mark.parametrize(("shape", "kept"), [((5,), (5,)), ((2, 30), (2, 1)), ((3, 8, 6), (3, 1, 1)), ((1, 187), (1, 1))])
+@pytest.mark.parametrize(("shape", "statistics"), [((5,), (5,)), ((2, 30), (2, 1)), ((3, 8, 6), (3, 1, 1)), ((1, 187), (1, 1))])
 def test_statistics_are_of_channels_of_signals_and_images_and_of_features_of_tables(
-    shape: tuple[int, ...], kept: tuple[int, ...]
+    shape: tuple[int, ...], statistics: tuple[int, ...]
 ) -> None:
     draw = np.random.default_rng(0)
-    scale = draw.uniform(1, 9, kept)
+    scale = draw.uniform(1, 9, statistics)
     x = (draw.normal(size=(5000, *shape)) * scale + 3 * scale).astype(np.float32)  # more rows than are read at once
     pool = Pool(x, np.arange(5000), np.zeros(5000, int), np.arange(5000))
     model = Classifier(MLP(3, shape), "standardise", shape)
@@ -124,7 +124,7 @@ def test_statistics_are_of_channels_of_signals_and_images_and_of_features_of_tab
     axes = (0, *range(2, x.ndim))
     expected = {"mean": x.astype(np.float64).mean(axis=axes), "std": x.astype(np.float64).std(axis=axes)}
     for name, values in expected.items():
-        assert model.prepare.get_buffer(name).shape == kept
+        assert model.prepare.get_buffer(name).shape == statistics
         np.testing.assert_allclose(model.prepare.get_buffer(name).numpy().ravel(), values, rtol=1e-5)
     out = model.prepare(torch.from_numpy(x)).numpy()
     np.testing.assert_allclose(out.mean(axis=axes), 0, atol=1e-4)

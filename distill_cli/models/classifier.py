@@ -31,9 +31,9 @@ class Standardise(nn.Module):
 
     def __init__(self, shape: tuple[int, ...], *, per_element: bool = False) -> None:
         super().__init__()
-        kept = shape if per_element else (*shape[:1], *(1 for _ in shape[1:]))
-        self.register_buffer("mean", torch.zeros(kept))
-        self.register_buffer("std", torch.ones(kept))
+        statistics = shape if per_element else (*shape[:1], *(1 for _ in shape[1:]))
+        self.register_buffer("mean", torch.zeros(statistics))
+        self.register_buffer("std", torch.ones(statistics))
 
     def fit(self, pool: Pool) -> None:
         """Take the statistics of the rows, in float64 and chunk by chunk: the rows may not fit into memory."""

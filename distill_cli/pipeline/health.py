@@ -21,7 +21,7 @@ LEAST_MOVE = 1e-4  # relative change of all weights, below which nothing was lea
 ANNEALED = 0.1  # rate of the last epoch over the highest, below which a training is at its planned end
 LEAST_FALL = 0.02  # of the loss on validation over the last fifth of the epochs, above which it is still falling
 DEVIATIONS = 2.0  # above chance, from which a model is believed to know something
-SHOWN_ROWS = 5  # of a class in the scored rows, from which it can be said to be never predicted
+SHOWN_ROWS = 5  # of a class in the scored rows, from which "never predicted" means something
 ROWS_A_CLASS = 10  # of validation, on average
 MANY_CLASSES = 15  # with numbers for names: labels, or a measurement
 RARE = 0.1  # rows of the rarest class for one of the commonest: measurements are not equally frequent
@@ -159,7 +159,7 @@ def lonely_groups(examined: Examined) -> Iterator[str]:
                 f"{split} holds the rows of one group alone ({names[0]}): its scores say how well that one is known; "
                 "choose another dataset.split_seed, or larger fractions"
             )
-    group = np.concatenate([pool.group for pool in pools.values()])  # type: ignore[arg-type]
+    group = np.concatenate([pool.group for pool in pools.values()])
     y = np.concatenate([pool.y for pool in pools.values()])
     for number, name in enumerate(dataset.class_names):
         owners = np.unique(group[y == number])
@@ -216,8 +216,8 @@ def probabilities_for_logits(examined: Examined) -> Iterator[str]:
     for name in examined.logits:
         parts = [logits for _, logits, _ in examined.scored(name)]
         if parts and all((part >= 0).all() and np.abs(part.sum(axis=1) - 1).max() < 1e-3 for part in parts):
-            given = name == TEACHER and str(examined.report.get("teacher_source")).startswith("outputs")
-            helps = "set teacher.outputs_kind=probabilities" if given else "take the softmax off the end of the network"
+            from_file = name == TEACHER and str(examined.report.get("teacher_source")).startswith("outputs")
+            helps = "set teacher.outputs_kind=probabilities" if from_file else "take the softmax off the end of the network"
             yield f"{name}: its outputs are probabilities already, and every loss takes them for logits; {helps}"
 
 
@@ -225,8 +225,8 @@ def no_better_than_the_majority(examined: Examined) -> Iterator[str]:
     """A model that knows no more than which class is the commonest."""
     for name in examined.logits:
         for split, logits, pool in examined.scored(name):
-            if split == "test" and (said := _no_better(logits, pool.y, len(examined.dataset.class_names))):
-                yield f"{name}: on test {said}; {_remedy(name, examined)}"
+            if split == "test" and (problem := _no_better(logits, pool.y, len(examined.dataset.class_names))):
+                yield f"{name}: on test {problem}; {_remedy(name, examined)}"
 
 
 def classes_never_predicted(examined: Examined) -> Iterator[str]:
@@ -239,8 +239,8 @@ def classes_never_predicted(examined: Examined) -> Iterator[str]:
         if not parts or any(_no_better(logits, pool.y, len(names)) for _, logits, pool in parts):
             continue
         true = np.bincount(np.concatenate([pool.y for _, _, pool in parts]), minlength=len(names))
-        said = np.bincount(np.concatenate([logits.argmax(axis=1) for _, logits, _ in parts]), minlength=len(names))
-        if missing := tuple(np.flatnonzero((said == 0) & (true >= SHOWN_ROWS) & (train > 0)).tolist()):
+        predicted = np.bincount(np.concatenate([logits.argmax(axis=1) for _, logits, _ in parts]), minlength=len(names))
+        if missing := tuple(np.flatnonzero((predicted == 0) & (true >= SHOWN_ROWS) & (train > 0)).tolist()):
             models.setdefault(missing, []).append(model)
     for missing, which in models.items():
         where = "teacher." if which == [TEACHER] else ""

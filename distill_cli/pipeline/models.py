@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 
 from distill_cli import runs
 from distill_cli.config.validate import build, check_trusted
@@ -134,7 +134,7 @@ def _check_state(model: Classifier, where: str) -> None:
                 f"{where}: '{short}' is a {type(value).__name__} (get_extra_state), and a file of weights holds tensors alone; "
                 "make it an argument of the network, or a buffer"
             )
-        if isinstance(value, UninitializedTensorMixin):
+        if is_lazy(value):
             raise UserError(f"{where}: '{short}' is of a lazy layer that the network never calls; take the layer out")
         if value.layout != torch.strided or value.is_quantized:
             raise UserError(

@@ -78,10 +78,10 @@ def introduce(taught: Taught, dataset: Dataset, context: Context) -> None:
     if logits is None:
         context.progress.say("warning: the teacher has no outputs for some rows of validation, so nobody knows how good it is")
         return
-    found = quick_scores(logits, dataset.val.y, dataset.averaged)
-    context.progress.say(f"teacher: macro F1 {found['macro_f1']:.3f}, accuracy {found['accuracy']:.3f} on validation")
-    if said := teacher_warning(logits, dataset.val, len(dataset.class_names)):
-        context.progress.say(f"warning: the teacher knows nothing of this data: on validation {said}")
+    scores = quick_scores(logits, dataset.val.y, dataset.averaged)
+    context.progress.say(f"teacher: macro F1 {scores['macro_f1']:.3f}, accuracy {scores['accuracy']:.3f} on validation")
+    if problem := teacher_warning(logits, dataset.val, len(dataset.class_names)):
+        context.progress.say(f"warning: the teacher knows nothing of this data: on validation {problem}")
 
 
 def from_runs(node: Any) -> list[Taught]:

@@ -69,10 +69,8 @@ def read_weights(path: Path, network: nn.Module, key: str | None, prefixes: Mapp
             "look at teacher.model, or choose one with teacher.weights_key"
         )
     if len({reading.place for reading in fitting}) > 1:
-        held = [reading.place for reading in fitting]
-        raise UserError(
-            f"{where}: holds several weights of this architecture; choose one: teacher.weights_key={' or '.join(held)}"
-        )
+        choice = " or ".join(reading.place for reading in fitting)
+        raise UserError(f"{where}: holds several weights of this architecture; choose one: teacher.weights_key={choice}")
     if not fitting:
         closest = max(readings, key=lambda reading: len(set(reading.tensors) & set(network.state_dict())))
         runs.check_weights(network, closest.tensors, where + closest.described)
