@@ -136,6 +136,8 @@ def small_validation(examined: Examined) -> Iterator[str]:
     dataset = examined.dataset
     val = np.bincount(dataset.val.y, minlength=len(dataset.class_names))
     train = np.bincount(dataset.train.y[dataset.train.y >= 0], minlength=len(dataset.class_names))
+    if not len(dataset.val):  # of a data set that is only scored
+        return
     if len(dataset.val) < ROWS_A_CLASS * len(dataset.class_names):
         yield (
             f"validation has {len(dataset.val)} rows for {len(dataset.class_names)} classes: the best epoch is chosen by few "
@@ -203,7 +205,7 @@ def unmoved_weights(examined: Examined) -> Iterator[str]:
     """Weights that ended where they began."""
     for name, model in examined.report["models"].items():
         change = model.get("weight_change")
-        if change is not None and change < LEAST_MOVE:
+        if isinstance(change, float | int) and change < LEAST_MOVE:
             where = "teacher." if name == TEACHER else ""
             yield f"{name}: training hardly moved its weights (by {change:.1g} of their length); raise {where}optimizer.lr"
 

@@ -128,7 +128,7 @@ def _epochs(folder: Path, name: str) -> str | None:
     return None
 
 
-COST_KEYS = ("train_seconds", "samples_per_second", "steps", "epochs", "best_epoch", "labels_seen", "overflows")
+COST_KEYS = ("train_seconds", "samples_per_second", "steps", "epochs", "best_epoch", "labels_seen", "weight_change", "overflows")
 
 
 def train_cost(result: Fit, labels_seen: int) -> dict[str, Any]:
