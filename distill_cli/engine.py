@@ -54,7 +54,15 @@ class Precision:
 
 @dataclass
 class Fit:
-    """What a training gave: the model holds the best weights. `overflows`: steps that loss scaling left out; None without it."""
+    """What a training gave: the model holds the best weights.
+
+    Attributes:
+        records: of all epochs.
+        best_epoch: whose weights are kept, from 0.
+        steps, samples, seconds: of the training; validation is not counted in the seconds.
+        overflows: steps that loss scaling left out; None without it.
+        weight_change: length of what training added to the weights, as a share of the length they began with.
+    """
 
     records: list[EpochRecord]
     best_epoch: int
@@ -62,6 +70,7 @@ class Fit:
     samples: int
     seconds: float
     overflows: int | None = None
+    weight_change: float | None = None
 
     @property
     def terms(self) -> dict[str, float]:
@@ -113,6 +122,7 @@ class Trainer:
             UserError: a term is NaN or infinite; names term, epoch and step. Or the outputs on validation are.
             Interrupted: a signal asked for it; with `states` the last step is kept.
         """
+        first = [parameter.detach().clone() for parameter in self.model.parameters()]
         course, random = self.resumed(stages, selection)
         with interrupts.listening() if self.states is not None else contextlib.nullcontext():
             for stage in stages[course.stage :]:
@@ -126,7 +136,8 @@ class Trainer:
             self.keep(course, stages, selection)
         self.model.load_state_dict(selection.weights)
         overflows = course.overflows if self.precision.scaler is not None else None
-        return Fit(course.records, selection.epoch, course.steps, course.samples, course.seconds, overflows)
+        change = relative_change(first, list(self.model.parameters()))
+        return Fit(course.records, selection.epoch, course.steps, course.samples, course.seconds, overflows, change)
 
     def resumed(self, stages: Sequence[Stage], selection: Selection) -> tuple[Course, RandomState | None]:
         """Return where to begin: at the newest state, with its random draws, or at the beginning."""
@@ -330,6 +341,14 @@ class Trainer:
                         "of the epoch; lower the learning rate (optimizer.lr) or set clip_grad_norm=1"
                     )
                 totals[k] += value
+
+
+@torch.no_grad()
+def relative_change(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
+    """Return the length of the difference of two lists of tensors, as a share of the first's length (of 1 where that is 0)."""
+    change = sum(float((b - a).double().square().sum()) for a, b in zip(before, after, strict=True))
+    length = sum(float(a.double().square().sum()) for a in before)
+    return math.sqrt(change / (length or 1.0))
 
 
 def try_step(stage: Stage, parameter: nn.Parameter) -> None:

@@ -141,12 +141,17 @@ def write_json(path: str | Path, value: Any) -> Path:
 
 
 def write_arrays(path: str | Path, arrays: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> Path:
-    """Write named tensors or arrays as safetensors, atomically."""
+    """Write named tensors or arrays as safetensors, atomically; what shares memory (tied weights, views) is written twice."""
     import torch
     from safetensors.torch import save
 
     given = {name: np.array(value) if isinstance(value, np.ndarray) else value for name, value in arrays.items()}
-    tensors = {name: torch.as_tensor(value).detach().cpu().contiguous() for name, value in given.items()}
+    tensors, memory = {}, set()
+    for name, value in given.items():
+        tensor = torch.as_tensor(value).detach().cpu().contiguous()
+        place = tensor.untyped_storage().data_ptr()
+        tensors[name] = tensor.clone() if place in memory else tensor
+        memory.add(place)
     data = save(tensors, metadata=dict(metadata or {}))
     return write_atomic(path, lambda f: f.write(data), binary=True)
 

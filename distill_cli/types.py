@@ -98,7 +98,8 @@ class Dataset:
         grouped: whether no group straddles the splits.
         source_fingerprint: hash of the source's content, before any split.
         fingerprint: hash of source, settings and split.
-        prepare: input preparation a model gets by default: ``none`` or ``standardise`` (statistics of train).
+        prepare: input preparation a model gets by default: ``none``, ``standardise`` (statistics of train: of each channel of
+            signals and images, of each feature of tables) or ``standardize_per_element``.
         notes: sentences a reader of the report must know.
         columns: of the table that it was read from, where they have names.
         drawn_as: shape in which a sample is drawn, where it is not its own: of 64 pixels in a row, an image.
@@ -129,6 +130,11 @@ class Dataset:
     def pools(self) -> dict[str, Pool]:
         """All pools by name: train, val, test, then the extra ones."""
         return {"train": self.train, "val": self.val, "test": self.test, **self.extra}
+
+
+def has_channels_last(shape: Sequence[int]) -> bool:
+    """Return whether samples of this shape look like images ``[height, width, channels]``."""
+    return len(shape) == 3 and shape[2] in (1, 3, 4) and min(shape[:2]) > 4
 
 
 @dataclass

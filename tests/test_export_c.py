@@ -115,8 +115,10 @@ NETWORKS: list[tuple[Any, tuple[int, ...]]] = [
 
 
 @needs_gcc
-@pytest.mark.parametrize("prepare", ["standardise"])
-@pytest.mark.parametrize(("make", "shape"), NETWORKS)
+@pytest.mark.parametrize(
+    ("make", "shape", "prepare"),
+    [*((*network, "standardise") for network in NETWORKS), (*NETWORKS[4], "standardize_per_element")],
+)
 def test_the_compiled_files_say_what_pytorch_says(make: Any, shape: tuple[int, ...], prepare: str, tmp_path: Path) -> None:
     with global_stream(1, "test"):
         network = make(shape)
@@ -236,6 +238,18 @@ def test_settings_that_have_no_c_are_refused(layer: nn.Module, said: str) -> Non
     with pytest.raises(UserError, match=said) as refused:
         plan_of(Classifier(nn.Sequential(layer), "none", (2, 9)).eval(), (2, 9))
     assert "layer '0' (" in str(refused.value)
+
+
+@needs_gcc
+def test_statistics_of_channels_reach_the_channels_they_are_of(tmp_path: Path) -> None:
+    shape = (3, 5, 4)
+    model = classifier(MLP(5, shape, hidden=(6,)), shape, "standardise")
+    model.prepare.get_buffer("mean").copy_(torch.tensor([1.0, -2.0, 30.0]).reshape(3, 1, 1))
+    model.prepare.get_buffer("std").copy_(torch.tensor([0.5, 2.0, 9.0]).reshape(3, 1, 1))
+    whole, _ = exported(model, shape, tmp_path)
+    x = rows(shape)
+    assert np.abs(whole.run(x)[0] - logits_of(model, x)).max() <= 1e-4
+    assert next(op for op in plan_of(model, shape).operations if op.kind == "standardise").arrays["mean"].tolist() == [1, -2, 30]
 
 
 def test_inputs_of_four_axes_are_refused() -> None:

@@ -12,6 +12,8 @@ from distill_cli.models.cnn1d import CNN1d
 from distill_cli.models.cnn2d import CNN2d
 from distill_cli.models.mlp import MLP
 from distill_cli.models.resnet1d import ResNet1d
+from distill_cli.pipeline.gathered import measured
+from distill_cli.pipeline.models import build_model
 from distill_cli.rng import global_stream
 from distill_cli.schedules import constant, cosine, one_cycle, step
 from distill_cli.types import Pool
@@ -71,7 +73,10 @@ def test_glorot_weights_and_zero_biases() -> None:
         (lambda: CNN2d(5, (1, 4, 4), [4, 4, 4], [1, 2, 3]), "3 pools leave nothing of images of 4 x 4"),
         (lambda: MLP(5, (4,), max_norm=0), "max_norm must be > 0 or null, got 0"),
         (lambda: MLP(5, (4,), hidden=[0]), "hidden must hold sizes >= 1"),
-        (lambda: Classifier(MLP(5, (4,)), "scaled", (4,)), "prepare=scaled: expected none or standardise"),
+        (
+            lambda: Classifier(MLP(5, (4,)), "scaled", (4,)),
+            "prepare=scaled: expected none or standardise or standardize_per_element",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused(make: object, said: str) -> None:
@@ -104,6 +109,47 @@ def test_standardised_rows_have_mean_0_and_deviation_1_and_a_constant_feature_st
     assert out.mean(0).abs().max() < 1e-5
     assert out.std(0, correction=0).tolist() == pytest.approx([1, 0, 1], abs=1e-5)
     assert "prepare.mean" in Classifier(MLP(3, (3,)), "standardise", (3,)).state_dict()
+
+
+@pytest.mark.parametrize(("shape", "statistics"), [((5,), (5,)), ((2, 30), (2, 1)), ((3, 8, 6), (3, 1, 1)), ((1, 187), (1, 1))])
+def test_statistics_are_of_channels_of_signals_and_images_and_of_features_of_tables(
+    shape: tuple[int, ...], statistics: tuple[int, ...]
+) -> None:
+    draw = np.random.default_rng(0)
+    scale = draw.uniform(1, 9, statistics)
+    x = (draw.normal(size=(5000, *shape)) * scale + 3 * scale).astype(np.float32)  # more rows than are read at once
+    pool = Pool(x, np.arange(5000), np.zeros(5000, int), np.arange(5000))
+    model = Classifier(MLP(3, shape), "standardise", shape)
+    model.fit_preparation(pool)
+    axes = (0, *range(2, x.ndim))
+    expected = {"mean": x.astype(np.float64).mean(axis=axes), "std": x.astype(np.float64).std(axis=axes)}
+    for name, values in expected.items():
+        assert model.prepare.get_buffer(name).shape == statistics
+        np.testing.assert_allclose(model.prepare.get_buffer(name).numpy().ravel(), values, rtol=1e-5)
+    out = model.prepare(torch.from_numpy(x)).numpy()
+    np.testing.assert_allclose(out.mean(axis=axes), 0, atol=1e-4)
+    np.testing.assert_allclose(out.std(axis=axes), 1, atol=1e-4)
+
+
+def test_statistics_of_each_element_are_kept_on_demand() -> None:
+    x = np.random.default_rng(0).normal(5, 3, (200, 2, 7)).astype(np.float32)
+    model = Classifier(MLP(3, (2, 7)), "standardize_per_element", (2, 7))
+    model.fit_preparation(Pool(x, np.arange(200), np.zeros(200, int), np.arange(200)))
+    np.testing.assert_allclose(model.prepare.get_buffer("mean").numpy(), x.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(model.prepare.get_buffer("std").numpy(), x.std(axis=0), rtol=1e-4)
+
+
+def test_preparation_of_an_image_is_a_few_bytes_of_the_weights() -> None:
+    shape = (3, 32, 32)
+    sizes = {}
+    for prepare in ("none", "standardise", "standardize_per_element"):
+        entry = {"model": {"_target_": "distill_cli.models.cnn2d.CNN2d", "filters": [4], "pool_after": [1]}, "prepare": prepare}
+        model = build_model({**entry, "num_classes": 3, "input_shape": list(shape)}, "student.model")
+        sizes[prepare] = measured(model, {**entry, "input_shape": shape})
+    assert {prepare: size["preparation_bytes"] for prepare, size in sizes.items()} == {
+        "none": 0, "standardise": 24, "standardize_per_element": 24_576,
+    }  # fmt: skip
+    assert sizes["standardise"]["weight_bytes"] == sizes["none"]["weight_bytes"] + 24
 
 
 def test_outputs_are_put_into_the_datas_order() -> None:

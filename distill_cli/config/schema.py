@@ -119,6 +119,7 @@ class Training(Base):
     chain: Any = field(default_factory=list)
     select: Select = field(default_factory=Select)
     cache: Cache = field(default_factory=Cache)
+    health: list[str] = field(default_factory=list)
     clip_grad_norm: float | None = None
     logger: Any = None
     resume: str | None = None

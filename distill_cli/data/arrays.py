@@ -122,7 +122,7 @@ def from_source(
         averaged: classes that macro F1 averages; by default all.
         grouped: whether no group straddles the splits.
         split: name of the split.
-        prepare: ``none`` or ``standardise``.
+        prepare: ``none``, ``standardise`` or ``standardize_per_element``.
         notes: sentences a reader of the report must know.
         columns: of the table that the source was read from, where they have names.
         drawn_as: shape in which a sample is drawn, where it is not its own.
@@ -168,7 +168,7 @@ def from_arrays(
         name: what a report calls it.
         train, val, test: ``(x, labels)`` each: features ``[N, *shape]``, and N class names or whole numbers.
         groups: N names of what must not straddle splits (a patient) for train, val and test, or None.
-        prepare: input preparation a model gets by default: ``none`` or ``standardise``.
+        prepare: input preparation a model gets by default: ``none``, ``standardise`` or ``standardize_per_element``.
         notes: sentences a reader of the report must know.
 
     Raises:

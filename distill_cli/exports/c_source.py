@@ -159,7 +159,8 @@ def call(n: int, op: Operation, plan: Plan, where: Places) -> str:
     if op.kind == "scale":
         return f"scale_and_shift({x}, {y}, factor{n}, bias{n}, {channels}, {height * width})"
     if op.kind == "standardise":
-        return f"standardise({x}, {y}, mean{n}, std{n}, {count})"
+        statistics = op.arrays["mean"].size
+        return f"standardise({x}, {y}, mean{n}, std{n}, {statistics}, {count // statistics})"
     return f"relu({x}, {y}, {count})"
 
 

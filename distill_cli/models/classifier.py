@@ -13,28 +13,39 @@ from distill_cli.features.taps import find, listening
 from distill_cli.types import ModelOutput, Pool
 
 CONSTANT = 1e-8
-PREPARATIONS = ("none", "standardise")
+PER_ELEMENT = "standardize_per_element"
+PREPARATIONS = ("none", "standardise", PER_ELEMENT)
 
 
 class Standardise(nn.Module):
-    """``(x - mean) / std`` with statistics of the training rows; a feature that never varies stays 0."""
+    """``(x - mean) / std`` with statistics of the training rows; a channel or feature that never varies stays 0.
+
+    Args:
+        shape: of one sample. Of signals ``[C, L]`` and images ``[C, H, W]`` each channel has one mean and one deviation, of
+            tables ``[F]`` each feature.
+        per_element: whether every element of a signal or an image has its own.
+    """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
+    def __init__(self, shape: tuple[int, ...], *, per_element: bool = False) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(shape))
-        self.register_buffer("std", torch.ones(shape))
+        statistics = shape if per_element else (*shape[:1], *(1 for _ in shape[1:]))
+        self.register_buffer("mean", torch.zeros(statistics))
+        self.register_buffer("std", torch.ones(statistics))
 
     def fit(self, pool: Pool) -> None:
         """Take the statistics of the rows, in float64 and chunk by chunk: the rows may not fit into memory."""
-        mean = sum(x.sum(axis=0, dtype=np.float64) for x in pool.chunks()) / len(pool)
-        variance = sum(np.square(x - mean).sum(axis=0) for x in pool.chunks()) / len(pool)
+        shape = pool.source.shape[1:]
+        shared = tuple(n + 1 for n, size in enumerate(self.mean.shape) if size < shape[n])  # axes that a statistic is taken over
+        axes, count = (0, *shared), len(pool) * (np.prod(shape, dtype=np.int64) // self.mean.numel())
+        mean = sum(x.sum(axis=axes, dtype=np.float64, keepdims=True) for x in pool.chunks()) / count
+        variance = sum(np.square(x - mean).sum(axis=axes, keepdims=True) for x in pool.chunks()) / count
         std = np.sqrt(variance)
         std = np.where(std < CONSTANT, 1.0, std)
-        self.mean.copy_(torch.from_numpy(np.asarray(mean)))
-        self.std.copy_(torch.from_numpy(std))
+        self.mean.copy_(torch.from_numpy(np.asarray(mean)[0]))
+        self.std.copy_(torch.from_numpy(std[0]))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x with mean 0 and deviation 1 on the training rows, same shape."""
@@ -54,7 +65,7 @@ class Reordered(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits ``[B, C]`` in the data's order."""
-        return self.network(x)[..., self.order]
+        return logits_of(self.network(x))[..., self.order]
 
 
 class Shifted(nn.Module):
@@ -75,16 +86,16 @@ class Shifted(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits ``[B, C]``."""
-        output = self.network(x)
-        return (output if isinstance(output, Tensor) else output.logits) + self.offset
+        return logits_of(self.network(x)) + self.offset
 
 
 class Classifier(nn.Module):
     """A network behind its own input preparation.
 
     Args:
-        network: any module from ``[B, *shape]`` to logits ``[B, C]``; a ModelOutput or an object with ``.logits`` will do.
-        prepare: ``none`` or ``standardise``.
+        network: any module from ``[B, *shape]`` to logits ``[B, C]``; a ModelOutput, or an object or a dict with
+            ``logits``, will do.
+        prepare: ``none``, ``standardise`` (statistics of each channel, of a table each feature) or ``standardize_per_element``.
         input_shape: shape of one sample.
     """
 
@@ -94,7 +105,9 @@ class Classifier(nn.Module):
         super().__init__()
         if prepare not in PREPARATIONS:
             raise ValueError(f"prepare={prepare}: expected {' or '.join(PREPARATIONS)}")
-        self.prepare: nn.Module = Standardise(input_shape) if prepare == "standardise" else nn.Identity()
+        self.prepare: nn.Module = nn.Identity()
+        if prepare != "none":
+            self.prepare = Standardise(input_shape, per_element=prepare == PER_ELEMENT)
         self.network = network
         self._after_step = getattr(network, "after_step", None)
         self._tapped: dict[str, nn.Module] = {}
@@ -124,7 +137,8 @@ class Classifier(nn.Module):
         """Return logits ``[B, C]``, and the outputs of the tapped modules by path.
 
         Raises:
-            ValueError: a tapped module ran more than once, or not at all, or returned no tensor.
+            ValueError: the network returns no logits, or a tapped module ran more than once, or not at all, or returned no
+                tensor.
         """
         if not self._tapped:
             return _output(self.network(self.prepare(x)))
@@ -138,7 +152,30 @@ def with_features(output: ModelOutput, heard: Mapping[str, Tensor]) -> ModelOutp
     return ModelOutput(output.logits, {**output.features, **heard}) if heard else output
 
 
-def _output(given: Any) -> ModelOutput:
-    if isinstance(given, ModelOutput):
-        return given
-    return ModelOutput(given if isinstance(given, Tensor) else given.logits)
+def logits_of(output: Any) -> Tensor:
+    """Return the logits of what a network returns: a tensor, or an object or a dict with ``logits``.
+
+    Raises:
+        ValueError: there are none; says what there is.
+    """
+    if isinstance(output, Tensor):
+        return output
+    logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    if isinstance(logits, Tensor):
+        return logits
+    raise ValueError(
+        f"it returns {_described(output)}; expected the logits [B, C] as a tensor, or an object or a dict with 'logits'"
+    )
+
+
+def _described(output: Any) -> str:
+    name = type(output).__name__
+    if isinstance(output, Mapping):
+        return f"a {name} with the keys {', '.join(map(str, output)) or 'none'}"
+    if isinstance(output, (list, tuple)):
+        return f"a {name} of {len(output)} ({', '.join(type(part).__name__ for part in output)})"
+    return f"a {name}"
+
+
+def _output(output: Any) -> ModelOutput:
+    return output if isinstance(output, ModelOutput) else ModelOutput(logits_of(output))

@@ -70,6 +70,7 @@ def page(data: RunData) -> str:
         name=name,
         verdict=str(report["verdict"]),
         cards=models.cards(data),
+        notes=run_report.notes_of(report),
         facts=facts(report),
         command=(report.get("provenance") or {}).get("command_line"),
     )

@@ -15,6 +15,7 @@ from distill_cli.pipeline.context import Job
 from distill_cli.pipeline.data import describe
 from distill_cli.pipeline.gathered import measured
 from distill_cli.pipeline.heading import Report, provenance_of
+from distill_cli.pipeline.health import Examined, examine
 from distill_cli.pipeline.members import TOLD, members_report
 from distill_cli.pipeline.models import load_model
 from distill_cli.pipeline.opened import open_run
@@ -69,6 +70,7 @@ def evaluate(cfg: Any, out: Path, job: Job) -> Report:
         "evaluated_run": named(source),
         **{key: old.get(key) for key in KEPT},
     }
+    report["notes"] = examine(Examined(report, dataset, logits))
     cfg.report.samples = cfg.report.samples and allowed(old)
     shown = samples(report, dataset, split, logits, networks, context) if cfg.report.samples else None
     for name in (runs.EPOCHS, runs.TEACHER_EPOCHS):  # the same models: their curves are still theirs

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import pickle
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from scipy.special import log_softmax
-from torch import Tensor
 
 from distill_cli import files, runs
 from distill_cli.data.arrays import compared_as_numbers, is_whole, number_name
@@ -19,6 +15,7 @@ from distill_cli.data.csv_reader import SUFFIXES, CsvReader
 from distill_cli.errors import UserError
 from distill_cli.models.classifier import Classifier, Reordered
 from distill_cli.pipeline.models import architecture, build_model
+from distill_cli.pipeline.weight_files import read_weights
 from distill_cli.types import Dataset
 
 ROW = "row"
@@ -27,53 +24,24 @@ KINDS = ("logits", "probabilities")
 LEAST_PROBABILITY = 1e-38
 
 
-def load_weights(node: Mapping[str, Any], dataset: Dataset) -> tuple[Classifier, dict[str, Any]]:
-    """Build ``teacher.model`` and load the foreign weights of ``teacher.weights`` into it.
+def load_weights(node: Mapping[str, Any], dataset: Dataset) -> tuple[Classifier, dict[str, Any], str]:
+    """Build ``teacher.model`` and load the weights of ``teacher.weights`` into it.
 
     Input statistics (``teacher.prepare=standardise``) are those of the training rows here.
+
+    Returns:
+        The model, its entry in model.json, and in words how the file was read.
     """
     path = Path(node["weights"])
     entry = architecture(node["model"], node["prepare"], dataset)
     if node.get("class_order") is not None:
         entry["order"] = _order(list(node["class_order"]), dataset)
     model = build_model(entry, "teacher.model")
-    tensors = renamed(_read_state(path), node.get("rename") or {})
     network = model.network.network if isinstance(model.network, Reordered) else model.network
-    runs.load_weights(network, tensors, f"teacher.weights={path}")
+    reading = read_weights(path, network, node.get("weights_key"), node.get("rename") or {})
+    runs.load_weights(network, reading.tensors, f"teacher.weights={path}")
     model.fit_preparation(dataset.train)
-    return model.eval(), entry
-
-
-def _read_state(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise UserError(f"teacher.weights={path}: no such file")
-    if path.suffix == ".safetensors":
-        return runs.read_tensors(path)
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError, zipfile.BadZipFile):
-        raise UserError(
-            f"teacher.weights={path}: not a plain state dict (nothing else is unpickled); "
-            "save model.state_dict(), best as .safetensors"
-        ) from None
-    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
-        state = state["state_dict"]
-    if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        raise UserError(f"teacher.weights={path}: expected a state dict of tensors by name")
-    return {str(name): tensor for name, tensor in state.items()}
-
-
-def renamed(tensors: Mapping[str, Tensor], prefixes: Mapping[str, str]) -> dict[str, Tensor]:
-    """Return the tensors with the first matching prefix of each name replaced.
-
-    >>> list(renamed({"module.a.weight": torch.ones(1)}, {"module.": ""}))
-    ['a.weight']
-    """
-    out = {}
-    for name, tensor in tensors.items():
-        old = next((prefix for prefix in prefixes if name.startswith(prefix)), None)
-        out[name if old is None else prefixes[old] + name[len(old) :]] = tensor
-    return out
+    return model.eval(), entry, reading.described
 
 
 def _order(names: list[Any], dataset: Dataset) -> list[int]:
@@ -85,11 +53,17 @@ def _order(names: list[Any], dataset: Dataset) -> list[int]:
     return [texts.index(name) for name in dataset.class_names]
 
 
-def load_outputs(node: Mapping[str, Any], dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+def load_outputs(node: Mapping[str, Any], dataset: Dataset, *, more_rows: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Return row ids ``[N]`` and logits ``[N, C]`` of a foreign teacher, in the data's class order.
 
+    Args:
+        node: the keys ``teacher.*``.
+        dataset: whose rows the outputs are of.
+        more_rows: whether rows may follow that are no part of the data set (``dataset.unlabelled``).
+
     Raises:
-        UserError: missing, of another width, not finite, or no probabilities where they are said to be.
+        UserError: missing, of another width, not finite, of rows that the data set lacks, or no probabilities where they are
+            said to be.
     """
     path, kind = Path(node["outputs"]), node["outputs_kind"]
     where = f"teacher.outputs={path}"
@@ -100,6 +74,8 @@ def load_outputs(node: Mapping[str, Any], dataset: Dataset) -> tuple[np.ndarray,
     classes = len(dataset.class_names)
     is_table = path.name.endswith(SUFFIXES)
     index, values = _read_csv(path, where, dataset) if is_table else _read_npy(path, where, classes)
+    if not more_rows:
+        _check_rows(index, dataset, where, every=not is_table)
     if not is_table and node.get("class_order") is not None:
         values = values[:, _order(list(node["class_order"]), dataset)]
     if not np.isfinite(values).all():
@@ -111,6 +87,17 @@ def load_outputs(node: Mapping[str, Any], dataset: Dataset) -> tuple[np.ndarray,
             f"{where}: not probabilities (each row must be >= 0 and sum to 1); say teacher.outputs_kind=logits if they are logits"
         )
     return index, log_softmax(np.log(np.maximum(values, LEAST_PROBABILITY)), axis=1).astype(np.float32)
+
+
+def _check_rows(index: np.ndarray, dataset: Dataset, where: str, *, every: bool) -> None:
+    """Refuse outputs of another data set, known by their row ids; of all rows (`every`), or of some."""
+    ids = np.unique(np.concatenate([pool.index for pool in dataset.pools.values()]))
+    if len(ids) != ids[-1] + 1:  # rows were left out of this data set (beats at a record's end), and may have outputs
+        return
+    if every and len(index) != len(ids):
+        raise UserError(f"{where}: has {len(index):,} rows, the data set {len(ids):,}; it needs one row for each, by row id")
+    if len(index) and index.max() > ids[-1]:
+        raise UserError(f"{where}: has row {index.max()}, and the data set's rows are 0 to {ids[-1]}; are these of another one?")
 
 
 def _read_npy(path: Path, where: str, classes: int) -> tuple[np.ndarray, np.ndarray]:

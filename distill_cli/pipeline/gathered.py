@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from distill_cli import files, runs
-from distill_cli.cost import measure
-from distill_cli.models.classifier import Classifier
+from distill_cli.cost import measure, weight_bytes
+from distill_cli.models.classifier import Classifier, Standardise
 from distill_cli.pipeline import members, scoring, teacher
 from distill_cli.pipeline.context import Context
 from distill_cli.pipeline.models import Checkpoint, described
@@ -70,5 +70,7 @@ def add_teacher(gathered: Gathered, taught: teacher.Taught, out: Path) -> list[d
 
 
 def measured(model: Classifier, entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a model's size and latency."""
-    return {**measure(model, tuple(entry["input_shape"])), "architecture": described(entry)}
+    """Return a model's size and latency, and how much of its weights are statistics of input preparation."""
+    statistics = [part for part in model.modules() if isinstance(part, Standardise)]
+    prepared = sum(weight_bytes(part) for part in statistics)
+    return {**measure(model, tuple(entry["input_shape"])), "preparation_bytes": prepared, "architecture": described(entry)}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import OmegaConf
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from distill_cli import runs
 from distill_cli.config.ownership import is_own
@@ -18,7 +19,7 @@ from distill_cli.errors import UserError
 from distill_cli.files import write_json
 from distill_cli.models.classifier import Classifier, Reordered, Shifted
 from distill_cli.rng import global_stream
-from distill_cli.types import Columns, Dataset
+from distill_cli.types import Columns, Dataset, has_channels_last
 
 FACTS = ("num_classes", "input_shape")
 LARGEST = 1 << 24
@@ -64,7 +65,8 @@ def build_model(entry: Mapping[str, Any], where: str, seed: int = 0) -> Classifi
         seed: of the weights.
 
     Raises:
-        UserError: the network cannot be built, cannot take the data's samples, or has the wrong number of outputs.
+        UserError: the network cannot be built, cannot take the data's samples, has the wrong number of outputs, or keeps what
+            a file of weights cannot hold.
     """
     shape, classes = tuple(entry["input_shape"]), int(entry["num_classes"])
     node = dict(entry["model"])
@@ -75,11 +77,15 @@ def build_model(entry: Mapping[str, Any], where: str, seed: int = 0) -> Classifi
     with global_stream(seed, "init"):
         model = _build(node, where, given, entry)
         _try(model, shape, classes, where)  # in the stream: lazy layers draw their weights at the first batch
+    _check_state(model, where)
     return model
 
 
 def _build(node: Mapping[str, Any], where: str, given: Mapping[str, Any], entry: Mapping[str, Any]) -> Classifier:
-    network = build(node, where, **given)
+    try:
+        network = build(node, where, **given)
+    except UserError as e:
+        raise UserError(f"{e}{channels_last(entry['input_shape'])}") from None
     if not isinstance(network, nn.Module):
         raise UserError(f"{where}._target_={node.get('_target_')}: returned {type(network).__name__}, expected a torch.nn.Module")
     if entry.get("order") is not None:
@@ -97,14 +103,49 @@ def _try(model: Classifier, shape: tuple[int, ...], classes: int, where: str) ->
     model.eval()
     try:
         logits = model(torch.zeros(2, *shape)).logits
-    except (RuntimeError, ValueError, IndexError, TypeError) as e:
-        why = str(e).splitlines()[0]
-        raise UserError(f"{where}: this network cannot take the data's samples of shape {shape}: {why}") from None
+    except Exception as e:  # whatever a network of somebody else's raises
+        why = (str(e).splitlines() or [""])[0] or type(e).__name__
+        raise UserError(
+            f"{where}: this network cannot take the data's samples of shape {shape}: {why}{channels_last(shape)}"
+        ) from None
     if tuple(logits.shape) != (2, classes):
         raise UserError(
             f"{where}: gives {list(logits.shape)[1:]} outputs a sample, the data has {classes} classes; "
             f"leave {where}.num_classes out to follow the data"
         )
+
+
+def channels_last(shape: Sequence[int]) -> str:
+    """Return a question to end a message with where samples look like images ``[H, W, C]``; else nothing."""
+    if not has_channels_last(shape):
+        return ""
+    return f"; channels last? images are [channels, height, width], here {[shape[2], shape[0], shape[1]]}"
+
+
+def _check_state(model: Classifier, where: str) -> None:
+    """See that a file of weights can hold all that a model is: before hours go into its training.
+
+    Raises:
+        UserError: names what it cannot hold.
+    """
+    for name, value in model.state_dict(keep_vars=True).items():
+        short = name.removeprefix("network.")
+        if not isinstance(value, Tensor):
+            raise UserError(
+                f"{where}: '{short}' is a {type(value).__name__} (get_extra_state), and a file of weights holds tensors alone; "
+                "make it an argument of the network, or a buffer"
+            )
+        if is_lazy(value):
+            raise UserError(f"{where}: '{short}' is of a lazy layer that the network never calls; take the layer out")
+        if value.layout != torch.strided or value.is_quantized:
+            raise UserError(
+                f"{where}: '{short}' is no dense tensor, and a file of weights holds dense ones alone; use a dense one"
+            )
+        if not value.is_leaf:
+            raise UserError(
+                f"{where}: '{short}' is computed from parameters when the network is built, so that training would leave it "
+                "behind; compute it in forward()"
+            )
 
 
 def described(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,17 +14,24 @@ from distill_cli import files
 from distill_cli.config.validate import targets_in
 from distill_cli.data.leakage import meets, unite
 from distill_cli.errors import UserError
-from distill_cli.models.classifier import Classifier
+from distill_cli.metrics.scores import quick_scores
+from distill_cli.models.classifier import PER_ELEMENT, Classifier
 from distill_cli.models.ensemble import Ensemble
 from distill_cli.pipeline import foreign
 from distill_cli.pipeline.chosen import find_run
 from distill_cli.pipeline.context import Context
+from distill_cli.pipeline.health import teacher_warning
 from distill_cli.pipeline.models import architecture, build_model, columns_of, read_checkpoint
 from distill_cli.pipeline.teacher import Taught, found_or_trained, from_run
 from distill_cli.types import Columns, Dataset
 
 ENSEMBLE = f"{Ensemble.__module__}.{Ensemble.__name__}"
 SUMMED = ("train_seconds", "steps")
+PREPARED = {
+    "none": "as they are (teacher.prepare=none)",
+    "standardise": "less mean, over deviation of each channel or feature of the training rows here (teacher.prepare=standardise)",
+    PER_ELEMENT: f"less mean, over deviation of each element of the training rows here (teacher.prepare={PER_ELEMENT})",
+}
 
 
 class TrainRun(Protocol):
@@ -46,10 +53,10 @@ def obtain(cfg: Any, dataset: Dataset, context: Context, train_run: TrainRun) ->
     """
     node = cfg.teacher
     if node.weights is not None:
-        model, entry = foreign.load_weights(node, dataset)
-        members = [Taught(f"weights {node.weights}", model, entry)]
+        model, entry, reading = foreign.load_weights(node, dataset)
+        members = [Taught(f"weights {node.weights}{reading}", model, entry)]
     elif node.outputs is not None:
-        table = foreign.load_outputs(node, dataset)
+        table = foreign.load_outputs(node, dataset, more_rows=cfg.dataset.get("unlabelled") is not None)
         members = [Taught(f"outputs {node.outputs}", None, {}, table=table)]
     elif node.checkpoint is not None:
         members = from_runs(node, targets_in(OmegaConf.to_container(cfg, resolve=True)))
@@ -59,10 +66,26 @@ def obtain(cfg: Any, dataset: Dataset, context: Context, train_run: TrainRun) ->
         check_fits(member, dataset)
         if member.record is not None and (met := meets(member.record, dataset)):
             raise UserError(f"teacher ({member.source}): {met}; train one on this split, or choose the split it was trained on")
+    if node.weights is not None or node.outputs is not None:
+        introduce(members[0], dataset, context)
     if len(members) == 1:
         return members[0]
     weights = None if node.member_weights is None else [float(w) for w in node.member_weights]
     return combine(members, node.average, weights, dataset)
+
+
+def introduce(taught: Taught, dataset: Dataset, context: Context) -> None:
+    """Print what is known of a teacher that came as weights or outputs, with its scores on validation."""
+    prepared = f"; inputs: {PREPARED[taught.entry['prepare']]}" if taught.model is not None else ""
+    context.progress.say(f"teacher: {taught.source}{prepared}")
+    logits = taught.logits(dataset.val, dataset, context)
+    if logits is None:
+        context.progress.say("warning: the teacher has no outputs for some rows of validation, so nobody knows how good it is")
+        return
+    scores = quick_scores(logits, dataset.val.y, dataset.averaged)
+    context.progress.say(f"teacher: macro F1 {scores['macro_f1']:.3f}, accuracy {scores['accuracy']:.3f} on validation")
+    if problem := teacher_warning(logits, dataset.val, len(dataset.class_names)):
+        context.progress.say(f"warning: the teacher knows nothing of this data: on validation {problem}")
 
 
 def from_runs(node: Any, also: Collection[str] = ()) -> list[Taught]:

@@ -14,6 +14,7 @@ from distill_cli.pipeline.context import Context, Job, make_context
 from distill_cli.pipeline.data import TransferSet, load_dataset, transfer_set
 from distill_cli.pipeline.gathered import Gathered, add_teacher
 from distill_cli.pipeline.heading import Report, budget, head, provenance_of
+from distill_cli.pipeline.health import Examined, examine, own_checks
 from distill_cli.pipeline.listening import open_loggers
 from distill_cli.pipeline.models import architecture
 from distill_cli.pipeline.obtain import obtain, teacher_columns
@@ -42,6 +43,7 @@ def run_teacher(cfg: Any, dataset: Dataset, context: Context, out: Path) -> Path
         "teacher_source": "trained",
         "budget": {"teacher_steps": result.steps, "teacher_seconds": result.seconds},
     }
+    report["notes"] = examine(Examined(report, dataset, gathered.logits, result.records), own_checks(cfg.health))
     folder.finish(started, report, cfg, provenance_of(started), result.records, folder.predictions(dataset, gathered.logits))
     runs.register(context.outputs, taught.key, out)
     return out
@@ -50,6 +52,7 @@ def run_teacher(cfg: Any, dataset: Dataset, context: Context, out: Path) -> Path
 def train_teacher(cfg: Any, out: Path, job: Job) -> Report:
     """`distill train-teacher`."""
     teacher.check_sources(cfg.teacher, trained=True)
+    own_checks(cfg.health)
     context = make_context(cfg, out, job)
     return runs.read_json(run_teacher(cfg, load_dataset(cfg.dataset), context, out) / runs.REPORT)
 
@@ -57,6 +60,7 @@ def train_teacher(cfg: Any, out: Path, job: Job) -> Report:
 def distill(cfg: Any, out: Path, job: Job) -> Report:
     """`distill distill`: teacher, the links between, student, and the controls beside it."""
     teacher.check_sources(cfg.teacher)
+    own_checks(cfg.health)
     context = make_context(cfg, out, job)
     open_loggers(cfg, out, context.progress.say)  # so that a missing package is said before a teacher is trained
     dataset = load_dataset(cfg.dataset, teacher_columns(cfg.teacher))
@@ -116,6 +120,7 @@ def teach(
         report["chain"] = [*also["chain"], chain.generation(scoring.STUDENT, "trained", models[scoring.STUDENT])]
     if found is not None:
         report["search"] = found.report(cfg.seed)
+    report["notes"] = examine(Examined(report, dataset, gathered.logits, gathered.records), own_checks(cfg.health))
     predictions = folder.predictions(dataset, gathered.logits)
     shown = None
     if cfg.report.samples:

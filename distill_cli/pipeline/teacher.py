@@ -145,7 +145,7 @@ def _epochs(folder: Path, name: str) -> str | None:
     return None
 
 
-COST_KEYS = ("train_seconds", "samples_per_second", "steps", "epochs", "best_epoch", "labels_seen", "overflows")
+COST_KEYS = ("train_seconds", "samples_per_second", "steps", "epochs", "best_epoch", "labels_seen", "weight_change", "overflows")
 
 
 def train_cost(result: Fit, labels_seen: int) -> dict[str, Any]:
@@ -157,6 +157,7 @@ def train_cost(result: Fit, labels_seen: int) -> dict[str, Any]:
         "epochs": len(result.records),
         "best_epoch": result.best_epoch + 1,
         "labels_seen": labels_seen,
+        "weight_change": result.weight_change,
     } | ({} if result.overflows is None else {"overflows": result.overflows})
 
 

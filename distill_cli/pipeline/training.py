@@ -163,8 +163,9 @@ def _try_train_mode(model: nn.Module, rows: Rows, batch_size: int, name: str) ->
     with global_stream(0, "try"):
         try:
             copy.deepcopy(model).train()(rows.take(torch.arange(batch_size)).x)
-        except ValueError as e:
-            raise UserError(f"{name}: this network cannot train on batches of {batch_size}: {str(e).splitlines()[0]}") from None
+        except (ValueError, TypeError, AttributeError, LookupError, AssertionError) as e:
+            why = (str(e).splitlines() or [""])[0] or type(e).__name__
+            raise UserError(f"{name}: this network cannot train on batches of {batch_size}: {why}") from None
 
 
 def training_key(parts: Sequence[Part], pool: Pool, dataset: Dataset, decided: Mapping[str, Any]) -> str:

@@ -55,10 +55,12 @@ def score_rows(report: Report) -> list[tuple[str, list[str]]]:
 def cost_rows(report: Report) -> list[tuple[str, list[str]]]:
     """Return the rows of size, speed and training."""
     models = [report["models"][name] for name in model_names(report)]
+    prepared = any(model.get("preparation_bytes") for model in models)
     wanted: Sequence[tuple[str, Callable[[Mapping[str, Any]], str]]] = [
         ("parameters", lambda m: cells.count(m.get("parameters"))),
         ("MACs a sample", lambda m: cells.count(m.get("macs"))),
         ("weights", lambda m: cells.size(m.get("weight_bytes"))),
+        *([("of them preparation", lambda m: cells.size(m.get("preparation_bytes")))] if prepared else []),
         *((f"latency, batch {b}", _latency(b)) for b in LATENCY_BATCHES),
         ("training time", lambda m: cells.duration(m.get("train_seconds"))),
         ("samples/s", lambda m: cells.count(m.get("samples_per_second"))),

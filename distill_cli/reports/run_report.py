@@ -15,7 +15,7 @@ LARGEST_CONFUSION = 20
 def markdown(report: Mapping[str, Any]) -> str:
     """Return the report of a run (``docs/report-schema.md``) as markdown; text from data is escaped."""
     parts = [
-        _head, _models, _members, _chain, _classes, _each_model, _comparisons, _search, _bias, terms_table.lines, _data,
+        _head, _notes, _models, _members, _chain, _classes, _each_model, _comparisons, _search, _bias, terms_table.lines, _data,
         _teaching, _budget, _provenance,
     ]  # fmt: skip
     blocks = [lines for part in parts if (lines := part(report))]
@@ -26,6 +26,19 @@ def _head(report: Mapping[str, Any]) -> list[str]:
     title = f"# {markdown_text(report.get('name') or report.get('command'))}, seed {report.get('seed')}"
     said = origin(report)
     return [title, "", *([f"{markdown_text(said)}.", ""] if said else []), f"**{markdown_text(report['verdict'])}**"]
+
+
+def _notes(report: Mapping[str, Any]) -> list[str]:
+    notes = notes_of(report)
+    return ["## Notes", "", *(f"- {markdown_text(note)}" for note in notes)] if notes else []
+
+
+def notes_of(report: Mapping[str, Any]) -> list[str]:
+    """Return the sentences of a report's `notes`: signs of trouble, each with the setting that helps."""
+    notes = report.get("notes")
+    if not isinstance(notes, list):
+        return []
+    return [str(note["text"]) for note in notes if isinstance(note, Mapping) and "text" in note]
 
 
 def _models(report: Mapping[str, Any]) -> list[str]:

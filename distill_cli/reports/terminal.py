@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from distill_cli.reports import model_table
 from distill_cli.reports.origin import origin
+from distill_cli.reports.run_report import notes_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -71,6 +72,8 @@ def print_report(report: Mapping[str, Any], folder: str | Path, file: IO[str] | 
         _print_chain(on, report)
         _print_classes(on, report, model_table.model_names(report))
     print_line(on, str(report["verdict"]), style="bold")
+    for note in notes_of(report):
+        print_line(on, f"note: {note}")
     print_line(on, f"run folder: {folder}")
 
 

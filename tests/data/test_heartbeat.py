@@ -371,9 +371,9 @@ def test_real_records_give_the_published_beats(real_data: Path, tmp_path: Path) 
 def test_annotations_that_count_in_ticks_of_their_own_mark_the_same_beats(two_records: Path, ticks: int) -> None:
     wfdb = pytest.importorskip("wfdb")
     same = wfdb_source.read_beats(two_records, "100", 360.0)
-    kept = wfdb.rdann(str(two_records / "100"), "atr")
-    sample = np.rint(kept.sample * ticks / 360).astype(int)
-    wfdb.wrann("100", "atr", sample, symbol=kept.symbol, fs=ticks, write_dir=str(two_records))
+    annotation = wfdb.rdann(str(two_records / "100"), "atr")
+    sample = np.rint(annotation.sample * ticks / 360).astype(int)
+    wfdb.wrann("100", "atr", sample, symbol=annotation.symbol, fs=ticks, write_dir=str(two_records))
     samples, classes = wfdb_source.read_beats(two_records, "100", 360.0)
     assert np.abs(samples - same[0]).max() <= 360 / ticks  # half a tick, and half a sample
     assert classes.tolist() == same[1].tolist()
