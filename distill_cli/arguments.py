@@ -9,9 +9,11 @@ import re
 from pathlib import Path
 
 from distill_cli.config.groups import MOVED, RUN_COMMANDS
+from distill_cli.config.paths import as_typed, expanded, is_path
 from distill_cli.errors import UserError
 
 VALUE_FLAGS = {"--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--experimental-rerun"}
+FOLDER_FLAGS = ("--config-dir", "-cd", "--experimental-rerun")
 CONFIG_FLAGS = {"--config-name", "-cn", "--config-path", "-cp"}
 JOINED = tuple(f"{flag}=" for flag in VALUE_FLAGS | CONFIG_FLAGS if flag.startswith("--"))
 OPEN_KEYS = ("require", "teacher.rename")  # dictionaries that users fill with keys of their own
@@ -42,7 +44,7 @@ def split_arguments(argv: list[str]) -> tuple[list[str], list[str]]:
             raise UserError(f"{word}: the command chooses the config; use experiment=NAME with --config-dir DIR")
         flags.append(word)
         if word in VALUE_FLAGS:
-            flags += [value] if (value := next(words, None)) is not None else []
+            flags += [expanded(value) if word in FOLDER_FLAGS else value] if (value := next(words, None)) is not None else []
     if flags and flags[-1] in ("--info", "-i") and overrides and "=" not in overrides[0]:
         flags.append(overrides.pop(0))
     return flags, overrides
@@ -54,7 +56,7 @@ def config_folder(value: str) -> Path:
     Raises:
         UserError: there is none.
     """
-    folder = Path(value)
+    folder = Path(expanded(value))
     if not folder.is_dir() or folder == Path():
         raise UserError(f"--config-dir {folder}: no such folder")
     return folder
@@ -66,6 +68,8 @@ def rewrite(command: str, override: str) -> str:
     Raises:
         UserError: the word is not an override at all, or its key has moved.
     """
+    if re.match(r"[+~]*hydra[./]callbacks\b", override):
+        raise UserError(f"{override}: by these the tool learns where Hydra writes; leave them as they are")
     if override.startswith("~"):
         return override
     key, equals, value = override.partition("=")
@@ -77,12 +81,26 @@ def rewrite(command: str, override: str) -> str:
     if nested := re.fullmatch(NESTED_GROUP, override, re.S):
         package, group, option = nested.groups()
         return f"{group}@{package}={option}"
-    override = f'{key}="{value}"' if re.search(FOREIGN, value) and not re.search(STRUCTURE, value) else override
+    if is_path(key.lstrip("+")):
+        override = f"{key}={as_typed(key.lstrip('+'), value)}"
+    elif re.search(FOREIGN, value) and not re.search(STRUCTURE, value):
+        override = f'{key}="{value}"'
     open_keys = (*OPEN_KEYS, "dataset") if command in RUN_COMMANDS else OPEN_KEYS
     chooses_group = key == "dataset"
     if not chooses_group and any(key == k or key.startswith(f"{k}.") for k in open_keys):
         return f"++{override}"
     return override
+
+
+def by_job(override: str) -> str:
+    """Return ``hydra.sweep.subdir=NAME`` as a name of the job's own: what another job has finished there is not taken for its."""
+    key, _, value = override.partition("=")
+    value = value.strip("\"'")
+    return (
+        f"{key}=\"${{job_folder:'{value}'}}\""
+        if key == "hydra.sweep.subdir" and value and not re.search("[\"'\\\\]", value)
+        else override
+    )
 
 
 def sweep_key(command: str, flags: list[str], overrides: list[str]) -> str:

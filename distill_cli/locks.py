@@ -9,12 +9,21 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from distill_cli.errors import UserError
 from distill_cli.files import make_folder
 
 LOCK_POLL_SECONDS = 0.2
+OWNER = ".owner"  # in a run folder: held by the process that runs there
+
+
+class Owned(UserError):
+    """Another process is running in a folder: who does not own it changes nothing there."""
+
+    def __init__(self, folder: Path, owner: Mapping[str, Any]) -> None:
+        who = f"process {owner.get('pid')} on {owner.get('host')}, since {owner.get('since')}" if owner else "another process"
+        super().__init__(f"{folder}: {who} is running in this folder; wait for it, or choose another folder")
 
 
 @contextlib.contextmanager
@@ -38,11 +47,7 @@ def owned(path: str | Path, about: Mapping[str, Any]) -> Iterator[dict[str, Any]
             try:
                 fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                try:
-                    owner = json.loads(f.read())
-                except ValueError:
-                    owner = {}
-                yield owner if isinstance(owner, dict) else {}
+                yield _read(f)
                 return
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(number), os.stat(path)):
@@ -55,6 +60,40 @@ def owned(path: str | Path, about: Mapping[str, Any]) -> Iterator[dict[str, Any]
             yield None
         finally:
             Path(path).unlink(missing_ok=True)
+
+
+def refuse_owned(folder: Path) -> None:
+    """See that no process is running in a folder, and touch nothing there.
+
+    Raises:
+        Owned: one is.
+    """
+    owner = owner_of(folder / OWNER)
+    if owner is not None:
+        raise Owned(folder, owner)
+
+
+def owner_of(path: str | Path) -> dict[str, Any] | None:
+    """Return what the process that holds `path` by `owned` has written there, or None where nobody does; touch nothing."""
+    try:
+        number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    with open(number, encoding="utf-8") as f:
+        try:
+            fcntl.flock(f, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _read(f)
+    return None
+
+
+def _read(file: IO[str]) -> dict[str, Any]:
+    """Return what an owner has written, empty where it has not yet."""
+    try:
+        owner = json.loads(file.read())
+    except ValueError:
+        owner = {}
+    return owner if isinstance(owner, dict) else {}
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from distill_cli.config.paths import expanded
 from distill_cli.errors import UserError, near
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def parse(argv: Sequence[str]) -> Arguments:
         elif word.startswith("-"):
             raise UserError(f"unknown flag '{word}'{near(word, ['--json', '--help']) or '; see distill report --help'}")
         elif equals and key in KEYS:
-            setattr(found, key, value)
+            setattr(found, key, expanded(value) if key == "output" else value)
         elif equals and not Path(word).exists() and "/" not in key:
             raise UserError(f"unknown key '{key}'{near(key, KEYS)} (it has: {', '.join(KEYS)})")
         else:

@@ -25,6 +25,8 @@ PURPOSES = {
 }
 # Commands that open a finished run, `run=FOLDER`; all but `predict` take any key of its data set.
 RUN_COMMANDS = ("eval", "export", "bench", "predict")
+# Commands that show or write something and leave no run behind.
+SHOWING_COMMANDS = ("layers", "predict")
 # Keys that are elsewhere now, and what to type.
 MOVED = {"teacher.cache": "cache.use=auto stores the teacher's outputs, cache.use=never does not"}
 
