@@ -274,8 +274,8 @@ def expand_paths(node: DictConfig, prefix: str = "") -> None:
         value = node._get_node(key)
         if isinstance(value, DictConfig):
             if not (value._is_none() or value._is_missing() or value._is_interpolation()):
-                expand_paths(value, f"{prefix}{key}.")
-        elif value is not None and is_path(f"{prefix}{key}") and isinstance(text := value._value(), str) and "${" not in text:
+                expand_paths(value, f"{prefix}{key!s}.")
+        elif value is not None and is_path(f"{prefix}{key!s}") and isinstance(text := value._value(), str) and "${" not in text:
             node[key] = expanded(text)
 
 
@@ -435,7 +435,8 @@ def run_command(command: str, json_to: TextIO | None = None) -> int:
         finally:
             before_end(None)
             if "sweep" in started:
-                stop_mark(started["sweep"]).unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    stop_mark(started["sweep"]).unlink()
         if "sweep" in started and code <= SIGNALLED:
             return finish_sweep(started["sweep"], code, json_to)
     if json_to is not None and code in (0, MISSED) and "job" in started:
