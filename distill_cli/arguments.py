@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from distill_cli.config.groups import MOVED, RUN_COMMANDS, conf_dir, options
+from distill_cli.config.paths import as_typed, expanded, is_path
 from distill_cli.errors import UserError
 
 VALUE_FLAGS = {"--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--experimental-rerun"}
+FOLDER_FLAGS = ("--config-dir", "-cd", "--experimental-rerun")
 CONFIG_FLAGS = {"--config-name", "-cn", "--config-path", "-cp"}
 PLAIN_FLAGS = {
     "--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r", "--multirun", "-m", "--shell-completion", "-sc",
@@ -53,7 +55,7 @@ def split_arguments(argv: list[str]) -> tuple[list[str], list[str]]:
             words = itertools.chain([after] if after else [], words)
         flags.append(word)
         if word in VALUE_FLAGS:
-            flags += [value] if (value := next(words, None)) is not None else []
+            flags += [expanded(value) if word in FOLDER_FLAGS else value] if (value := next(words, None)) is not None else []
     if flags and flags[-1] in ("--info", "-i") and overrides and "=" not in overrides[0]:
         flags.append(overrides.pop(0))
     return flags, overrides
@@ -65,7 +67,7 @@ def config_folder(value: str) -> Path:
     Raises:
         UserError: there is none.
     """
-    folder = Path(value)
+    folder = Path(expanded(value))
     if not folder.is_dir() or folder == Path():
         raise UserError(f"--config-dir {folder}: no such folder")
     return folder
@@ -77,6 +79,8 @@ def rewrite(command: str, override: str) -> str:
     Raises:
         UserError: the word is not an override at all, or its key has moved.
     """
+    if re.match(r"[+~]*hydra[./]callbacks\b", override):
+        raise UserError(f"{override}: by these the tool learns where Hydra writes; leave them as they are")
     if override.startswith("~"):
         return override
     key, equals, value = override.partition("=")
@@ -87,7 +91,10 @@ def rewrite(command: str, override: str) -> str:
     if nested := re.fullmatch(NESTED_GROUP, override, re.S):
         package, group, option = nested.groups()
         return f"{group}@{package}={option}"
-    override = f'{key}="{value}"' if re.search(FOREIGN, value) and not re.search(STRUCTURE, value) else override
+    if is_path(key.lstrip("+")):
+        override = f"{key}={as_typed(key.lstrip('+'), value)}"
+    elif re.search(FOREIGN, value) and not re.search(STRUCTURE, value):
+        override = f'{key}="{value}"'
     open_keys = (*OPEN_KEYS, "dataset") if command in RUN_COMMANDS else OPEN_KEYS
     chooses_group = key == "dataset"
     if not chooses_group and any(key == k or key.startswith(f"{k}.") for k in open_keys):
@@ -101,6 +108,17 @@ def meaning(command: str, word: str) -> str:
         return f"'run={word}'"
     groups = [group for group, names in options([conf_dir()]).items() if word in names and group != "model"]
     return " or ".join(f"'{group}={word}'" for group in groups) or f"'{word or 'KEY'}=VALUE'"
+
+
+def by_job(override: str) -> str:
+    """Return ``hydra.sweep.subdir=NAME`` as a name of the job's own: what another job has finished there is not taken for its."""
+    key, _, value = override.partition("=")
+    value = value.strip("\"'")
+    return (
+        f"{key}=\"${{job_folder:'{value}'}}\""
+        if key == "hydra.sweep.subdir" and value and not re.search("[\"'\\\\]", value)
+        else override
+    )
 
 
 def sweep_key(command: str, flags: list[str], overrides: list[str]) -> str:

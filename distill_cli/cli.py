@@ -10,8 +10,10 @@ import re
 import sys
 from collections.abc import Iterator
 
-from distill_cli.arguments import rewrite, split_arguments, sweep_key
+from distill_cli.arguments import by_job, rewrite, split_arguments, sweep_key
+from distill_cli.config.groups import SHOWING_COMMANDS
 from distill_cli.errors import UserError, near, printable
+from distill_cli.pipes import guard
 
 COMMANDS = {
     "train-teacher": "train a teacher, which distill then finds",
@@ -23,8 +25,6 @@ COMMANDS = {
     "layers": "list the modules of teacher and student, and pairs for losses on features",
 }
 ALIASES = {"train": "distill", "version": "--version"}
-# Commands that show or write something and leave no run behind.
-SHOWING = {"layers", "predict"}
 PLAIN = {
     "report": "one table over runs and sweeps: mean and deviation over seeds, best first",
     "ls": "what can be chosen: distill ls [GROUP[/OPTION]]",
@@ -146,13 +146,13 @@ def run_hydra(command: str, argv: list[str]) -> int:
         shown = [flag for flag in flags if flag.split("=")[0] in SHOWING_FLAGS]
         if as_json and shown:
             raise UserError(f"--json prints a report, and {shown[0]} runs nothing; drop one of them")
-        if command in SHOWING and (odd := [flag for flag in ("--json", "-m", "--multirun") if flag in argv]):
+        if command in SHOWING_COMMANDS and (odd := [flag for flag in ("--json", "-m", "--multirun") if flag in argv]):
             raise UserError(f"{odd[0]}: {command} makes no report; drop it")
     except UserError as e:
         sys.stderr.write(f"distill {command}: error: {e}\n")
         return 2
     os.environ["DISTILL_SWEEP_KEY"] = sweep_key(command, flags, overrides)
-    sys.argv = [sys.argv[0], *flags, *overrides]
+    sys.argv = [sys.argv[0], *flags, *map(by_job, overrides)]
     sys.path.append(os.getcwd())  # a console script lacks it, and `_target_: my_losses.Mine` lies there
     if not as_json:
         from distill_cli.app import run_command
@@ -233,11 +233,9 @@ def dispatch(command: str, argv: list[str]) -> int:
 
 def main() -> int:
     """Run the command line; return 0, 1 (a bug), 2 (a mistake of the user), 3 (a `require` missed) or 130 (interrupted)."""
+    guard()
     command, *argv = sys.argv[1:] or ["--help"]
     try:
         return dispatch(command, argv)
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 1

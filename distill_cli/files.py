@@ -115,7 +115,7 @@ def _runs(writer: str) -> bool:
 
 def _missing(path: Path) -> list[Path]:
     """Return the folders above a path that are not there, the nearest first."""
-    return [folder for folder in path.parents if not folder.exists()]
+    return [folder for folder in path.parents if not os.path.exists(folder)]  # also where looking is not allowed
 
 
 def _remove_empty(folders: Iterable[Path]) -> None:
@@ -271,9 +271,10 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         _remove_empty(new)
 
 
-def remove_litter(folder: str | Path) -> None:
-    """Remove what killed writers have left below a folder; nobody else may be writing there."""
-    remove(Path(folder).rglob(".*.tmp"))
+def remove_litter(folder: str | Path, below: Iterable[str] = ()) -> None:
+    """Remove what killed writers have left in a folder and in some folders below it; nobody else may be writing in them."""
+    remove(Path(folder).glob(".*.tmp"))
+    remove(path for name in below for path in (Path(folder) / name).rglob(".*.tmp"))
 
 
 def plain(value: Any) -> Any:

@@ -12,6 +12,15 @@ from distill_cli.errors import UserError
 from distill_cli.files import make_folder, read_text
 
 LOCK_POLL_SECONDS = 0.2
+OWNER = ".owner"  # in a run folder: held by the process that runs there
+
+
+class Owned(UserError):
+    """Another process is running in a folder: who does not own it changes nothing there."""
+
+    def __init__(self, folder: Path, owner: Mapping[str, Any]) -> None:
+        who = f"process {owner.get('pid')} on {owner.get('host')}, since {owner.get('since')}" if owner else "another process"
+        super().__init__(f"{folder}: {who} is running in this folder; wait for it, or choose another folder")
 
 
 @contextlib.contextmanager
@@ -54,6 +63,35 @@ def _owner(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return owner if isinstance(owner, dict) else {}
+
+
+def refuse_owned(folder: Path) -> None:
+    """See that no process is running in a folder, and touch nothing there.
+
+    Raises:
+        Owned: one is.
+    """
+    owner = owner_of(folder / OWNER)
+    if owner is not None:
+        raise Owned(folder, owner)
+
+
+def owner_of(path: str | Path) -> dict[str, Any] | None:
+    """Return what the process that holds `path` by `owned` has written there, or None where nobody does; touch nothing."""
+    from filelock import FileLock, Timeout
+
+    path = Path(path)
+    if path.is_symlink() or not path.is_file():
+        return None
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return _owner(path)
+    except OSError:
+        return None
+    lock.release()
+    return None
 
 
 @contextlib.contextmanager

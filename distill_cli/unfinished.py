@@ -16,7 +16,6 @@ from distill_cli.config.resuming import AUTO, NEVER, takes_up
 from distill_cli.errors import UserError
 
 RUN = "run.json"
-OWNER = ".owner"
 RESUMED = ("distill", "train-teacher")  # the commands that train
 
 
@@ -102,14 +101,15 @@ def owned(folder: Path) -> Iterator[None]:
     """Be the only process that writes in a run folder; the system lets go when the process dies.
 
     Raises:
-        UserError: another process is, and which; or links in the folder lead out of it.
+        locks.Owned: another process is, and which.
+        UserError: links in the folder lead out of it.
     """
-    about = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-    files.refuse_links(folder, (OWNER, *runs.WRITTEN))
-    with locks.owned(folder / OWNER, about) as owner:
+    about: dict[str, Any] = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+    about["invocation"] = os.environ.get("DISTILL_INVOCATION")
+    files.refuse_links(folder, (locks.OWNER, *runs.WRITTEN))
+    with locks.owned(folder / locks.OWNER, about) as owner:
         if owner is not None:
-            who = f"process {owner.get('pid')} on {owner.get('host')}, since {owner.get('since')}" if owner else "another process"
-            raise UserError(f"{folder}: {who} is running in this folder; wait for it, or choose another folder")
+            raise locks.Owned(folder, owner)
         yield
 
 

@@ -11,7 +11,7 @@ from plant_bugs import BUGS
 
 PACKAGE = Path(__file__).resolve().parent.parent / "distill_cli"
 FLOORS = [
-    {"types", "errors", "files", "locks", "rng", "memory", "timing", "packing", "interrupts"},
+    {"types", "errors", "files", "locks", "rng", "memory", "timing", "packing", "interrupts", "pipes"},
     {"models", "data", "losses", "references", "features", "tasks", "streams", "augment", "mixup", "schedules", "metrics"}
     | {"annealing", "freezing", "gradients", "selection"},
     {"objective", "teachers", "teacher_cache", "batches", "views", "runs", "cost", "verify", "states", "course"},

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import re
+import shlex
 import subprocess
 import sys
 import types
@@ -14,6 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from conftest import TINY
+from omegaconf import OmegaConf
 
 from distill_cli import RECIPE_VERSION, __version__, app, cli
 from distill_cli.arguments import rewrite, split_arguments, sweep_key
@@ -69,6 +73,8 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
             raise KeyboardInterrupt
         report = {
             "recipe_version": RECIPE_VERSION,
+            "command": "distill",
+            "config": OmegaConf.to_container(cfg, resolve=True),
             "seed": cfg.seed,
             "models": {
                 "student": {
@@ -511,6 +517,17 @@ def test_the_same_line_skips_finished_jobs_and_runs_failed_ones_again(door: Door
     assert jobs(tmp_path) == first
 
 
+def test_a_job_is_known_by_its_key_and_not_by_its_folder(door: Door, tmp_path: Path, fake: list[dict]) -> None:
+    line = ("distill", "hydra.sweep.dir=sw", "hydra.sweep.subdir=${hydra.job.num}", "-m")
+    for seeds in ("0,1", "5,6", "5,6", "0,1"):
+        assert door(*line, f"seed={seeds}", "loss.temperature=9").code == 0
+    assert [one["seed"] for one in fake] == [0, 1, 5, 6]
+    folders = {json.loads(file.read_text())["seed"]: file.parent for file in tmp_path.glob("sw/*/report.json")}
+    assert [folders[seed].name.partition("-")[0] for seed in (0, 1, 5, 6)] == ["0", "1", "0", "1"]
+    for seed, folder in folders.items():  # nor does Hydra write another job's settings beside a finished report
+        assert f"seed={seed}" in (folder / ".hydra" / "overrides.yaml").read_text()
+
+
 def test_a_finished_job_of_another_recipe_is_run_again(
     door: Door, tmp_path: Path, fake: list[dict], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -641,6 +658,159 @@ def test_overrides_come_after_flags(argv: list[str], flags: list[str], overrides
 )
 def test_an_override_is_rewritten_where_new_keys_are_welcome(command: str, typed: str, handed_on: str) -> None:
     assert rewrite(command, typed) == handed_on
+
+
+PATHS = (
+    "1_000",
+    "0x10",
+    "007",
+    "2024-01-01",
+    "1e3",
+    "true",
+    "null",
+    "nan",
+    "on",
+    "lr=0.1",
+    "data (1)",
+    "a(b)",
+    "it's",
+    "#5",
+    'say "x"',
+)
+
+
+@pytest.mark.parametrize(
+    "key", ["outputs", "hydra.run.dir", "dataset.path", "+dataset.path", "teacher.checkpoint", "cache.folder"]
+)
+def test_a_path_is_the_text_that_was_typed(key: str) -> None:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    for text in PATHS:
+        if text != "null" or key in ("outputs", "hydra.run.dir", "cache.folder"):
+            assert OverridesParser.create().parse_override(rewrite("distill", f"{key}={text}")).value() == text
+    several = OverridesParser.create().parse_override(rewrite("distill", "teacher.checkpoint=[007,~/a b,c]")).value()
+    assert several == ["007", str(Path.home() / "a b"), "c"]
+
+
+def test_paths_are_expanded_and_other_values_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLACE", "/there/1_0")
+    monkeypatch.setenv("HOME", "/home/me")
+    assert rewrite("distill", "hydra.run.dir=~/x") == "hydra.run.dir=/home/me/x"
+    assert rewrite("distill", "outputs=$PLACE") == "outputs=/there/1_0" == rewrite("distill", "outputs=${PLACE}")
+    assert rewrite("distill", "outputs=~,$PLACE/1,007") == 'outputs=/home/me,/there/1_0/1,"007"'
+    assert rewrite("distill", "hydra.run.dir=$PLACE/${seed}") == "hydra.run.dir=/there/1_0/${seed}"
+    assert rewrite("distill", "search=null") == "search=null" and rewrite("distill", "seed=1_000") == "seed=1_000"
+    assert rewrite("eval", "dataset.path=~/007") == "++dataset.path=/home/me/007"
+    assert split_arguments(["--config-dir=~/c"])[0] == ["--config-dir", "/home/me/c"]
+
+
+def test_paths_of_a_file_are_expanded_as_well(
+    door: Door, tmp_path: Path, fake: list[dict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    own = tmp_path / "own" / "experiment" / "mine.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text("# @package _global_\noutputs: ~/runs\n")
+    assert door("distill", "--config-dir", "own", "experiment=mine").code == 0
+    assert fake[0]["out"].is_relative_to(tmp_path / "home" / "runs" / "distill")
+    assert fake[0]["cfg"].cache.folder == str(tmp_path / "home" / "runs" / "cache")
+    assert door("distill", "outputs=1_000", "sweep=007", "-m", "seed=0").code == 0
+    assert len(list(tmp_path.glob("1_000/sweeps/007/*/report.json"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("hydra.output_subdir=null", "hydra.output_subdir=null: tables read there what was typed; leave it out"),
+        ("hydra.job.chdir=true", "hydra.job.chdir=true: relative paths are those of the folder that you stand in; leave it out"),
+        ("~hydra.callbacks", "~hydra.callbacks: by these the tool learns where Hydra writes; leave them as they are"),
+    ],
+)
+def test_a_setting_of_hydra_that_tables_need_stays(door: Door, tmp_path: Path, fake: list[dict], word: str, said: str) -> None:
+    for flags in ((), ("-m",)):
+        code, _, err = door("distill", word, *flags)
+        assert (code, err) == (2, f"distill distill: error: {said}\n")
+    assert not fake and not left(tmp_path)
+
+
+@pytest.mark.parametrize("option", ["disabled", "none", "stdout"])
+def test_hydras_logging_may_be_chosen(door: Door, tmp_path: Path, fake: list[dict], option: str) -> None:
+    code, out, err = door(
+        "distill", f"hydra/job_logging={option}", f"hydra/hydra_logging={option.replace('stdout', 'none')}", "-m", "seed=0,1"
+    )
+    assert code == 0 and "table of outputs/sweeps/" in out, err
+    code, out, err = door("distill", f"hydra/job_logging={option}", "seed=13")
+    assert code == 1 and "a bug" in next(tmp_path.glob("outputs/distill/*/distill.log")).read_text()
+
+
+def test_jobs_in_folders_below_folders_have_a_table_and_a_code(door: Door, fake: list[dict]) -> None:
+    code, out, _ = door("distill", "hydra.sweep.dir=sw", "hydra.sweep.subdir=a/${hydra.job.num}", "-m", "seed=0,14")
+    assert code == 2 and "table of sw" in out
+
+
+def test_a_failed_job_is_the_worst_for_a_sweeper_and_never_no_number(door: Door, fake: list[dict]) -> None:
+    settings = {
+        -math.inf: (
+            {},
+            {"direction": "maximize"},
+            {"optim": {"maximize": True}},
+            {"ax_config": {"experiment": {"minimize": False}}},
+        ),
+        math.inf: ({"direction": "minimize"}, {"optim": {"maximize": False}}, {"ax_config": {"experiment": {"minimize": True}}}),
+    }
+    for value, nodes in settings.items():
+        assert [app.worst(OmegaConf.create(node)) for node in nodes] == [value] * len(nodes)
+
+
+def test_a_sweep_goes_on_when_a_worker_was_killed(door: Door, fake: list[dict], monkeypatch: pytest.MonkeyPatch) -> None:
+    from concurrent.futures.process import BrokenProcessPool
+
+    run, kills = app.hydra.main, iter((True, True, False))
+
+    def main(*words: object, **named: object) -> Callable[..., object]:
+        def start(task: object) -> Callable[[], object]:
+            def go() -> None:
+                run(*words, **named)(task)()
+                if next(kills, True):
+                    raise BrokenProcessPool
+
+            return go
+
+        return start
+
+    monkeypatch.setattr(app.hydra, "main", main)
+    code, out, err = door("distill", "-m", "seed=0,1")
+    assert code == 0 and "table of " in out
+    assert err.count("a worker process was killed; the jobs that are not finished go on") == 2
+    code, out, err = door("distill", "-m", "seed=0,1")
+    assert code == 2 and "Traceback" not in err and "table of " in out
+    assert "error: hydra/launcher: a worker process was killed (out of memory? run the same line again" in err
+
+
+def test_work_goes_on_when_nobody_reads(tmp_path: Path) -> None:
+    """A closed pipe at stdout and stderr, as after `2>&1 | head -1`, and in a sweep: the exit code is the work's."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    root = str(Path(__file__).resolve().parent.parent)
+    line = [
+        sys.executable,
+        "-m",
+        "distill_cli",
+        "distill",
+        *TINY,
+        "controls=[]",
+        "sweep=s",
+        "require.macro_f1=0",
+        "-m",
+        "seed=0,1",
+    ]
+    done = subprocess.run(line, cwd=tmp_path, env={**os.environ, "PYTHONPATH": root}, stdout=writer, stderr=writer, timeout=500)
+    os.close(writer)
+    assert done.returncode == 0
+    assert len(list(tmp_path.glob("outputs/sweeps/s/*/report.json"))) == 2
+    assert (tmp_path / "outputs" / "sweeps" / "s" / "results.csv").is_file()
+    shell = f"{shlex.join([sys.executable, '-m', 'distill_cli', 'ls'])} >&- 2>&-"
+    assert subprocess.run(["sh", "-c", shell], cwd=root).returncode == 0
 
 
 def test_composed_overrides_arrive(door: Door) -> None:

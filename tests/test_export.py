@@ -237,8 +237,9 @@ def test_a_strangers_run_names_no_code(run: Path, distill: Distill) -> None:
 def test_data_that_the_run_was_not_scored_on_are_told(run: Path, distill: Distill) -> None:
     ran = distill("export", f"run={run}", "dataset.split_seed=3", "output=out")
     assert ran.code == 0, ran.err
-    assert "note: these are not the data that the run was scored on" in ran.err
-    assert "these are not the data that the run was scored on" in Path("out/README.md").read_text()
+    assert ran.out.startswith(f"run {run}, seed 0; NOT on the data of the run: fingerprint ")
+    assert "note: NOT on the data of the run" in ran.err and "note: student was trained on " in ran.err
+    assert "NOT on the data of the run" in Path("out/README.md").read_text()
 
 
 def test_an_export_is_no_row_of_a_table(run: Path, distill: Distill) -> None:

@@ -128,3 +128,10 @@ def test_wrong_input_is_one_line(distill: Any, words: tuple[str, ...], line: str
     assert ran.err.splitlines() == [f"distill layers: error: {line}"]
     assert ran.code == 2
     assert not Path("outputs").exists()
+
+
+def test_layers_need_no_outputs(distill: Any, tmp_path: Path) -> None:
+    (tmp_path / "outputs").write_text("a file in the folder's place")
+    assert distill(*PAIR).code == 0
+    assert distill(*PAIR, "teacher.outputs=x.npy").code == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["outputs"]

@@ -15,6 +15,8 @@ import torch
 from conftest import TINY, Ran
 from safetensors.torch import load_file, save_file
 
+from distill_cli.data.digits import digits
+
 Distill = Callable[..., Ran]
 TIMES = ("latency_ms", "train_seconds", "samples_per_second", "provenance", "config", "budget", "command")
 
@@ -119,7 +121,16 @@ def test_labels_seen_are_none_where_no_term_looks_at_them(distill: Distill) -> N
 
 def test_a_score_on_rows_that_were_trained_on_says_so(ran: Ran, distill: Distill) -> None:
     moved = distill("eval", f"run={ran.folder}", "dataset.split_seed=5", "device=cpu", "report.html=false")
-    assert any(note.startswith("student was trained on rows that are scored here") for note in moved.report["data"]["notes"])
+    before, after = (digits(split_seed=seed) for seed in (0, 5))
+    counts = {split: int(np.isin(after.pools[split].index, before.train.index).sum()) for split in ("val", "test")}
+    rows = ", ".join(f"{n} of {len(after.pools[split])} rows of {split}" for split, n in counts.items())
+    assert moved.report["data"]["trained_on"]["student"] == counts
+    first = moved.out.splitlines()[0]
+    assert first.startswith(
+        f"run {ran.folder}, seed 0; NOT on the data of the run: fingerprint {after.fingerprint}, the run's is "
+    )
+    assert f"student was trained on {rows}" in first and f"student was trained on {rows}" in moved.report["data"]["notes"]
+    assert moved.report["verdict"].startswith("NOT on the data of the run")
     train = distill("eval", f"run={ran.folder}", "split=train", "device=cpu", "report.html=false")
     assert "these rows were trained on" in train.report["data"]["notes"][0]
     assert train.report["models"]["student"]["train"]["macro_f1"] > 0

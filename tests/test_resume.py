@@ -511,3 +511,60 @@ def read_metadata(path: Path) -> str:
 
     with safe_open(path, framework="pt") as f:
         return f.metadata()["state"]
+
+
+def test_a_refused_process_touches_nothing_in_the_owners_folder(distill: Run, tmp_path: Path) -> None:
+    """Neither the same line nor another command, alone or in a sweep, though the owner has no training state there yet."""
+    mine = tmp_path / "mine"
+    with unfinished.owned(mine):
+        unfinished.begin(mine, "distill", "key", "distill distill")
+        for name in ("failed.json", "distill.log", ".hydra/config.yaml"):
+            (mine / name).parent.mkdir(exist_ok=True)
+            (mine / name).write_text("the owner's")
+        before = {path: path.read_bytes() for path in mine.rglob("*") if path.is_file()}
+        for words in (
+            ("hydra.run.dir=mine",),
+            ("resume=mine",),
+            ("sweep=s", "hydra.sweep.dir=.", "hydra.sweep.subdir=mine", "-m"),
+        ):
+            ran = distill("distill", *DIGITS, *words)
+            assert ran.code == 2, words
+            assert "mine: " in ran.err, ran.err
+            if "-m" not in words:
+                assert {path: path.read_bytes() for path in mine.rglob("*") if path.is_file()} == before, words
+        assert (mine / "failed.json").read_text() == "the owner's"
+        assert (mine / "resume" / "run.json").is_file()
+        assert not list(tmp_path.glob(".*.json"))
+        assert distill("eval", "run=nowhere", "hydra.run.dir=mine").code == 2
+        assert (mine / "resume" / "run.json").is_file()
+
+
+@pytest.mark.slow
+def test_a_signal_reaches_the_jobs_of_a_parallel_sweep(tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    words = (
+        "controls=[]",
+        "checkpoint.every=null",
+        "epochs=100000",
+        "sweep=s",
+        "hydra/launcher=joblib",
+        "hydra.launcher.n_jobs=2",
+    )
+    line = [sys.executable, "-m", "distill_cli", "distill", *DIGITS, *words, "-m", "seed=0,1,2"]
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+    with subprocess.Popen(line, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        told: list[str] = []
+        for text in process.stderr:
+            told.append(text)
+            if sum("student 1/" in one for one in told) == 2:  # both workers train a student
+                process.send_signal(signal.SIGTERM)
+                break
+        told += process.stderr.readlines()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert (
+        told[-1] == "distill distill: interrupted by SIGTERM; outputs/sweeps/s is unfinished: run the same line again to go on\n"
+    )
+    assert len(list(tmp_path.glob("outputs/sweeps/s/*/resume/student/state-*.safetensors"))) == 2
+    assert "Traceback" not in "".join(told)
+    assert not list(tmp_path.glob("outputs/sweeps/s/.*"))

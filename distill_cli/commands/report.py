@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distill_cli.commands.parser import Parser
+from distill_cli.config.paths import expanded
 from distill_cli.errors import UserError, near
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def parse(argv: Sequence[str]) -> Arguments:
     for word in typed.words:
         key, equals, value = word.partition("=")
         if equals and key in KEYS:
-            setattr(found, key, value)
+            setattr(found, key, expanded(value) if key == "output" else value)
         elif equals and not Path(word).exists() and "/" not in key:
             raise UserError(f"unknown key '{key}'{near(key, KEYS)} (it has: {', '.join(KEYS)})")
         else:

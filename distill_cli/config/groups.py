@@ -46,6 +46,8 @@ UNREAD = {
 }  # fmt: skip
 # Keys of a teacher that is there already, or of several, which train-teacher refuses by lines of their own.
 OF_A_FINISHED_TEACHER = ("members", "checkpoint", "weights", "outputs")
+# Commands that show or write something and leave no run behind.
+SHOWING_COMMANDS = ("layers", "predict")
 # Keys that are elsewhere now, and what to type.
 MOVED = {
     "teacher.cache": "cache.use=auto stores the teacher's outputs, cache.use=never does not",

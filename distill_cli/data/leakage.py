@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,6 +68,15 @@ def meets(record: TrainRecord, dataset: Dataset) -> str | None:
     own training rows share with its validation and test rows is the split's doing and not held against the teacher.
     """
     return next(_meetings(record, dataset), None)
+
+
+def trained_on(record: TrainRecord, pools: Mapping[str, Pool]) -> dict[str, int]:
+    """Return how many rows of each pool are, by content, among a model's training rows; pools without any are left out.
+
+    Exact float32 equality: the ids of rows of other data, or of the same file in another order, say nothing.
+    """
+    counts = {split: int(np.isin(row_hashes(pool), record.row_hashes).sum()) for split, pool in pools.items()}
+    return {split: n for split, n in counts.items() if n}
 
 
 def _meetings(record: TrainRecord, dataset: Dataset) -> Iterator[str]:

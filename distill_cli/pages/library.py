@@ -20,24 +20,25 @@ SMALLEST = 100_000  # characters; the bundle has about 900,000
 @cache
 def vega() -> str:
     """Return the library; it defines ``vegaEmbed`` and needs no network."""
-    kept = cache_folder() / f"vega-{version('vl-convert-python')}.js"
-    try:
-        text = kept.read_text(encoding="utf-8")
+    home = cache_folder()
+    kept = None if home is None else home / f"vega-{version('vl-convert-python')}.js"
+    with contextlib.suppress(OSError, ValueError):
+        text = "" if kept is None else kept.read_text(encoding="utf-8")
         if len(text) >= SMALLEST:
             return text
-    except (OSError, ValueError):
-        pass
     from vl_convert import javascript_bundle
 
     text = _harmless(javascript_bundle("window.vegaEmbed = vegaEmbed;"))
-    with contextlib.suppress(UserError):  # it is only slower without
-        write_text(kept, text)
+    if kept is not None:
+        with contextlib.suppress(UserError, OSError):  # it is only slower without
+            write_text(kept, text)
     return text
 
 
-def cache_folder() -> Path:
-    """Return the user's cache folder of this tool: ``$XDG_CACHE_HOME/distill``, by default ``~/.cache/distill``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "distill"
+def cache_folder() -> Path | None:
+    """Return the user's cache folder of this tool, ``$XDG_CACHE_HOME/distill`` or ``~/.cache/distill``; None without a home."""
+    place = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(place) / "distill" if os.path.isabs(place) else None
 
 
 def _harmless(text: str) -> str:

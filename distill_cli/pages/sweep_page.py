@@ -119,7 +119,7 @@ def table(result: Standings, found: Sequence[Swept], folder: Path, columns: Sequ
 
 
 def _links(row: Row, folder: Path) -> list[tuple[str, str, str]]:
-    """Return of each run its seed, the address of its page (of its folder where it has none), and its folder, as seen from `folder`."""
+    """Return seed, address of the page (of the folder where it has none) and folder of each run, relative to `folder`."""
     found = []
     for run in row.runs:
         page = run.folder / PAGE

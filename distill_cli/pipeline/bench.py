@@ -52,7 +52,7 @@ def bench(cfg: Any, out: Path, job: Job) -> Report:
         "task": "classification",
         "name": opened.report.get("name"),
         "seed": opened.report.get("seed"),
-        "data": describe(opened.dataset, opened.node),
+        "data": describe(opened.dataset, opened.node) | {"run_fingerprint": opened.run_fingerprint},
         "models": {},
         "benched_run": named(opened.folder),
         "bench": {

@@ -21,6 +21,7 @@ from distill_cli.pipeline.models import load_model
 from distill_cli.pipeline.opened import open_run
 from distill_cli.pipeline.samples import allowed, samples
 from distill_cli.pipeline.teacher import COST_KEYS
+from distill_cli.reports.origin import other_data
 from distill_cli.types import Dataset
 
 # What of a run's report still holds when its models are scored again.
@@ -49,8 +50,9 @@ def evaluate(cfg: Any, out: Path, job: Job) -> Report:
         models[name] = {**measured(model, entry), **cost}
     for name, by_split in scoring.score_all(logits, pools, dataset, context).items():
         models[name] = by_split | models[name]
-    data = describe(dataset, opened.node)
-    for note in _seen(source, checkpoint["models"], dataset, cfg.split):
+    data = describe(dataset, opened.node) | {"run_fingerprint": opened.run_fingerprint}
+    data["trained_on"] = opened.trained_on(pools, checkpoint["models"])
+    for note in other_data(data) or _seen(source, checkpoint["models"], dataset, cfg.split):
         context.progress.say(f"note: {note}")
         data["notes"].append(note)
     split = scoring.COMPARED if scoring.COMPARED in pools else next(iter(pools))
@@ -65,7 +67,7 @@ def evaluate(cfg: Any, out: Path, job: Job) -> Report:
         "data": data,
         "models": models,
         "comparison": comparison,
-        "verdict": scoring.verdict(models, comparison, split),
+        "verdict": ": ".join([*other_data(data)[:1], scoring.verdict(models, comparison, split)]),
         "teacher_members": member_parts,
         "evaluated_run": named(source),
         **{key: old.get(key) for key in KEPT},

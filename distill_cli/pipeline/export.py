@@ -31,6 +31,7 @@ from distill_cli.pipeline.gathered import measured
 from distill_cli.pipeline.heading import Report, provenance_of
 from distill_cli.pipeline.models import load_model
 from distill_cli.pipeline.opened import Opened, open_run
+from distill_cli.reports.origin import other_data
 from distill_cli.reports.progress import Progress
 from distill_cli.timing import timed
 
@@ -81,8 +82,9 @@ def _scored(cfg: Any, opened: Opened, model: Classifier, entry: Mapping[str, Any
     logits = scoring.logits_of(model, dataset, context)
     scores = scoring.score_all({name: logits}, pools, dataset, context)[name]
     temperature = fit_temperature(logits["val"], dataset.val.y) if cfg.calibrate else 1.0
-    data = describe(dataset, opened.node)
-    data["notes"] += _notes(opened, name, scores, data["fingerprint"])
+    data = describe(dataset, opened.node) | {"run_fingerprint": opened.run_fingerprint}
+    data["trained_on"] = opened.trained_on(pools, [name])
+    data["notes"] += other_data(data) or _notes(opened, name, scores)
     for note in data["notes"][len(dataset.notes) :]:
         context.progress.say(f"note: {note}")
     cost = {**measured(model, entry), "peak_activation_bytes": peak_activation_bytes(model, dataset.input_shape)}
@@ -112,11 +114,8 @@ def _ece(logits: np.ndarray, y: np.ndarray, temperature: float) -> dict[str, flo
     return {"before": before, "after": after}
 
 
-def _notes(opened: Opened, name: str, scores: Mapping[str, Any], fingerprint: str) -> list[str]:
-    """Return what a reader must know where the data or the scores are not those of the run's report."""
-    told = opened.report.get("data")
-    if not isinstance(told, Mapping) or told.get("fingerprint") != fingerprint:
-        return ["these are not the data that the run was scored on: the scores below are of other rows than those of its report"]
+def _notes(opened: Opened, name: str, scores: Mapping[str, Any]) -> list[str]:
+    """Return what a reader must know where the scores are not those of the run's report."""
     notes = []
     for split, part in scores.items():
         figures = runs.figures_of(opened.report, name, [split]).get(split)

@@ -30,7 +30,7 @@ def finish(
     """Write everything a finished run leaves beside its checkpoint; `report.json` last, as the mark of a finished run.
     The states that its trainings were kept by go then."""
     out = context.out
-    files.remove_litter(out)
+    files.remove_litter(out, runs.WRITTEN)
     resolved = OmegaConf.to_container(cfg, resolve=True)
     report = files.plain({**report, "provenance": dict(provenance), "config": resolved})
     context.loggers.finish(records, report)

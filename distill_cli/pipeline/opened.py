@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,13 @@ from distill_cli import runs
 from distill_cli.config.ownership import is_own
 from distill_cli.config.ranges import check_exclude, check_values
 from distill_cli.config.validate import check_trusted, load_config
+from distill_cli.data.leakage import trained_on
 from distill_cli.errors import UserError
 from distill_cli.pipeline.chosen import find_run
 from distill_cli.pipeline.context import Context, Job, make_context
 from distill_cli.pipeline.data import load_dataset
 from distill_cli.pipeline.models import columns_of, read_checkpoint
-from distill_cli.types import Dataset
+from distill_cli.types import Dataset, Pool
 
 # `bootstrap` where the user types none and the run's config, which anyone may have written, has none.
 SCORED_WITH = {"resamples": 1000, "seed": 0}
@@ -44,6 +46,23 @@ class Opened:
     checkpoint: dict[str, Any]
     config: dict[str, Any]
     context: Context
+
+    @property
+    def run_fingerprint(self) -> str | None:
+        """Of the data that the run was trained and scored on, as its report has it."""
+        told = self.report.get("data")
+        return str(told.get("fingerprint")) if isinstance(told, dict) else None
+
+    @property
+    def is_other_data(self) -> bool:
+        """Whether the data that were loaded are not the run's: another set or split, or another content under its name."""
+        return self.run_fingerprint != self.dataset.fingerprint
+
+    def trained_on(self, pools: Mapping[str, Pool], names: Iterable[str]) -> dict[str, dict[str, int]]:
+        """Return, for each model, how many rows of each pool it was trained on, where the data are not the run's."""
+        known = [name for name in names if self.is_other_data and runs.rows_file(self.folder, name).is_file()]
+        counts = {name: trained_on(runs.read_rows(self.folder, name), pools) for name in known}
+        return {name: found for name, found in counts.items() if found}
 
     @property
     def may_show_samples(self) -> bool:

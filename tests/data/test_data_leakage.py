@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from distill_cli.data.arrays import from_arrays, from_source
-from distill_cli.data.leakage import TrainRecord, meets, remember, repeated, row_hashes
+from distill_cli.data.leakage import TrainRecord, meets, remember, repeated, row_hashes, trained_on
 from distill_cli.types import Dataset
 
 X = np.random.default_rng(0).standard_normal((12, 3)).astype(np.float32)
@@ -94,3 +94,14 @@ def test_hashes_follow_the_content_alone() -> None:
     a, b = row_hashes(STUDENT.train), row_hashes(cut([3, 2, 1, 0], [4], [5]).train)
     assert a.dtype == np.uint64 and len(np.unique(a)) == 4
     np.testing.assert_array_equal(a, b[::-1])
+
+
+def test_rows_that_a_model_was_trained_on_are_known_by_content_in_any_order() -> None:
+    order = np.random.default_rng(1).permutation(12)
+    shuffled = from_source(
+        "toy", X[order], Y[order], {"train": np.arange(4), "val": np.arange(4, 8), "test": np.arange(8, 12)},
+        class_names=["a", "b"], source_fingerprint="other",
+    )  # fmt: skip
+    counts = {split: int(np.isin(order[pool.index], [0, 1, 2, 3]).sum()) for split, pool in shuffled.pools.items()}
+    assert trained_on(recorded(STUDENT), shuffled.pools) == {split: n for split, n in counts.items() if n}
+    assert trained_on(recorded(STUDENT), {"test": STUDENT.test}) == {}

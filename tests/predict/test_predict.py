@@ -291,3 +291,11 @@ def test_a_real_record(beats: Path, real_data: Path, predict: Distill) -> None:
     assert len(annotated) == 2271  # two run past the end
     gaps = np.abs(found["sample"].to_numpy()[:, None] - annotated["sample"].to_numpy()).min(axis=0)
     assert (gaps <= 18).mean() > 0.99  # 50 ms
+
+
+def test_predict_needs_no_outputs(table: Path, work: Path, predict: Distill) -> None:
+    (work / "outputs").write_text("a file in the folder's place")
+    before = sorted(work.iterdir())
+    assert predict(f"run={table / 'run'}", "input=rows.csv", "output=p.csv").code == 0
+    assert predict(f"run={table / 'run'}", "input=nowhere.csv").code == 2
+    assert sorted(work.iterdir()) == sorted([*before, work / "p.csv"])

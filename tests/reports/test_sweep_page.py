@@ -82,10 +82,8 @@ def test_the_table_sorts_and_filters_and_shows_the_reports_numbers(sweep: Path, 
     assert len(column(seen, "n")) == 3 and seen.page.evaluate(faint) == 0
 
     assert seen.page.inner_text("#command") == "distill distill -m loss.temperature=1,4,80 seed=0,1"
-    assert seen.page.locator("#rows a").evaluate_all("all => all.map(a => a.getAttribute('href'))") == [
-        "00/report.html",
-        "01/report.html",
-    ]
+    links = seen.page.locator("#rows a").evaluate_all("all => all.map(a => a.getAttribute('href'))")
+    assert links == ["20", "21", "10", "11", "00/report.html", "01/report.html"]  # a run without a page: its folder
     assert seen.page.evaluate("window.hacked") is None and seen.page.locator("img[src=x]").count() == 0
     assert HOSTILE in seen.page.inner_text("#rows")
     assert seen.said == [] and seen.asked == [page.as_uri()]

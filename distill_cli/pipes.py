@@ -1,0 +1,53 @@
+"""stdout and stderr that may be closed while a run works: output stops then, and the work goes on."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import sys
+from typing import Any
+
+NOBODY_READS = (errno.EPIPE, errno.EIO, errno.EBADF, errno.ENXIO, errno.ECONNRESET)
+
+
+class _Raw(io.FileIO):
+    """A file descriptor that becomes /dev/null once nobody reads from it any more."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as e:
+            if e.errno not in NOBODY_READS:
+                raise
+            _to_nowhere(self.fileno())
+            return memoryview(data).nbytes
+
+
+def guard() -> None:
+    """Let this process outlive the readers of its stdout and stderr; streams that a test or a library has put there stay."""
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        stream = getattr(sys, name)
+        if stream is None:  # closed before the process began: the next file to be opened would take its number
+            _to_nowhere(number)
+        elif stream is not getattr(sys, f"__{name}__") or isinstance(getattr(getattr(stream, "buffer", None), "raw", None), _Raw):
+            continue
+        else:
+            stream.flush()
+        new = io.TextIOWrapper(
+            io.BufferedWriter(_Raw(number, "w", closefd=False)),
+            encoding=getattr(stream, "encoding", "utf-8"),
+            errors=getattr(stream, "errors", "backslashreplace"),
+            line_buffering=name == "stderr" or os.isatty(number),
+        )
+        setattr(sys, name, new)
+        setattr(sys, f"__{name}__", new)
+
+
+def _to_nowhere(number: int) -> None:
+    """Let a file descriptor be /dev/null."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    if nowhere != number:
+        os.dup2(nowhere, number)
+        os.close(nowhere)
+    os.set_inheritable(number, True)
