@@ -153,7 +153,10 @@ WRONG = [
     (("input=rows.csv", "delimiter=ab"), "delimiter must be one character or auto, got 'ab'"),
     (("input=run/report.md",), "input=run/report.md: expected a .csv, .tsv or .npy file"),
     (("input=rows.csv", "output=''"), "output is empty: name a file"),
-    (("input=rows.csv", "on_bad_row=skip"), "on_bad_row has moved: on_bad_lines=skip leaves bad rows out, on_bad_lines=fail ends"),
+    (
+        ("input=rows.csv", "on_bad_row=skip"),
+        "on_bad_row has moved: on_bad_lines=skip leaves bad rows out, on_bad_lines=fail ends",
+    ),
     ((), "input is required: pass input=..."),
 ]
 
