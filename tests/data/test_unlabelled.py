@@ -124,7 +124,7 @@ def test_columns_of_a_table_are_found_by_name(tmp_path: Path) -> None:
         f"dataset.unlabelled={path}: line 1, column 3: 'id' is no feature of the data; if it is none, leave it out"
     )
     path.write_text("a,kind\n1,2\n")
-    with pytest.raises(UserError, match="line 1: no column 'b', a feature of the data; add it$"):
+    with pytest.raises(UserError, match=r"line 1: no column 'b', a feature of the data; add it$"):
         read_unlabelled(path, (2,), columns)
 
 

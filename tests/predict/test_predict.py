@@ -131,11 +131,22 @@ def test_a_finished_model_finds_its_features_by_name(work: Path, distill: Distil
     for name in ("teacher", "student"):
         assert ran[0].report["models"][name]["test"] == ran[1].report["models"][name]["test"]
     said = distill("eval", "run=run", "device=cpu", "dataset.path=more.csv").err
-    assert "more.csv: line 1, column 6: 'id' is no feature of this model; if it is none, leave it out with dataset.drop=[id]" in said
-    assert "less.csv: line 1: no column 'b', a feature of this model; add it" in distill(
-        "eval", "run=run", "device=cpu", "dataset.path=less.csv"
-    ).err
-    taught = distill("distill", *TINY, "dataset=csv", "dataset.path=moved.csv", "dataset.label=label", "teacher.checkpoint=run", "eval_batch_size=7")
+    assert (
+        "more.csv: line 1, column 6: 'id' is no feature of this model; if it is none, leave it out with dataset.drop=[id]" in said
+    )
+    assert (
+        "less.csv: line 1: no column 'b', a feature of this model; add it"
+        in distill("eval", "run=run", "device=cpu", "dataset.path=less.csv").err
+    )
+    taught = distill(
+        "distill",
+        *TINY,
+        "dataset=csv",
+        "dataset.path=moved.csv",
+        "dataset.label=label",
+        "teacher.checkpoint=run",
+        "eval_batch_size=7",
+    )
     assert taught.report["models"]["teacher"]["test"] == ran[0].report["models"]["teacher"]["test"]
     model = json.loads((taught.folder / "checkpoint" / "model.json").read_text())
     assert model["columns"] == {"features": ["who", "a", "b", "c"], "beside": ["label"]}
