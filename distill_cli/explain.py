@@ -24,6 +24,7 @@ from distill_cli.errors import UserError, near, squashed, tokens
 
 HYDRA14 = tuple(int(n) for n in hydra.__version__.split(".")[:2]) >= (1, 4)
 TYPES = {"Integer": "int", "Float": "float", "Boolean": "bool", "string": "str"}
+TOP_GROUPS = ("experiment", "hparams")  # groups whose options set keys of all others
 KEYS_WANTED = "has keys of its own; set {0}.KEY=VALUE"
 
 
@@ -74,6 +75,8 @@ class Line:
         stage = re.fullmatch(rf"stages\.[^.]+\.({'|'.join(STAGE_KEYS)})", key)
         if stage:
             return f"{source}{key}: this stage does not set it yet; add it with +{key}=VALUE"
+        if key in TOP_GROUPS and source.startswith(f"{key}/"):
+            return f"{source}{self.package_error(key, source.removesuffix(': ').removeprefix(f'{key}/'))}"
         known = [*self.keys(), *options([conf_dir()])]
         plain = key.removeprefix("student.")  # what trains the student stands without its name
         return f"{source}unknown key '{key}'{near(plain, [plain]) if plain in known else near(key, known)}"
@@ -88,6 +91,14 @@ class Line:
         names = value.split(",")
         terms = f"; for a second term: {second_term(place, names)}" if group == "loss" else ""
         return f"{place}={value}: several options make a sweep, which needs -m{terms}"
+
+    def package_error(self, group: str, option: str) -> str:
+        """Return that an option lacks its first line, which puts its keys at the top."""
+        file = options([*self.config_dirs, conf_dir()]).get(group, {}).get(option)
+        text = "" if file is None else file.read_text(encoding="utf-8", errors="replace")
+        above = "the byte order mark" if text.startswith("\ufeff") else "what stands"
+        remedy = f"take away {above} above it" if "@package _global_" in text else "add it"
+        return f"'# @package _global_' must be the first line of this file; {remedy}"
 
     def no_option(self, group: str, option: str, listed: str = "") -> str:
         """Return the words for an option that does not exist, with those that do."""

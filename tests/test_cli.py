@@ -362,7 +362,17 @@ def test_a_mistake_in_a_users_own_file_names_the_file(door: Door, tmp_path: Path
     (folder / "key.yaml").write_text("# @package _global_\nepcohs: 3\n")
     (folder / "type.yaml").write_text("# @package _global_\nepochs: abc\n")
     (folder / "yaml.yaml").write_text("# @package _global_\nepochs: [1\n")
-    said = {o: door("distill", "--config-dir", "mine", f"experiment={o}").err for o in ("key", "type", "yaml")}
+    (folder / "below.yaml").write_text("# mine\n# @package _global_\nepochs: 3\n")
+    (folder / "bom.yaml").write_text("\ufeff# @package _global_\nepochs: 3\n")
+    (folder / "without.yaml").write_text("epochs: 3\n")
+    said = {o.stem: door("distill", "--config-dir", "mine", f"experiment={o.stem}").err for o in folder.iterdir()}
+    for name, remedy in (
+        ("below", "take away what stands above it"),
+        ("bom", "take away the byte order mark above it"),
+        ("without", "add it"),
+    ):
+        line = f"experiment/{name}: '# @package _global_' must be the first line of this file; {remedy}"
+        assert said[name] == f"distill distill: error: {line}\n"
     assert said["key"] == "distill distill: error: experiment/key: unknown key 'epcohs'; did you mean 'epochs'?\n"
     assert said["type"] == "distill distill: error: experiment/type: epochs=abc: expected int\n"
     assert said["yaml"].startswith(f"distill distill: error: {folder / 'yaml.yaml'}: not YAML in line 3: ")

@@ -46,6 +46,11 @@ def number_name(text: str) -> str | None:
     return str(int(number)) if number == int(number) else repr(number)
 
 
+def named_class(text: str, class_names: Sequence[str]) -> str | None:
+    """Return the class that a text names, as it is written or as a number; None where there is none."""
+    return next((name for name in (text, number_name(text)) if name in class_names), None)
+
+
 def compared_as_numbers(texts: np.ndarray) -> tuple[np.ndarray, list[tuple[str, ...]]]:
     """Return names under which equal numbers are equal, where all are numbers; else the texts as they are.
 
@@ -73,7 +78,7 @@ def compared_as_numbers(texts: np.ndarray) -> tuple[np.ndarray, list[tuple[str, 
 def merged_note(kind: str, merged: Sequence[tuple[str, ...]]) -> str:
     """Return the note that names in text were compared as numbers."""
     some = "; ".join(" = ".join(f"'{text}'" for text in texts) for texts in merged[:3])
-    return f"Numbers in text are compared as numbers: {kind} that are one: {some}{'; ...' if len(merged) > 3 else ''}."
+    return f"Numbers in text are compared as numbers: {kind} that are one: {some}{'; ...' if len(merged) > 3 else '.'}"
 
 
 def class_order(names: Sequence[str]) -> tuple[str, ...]:
@@ -193,8 +198,12 @@ def from_arrays(
         for k, g in names.items():
             if len(g) != len(labels[k]):
                 raise UserError(f"{name}: {k} has {len(labels[k])} rows and {len(g)} group names")
+        names, merged = _merged(names)
+        notes = [*notes, *([merged_note("groups", merged)] if merged else [])]
         check_groups_apart(name, names)
         group = np.concatenate(list(names.values()))
+    labels, merged = _merged(labels)
+    notes = [*notes, *([merged_note("labels", merged)] if merged else [])]
     class_names = class_order(np.concatenate(list(labels.values())).tolist())
     code = {c: i for i, c in enumerate(class_names)}
     x = np.concatenate(list(features.values()))
@@ -215,6 +224,14 @@ def from_arrays(
         prepare=prepare,
         notes=notes,
     )
+
+
+def _merged(parts: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], list[tuple[str, ...]]]:
+    """Return the names of each split, with one name for numbers that are written in several ways, and these ways."""
+    names, merged = compared_as_numbers(np.concatenate(list(parts.values())))
+    if not merged:
+        return dict(parts), []
+    return dict(zip(parts, np.split(names, np.cumsum([len(part) for part in parts.values()])[:-1]), strict=True)), merged
 
 
 def _class_names_of(name: str, split: str, labels: np.ndarray) -> np.ndarray:

@@ -83,10 +83,8 @@ def dropped_columns(reader: CsvReader, drop: Iterable[str]) -> set[int]:
         elif name.isdecimal() and 1 <= int(name) <= len(names):
             positions.add(int(name) - 1)
         else:
-            known = f"name it, or give its number, 1 to {len(names)}"
-            raise UserError(
-                f"{reader.where}: line {reader.first_line}: {reader.option}drop={name}: no such column{near(name, names)} ({known})"
-            )
+            known = f"{near(name, names)} (name it, or give its number, 1 to {len(names)})"
+            raise UserError(f"{reader.where}: line {reader.first_line}: {reader.option}drop={name}: no such column{known}")
     return positions
 
 

@@ -114,7 +114,8 @@ class CsvReader:
     Args:
         path: the file.
         where: what messages call it; by default its path.
-        option: what stands before ``delimiter=``, ``header=`` and ``drop=`` in messages, such as ``dataset.``; None without such keys.
+        option: what stands before ``delimiter=``, ``header=`` and ``drop=`` in messages, such as ``dataset.``;
+            None without such keys.
         delimiter: one character, ``\\t`` for a tab, or ``auto``: what cuts the first records into equally many cells.
         header: True, False or ``auto``: a first record of text alone, one with a known name, or text where the next has numbers.
         known_names: names that a header may hold.
@@ -187,7 +188,9 @@ class CsvReader:
 
     def _other_delimiter(self) -> str | None:
         cells = self.sample[0][1]
-        return next((sign for sign in DELIMITERS if sign != self.delimiter and sign in cells[0]), None) if len(cells) == 1 else None
+        return (
+            next((sign for sign in DELIMITERS if sign != self.delimiter and sign in cells[0]), None) if len(cells) == 1 else None
+        )
 
     def chunks(
         self,
@@ -212,7 +215,8 @@ class CsvReader:
         with self._opened() as (f, raw):
             f.seek(self._start)
             for data in self._blocks(f, block or BLOCK_BYTES):
-                parsed, errors = self._parse(data, numbers, texts, dtype), []
+                parsed = self._parse(data, numbers, texts, dtype)
+                errors: list[str] = []
                 if parsed is not None:
                     x, words = parsed
                     rows, count = np.arange(len(x)), len(x)
@@ -382,7 +386,9 @@ class CsvReader:
         for i in sorted({*numbers, *texts}):
             error = encoding_error(cells[i]) or (texts[i](cells[i]) if i in texts else feature_error(cells[i]))
             if error:
-                guess = self.option is not None and self._header_is_a_guess and line == self.first_line and "not a number" in error
+                guess = (
+                    self.option is not None and self._header_is_a_guess and line == self.first_line and "not a number" in error
+                )
                 hint = f"; if line {line} holds column names, set {self.option}header=true" if guess else ""
                 return f"line {line}, column '{self.columns[i]}': {error}{hint}"
         return None

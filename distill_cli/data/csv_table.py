@@ -97,7 +97,10 @@ def csv_table(
 
 
 def _tables(
-    files: Mapping[str, str], options: tuple[str | None, str | None, bool | str, str], drop: Sequence[str], columns: Columns | None
+    files: Mapping[str, str],
+    options: tuple[str | None, str | None, bool | str, str],
+    drop: Sequence[str],
+    columns: Columns | None,
 ) -> dict[str, Table]:
     """Read the files by part: the first as a finished model knows it or as it is, the others as the first."""
     tables: dict[str, Table] = {}
@@ -147,9 +150,8 @@ def _check_same_columns(table: Table, first: Table) -> None:
         a, b = (table, first) if first.reader.has_header else (first, table)
         raise UserError(f"{a.path}: no header, but {b.path} has one; give both one, or set dataset.header=true or false")
     if len(table.features) != len(first.features):
-        raise UserError(
-            f"{table.path}: {len(table.reader.columns)} columns, but {first.path} has {len(first.reader.columns)}; make them equal"
-        )
+        counts = f"{len(table.reader.columns)} columns, but {first.path} has {len(first.reader.columns)}"
+        raise UserError(f"{table.path}: {counts}; make them equal")
 
 
 def _check_classes(tables: Mapping[str, Table], labels: Mapping[str, np.ndarray], class_names: tuple[str, ...]) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from distill_cli.data.arrays import compared_as_numbers
 from distill_cli.types import Dataset, Pool
 
 SHOWN = 3
@@ -94,9 +95,12 @@ def _meetings(record: TrainRecord, dataset: Dataset) -> Iterator[str]:
             yield f"its training rows hold {seen.sum()} {rows} of the student's {split} split (row ids {_some(pool.index[seen])})"
     if not dataset.grouped or record.groups is None or dataset.train.group is None:
         return
-    foreign = set(record.groups) - set(dataset.train.group.astype(str).tolist())
-    for split, pool in scored.items():
-        names = sorted(foreign & set(pool.group.astype(str).tolist() if pool.group is not None else []))
+    groups = {split: pool.group.astype(str) for split, pool in dataset.pools.items() if pool.group is not None}
+    everyone = np.concatenate([np.array(record.groups, dtype=str), *groups.values()])
+    parts = np.split(compared_as_numbers(everyone)[0], np.cumsum([len(record.groups), *map(len, groups.values())])[:-1])
+    known, names_of = set(parts[0].tolist()), dict(zip(groups, (set(part.tolist()) for part in parts[1:]), strict=True))
+    for split in scored:
+        names = sorted((known - names_of["train"]) & names_of.get(split, set()))
         if names:
             yield f"its training rows hold patients of the student's {split} split ({_some(names)})"
 

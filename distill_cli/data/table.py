@@ -94,15 +94,16 @@ def read_table(
     if set(group_columns) & set(label_columns):
         raise UserError(f"{path}: column '{reader.columns[group_columns[0]]}' cannot be label and group at once")
     features, dropped = _features(reader, {*label_columns, *group_columns}, known)
-    texts: dict[int, CellCheck] = {i: label_error if label is None or isinstance(label, str) else binary_error for i in label_columns}
-    chunks = list(reader.chunks(features, {**texts, **dict.fromkeys(group_columns, group_error)}))
-    columns_of_text = {i: np.concatenate([chunk.texts[i] for chunk in chunks]) for i in (*label_columns, *group_columns)}
-    if label is None or isinstance(label, str):
-        values = columns_of_text[label_columns[0]]
-    else:
-        values = np.stack([columns_of_text[i].astype(np.float64).astype(np.int64) for i in label_columns], axis=1)
+    several = label is not None and not isinstance(label, str)
+    texts: dict[int, CellCheck] = dict.fromkeys(label_columns, binary_error if several else label_error)
+    texts.update(dict.fromkeys(group_columns, group_error))
+    chunks = list(reader.chunks(features, texts))
+    cells = {i: np.concatenate([chunk.texts[i] for chunk in chunks]) for i in texts}
+    values = cells[label_columns[0]]
+    if several:
+        values = np.stack([cells[i].astype(np.float64).astype(np.int64) for i in label_columns], axis=1)
     x = np.concatenate([chunk.numbers for chunk in chunks])
-    groups = columns_of_text[group_columns[0]] if group_columns else None
+    groups = cells[group_columns[0]] if group_columns else None
     return Table(reader, x, values, groups, features, label_columns, (*label_columns, *group_columns, *dropped))
 
 
@@ -158,8 +159,8 @@ def check_not_numbered(table: Table) -> None:
         if (np.diff(numbers[:, i]) == 1).all():
             names, position = table.reader.columns, table.features[i]
             raise UserError(
-                f"{table.path}: column '{names[position]}' numbers the rows, {numbers[0, i]:.0f} to {numbers[-1, i]:.0f}; leave it "
-                f"out with dataset.drop=[{typed_columns(names, [position])}]"
+                f"{table.path}: column '{names[position]}' numbers the rows, {numbers[0, i]:.0f} to {numbers[-1, i]:.0f}; "
+                f"leave it out with dataset.drop=[{typed_columns(names, [position])}]"
             )
 
 
@@ -176,7 +177,9 @@ def label_error(cell: str) -> str | None:
 
 def binary_error(cell: str) -> str | None:
     """Return what is wrong with one of several labels, or None."""
-    return None if number_of(cell) in (0, 1) else f"label '{cell.strip()}' is neither 0 nor 1; write 1 where the label holds, else 0"
+    return (
+        None if number_of(cell) in (0, 1) else f"label '{cell.strip()}' is neither 0 nor 1; write 1 where the label holds, else 0"
+    )
 
 
 def group_error(cell: str) -> str | None:

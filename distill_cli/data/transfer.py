@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from distill_cli.data.arrays import is_whole
+from distill_cli.data.arrays import is_whole, named_class
 from distill_cli.errors import UserError, near
 from distill_cli.rng import numpy_stream
 from distill_cli.types import Pool
@@ -48,8 +48,8 @@ def class_positions(class_names: Sequence[str], classes: Sequence[str | int]) ->
     positions = []
     numbered = any(is_whole(n) for n in class_names)
     for c in classes:
-        if str(c) in class_names:
-            positions.append(list(class_names).index(str(c)))
+        if (name := named_class(str(c), class_names)) is not None:
+            positions.append(list(class_names).index(name))
         elif isinstance(c, int) and not isinstance(c, bool) and not numbered and 0 <= c < len(class_names):
             positions.append(c)
         else:

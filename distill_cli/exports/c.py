@@ -47,7 +47,7 @@ def write(subject: Subject, folder: Path, settings: Any) -> list[Written]:
     plan = plan_of(subject.model, subject.input_shape)
     name = safe_name(subject.name)
     about = f"{subject.name} of {subject.about.get('run', 'a run')}, made by distill {__version__}"
-    write_text(folder / f"{name}.h", header(name, plan, subject.class_names, about))
+    write_text(folder / f"{name}.h", header(name, plan, subject.class_names, about, subject.feature_names))
     write_text(folder / f"{name}.c", source(name, plan, subject.class_names, about, subject.temperature))
     return [_written(folder, name, plan, compiler, int8) for int8 in (False, True)]
 

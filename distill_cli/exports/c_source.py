@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Sequence
 from math import prod
 from pathlib import Path
@@ -30,8 +31,8 @@ def identifier(name: str) -> str:
     return word if re.match(r"[A-Za-z]", word) else f"model_{word}"
 
 
-def header(name: str, plan: Plan, class_names: Sequence[str], about: str) -> str:
-    """Return the header: sizes, class names and two functions."""
+def header(name: str, plan: Plan, class_names: Sequence[str], about: str, feature_names: Sequence[str] = ()) -> str:
+    """Return the header: sizes, class names and two functions; the names of a row's values in a comment."""
     word, upper = identifier(name), identifier(name).upper()
     logits = prod(plan.operations[-1].shape)
     return f"""\
@@ -53,7 +54,8 @@ extern "C" {{
 
 extern const char *const {word}_class_names[{upper}_CLASSES]; /* {len(class_names)} of them, in UTF-8 */
 
-/* input [{upper}_INPUTS], a row as the data set has it -> logits [{upper}_CLASSES]; workspace [{upper}_WORKSPACE] is scratch. */
+/* input [{upper}_INPUTS], a row as the data set has it -> logits [{upper}_CLASSES]; workspace [{upper}_WORKSPACE] is scratch.\
+{_named(feature_names)} */
 void {word}_logits(const float *input, float *logits, float *workspace);
 
 /* The same, as probabilities that sum to 1. */
@@ -65,6 +67,11 @@ void {word}_probabilities(const float *input, float *probabilities, float *works
 
 #endif
 """
+
+
+def _named(feature_names: Sequence[str]) -> str:
+    names = textwrap.fill(", ".join(map(comment, feature_names)), 110, initial_indent=" *   ", subsequent_indent=" *   ")
+    return f"\n * The values of a row, in order:\n{names}\n" if feature_names else ""
 
 
 def source(name: str, plan: Plan, class_names: Sequence[str], about: str, temperature: float) -> str:

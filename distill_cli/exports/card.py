@@ -42,6 +42,7 @@ def card_of(report: Mapping[str, Any], subject: Subject, told: Mapping[str, Any]
         "architecture": model["architecture"],
         "input": {
             "shape": list(subject.input_shape),
+            "feature_names": list(subject.feature_names) or None,
             "type": "float32",
             "prepare": subject.entry["prepare"],
             "preparation": PREPARED[subject.entry["prepare"] != "none"],

@@ -21,7 +21,7 @@ def markdown(card: Mapping[str, Any]) -> str:
         f"- Run: {said(card['run'])}, seed {card['seed']}",
         f"- Intended use: {said(card['intended_use'] or UNSAID)}",
         f"- License of the model: {said(card['license'] or UNSAID)}; of the data: {said(card['data_license'] or UNSAID)}",
-        f"- Input: float32 rows of shape {tuple(card['input']['shape'])}, {card['input']['preparation']}.",
+        f"- Input: float32 rows of shape {tuple(card['input']['shape'])}, {card['input']['preparation']}.{_features(card)}",
         f"- Output: logits and probabilities of the classes {said(', '.join(card['class_names']))}, in this order.",
         "", "## Scores", "", *_scores(card), "", *_calibration(card),
         "", "## Data", "", *_data(card),
@@ -31,6 +31,11 @@ def markdown(card: Mapping[str, Any]) -> str:
         "", "## How to run it", "", *_how(card),
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
+
+
+def _features(card: Mapping[str, Any]) -> str:
+    names = card["input"]["feature_names"]
+    return f" A row's values are {markdown_text(', '.join(names))}, in this order." if names else ""
 
 
 def _scores(card: Mapping[str, Any]) -> list[str]:

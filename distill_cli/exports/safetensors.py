@@ -16,7 +16,7 @@ def write(subject: Subject, folder: Path, settings: Any) -> list[Written]:
     """Write ``checkpoint/model.json`` and the weights; what is checked is the model that is built from them again."""
     entry = {key: value for key, value in subject.entry.items() if key != "file"}
     entry["file"] = weights_file(folder, subject.name).name
-    Checkpoint(folder, subject.class_names).add(subject.name, subject.model, entry)
+    Checkpoint(folder, subject.class_names, subject.dataset.columns).add(subject.name, subject.model, entry)
     model, _ = load_model(folder, subject.name, targets_in(subject.entry))
     names = (str(weights_file(folder, subject.name).relative_to(folder)), MODELS)
     return [Written("safetensors", names, weight_bytes(model), runner_of(Outputs(model, subject.temperature)), difference=0.0)]

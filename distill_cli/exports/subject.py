@@ -49,6 +49,11 @@ class Subject:
         """C names in class order."""
         return self.dataset.class_names
 
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of a sample's values in order, where the data set is a table with names; else none."""
+        return () if self.dataset.columns is None else self.dataset.columns.features
+
 
 @dataclass(frozen=True)
 class Written:

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import log_softmax
 
 from distill_cli import files, runs
-from distill_cli.data.arrays import compared_as_numbers, is_whole, number_name
+from distill_cli.data.arrays import compared_as_numbers, is_whole, named_class, number_name
 from distill_cli.data.csv_reader import SUFFIXES, CsvReader
 from distill_cli.errors import UserError
 from distill_cli.models.classifier import Classifier, Reordered
@@ -45,7 +45,7 @@ def load_weights(node: Mapping[str, Any], dataset: Dataset) -> tuple[Classifier,
 
 
 def _order(names: list[Any], dataset: Dataset) -> list[int]:
-    texts = [str(name) for name in names]
+    texts = [named_class(str(name), dataset.class_names) or str(name) for name in names]
     if sorted(texts) != sorted(dataset.class_names):
         raise UserError(
             f"teacher.class_order={texts}: expected the data's classes {list(dataset.class_names)} in the teacher's order"

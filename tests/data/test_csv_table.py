@@ -135,7 +135,11 @@ LINES = [
     ("long row", BASE.replace("6,3.5", "6,3.5,1"), "line 5 has 4 cells, the first row has 3; make them equal"),
     ("short row", BASE.replace("6,3.5,q", "6,3.5"), "line 5 has 2 cells, the first row has 3; make them equal"),
     ("all rows short", "a,b,y\n1,2\n3,4\n", "line 2 has 2 cells, the first row has 3; make them equal"),
-    ("label 1.5", BASE.replace("q", "1.5"), "line 3, column 'y': label 1.5 is not a class; classes are whole numbers or text (dataset.label names their column)"),
+    (
+        "label 1.5",
+        BASE.replace("q", "1.5"),
+        "line 3, column 'y': label 1.5 is not a class; classes are whole numbers or text (dataset.label names their column)",
+    ),
     ("empty label", BASE.replace("q", " "), "line 3, column 'y': the label is empty; fill it or leave the row out"),
     (
         "line after a quoted break",
@@ -197,11 +201,11 @@ def test_files_that_are_none_or_no_text(tmp_path: Path) -> None:
         f"{path}: no such file; set dataset.path, or dataset.train and dataset.test, to CSV files"
     )
     path.write_bytes(b"a,b\n1,\xff\n")
-    assert fault(lambda: csv_table(path=str(path))) == f"{path}: line 2, column 'b': not UTF-8 text (byte 0xff); save the file as UTF-8"
     assert (
-        fault(lambda: csv_table(path=str(tmp_path)))
-        == f"{tmp_path}: cannot read this file (Is a directory)"
+        fault(lambda: csv_table(path=str(path)))
+        == f"{path}: line 2, column 'b': not UTF-8 text (byte 0xff); save the file as UTF-8"
     )
+    assert fault(lambda: csv_table(path=str(tmp_path))) == f"{tmp_path}: cannot read this file (Is a directory)"
 
 
 @pytest.mark.parametrize("given", [{}, {"path": "a", "test": "b"}, {"train": "a"}, {"train": "a", "val": "b"}])
@@ -241,3 +245,100 @@ def test_files_that_do_not_belong_together(tmp_path: Path) -> None:
         said("a,b,y\n1,2,p\n")
         == f"{train}: class 'q' has 1 row; splitting needs 2 of each class: add rows, or leave the class out"
     )
+
+
+NAMED = "x,who,kind,z\n" + "".join(f"{i * i},p{i // 2},{'pq'[i % 2]},{-i * i}\n" for i in range(12))
+
+
+def test_files_are_joined_by_the_names_of_their_columns(tmp_path: Path) -> None:
+    train = put(tmp_path, NAMED, "train.csv")
+    test = put(tmp_path, "z,kind,x\n-5,p,5\n-6,q,6\n", "test.csv")
+    d = csv_table(train=train, test=test, label="kind", drop=["who"])
+    assert d.columns is not None and d.columns.features == ("x", "z") and d.columns.beside == ("kind", "who")
+    assert d.test.x.tolist() == [[5, -5], [6, -6]] and d.input_shape == (2,)
+    put(tmp_path, "y,z,kind,x\n-5,p,5\n", "test.csv")
+    assert fault(lambda: csv_table(train=train, test=test, label="kind", drop=["who"])) == (
+        f"{test}: line 1, column 1: 'y' is no feature of {train}; if it is none, leave it out with dataset.drop=[y]"
+    )
+
+
+def test_a_finished_model_finds_label_and_features_by_name(tmp_path: Path) -> None:
+    known = csv_table(path=put(tmp_path, "x,z,kind\n" + "".join(f"{i * i},{-i * i},{'pq'[i % 2]}\n" for i in range(12))))
+    moved = csv_table(path=put(tmp_path, NAMED), drop=["who"], columns=known.columns)
+    assert moved.fingerprint == known.fingerprint and moved.train.x.tolist() == known.train.x.tolist()
+    assert fault(lambda: csv_table(path=put(tmp_path, NAMED), columns=known.columns)) == (
+        f"{tmp_path / 't.csv'}: line 1, column 2: 'who' is no feature of this model; if it is none, "
+        "leave it out with dataset.drop=[who]"
+    )
+    assert fault(lambda: csv_table(path=put(tmp_path, "kind,z,v,w\np,1,2,3\nq,1,2,3\n"), columns=known.columns)) == (
+        f"{tmp_path / 't.csv'}: line 1: 'v', 'w' are no features of this model, and 'x' is missing; "
+        "leave out those that are none with dataset.drop=[v,w]"
+    )
+
+
+def test_columns_are_dropped_by_name_or_number(tmp_path: Path) -> None:
+    path = put(tmp_path, NAMED)
+    for drop in (["who", "z"], [2, 4]):
+        assert csv_table(path=path, label="kind", drop=drop).input_shape == (1,)
+    assert fault(lambda: csv_table(path=path, label="kind", drop=["whom"])) == (
+        f"{path}: line 1: dataset.drop=whom: no such column; did you mean 'who'? (name it, or give its number, 1 to 4)"
+    )
+
+
+def test_what_numbers_the_rows_is_no_feature(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"a": np.random.default_rng(0).normal(size=12), "kind": ["p", "q"] * 6})
+    path = tmp_path / "t.csv"
+    frame.to_csv(path)
+    assert fault(lambda: csv_table(path=str(path))) == (
+        f"{path}: line 1, column 1: it has no name, as the row numbers of a data frame; leave it out with "
+        "dataset.drop=[1], or give it a name"
+    )
+    assert csv_table(path=str(path), drop=[1]).input_shape == (1,)
+    frame.to_csv(path, index_label="id")
+    said = f"{path}: column 'id' numbers the rows, 0 to 11; leave it out with dataset.drop=[id]"
+    assert fault(lambda: csv_table(path=str(path))) == said
+    assert csv_table(path=str(path), drop=["id"]).input_shape == (1,)
+    frame.to_csv(path, index=True, header=False)
+    assert "column '1' numbers the rows, 0 to 11; leave it out with dataset.drop=[1]" in fault(lambda: csv_table(path=str(path)))
+    assert csv_table(path=str(path), drop=[1]).input_shape == (1,)
+
+
+def test_numbers_in_text_are_one_class_and_one_patient(tmp_path: Path) -> None:
+    def rows(text: str, count: int) -> str:
+        return "a,who,y\n" + "".join(f"{i * i},{text.format(i // 4)},{'12'[i % 2]}\n" for i in range(count))
+
+    train, test = put(tmp_path, rows("{}", 40), "train.csv"), put(tmp_path, rows("{}.0", 41), "test.csv")
+    assert fault(lambda: csv_table(train=train, test=test, group="who")) == (
+        f"{train}: group '0' is in train and in test; keep each group in one split, or give no groups"
+    )
+    mixed = "".join(f"{i * i},{i // 4}{'.0' * (i % 2)},{i % 2}{'.0' * (i % 4 > 1)}\n" for i in range(40))
+    d = csv_table(path=put(tmp_path, "a,who,y\n" + mixed), group="who")
+    assert d.class_names == ("0", "1") and len({g for p in d.pools.values() for g in p.group.tolist()}) == 10  # type: ignore[union-attr]
+    assert d.notes == (
+        "Numbers in text are compared as numbers: labels that are one: '0' = '0.0'; '1' = '1.0'.",
+        "Numbers in text are compared as numbers: groups that are one: '0' = '0.0'; '1' = '1.0'; '2' = '2.0'; ...",
+    )
+    padded = csv_table(path=put(tmp_path, rows("00{}", 40)), group="who")
+    assert "000" in padded.train.group.tolist() + padded.test.group.tolist() + padded.val.group.tolist()  # type: ignore[union-attr]
+    assert not padded.notes
+
+
+def test_the_right_words_at_once(tmp_path: Path) -> None:
+    def said(text: str, **options) -> str:
+        path = put(tmp_path, text)
+        return fault(lambda: csv_table(path=path, **options)).removeprefix(f"{path}: ")
+
+    decimal = "a;b;y\n" + "1,5;2,5;p\n3,5;4,5;q\n" * 3
+    assert said(decimal) == "line 2, column 'a': '1,5' has a decimal comma; write a decimal point: 1.5"
+    assert said("age,town,job,y\n" + "3,Rome,cook,p\n4,Bonn,cook,q\n" * 3) == (
+        "columns 'town', 'job' hold text ('Rome'), and features must be numeric; leave text out with "
+        "dataset.drop=[town,job], or write it as numbers"
+    )
+    prices = "".join(f"{i * i},{1000 + 7 * i}\n" for i in range(30))
+    assert said("a,price\n" + prices) == (
+        "column 'price' holds 30 different numbers in 30 rows: an amount, no class; name the column of classes with dataset.label"
+    )
+    assert said(BASE, label=["a", "b"]) == "dataset.label=[a,b]: one class a row is learned; name one column of classes"
+    packed = tmp_path / "t.tsv"
+    packed.write_text(BASE.replace(",", "\t"))
+    assert csv_table(path=str(packed)).fingerprint == csv_table(path=put(tmp_path, BASE)).fingerprint

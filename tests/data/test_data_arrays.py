@@ -29,6 +29,18 @@ def test_groups_are_kept_and_must_not_straddle() -> None:
     assert str(e.value) == "mine: group 'a' is in train and in test; keep each group in one split, or give no groups"
 
 
+def test_groups_and_labels_that_are_numbers_are_compared_as_numbers() -> None:
+    with pytest.raises(UserError, match="group '1' is in train and in test"):
+        from_arrays("mine", part(2), part(2), part(2), groups=([1, 1], [2, 2], [1.0, 3.0]))
+    x = np.zeros((2, 1))
+    d = from_arrays("mine", (x, ["1", "2"]), (x, ["1.0", "2"]), (x, ["01", "2"]), groups=(["7", "007"], ["8", "8"], ["9", "9"]))
+    assert d.class_names == ("1", "2") and d.test.y.tolist() == [0, 1] and d.train.group.tolist() == ["7", "7"]  # type: ignore[union-attr]
+    assert [note.partition(": ")[2] for note in d.notes] == [
+        "groups that are one: '007' = '7'.",
+        "labels that are one: '01' = '1' = '1.0'.",
+    ]
+
+
 def test_whole_numbers_are_ordered_by_value_and_may_be_floats() -> None:
     assert class_order(["10", "9", "-1"]) == ("-1", "9", "10")
     assert class_order(["10", "9", "x"]) == ("10", "9", "x")

@@ -77,6 +77,21 @@ def test_patients_meet_where_the_students_splits_keep_them_apart() -> None:
     assert meets(no_groups, student) is None
 
 
+def test_patients_are_compared_as_numbers_where_all_are() -> None:
+    student = cut(
+        [0, 1, 2, 3], [4, 5], [6, 7], group=np.array(["1", "1", "2", "2", "3", "3", "4", "4", "5", "5", "6", "6"]), grouped=True
+    )
+    teacher = cut(
+        [8, 9],
+        [10],
+        [11],
+        source="t",
+        group=np.array(["9", "9", "9", "9", "9", "9", "9", "9", "4.0", "004", "8", "8"]),
+        grouped=True,
+    )
+    assert meets(recorded(teacher), student) == "its training rows hold patients of the student's test split (4)"
+
+
 def test_a_patient_whom_the_students_own_split_shares_is_no_reason() -> None:
     group = np.array(list("aabbccaaeeff"))
     student = cut([0, 1, 2, 3], [4, 5], [6, 7], group=group, grouped=True)

@@ -17,7 +17,7 @@ from distill_cli.data.unlabelled import Joined, from_dataset, joined, read_unlab
 from distill_cli.errors import UserError
 from distill_cli.losses.cross_entropy import CrossEntropy
 from distill_cli.losses.soft_target import SoftTarget
-from distill_cli.types import ModelOutput
+from distill_cli.types import Columns, ModelOutput
 
 TINY = (
     "device=cpu", "report.html=false", "epochs=2", "teacher.epochs=2", "bootstrap.resamples=50", "teacher.model.hidden=[16]", "student.model.hidden=[8]",
@@ -111,6 +111,21 @@ def test_a_csv_gives_the_same_as_an_array(base: Any, distill: Callable[..., Any]
     reports = [distill("distill", *TINY, f"dataset.unlabelled={name}").report for name in ("more.npy", "plain.csv", "named.csv")]
     assert len({str(report["models"]["student"]["test"]) for report in reports}) == 1
     assert len({report["unlabelled"]["fingerprint"] for report in reports}) == 1
+
+
+def test_columns_of_a_table_are_found_by_name(tmp_path: Path) -> None:
+    columns = Columns(("a", "b"), ("kind", "who"))
+    path = tmp_path / "more.csv"
+    path.write_text("who,b,id,a\np1,2,7,1\np2,4,8,3\n")
+    assert read_unlabelled(path, (2,), columns, ["id"]).source.tolist() == [[1, 2], [3, 4]]
+    with pytest.raises(UserError) as e:
+        read_unlabelled(path, (2,), columns)
+    assert str(e.value) == (
+        f"dataset.unlabelled={path}: line 1, column 3: 'id' is no feature of the data; if it is none, leave it out"
+    )
+    path.write_text("a,kind\n1,2\n")
+    with pytest.raises(UserError, match=r"line 1: no column 'b', a feature of the data; add it$"):
+        read_unlabelled(path, (2,), columns)
 
 
 def test_another_data_set_gives_its_training_rows(distill: Callable[..., Any]) -> None:

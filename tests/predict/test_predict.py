@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 import sys
@@ -111,6 +112,57 @@ def test_a_table_an_array_and_any_block_give_the_same(work: Path, predict: Disti
     assert Path("t.csv").read_bytes() != first
 
 
+def test_a_packed_table_and_one_of_an_old_mac_give_the_same(work: Path, predict: Distill) -> None:
+    text = Path("rows.csv").read_text()
+    Path("mac.csv").write_text(text.replace("\n", "\r"), newline="")
+    Path("packed.tsv.gz").write_bytes(gzip.compress(text.replace(",", "\t").encode()))
+    for name in ("rows.csv", "mac.csv", "packed.tsv.gz"):
+        assert predict("run=run", f"input={name}").code == 0
+    first = Path("rows_predictions.csv").read_bytes()
+    assert first == Path("mac_predictions.csv").read_bytes() == Path("packed_predictions.csv").read_bytes()
+
+
+def test_a_finished_model_finds_its_features_by_name(work: Path, distill: Distill) -> None:
+    frame = pd.read_csv("rows.csv")
+    frame[["label", "c", "a", "who", "b"]].to_csv("moved.csv", index=False)
+    frame.assign(id=frame["a"] ** 2).to_csv("more.csv", index=False)
+    frame.drop(columns="b").to_csv("less.csv", index=False)
+    ran = [distill("eval", "run=run", "device=cpu", "report.html=false", *path) for path in ((), ("dataset.path=moved.csv",))]
+    for name in ("teacher", "student"):
+        assert ran[0].report["models"][name]["test"] == ran[1].report["models"][name]["test"]
+    said = distill("eval", "run=run", "device=cpu", "dataset.path=more.csv").err
+    assert (
+        "more.csv: line 1, column 6: 'id' is no feature of this model; if it is none, leave it out with dataset.drop=[id]" in said
+    )
+    assert (
+        "less.csv: line 1: no column 'b', a feature of this model; add it"
+        in distill("eval", "run=run", "device=cpu", "dataset.path=less.csv").err
+    )
+    taught = distill(
+        "distill",
+        *TINY,
+        "dataset=csv",
+        "dataset.path=moved.csv",
+        "dataset.label=label",
+        "teacher.checkpoint=run",
+        "eval_batch_size=7",
+    )
+    assert taught.report["models"]["teacher"]["test"] == ran[0].report["models"]["teacher"]["test"]
+    model = json.loads((taught.folder / "checkpoint" / "model.json").read_text())
+    assert model["columns"] == {"features": ["who", "a", "b", "c"], "beside": ["label"]}
+
+
+def test_exports_name_the_features(work: Path, distill: Distill) -> None:
+    pytest.importorskip("onnxscript")
+    onnx = pytest.importorskip("onnx")
+    assert distill("export", "run=run", "device=cpu", "format=[onnx,c,safetensors]", "output=shipped").code == 0
+    props = {p.key: p.value for p in onnx.load("shipped/student.onnx").metadata_props}
+    assert json.loads(props["feature_names"]) == ["who", "a", "b", "c"]
+    assert json.loads(Path("shipped/card.json").read_text())["input"]["feature_names"] == ["who", "a", "b", "c"]
+    assert "A row's values are who, a, b, c, in this order." in Path("shipped/README.md").read_text()
+    assert " * The values of a row, in order:\n *   who, a, b, c\n */" in Path("shipped/student.h").read_text()
+
+
 def test_bad_rows_end_it_and_leave_nothing_or_are_skipped_and_counted(work: Path, predict: Distill) -> None:
     lines = Path("rows.csv").read_text().splitlines()
     lines[5] = lines[5].replace(lines[5].split(",")[2], "nan")
@@ -153,7 +205,10 @@ WRONG = [
     (("input=rows.csv", "delimiter=ab"), "delimiter must be one character or auto, got 'ab'"),
     (("input=run/report.md",), "input=run/report.md: expected a .csv, .tsv or .npy file"),
     (("input=rows.csv", "output=''"), "output is empty: name a file"),
-    (("input=rows.csv", "on_bad_row=skip"), "on_bad_row has moved: on_bad_lines=skip leaves bad rows out, on_bad_lines=fail ends"),
+    (
+        ("input=rows.csv", "on_bad_row=skip"),
+        "on_bad_row has moved: on_bad_lines=skip leaves bad rows out, on_bad_lines=fail ends",
+    ),
     ((), "input is required: pass input=..."),
 ]
 
