@@ -8,7 +8,7 @@ import json
 import re
 from pathlib import Path
 
-from distill_cli.config.groups import MOVED, RUN_COMMANDS
+from distill_cli.config.groups import RUN_COMMANDS, moved
 from distill_cli.errors import UserError
 
 VALUE_FLAGS = {"--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--experimental-rerun"}
@@ -72,8 +72,8 @@ def rewrite(command: str, override: str) -> str:
     if not equals or not key:
         hint = f"run={key}" if command in RUN_COMMANDS and "/" in key else f"{key or 'KEY'}=VALUE"
         raise UserError(f"'{override}' is not key=value; did you mean '{hint}'?")
-    if key.lstrip("+") in MOVED:
-        raise UserError(f"{key.lstrip('+')} has moved: {MOVED[key.lstrip('+')]}")
+    if line := moved(key):
+        raise UserError(line)
     if nested := re.fullmatch(NESTED_GROUP, override, re.S):
         package, group, option = nested.groups()
         return f"{group}@{package}={option}"

@@ -54,14 +54,14 @@ class Precision:
 
 @dataclass
 class Fit:
-    """What a training gave: the model holds the best weights. `overflows`: steps that loss scaling left out; None without it."""
+    """What a training gave: the model holds the best weights. `skipped_steps`: those that loss scaling left out; None without."""
 
     records: list[EpochRecord]
     best_epoch: int
     steps: int
     samples: int
     seconds: float
-    overflows: int | None = None
+    skipped_steps: int | None = None
 
     @property
     def terms(self) -> dict[str, float]:
@@ -125,8 +125,8 @@ class Trainer:
                 course.end_stage()
             self.keep(course, stages, selection)
         self.model.load_state_dict(selection.weights)
-        overflows = course.overflows if self.precision.scaler is not None else None
-        return Fit(course.records, selection.epoch, course.steps, course.samples, course.seconds, overflows)
+        skipped_steps = course.skipped_steps if self.precision.scaler is not None else None
+        return Fit(course.records, selection.epoch, course.steps, course.samples, course.seconds, skipped_steps)
 
     def resumed(self, stages: Sequence[Stage], selection: Selection) -> tuple[Course, RandomState | None]:
         """Return where to begin: at the newest state, with its random draws, or at the beginning."""
@@ -285,7 +285,7 @@ class Trainer:
     def train_step(self, stage: Stage, batch: Batch, course: Course) -> Tensor:
         """Change the weights once; return the weighted terms ``[K]``.
 
-        A step that overflows (fp16) is counted, and changes nothing.
+        A step that skipped_steps (fp16) is counted, and changes nothing.
         """
         objective: Objective = stage.objective
         with self.precision.autocast():
@@ -307,7 +307,7 @@ class Trainer:
             scaler.step(optimizer)
             scale = scaler.get_scale()
             scaler.update()
-            course.overflows += scaler.get_scale() < scale
+            course.skipped_steps += scaler.get_scale() < scale
         self.model.after_step()
         return parts
 

@@ -26,7 +26,17 @@ PURPOSES = {
 # Commands that open a finished run, `run=FOLDER`; all but `predict` take any key of its data set.
 RUN_COMMANDS = ("eval", "export", "bench", "predict")
 # Keys that are elsewhere now, and what to type.
-MOVED = {"teacher.cache": "cache.use=auto stores the teacher's outputs, cache.use=never does not"}
+MOVED = {
+    "teacher.cache": "cache.use=auto stores the teacher's outputs, cache.use=never does not",
+    "dataset.unlabelled": "it is spelled dataset.unlabeled",
+}
+
+
+def moved(key: str) -> str | None:
+    """Return what to type in place of a key that is elsewhere now, or of one below it; None for any other key."""
+    path = key.lstrip("+").rpartition("@")[2]
+    old = next((old for old in MOVED if path == old or path.startswith(f"{old}.")), None)
+    return None if old is None else f"{old} has moved: {MOVED[old]}"
 
 
 def conf_dir() -> Path:

@@ -75,6 +75,7 @@ def csv_table(
         split="random" if path else "files",
         prepare="standardise",
         columns=next(iter(tables.values())).layout.named,
+        files=[(t.layout.path.name, len(t.x)) for t in tables.values()],
     )
 
 

@@ -123,7 +123,7 @@ def classes(data: RunData) -> Figure | None:
         parts = data.scores(name)["per_class"]
         at = [i + 0.7 * (n + 0.5) / len(names) - 0.35 for i in range(len(labels))]
         f1 = [parts[label]["f1"] for label in labels]
-        spans = [parts[label].get("f1_interval") or (value, value) for label, value in zip(labels, f1, strict=True)]
+        spans = [parts[label].get("f1_ci95") or (value, value) for label, value in zip(labels, f1, strict=True)]
         below = [max(0.0, value - low) for value, (low, _) in zip(f1, spans, strict=True)]
         above = [max(0.0, high - value) for value, (_, high) in zip(f1, spans, strict=True)]
         look = {**look_of(name, names), "linestyle": "none", "markersize": 4}

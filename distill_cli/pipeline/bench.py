@@ -53,7 +53,7 @@ def bench(cfg: Any, out: Path, job: Job) -> Report:
         "seed": opened.report.get("seed"),
         "data": describe(opened.dataset, opened.node),
         "models": {},
-        "benched_run": str(opened.folder),
+        "source_run": str(opened.folder),
         "bench": {
             "results": results,
             "warm_up_calls": WARM_UP,

@@ -22,7 +22,7 @@ from distill_cli.pipeline.teacher import COST_KEYS
 from distill_cli.types import Dataset
 
 # What of a run's report still holds when its models are scored again.
-KEPT = ("terms", "stages", "teacher_key", "teacher_fingerprint", "teacher_source", "budget", "chain", "unlabelled")
+KEPT = ("terms", "stages", "teacher_key", "teacher_fingerprint", "teacher_source", "budget", "chain", "unlabeled")
 
 
 def evaluate(cfg: Any, out: Path, job: Job) -> Report:
@@ -65,7 +65,7 @@ def evaluate(cfg: Any, out: Path, job: Job) -> Report:
         "comparison": comparison,
         "verdict": scoring.verdict(models, comparison, split),
         "teacher_members": member_parts,
-        "evaluated_run": str(source),
+        "source_run": str(source),
         **{key: old.get(key) for key in KEPT},
     }
     cfg.report.samples = cfg.report.samples and allowed(old)

@@ -106,7 +106,7 @@ def teach(
         "teacher_fingerprint": chain.identity(taught),
         "teacher_source": taught.source,
         "teacher_members": told_of_members,
-        "unlabelled": transfer.unlabelled,
+        "unlabeled": transfer.unlabeled,
         "cache": gathered.cache,
         "budget": budget(models),
         **also,
