@@ -61,7 +61,7 @@ def _cells(title: str, note: str, values: Sequence[float], columns: Sequence[Map
     y = {"field": "n", "type": "ordinal", "title": None, "axis": {"labelLimit": CELL_WIDTH, "ticks": False}}
     y["axis"]["labelExpr"] = "cells[datum.value]"
     tips = [{"field": "column"}, {"field": "value"}, {"field": "far", "format": "+.2f", "title": "deviations from the mean"}]
-    x = quantity("far", "standard deviations from the training mean", zero=True)
+    x = quantity("far", "standard deviations", zero=True)
     drawn = spec(rows, CELL_HEIGHT * len(rows), mark="bar", encoding={"x": x, "y": y, "tooltip": tips})
     drawn["params"] = [{"name": "cells", "value": {str(row["n"]): row["cell"] for row in rows}}]
     return Chart(title, drawn, note, marks=len(rows))

@@ -68,7 +68,7 @@ class RunData:
 
 ROW_IDS = (
     "A row id counts the rows of the data from 0, in the order in which they are read, all splits together; a data row counts "
-    "those of its file from 1, the header aside. predictions.csv has the row ids in its column `row`."
+    "those of its file from 1, the header aside. predictions.csv has the row ids in its column row."
 )
 
 

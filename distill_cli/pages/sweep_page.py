@@ -120,13 +120,15 @@ def table(result: Standings, found: Sequence[Swept], folder: Path, columns: Sequ
     head += [{"key": s.path, "title": s.path, "number": s.is_number} for s in settings]
     body = []
     for n, row in enumerate(result.rows):
-        line: list[dict[str, Any]] = [
-            {"text": known[name][1](row), "value": sortable[name](row) if name in sortable else None} for name in names
-        ]
-        line.insert(place, {"text": "", "value": None, "links": _links(row, folder)})
-        line += [{"text": shown(s.values[n]), "value": s.values[n] if s.is_number else None} for s in settings]
+        line = [_cell(known[name][1](row), sortable[name](row) if name in sortable else None) for name in names]
+        line.insert(place, _cell("", None, _links(row, folder)))
+        line += [_cell(shown(s.values[n]), s.values[n] if s.is_number else None) for s in settings]
         body.append({"cells": line, "label": row.label})
     return {"head": head, "rows": body}
+
+
+def _cell(text: str, value: float | None, links: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
+    return {"text": text, "value": value, "links": links}
 
 
 def page_columns(result: Standings) -> list[str]:
@@ -144,13 +146,19 @@ def _links(row: Row, folder: Path) -> list[tuple[str, str]]:
 
 
 def title(result: Standings) -> str:
-    """Return what the table is about: the name that all runs share, else their data."""
+    """Return what the table is about: the name that all runs share, or its part before the loss, else their data."""
     reports = [run.report for row in result.rows for run in row.runs]
     names = list(dict.fromkeys(str(report.get("name") or report.get("command")) for report in reports))
     if len(names) == 1:
         return names[0]
+    if not names:
+        return "no finished run"
+    settings = f"{len(result.rows)} setting{'s' if len(result.rows) != 1 else ''}"
+    networks = {name.rpartition(", ")[0] for name in names}
+    if len(networks) == 1 and (shared := networks.pop()):
+        return f"{shared}, {settings}"
     data = dict.fromkeys(str((report.get("data") or {}).get("name") or "?") for report in reports)
-    return f"{', '.join(data)}: {len(result.rows)} settings" if data else "no finished run"
+    return f"{', '.join(data)}: {settings}"
 
 
 def command(folder: Path) -> str | None:

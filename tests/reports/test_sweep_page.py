@@ -164,7 +164,7 @@ def test_what_a_reader_looks_for_comes_first_and_settings_last(sweep: Path, resu
     keys = [column["key"] for column in found["head"]]
     assert keys[:6] == ["method", "student", "scratch", "difference", "verdict", "runs"]
     assert keys[-2:] == ["loss.temperature", "loss.name"]
-    links = {address for row in found["rows"] for cell in row["cells"] for _, address in cell.get("links", ())}
+    links = {address for row in found["rows"] for cell in row["cells"] for _, address in cell["links"]}
     assert links == {"00/report.html", "01/report.html", "10", "11", "20", "21"}  # the folder where there is no page
     assert all((sweep / address).exists() for address in links)
     assert [column["key"] for column in sweep_page.table(result, [], sweep, ["method", "n"])["head"]] == ["method", "n", "runs"]
@@ -175,6 +175,9 @@ def test_the_page_is_titled_by_its_data(sweep: Path, result: Standings) -> None:
     for number, row in enumerate(result.rows):
         row.runs[0].report["name"] = f"heartbeat: student {number}"
     assert sweep_page.title(result) == "heartbeat: 3 settings"
+    for number, run in enumerate(run for row in result.rows for run in row.runs):
+        run.report["name"] = f"heartbeat: mlp_small from mlp, loss_{number}"
+    assert sweep_page.title(result) == "heartbeat: mlp_small from mlp, 3 settings"
 
 
 def test_one_axis_holds_no_values_of_several_losses(
