@@ -33,5 +33,7 @@ def class_name(target: object) -> str:
 @cache
 def _options(group: str) -> Mapping[str, Mapping[str, Any]]:
     """Return the tool's own options of a group that name a class, with the values in their files."""
-    found = {name: OmegaConf.to_container(OmegaConf.load(file)) for name, file in options([conf_dir()])[group].items()}
+    found: dict[str, Any] = {
+        name: OmegaConf.to_container(OmegaConf.load(file)) for name, file in options([conf_dir()])[group].items()
+    }
     return {name: option for name, option in found.items() if isinstance(option, dict) and option.get("_target_", "???") != "???"}

@@ -58,8 +58,8 @@ def _cells(title: str, note: str, values: Sequence[float], columns: Sequence[Map
     if len(rows) > MOST_CELLS:
         rows = sorted(sorted(rows, key=lambda row: -abs(row["far"]))[:MOST_CELLS], key=lambda row: row["n"])
         note += f". The {MOST_CELLS} of {len(columns)} columns that lie farthest from their mean"
-    y = {"field": "n", "type": "ordinal", "title": None, "axis": {"labelLimit": CELL_WIDTH, "ticks": False}}
-    y["axis"]["labelExpr"] = "cells[datum.value]"
+    axis = {"labelLimit": CELL_WIDTH, "ticks": False, "labelExpr": "cells[datum.value]"}
+    y = {"field": "n", "type": "ordinal", "title": None, "axis": axis}
     tips = [{"field": "column"}, {"field": "value"}, {"field": "far", "format": "+.2f", "title": "deviations from the mean"}]
     x = quantity("far", "standard deviations", zero=True)
     drawn = spec(rows, CELL_HEIGHT * len(rows), mark="bar", encoding={"x": x, "y": y, "tooltip": tips})
