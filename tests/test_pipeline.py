@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY, Ran
+from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
+
+from distill_cli.pipeline.naming import run_name
 
 Distill = Callable[..., Ran]
 TIMES = ("latency_ms", "train_seconds", "samples_per_second", "provenance", "config", "budget", "command")
@@ -53,8 +56,27 @@ def test_a_run_folder_holds_what_the_readme_says(distill: Distill) -> None:
     assert "one seed" in report["verdict"]
     assert report["budget"]["control_steps"]["scratch"] == report["budget"]["student_steps"]
     assert report["provenance"]["command_line"].startswith("distill distill device=cpu")
-    assert report["name"] == "digits: mlp_small from mlp, soft_target"
+    assert report["name"] == "digits: MLP from MLP, soft_target"  # with widths of their own
     assert "distill distill device=cpu" in (again := (ran.folder / "report.md").read_text()) and "-m seed=5,6,7,8,9" in again
+
+
+def test_a_run_is_named_by_its_data_and_its_options() -> None:
+    small = {"_target_": "distill_cli.models.mlp.MLP", "hidden": [16], "dropout": 0.0, "input_dropout": 0.0, "max_norm": None}
+    large = {**small, "hidden": [256, 256], "dropout": 0.3}
+    loss = {"_target_": "distill_cli.losses.dkd.DKD", "beta": 3.0}
+    config: dict[str, Any] = {"teacher": {"model": large, "members": 1}, "student": {"model": small}, "loss": loss}
+    config |= {"terms": {"x": {"_target_": "mine.Odd"}}, "stages": {}, "chain": [{"name": "assistant"}]}
+    assert run_name(OmegaConf.create(config), "distill", "wine") == "wine: mlp_small from assistant from mlp, dkd + Odd"
+    assert run_name(OmegaConf.create(config), "train-teacher", "wine") == "wine: mlp"
+    config |= {
+        "chain": [],
+        "terms": {},
+        "teacher": {"model": small, "members": 3},
+        "student": {"model": {**small, "hidden": [8]}},
+    }
+    assert run_name(OmegaConf.create(config), "distill", "wine") == "wine: MLP from 3 x mlp_small, dkd"
+    config["teacher"] = {"outputs": "files/logits.npy"}
+    assert run_name(OmegaConf.create(config), "distill", "wine") == "wine: MLP from logits.npy, dkd"
 
 
 def test_the_same_seed_gives_the_same_report_and_another_seed_does_not(ran: Ran, distill: Distill) -> None:
