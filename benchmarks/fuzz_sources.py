@@ -51,7 +51,7 @@ KINDS = {
             ("train-teacher", *TEACHER, "dataset=csv", "dataset.path={file}", "dataset.group=patient", "dataset.label=label"),
             ("train-teacher", *TEACHER, "dataset=csv", "dataset.train={file}", "dataset.test=csv/test.csv"),
             ("train-teacher", *TEACHER, "dataset=csv", "dataset.train=csv/table.csv", "dataset.test={file}"),
-            ("distill", *PAIR, "dataset=csv", "dataset.path=csv/table.csv", "dataset.unlabelled={file}"),
+            ("distill", *PAIR, "dataset=csv", "dataset.path=csv/table.csv", "dataset.unlabeled={file}"),
             ("distill", *PAIR, "dataset=csv", "dataset.path=csv/table.csv", "teacher.outputs={file}"),
             ("train-teacher", *TEACHER, *HEARTBEAT, "dataset.root=csv"),
         ), TEXT,
@@ -102,7 +102,7 @@ def _tables(folder: Path, draw: np.random.Generator) -> None:
     table("test.csv", 12, "x,y,z,label", ["ham", "egg"])
     table("groups.csv", 60, "x,y,z,patient,label", ["ham", "egg"])
     table("numbers.csv", 40, None, [0, 1, 2])
-    table("unlabelled.csv", 20, None, [])
+    table("unlabeled.csv", 20, None, [])
     logits = "".join(f"{n},{v:.3f},{-v:.3f}\n" for n, v in enumerate(draw.normal(size=60)))
     (folder / "outputs.csv").write_text("row,egg,ham\n" + logits)
     table("mitbih_train.csv", 40, None, range(5), 187)

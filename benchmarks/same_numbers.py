@@ -57,7 +57,7 @@ CASES: dict[str, list[str]] = {
     "fitnets": ["distill experiment=fitnets stages.hint.epochs=6 stages.soft_target.epochs=10 teacher.epochs=20"],
     "ensemble": [f"distill {SHORT} teacher.members=2"],
     "chain": [f"distill {SHORT} 'chain=[{{name: assistant, model: {{hidden: [64]}}}}]'"],
-    "unlabelled": [f"distill {SHORT} dataset.unlabelled={{inputs}}/unlabelled.npy"],
+    "unlabelled": [f"distill {SHORT} dataset.unlabeled={{inputs}}/unlabelled.npy"],
     "search": [
         f"distill {SHORT} hparams=random_soft_target sweep=search -m trial=0,1,2",
         f"distill {SHORT} search={{outputs}}/sweeps/search 'controls=[matched,tuned]' seed=5",

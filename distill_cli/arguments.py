@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from distill_cli.config.groups import MOVED, RUN_COMMANDS, conf_dir, options
+from distill_cli.config.groups import RUN_COMMANDS, conf_dir, moved, options
 from distill_cli.config.paths import as_typed, expanded, is_path
 from distill_cli.errors import UserError
 
@@ -86,8 +86,8 @@ def rewrite(command: str, override: str) -> str:
     key, equals, value = override.partition("=")
     if not equals or not key:
         raise UserError(f"'{override}' is not key=value; did you mean {meaning(command, key)}?")
-    if key.lstrip("+") in MOVED:
-        raise UserError(f"{key.lstrip('+')} has moved: {MOVED[key.lstrip('+')]}")
+    if line := moved(key):
+        raise UserError(line)
     if nested := re.fullmatch(NESTED_GROUP, override, re.S):
         package, group, option = nested.groups()
         return f"{group}@{package}={option}"

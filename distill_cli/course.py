@@ -27,7 +27,7 @@ class Course:
         totals: of each weighted term over the steps of the epoch under way.
         rows, spent: rows seen and seconds spent in the epoch under way.
         pulled: what its gradients measured at its start.
-        overflows: steps that loss scaling (fp16) has left out because a gradient was not finite.
+        skipped_steps: steps that loss scaling (fp16) has left out because a gradient was not finite.
     """
 
     stage: int = 0
@@ -41,7 +41,7 @@ class Course:
     rows: int = 0
     spent: float = 0.0
     pulled: Pull | None = None
-    overflows: int = 0
+    skipped_steps: int = 0
 
     def begin_epoch(self, pulled: Pull | None, terms: int) -> None:
         """Forget the epoch before."""
@@ -123,7 +123,7 @@ def check(course: Course, stages: Sequence[Stage], selection: Selection, model: 
     Raises:
         ValueError: they are not.
     """
-    counts = [course.stage, course.within, course.step, course.steps, course.samples, course.rows, course.overflows]
+    counts = [course.stage, course.within, course.step, course.steps, course.samples, course.rows, course.skipped_steps]
     if not all(type(count) is int and count >= 0 for count in counts):
         raise ValueError("its counts are no whole numbers")
     if course.stage > len(stages) or course.within > max(stage.epochs for stage in stages):

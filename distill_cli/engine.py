@@ -60,7 +60,7 @@ class Fit:
         records: of all epochs.
         best_epoch: whose weights are kept, from 0.
         steps, samples, seconds: of the training; validation is not counted in the seconds.
-        overflows: steps that loss scaling left out; None without it.
+        skipped_steps: those that loss scaling left out; None without it.
         weight_change: length of what training added to the weights, as a share of the length they began with.
     """
 
@@ -69,7 +69,7 @@ class Fit:
     steps: int
     samples: int
     seconds: float
-    overflows: int | None = None
+    skipped_steps: int | None = None
     weight_change: float | None = None
 
     @property
@@ -135,9 +135,9 @@ class Trainer:
                 course.end_stage()
             self.keep(course, stages, selection)
         self.model.load_state_dict(selection.weights)
-        overflows = course.overflows if self.precision.scaler is not None else None
+        skipped_steps = course.skipped_steps if self.precision.scaler is not None else None
         change = relative_change(first, list(self.model.parameters()))
-        return Fit(course.records, selection.epoch, course.steps, course.samples, course.seconds, overflows, change)
+        return Fit(course.records, selection.epoch, course.steps, course.samples, course.seconds, skipped_steps, change)
 
     def resumed(self, stages: Sequence[Stage], selection: Selection) -> tuple[Course, RandomState | None]:
         """Return where to begin: at the newest state, with its random draws, or at the beginning."""
@@ -296,7 +296,7 @@ class Trainer:
     def train_step(self, stage: Stage, batch: Batch, course: Course) -> Tensor:
         """Change the weights once; return the weighted terms ``[K]``.
 
-        A step that overflows (fp16) is counted, and changes nothing.
+        A step that skipped_steps (fp16) is counted, and changes nothing.
         """
         objective: Objective = stage.objective
         with self.precision.autocast():
@@ -318,7 +318,7 @@ class Trainer:
             scaler.step(optimizer)
             scale = scaler.get_scale()
             scaler.update()
-            course.overflows += scaler.get_scale() < scale
+            course.skipped_steps += scaler.get_scale() < scale
         self.model.after_step()
         return parts
 

@@ -103,6 +103,7 @@ class Dataset:
         notes: sentences a reader of the report must know.
         columns: of the table that it was read from, where they have names.
         drawn_as: shape in which a sample is drawn, where it is not its own: of 64 pixels in a row, an image.
+        files: name and number of rows of each file it was read from, where row ids count their rows in turn.
     """
 
     name: str
@@ -120,6 +121,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     columns: Columns | None = None
     drawn_as: tuple[int, ...] | None = None
+    files: tuple[tuple[str, int], ...] = ()
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -117,7 +117,7 @@ def test_the_rows_of_the_chains_teacher_are_remembered_with_every_student_it_rea
 
 def config(chain: Any) -> dict[str, Any]:
     return {
-        "seed": 0, "epochs": 2, "chain": chain, "controls": ["matched"], "teacher": {"seed": 7},
+        "seed": 0, "epochs": 2, "chain": chain, "controls": ["scratch"], "teacher": {"seed": 7},
         "student": {"model": {"_target_": "distill_cli.models.mlp.MLP", "hidden": [8], "dropout": 0.5}, "prepare": None},
         "loss": {"_target_": "distill_cli.losses.soft_target.SoftTarget", "weight": 1.0, "temperature": 2.0},
         "terms": {"extra": {"_target_": "x"}}, "select": {"metric": "macro_f1", "patience": None},
@@ -139,11 +139,11 @@ def test_a_teacher_has_one_fingerprint_and_its_content_another_hash() -> None:
 
 
 def test_a_link_is_laid_over_the_students_settings() -> None:
-    a, b = links(config([{"name": "a"}, {"name": "b", "seed": 3, "epochs": 9, "terms": {}, "loss": "cross_entropy", "controls": ["matched"],
+    a, b = links(config([{"name": "a"}, {"name": "b", "seed": 3, "epochs": 9, "terms": {}, "loss": "cross_entropy", "controls": ["scratch"],
                                          "model": {"hidden": [4]}, "select": {"patience": 2}, "prepare": "none"}]))  # fmt: skip
     assert (a.name, a.config["seed"], a.config["epochs"], a.config["controls"], a.config["chain"]) == ("a", 1007, 2, [], [])
     assert a.config["student"] == config([])["student"] and a.config["loss"] == config([])["loss"]
-    assert (b.config["seed"], b.config["epochs"], b.config["terms"], b.config["controls"]) == (3, 9, {}, ["matched"])
+    assert (b.config["seed"], b.config["epochs"], b.config["terms"], b.config["controls"]) == (3, 9, {}, ["scratch"])
     assert b.config["loss"] == OmegaConf.to_container(OmegaConf.load("conf/loss/cross_entropy.yaml"))
     assert b.config["student"] == {"model": {**config([])["student"]["model"], "hidden": [4]}, "prepare": "none"}
     assert b.config["select"] == {"metric": "macro_f1", "patience": 2}
@@ -179,7 +179,7 @@ WRONG = [
     ("chain.a: student.model: a 1-d network takes samples of shape (channels, length), the data has (64,)",
      "[{name: a, model: cnn1d_student}]"),
     ("chain.a: optimizer: Invalid learning rate: -1", "[{name: a, optimizer: {lr: -1}}]"),
-    ("chain.a: controls.0=matchd: expected matched, tuned or {name: ...}; did you mean 'matched'?", "[{name: a, controls: [matchd]}]"),
+    ("chain.a: controls.0=scrach: expected scratch, tuned or {name: ...}; did you mean 'scratch'?", "[{name: a, controls: [scrach]}]"),
 ]  # fmt: skip
 
 

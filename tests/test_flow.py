@@ -443,13 +443,13 @@ def test_overflows_of_half_precision_are_counted_and_change_nothing() -> None:
     before = {name: value.clone() for name, value in loop.model.state_dict().items()}
     course = Course(totals=[0.0])
     loop.train_step(stage, next(loop.batches(0)), course)
-    assert course.overflows == 1
+    assert course.skipped_steps == 1
     assert all(torch.equal(value, before[name]) for name, value in loop.model.state_dict().items())
     result = loop.fit([stage], Selection(), lambda record: None)
-    assert result.overflows is not None and result.overflows >= 1
-    assert train_cost(result, 3)["overflows"] == result.overflows
+    assert result.skipped_steps is not None and result.skipped_steps >= 1
+    assert train_cost(result, 3)["skipped_steps"] == result.skipped_steps
     plain, stage = trainer(network(), Objective({"cross_entropy": CrossEntropy()}, {"cross_entropy": 1.0}), make_pool())
-    assert "overflows" not in train_cost(plain.fit([stage], Selection(), lambda record: None), 3)
+    assert "skipped_steps" not in train_cost(plain.fit([stage], Selection(), lambda record: None), 3)
 
 
 @pytest.mark.filterwarnings("ignore:Seems like")

@@ -100,7 +100,7 @@ def test_scores_hold_what_the_schema_says() -> None:
     logits, y = drawn()
     result = scores(logits, y, NAMES, [0, 1, 2, 3], resamples=50, teacher_logits=logits[:, ::-1])
     assert set(result) == {
-        "n", "macro_f1", "macro_f1_interval", "accuracy", "nll", "ece", "per_class", "averaged", "confusion", "agreement",
+        "n", "macro_f1", "macro_f1_ci95", "accuracy", "nll", "ece", "per_class", "averaged", "confusion", "agreement",
     }  # fmt: skip
     said = logits.argmax(1)
     assert result["n"] == 400
@@ -109,7 +109,7 @@ def test_scores_hold_what_the_schema_says() -> None:
     assert result["macro_f1"] == pytest.approx(f1_score(y, said, labels=[0, 1, 2, 3], average="macro"))
     assert sum(row["support"] for row in result["per_class"].values()) == 400
     assert result["confusion"] == confusion_matrix(y, said).tolist()
-    low, high = result["macro_f1_interval"]
+    low, high = result["macro_f1_ci95"]
     assert low < result["macro_f1"] < high
     assert result["agreement"] == pytest.approx(np.mean(said == 4 - said))
 
@@ -122,7 +122,7 @@ def test_validation_every_epoch_and_the_report_give_the_same_numbers() -> None:
 
 def test_a_class_that_is_nowhere_scores_zero_and_warns_nobody(recwarn: pytest.WarningsRecorder) -> None:
     result = scores(np.eye(3)[[0, 1]], np.array([0, 1]), ("a", "b", "c"), range(3), resamples=20)
-    assert result["per_class"]["c"] == {"f1": 0.0, "f1_interval": None, "precision": 0.0, "recall": 0.0, "support": 0}
+    assert result["per_class"]["c"] == {"f1": 0.0, "f1_ci95": None, "precision": 0.0, "recall": 0.0, "support": 0}
     assert result["macro_f1"] == pytest.approx(2 / 3)
     assert not recwarn.list
 

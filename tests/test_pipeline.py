@@ -13,9 +13,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY, Ran
+from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
 from distill_cli.data.digits import digits
+
+from distill_cli.pipeline.naming import run_name
 
 Distill = Callable[..., Ran]
 TIMES = ("latency_ms", "train_seconds", "samples_per_second", "provenance", "config", "budget", "command")
@@ -48,13 +51,34 @@ def test_a_run_folder_holds_what_the_readme_says(distill: Distill) -> None:
     for model in ("teacher", "student", "scratch"):
         for split in ("val", "test"):
             assert 0 <= report["models"][model][split]["macro_f1"] <= 1
-            low, high = report["models"][model][split]["macro_f1_interval"]
+            low, high = report["models"][model][split]["macro_f1_ci95"]
             assert low <= high
         assert report["models"][model]["parameters"] > 0
     assert sum(report["data"]["class_counts"]["test"].values()) == report["models"]["student"]["test"]["n"]
     assert "one seed" in report["verdict"]
     assert report["budget"]["control_steps"]["scratch"] == report["budget"]["student_steps"]
     assert report["provenance"]["command_line"].startswith("distill distill device=cpu")
+    assert report["name"] == "digits: MLP from MLP, soft_target"  # with widths of their own
+    assert "distill distill device=cpu" in (again := (ran.folder / "report.md").read_text()) and "-m seed=5,6,7,8,9" in again
+
+
+def test_a_run_is_named_by_its_data_and_its_options() -> None:
+    small = {"_target_": "distill_cli.models.mlp.MLP", "hidden": [16], "dropout": 0.0, "input_dropout": 0.0, "max_norm": None}
+    large = {**small, "hidden": [256, 256], "dropout": 0.3}
+    loss = {"_target_": "distill_cli.losses.dkd.DKD", "beta": 3.0}
+    config: dict[str, Any] = {"teacher": {"model": large, "members": 1}, "student": {"model": small}, "loss": loss}
+    config |= {"terms": {"x": {"_target_": "mine.Odd"}}, "stages": {}, "chain": [{"name": "assistant"}]}
+    assert run_name(OmegaConf.create(config), "distill", "wine") == "wine: mlp_small from assistant from mlp, dkd + Odd"
+    assert run_name(OmegaConf.create(config), "train-teacher", "wine") == "wine: mlp"
+    config |= {
+        "chain": [],
+        "terms": {},
+        "teacher": {"model": small, "members": 3},
+        "student": {"model": {**small, "hidden": [8]}},
+    }
+    assert run_name(OmegaConf.create(config), "distill", "wine") == "wine: MLP from 3 x mlp_small, dkd"
+    config["teacher"] = {"outputs": "files/logits.npy"}
+    assert run_name(OmegaConf.create(config), "distill", "wine") == "wine: MLP from logits.npy, dkd"
 
 
 def test_the_same_seed_gives_the_same_report_and_another_seed_does_not(ran: Ran, distill: Distill) -> None:
@@ -69,7 +93,7 @@ def test_eval_gives_the_same_scores_to_the_last_digit(ran: Ran, distill: Distill
     evaluated = distill("eval", f"run={ran.folder}", "device=cpu", "report.html=false")
     assert evaluated.code == 0, evaluated.err
     assert scores(evaluated.report) == scores(ran.report)
-    assert evaluated.report["evaluated_run"] == str(ran.folder)
+    assert evaluated.report["source_run"] == str(ran.folder)
 
 
 def test_reported_scores_are_those_of_the_weights_on_disk(ran: Ran, distill: Distill) -> None:
@@ -115,8 +139,8 @@ def test_classes_that_are_hidden_may_not_decide_what_is_drawn(distill: Distill) 
 
 def test_labels_seen_are_none_where_no_term_looks_at_them(distill: Distill) -> None:
     report = distill("distill", *TINY, "loss=kl_mae").report
-    assert report["models"]["student"]["labels_seen"] == 0
-    assert report["models"]["scratch"]["labels_seen"] > 1000
+    assert report["models"]["student"]["labeled_samples_seen"] == 0
+    assert report["models"]["scratch"]["labeled_samples_seen"] > 1000
 
 
 def test_a_score_on_rows_that_were_trained_on_says_so(ran: Ran, distill: Distill) -> None:
@@ -137,7 +161,7 @@ def test_a_score_on_rows_that_were_trained_on_says_so(ran: Ran, distill: Distill
 
 
 def test_a_named_control_differs_as_it_says(distill: Distill) -> None:
-    report = distill("distill", *TINY, "controls=[matched,{name: longer, epochs: 4, optimizer: {lr: 0.02}}]").report
+    report = distill("distill", *TINY, "controls=[scratch,{name: longer, epochs: 4, optimizer: {lr: 0.02}}]").report
     assert report["budget"]["control_steps"]["longer"] == 2 * report["budget"]["control_steps"]["scratch"]
     assert {"scratch", "longer"} == set(report["comparison"])
 
@@ -229,7 +253,7 @@ def test_a_teacher_that_saw_the_students_test_rows_is_refused(ran: Ran, distill:
 
 def test_a_label_fraction_holds_for_all_models_and_steps_stay_equal(distill: Distill) -> None:
     report = distill("distill", *TINY, "dataset.label_fraction=0.1").report
-    seen = {m["labels_seen"] for m in report["models"].values()}
+    seen = {m["labeled_samples_seen"] for m in report["models"].values()}
     assert len(seen) == 1 and 100 <= seen.pop() <= 120
     assert report["budget"]["control_steps"]["scratch"] == report["budget"]["student_steps"]
     assert report["models"]["teacher"]["steps"] < report["budget"]["student_steps"]
@@ -237,13 +261,13 @@ def test_a_label_fraction_holds_for_all_models_and_steps_stay_equal(distill: Dis
 
 def test_the_teacher_may_see_more_labels(distill: Distill) -> None:
     report = distill("distill", *TINY, "dataset.label_fraction=0.1", "teacher.label_fraction=1.0").report
-    assert report["models"]["teacher"]["labels_seen"] > 1000 > report["models"]["student"]["labels_seen"]
+    assert report["models"]["teacher"]["labeled_samples_seen"] > 1000 > report["models"]["student"]["labeled_samples_seen"]
 
 
 def test_classes_left_out_on_purpose_reach_neither_student_nor_control(distill: Distill) -> None:
     report = distill("distill", *TINY, "dataset.transfer_exclude=[3]", "epochs=6").report
     assert report["models"]["scratch"]["test"]["per_class"]["3"]["f1"] == 0
-    assert report["models"]["scratch"]["labels_seen"] < report["models"]["teacher"]["labels_seen"]
+    assert report["models"]["scratch"]["labeled_samples_seen"] < report["models"]["teacher"]["labeled_samples_seen"]
     assert report["models"]["teacher"]["test"]["per_class"]["3"]["f1"] > 0
 
 

@@ -65,9 +65,9 @@ def test_a_strangers_model_is_not_built(distill: Distill, run: Path, hub: list[o
 @pytest.mark.parametrize("where", NESTED)
 def test_a_strangers_data_set_is_not_built(distill: Distill, run: Path, hub: list[object], where: str) -> None:
     config = yaml.safe_load((run / "config.yaml").read_text())
-    config["dataset"]["unlabelled"] = NESTED[where]
+    config["dataset"]["unlabeled"] = NESTED[where]
     (run / "config.yaml").write_text(yaml.safe_dump(config))
-    refused(distill("eval", "device=cpu", "run=run"), f"{run}/config.yaml: dataset: unlabelled")
+    refused(distill("eval", "device=cpu", "run=run"), f"{run}/config.yaml: dataset: unlabeled")
     assert not hub
 
 
@@ -188,7 +188,7 @@ def trap(path: Path) -> None:
         ("w.pt", ("distill", *TINY, "teacher.weights=w.pt")),
         ("w.safetensors", ("distill", *TINY, "teacher.weights=w.safetensors")),
         ("o.npy", ("distill", *TINY, "teacher.outputs=o.npy")),
-        ("u.npy", ("distill", *TINY, "dataset.unlabelled=u.npy")),
+        ("u.npy", ("distill", *TINY, "dataset.unlabeled=u.npy")),
         ("run/checkpoint/student.safetensors", ("eval", "device=cpu", "run=run")),
         ("run/checkpoint/rows/teacher.safetensors", ("distill", *TINY, "teacher.checkpoint=run")),
     ],
@@ -261,7 +261,7 @@ def test_a_run_folder_does_not_keep_anyone_waiting(distill: Distill, run: Path) 
 @pytest.mark.parametrize(
     "changed",
     [
-        {"models": {"student": [1]}}, {"data": 3}, {"models": {"student": {"test": {"macro_f1_interval": 3}}}},
+        {"models": {"student": [1]}}, {"data": 3}, {"models": {"student": {"test": {"macro_f1_ci95": 3}}}},
         {"models": {"student": {"parameters": "many"}}}, {"comparison": [1]}, {"models": {"student": {"test": {"confusion": "x"}}}},
     ],
 )  # fmt: skip

@@ -324,7 +324,7 @@ def test_a_staged_run_and_its_controls_have_equal_budgets(distill: Callable[...,
     ran = distill(
         "distill", *STAGED, "stages.hint.train=[body.1]", "stages.hint.optimizer.lr=0.02", "loss.alpha=1",
         "loss.weight={from: 1.0, to: 0.5}", "+loss@terms.cross_entropy=cross_entropy", "gradients.every=1", "teacher.epochs=1",
-        "controls=[matched,{name: longer, epochs: 6},{name: one, stages: {}}]",
+        "controls=[scratch,{name: longer, epochs: 6},{name: one, stages: {}}]",
     )  # fmt: skip
     assert ran.code == 0, ran.err
     report, rows = ran.report, rows_of(ran)

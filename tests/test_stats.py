@@ -20,7 +20,7 @@ from distill_cli.metrics.intervals import (
     paired_t,
     verdict_one_run,
     verdict_over_seeds,
-    words,
+    verdict_word,
 )
 
 
@@ -108,12 +108,12 @@ def test_paired_bootstrap_keeps_pairs_together() -> None:
     y, a = drawn(400, 0.8, 0)
     b = a.copy()
     same = paired_bootstrap(y, a, b, 3, range(3))
-    assert same == {"difference": 0.0, "interval": [0.0, 0.0], "resampled": "samples", "n_groups": None}
+    assert same == {"difference": 0.0, "ci95": [0.0, 0.0], "resampled": "samples", "n_groups": None}
     b[:4] = (y[:4] + 1) % 3
     close = paired_bootstrap(y, a, b, 3, range(3))
     alone = macro_interval(y, a, 3, range(3))
-    assert close["interval"][1] - close["interval"][0] < 0.5 * (alone[1] - alone[0])
-    assert close["interval"][0] <= close["difference"] <= close["interval"][1]
+    assert close["ci95"][1] - close["ci95"][0] < 0.5 * (alone[1] - alone[0])
+    assert close["ci95"][0] <= close["difference"] <= close["ci95"][1]
 
 
 def test_paired_bootstrap_over_groups_says_so() -> None:
@@ -122,10 +122,10 @@ def test_paired_bootstrap_over_groups_says_so() -> None:
     groups = (np.arange(400) % 8).astype(str)
     result = paired_bootstrap(y, a, b, 3, range(3), groups)
     assert (result["resampled"], result["n_groups"]) == ("groups", 8)
-    assert result["interval"][0] > 0
+    assert result["ci95"][0] > 0
     swapped = paired_bootstrap(y, b, a, 3, range(3), groups)
     assert swapped["difference"] == -result["difference"]
-    assert swapped["interval"] == pytest.approx([-result["interval"][1], -result["interval"][0]])
+    assert swapped["ci95"] == pytest.approx([-result["ci95"][1], -result["ci95"][0]])
 
 
 def test_many_groups_are_drawn_in_parts_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +136,7 @@ def test_many_groups_are_drawn_in_parts_with_the_same_result(monkeypatch: pytest
     assert macro_interval(y, said, 3, range(3), groups, resamples=100) == pytest.approx(whole)
 
 
-@given(st.lists(st.floats(-0.2, 0.2), min_size=2, max_size=12))
+@given(st.lists(st.floats(-0.2, 0.2), min_size=3, max_size=12))
 @settings(max_examples=40, deadline=None)
 def test_paired_t_is_students(differences: list[float]) -> None:
     if np.std(differences) < 1e-9:
@@ -145,8 +145,8 @@ def test_paired_t_is_students(differences: list[float]) -> None:
     mean, error = np.mean(differences), np.std(differences, ddof=1) / np.sqrt(n)
     assert got["p"] == pytest.approx(2 * t.sf(abs(mean) / error, n - 1), rel=1e-9)
     half = t.ppf(0.975, n - 1) * error
-    assert got["interval"] == pytest.approx([mean - half, mean + half])
-    excludes_zero = got["interval"][0] > 0 or got["interval"][1] < 0
+    assert got["ci95"] == pytest.approx([mean - half, mean + half])
+    excludes_zero = got["ci95"][0] > 0 or got["ci95"][1] < 0
     assert excludes_zero == (got["p"] < 0.05)
 
 
@@ -159,28 +159,46 @@ def test_paired_t_of_pairs_is_ttest_rel() -> None:
 
 
 @pytest.mark.parametrize("n", [3, 5, 10])
-def test_the_smallest_detectable_difference_is_found_in_four_of_five_trials(n: int) -> None:
+def test_the_minimum_detectable_effect_is_found_in_four_of_five_trials(n: int) -> None:
     random = np.random.default_rng(n)
     differences = random.normal(0, 1, n)
-    delta = paired_t(differences)["smallest_detectable"] / np.std(differences, ddof=1)
+    delta = paired_t(differences)["minimum_detectable_effect"] / np.std(differences, ddof=1)
     trials = random.normal(delta, 1, (20_000, n))
     statistic = trials.mean(1) / trials.std(1, ddof=1) * np.sqrt(n)
     assert np.mean(np.abs(statistic) > t.ppf(0.975, n - 1)) == pytest.approx(0.8, abs=0.015)
 
 
 def test_no_verdict_word_below_five_seeds_however_clear() -> None:
-    assert paired_t([0.1, 0.11, 0.1, 0.12])["words"] == "too few seeds (4 of 5)"
-    assert paired_t([0.1, 0.11, 0.1, 0.12, 0.1])["words"] == "helped"
-    assert paired_t([-0.1, -0.11, -0.1, -0.12, -0.1])["words"] == "hurt"
-    assert paired_t([0.1, -0.11, 0.1, -0.12, 0.0])["words"] == "no evidence"
+    assert paired_t([0.1, 0.11, 0.1, 0.12])["verdict"] == "too few seeds (4 of 5)"
+    assert paired_t([0.1, 0.11, 0.1, 0.12, 0.1])["verdict"] == "helped"
+    assert paired_t([-0.1, -0.11, -0.1, -0.12, -0.1])["verdict"] == "hurt"
+    assert paired_t([0.1, -0.11, 0.1, -0.12, 0.0])["verdict"] == "no evidence"
 
 
 def test_one_seed_none_and_seeds_that_do_not_differ() -> None:
     one = paired_t([0.01])
-    assert (one["n"], one["mean"], one["interval"], one["p"], one["words"]) == (1, 0.01, None, None, "too few seeds (1 of 5)")
+    assert (one["n"], one["mean"], one["ci95"], one["p"], one["verdict"]) == (1, 0.01, None, None, "too few seeds (1 of 5)")
     assert paired_t([])["mean"] is None
     same = paired_t([0.01] * 5)
-    assert (same["sd"], same["interval"], same["p"], same["words"]) == (pytest.approx(0, abs=1e-15), None, None, "no evidence")
+    assert (same["sd"], same["ci95"], same["p"], same["verdict"]) == (pytest.approx(0, abs=1e-15), None, None, "no evidence")
+
+
+def test_two_seeds_show_their_values_in_place_of_an_interval() -> None:
+    student, control = [0.9, 0.8], [0.2, 0.18]
+    two = paired_t([a - b for a, b in zip(student, control, strict=True)])
+    assert (two["ci95"], two["minimum_detectable_effect"]) == (None, None)
+    assert two["p"] is not None
+    sentence = verdict_over_seeds(student, control, two)
+    assert "(+0.700 and +0.620; a t interval needs 3 seeds or more)" in sentence
+    assert "paired t over seeds" not in sentence
+
+
+def test_a_t_interval_ends_at_the_bounds_of_its_score() -> None:
+    values = [0.9, 0.99, 0.7]
+    assert paired_t(values)["ci95"][1] > 1
+    low, high = paired_t(values, bounds=(0.0, 1.0))["ci95"]
+    assert low == paired_t(values)["ci95"][0] and high == 1.0
+    assert paired_t([-v for v in values], bounds=(-1.0, 1.0))["ci95"] == [-1.0, -low]
 
 
 def test_holm_by_hand() -> None:
@@ -199,21 +217,21 @@ def test_holm_keeps_order_and_lies_between_p_and_bonferroni(p_values: list[float
     assert by_p == sorted(by_p)
 
 
-def test_words_follow_the_p_they_are_given() -> None:
-    assert words(5, 0.01, 0.049) == "helped"
-    assert words(5, 0.01, 0.051) == "no evidence"
-    assert words(5, -0.01, 0.049) == "hurt"
+def test_verdicts_follow_the_p_they_are_given() -> None:
+    assert verdict_word(5, 0.01, 0.049) == "helped"
+    assert verdict_word(5, 0.01, 0.051) == "no evidence"
+    assert verdict_word(5, -0.01, 0.049) == "hurt"
 
 
 def test_the_verdict_on_one_run() -> None:
-    comparison = {"difference": 0.0071, "interval": [-0.0042, 0.0183], "resampled": "samples", "n_groups": None}
+    comparison = {"difference": 0.0071, "ci95": [-0.0042, 0.0183], "resampled": "samples", "n_groups": None}
     assert verdict_one_run(0.9121, 0.905, comparison) == (
         "one seed: distilled 0.912, scratch 0.905, difference +0.007 [-0.004, +0.018] (95 % paired bootstrap over samples): "
         "no verdict from one seed; run 5 or more"
     )
     grouped = verdict_one_run(0.9, 0.8, comparison | {"resampled": "groups", "n_groups": 22}, "scratch_122")
     assert "scratch_122 0.800" in grouped and "over 22 groups" in grouped
-    assert "bootstrap" not in verdict_one_run(0.9, 0.8, comparison | {"interval": None})
+    assert "bootstrap" not in verdict_one_run(0.9, 0.8, comparison | {"ci95": None})
     assert verdict_one_run(0.9, 0.8, comparison, split="train").startswith("one seed, on train: distilled")
 
 

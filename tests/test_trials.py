@@ -78,7 +78,7 @@ def reports() -> list[dict]:
 def test_each_arm_gets_the_trial_that_was_best_for_it_on_validation(sweep: Ran, distill: Distill) -> None:
     found = reports()
     best = {name: max(found, key=lambda r: r["models"][name]["val"]["macro_f1"])["config"] for name in ("student", "scratch")}
-    ran = distill(*SEARCH, "search=outputs/sweeps/search", "controls=[matched,tuned]", "seed=9")
+    ran = distill(*SEARCH, "search=outputs/sweeps/search", "controls=[scratch,tuned]", "seed=9")
     assert ran.code == 0, ran.err
     searched = ran.report["search"]
     assert searched["trials"] == {"student": 3, "tuned": 3}
@@ -88,7 +88,7 @@ def test_each_arm_gets_the_trial_that_was_best_for_it_on_validation(sweep: Ran, 
     assert searched["seeds"] == [0] and not searched["seed_was_searched"]
     assert "tuned" in ran.report["verdict"]
     assert f"optimizer.lr {best['student']['optimizer']['lr']:g}" in (ran.folder / "report.md").read_text()
-    # the tuned control is the matched control of a run with its settings
+    # the tuned control is the scratch control of a run with its settings
     lr, decay = (best["scratch"]["optimizer"][key] for key in ("lr", "weight_decay"))
     alone = distill(*SEARCH, f"optimizer.lr={lr}", f"optimizer.weight_decay={decay}", "seed=9")
     assert alone.report["models"]["scratch"]["test"] == {
@@ -102,7 +102,7 @@ def test_searches_that_fit_nothing_are_refused(sweep: Ran, distill: Distill, tmp
         (("controls=[tuned]",), "controls.0=tuned: its settings come from a sweep of trials; give search=FOLDER"),
         (("search=nowhere",), "search=nowhere: no such folder; give the folder of a finished sweep, such as outputs/sweeps/NAME"),
         (("search=outputs/teachers",), "search=outputs/teachers: 0 finished trials of this version in it; "
-         "run a sweep of two or more with controls=[matched]"),
+         "run a sweep of two or more with controls=[scratch]"),
     ]:  # fmt: skip
         ran = distill(*SEARCH, *words)
         assert (ran.code, ran.err.splitlines()) == (2, [f"distill distill: error: {line}"])
@@ -165,7 +165,7 @@ def test_a_tuned_control_has_the_losses_of_its_own_trial(distill: Distill) -> No
         report = json.loads(path.read_text())
         report["models"]["student"]["val"]["macro_f1"] = 1.0 if report["config"]["terms"]["own"]["epsilon"] == 0.1 else 0.0
         path.write_text(json.dumps(report))
-    ran = distill(*smooth, "search=outputs/sweeps/search", "controls=[matched,tuned]", "seed=9")
+    ran = distill(*smooth, "search=outputs/sweeps/search", "controls=[scratch,tuned]", "seed=9")
     assert ran.code == 0, ran.err
     assert ran.report["config"]["terms"]["own"]["epsilon"] == 0.1
     own = ran.report["search"]["settings"]["tuned"]["loss"]["own"]
@@ -255,7 +255,7 @@ def test_a_search_of_the_training_serves_another_loss_and_trials_kept_elsewhere(
     for trial, place in enumerate(("one", "two")):
         assert distill(*SEARCH, "hparams=random", f"outputs={place}", "sweep=t", "-m", f"trial={trial}").code == 0
     shutil.copytree("two/sweeps/t", "one/sweeps/t", dirs_exist_ok=True)
-    hint = ("loss=hint", "loss.features=[body.1,body.1]", "controls=[matched,tuned]")
+    hint = ("loss=hint", "loss.features=[body.1,body.1]", "controls=[scratch,tuned]")
     ran = distill(*SEARCH, *hint, "search=one/sweeps/t", "dataset.label_fraction=1")
     assert ran.code == 0, ran.err
     assert ran.report["search"]["trials"] == {"student": 2, "tuned": 2}

@@ -202,15 +202,16 @@ def test_a_value_out_of_range_is_named(override: str) -> None:
 
 
 CONTROLS = {
-    "matched": "controls=matched: expected a list such as [matched], or [] for none",
-    "[matchd]": "controls.0=matchd: expected matched, tuned or {name: ...}; did you mean 'matched'?",
-    "[matched,matched]": "controls.1=matched: listed twice",
+    "scratch": "controls=scratch: expected a list such as [scratch], or [] for none",
+    "[scrach]": "controls.0=scrach: expected scratch, tuned or {name: ...}; did you mean 'scratch'?",
+    "[scratch,scratch]": "controls.1=scratch: listed twice",
+    "[matched]": "controls.0=matched: this control is called scratch; set controls=[scratch]",
     "[{name:a,epochs:3},{name:a}]": "controls.1.name=a: each needs a name of its own, of letters, digits, '.', '_' and '-', "
-    "and none of matched, teacher, student, scratch, tuned, no_bias_fix",
+    "and none of teacher, student, scratch, tuned, uncorrected",
     "[{name:scratch}]": "controls.0.name=scratch: each needs a name of its own, of letters, digits, '.', '_' and '-', "
-    "and none of matched, teacher, student, scratch, tuned, no_bias_fix",
+    "and none of teacher, student, scratch, tuned, uncorrected",
     "[{name:a/b}]": "controls.0.name=a/b: each needs a name of its own, of letters, digits, '.', '_' and '-', "
-    "and none of matched, teacher, student, scratch, tuned, no_bias_fix",
+    "and none of teacher, student, scratch, tuned, uncorrected",
     "[{name:a,epoch:3}]": "controls.a.epoch: the student's training has no such key; did you mean 'epochs'?",
     "[{name:a,epochs:0}]": "controls.a.epochs=0: must be >= 1",
     "[{name:a,optimizer:{lrr:3}}]": "controls.a.optimizer.lrr: optimizer has no such key; did you mean 'lr'?",
@@ -225,7 +226,7 @@ def test_a_control_that_cannot_be_meant_is_named(controls: str) -> None:
 
 
 def test_named_controls_pass() -> None:
-    check(compose("distill", "controls=[matched,{name:scratch_122,epochs:122,optimizer:{lr:1e-3}}]"), "distill")
+    check(compose("distill", "controls=[scratch,{name:scratch_122,epochs:122,optimizer:{lr:1e-3}}]"), "distill")
     check(compose("distill", "controls=[]"), "distill")
 
 

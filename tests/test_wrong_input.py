@@ -246,7 +246,7 @@ def test_a_folder_that_is_no_run(distill: Distill, tmp_path: Path) -> None:
 
 def test_an_evaluation_holds_no_models_and_is_passed_over_for_the_newest_run(distill: Distill, finished: Path) -> None:
     evaluated = distill("eval", "run=outputs", "device=cpu")
-    assert evaluated.report["evaluated_run"] == str(finished.relative_to(Path.cwd()))
+    assert evaluated.report["source_run"] == str(finished.relative_to(Path.cwd()))
     refused(
         distill,
         f"distill eval: error: run={evaluated.folder}: this run holds no models (no checkpoint/model.json); give the run that trained them",
@@ -254,7 +254,7 @@ def test_an_evaluation_holds_no_models_and_is_passed_over_for_the_newest_run(dis
         f"run={evaluated.folder}",
     )
     again = distill("eval", "run=outputs", "device=cpu")
-    assert again.report["evaluated_run"] == evaluated.report["evaluated_run"]
+    assert again.report["source_run"] == evaluated.report["source_run"]
 
 
 def test_an_unfinished_run(distill: Distill, finished: Path) -> None:

@@ -38,7 +38,7 @@ OF_A_REPORT = ("require", "objective", "report", "bootstrap")
 # Keys that a command has, because it shares a file or a class, and does not read. `layers` takes a whole line of `distill`.
 UNREAD = {
     "train-teacher": (
-        "dataset.unlabelled", "dataset.transfer_exclude", "teacher.rename", "teacher.class_order", "teacher.outputs_kind",
+        "dataset.unlabeled", "dataset.transfer_exclude", "teacher.rename", "teacher.class_order", "teacher.outputs_kind",
         "teacher.checkpoint_model", "teacher.average", "teacher.member_weights",
     ),
     "predict": (*OF_A_REPORT, "sweep"),
@@ -52,7 +52,15 @@ SHOWING_COMMANDS = ("layers", "predict")
 MOVED = {
     "teacher.cache": "cache.use=auto stores the teacher's outputs, cache.use=never does not",
     "on_bad_row": "on_bad_lines=skip leaves bad rows out, on_bad_lines=fail ends at the first",
+    "dataset.unlabelled": "it is spelled dataset.unlabeled",
 }
+
+
+def moved(key: str) -> str | None:
+    """Return what to type in place of a key that is elsewhere now, or of one below it; None for any other key."""
+    path = key.lstrip("+").rpartition("@")[2]
+    old = next((old for old in MOVED if path == old or path.startswith(f"{old}.")), None)
+    return None if old is None else f"{old} has moved: {MOVED[old]}"
 
 
 def conf_dir() -> Path:

@@ -9,7 +9,7 @@ import re
 ALWAYS = r"outputs|sweep|run|input|runtime_path|cache\.folder|hydra\.(?:run|sweep)\.dir|hydra\.sweep\.subdir"
 OPTIONAL = (
     r"output|onnx|resume|search|teacher\.(?:checkpoint|weights|outputs|run)|logger\.\w+\.store"
-    r"|dataset\.(?:unlabelled|(?:unlabelled\.)?(?:path|train|val|test|cache))|(?:\w+\.)+(?:\w+_)?(?:file|folder|path|root|dir)"
+    r"|dataset\.(?:unlabeled|(?:unlabeled\.)?(?:path|train|val|test|cache))|(?:\w+\.)+(?:\w+_)?(?:file|folder|path|root|dir)"
 )
 # What Hydra reads as a number, a truth value or nothing, and signs that it reads only between quotation marks.
 NOT_TEXT = r"(?i)[+-]?(?:[\d_]+\.?[\d_]*|\.[\d_]+)(?:e[+-]?[\d_]+)?|[+-]?(?:inf|nan)|true|false|null"

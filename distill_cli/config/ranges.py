@@ -7,16 +7,16 @@ from typing import Any
 
 from distill_cli.config.ensembles import check_ensemble
 from distill_cli.config.finished import check_opening
-from distill_cli.config.groups import MOVED, RUN_COMMANDS, STUDENT_ONLY, TRAINING_KEYS, common_keys
+from distill_cli.config.groups import MOVED, RUN_COMMANDS, STUDENT_ONLY, TRAINING_KEYS, common_keys, moved
 from distill_cli.config.resuming import read_every
 from distill_cli.config.rules import MISSING, Rule, at_least, check_rules, check_whole, look_up, one_of, shown
 from distill_cli.config.stages import check_losses, check_stages
 from distill_cli.errors import UserError, near
 from distill_cli.files import safe_name
 
-# What controls are called without a name of their own, and in the report.
-PLAIN_CONTROLS = {"matched": "scratch", "tuned": "tuned"}
-TAKEN_NAMES = ("matched", "teacher", "student", "scratch", "tuned", "no_bias_fix")
+# Controls without a name of their own; the report calls them the same.
+PLAIN_CONTROLS = ("scratch", "tuned")
+TAKEN_NAMES = ("teacher", "student", "scratch", "tuned", "uncorrected")
 MOST_THREADS, MOST_POWER = 512, 10
 
 
@@ -90,9 +90,9 @@ def check_values(config: Mapping[str, Any], command: str) -> None:
     if not isinstance(config["logger"], Mapping | None):
         raise UserError(f"logger={shown(config['logger'])}: expected one or more of distill ls logger, such as [csv,tensorboard]")
     check_rules(config, TEACHER_RULES)
-    for key, instead in MOVED.items():
+    for key in MOVED:
         if look_up(config, key) is not MISSING:
-            raise UserError(f"{key} has moved: {instead}")
+            raise UserError(str(moved(key)))
     check_whole(config["teacher"], common_keys("teacher"), "teacher.")
     check_groups(config["teacher"], "teacher.")
     check_ensemble(config["teacher"])
@@ -136,18 +136,20 @@ def control_settings(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[s
     """
     controls = config["controls"]
     if not isinstance(controls, list):
-        raise UserError(f"controls={shown(controls)}: expected a list such as [matched], or [] for none")
+        raise UserError(f"controls={shown(controls)}: expected a list such as [scratch], or [] for none")
     names: set[str] = set()
     for n, control in enumerate(controls):
-        if isinstance(control, str) and control in PLAIN_CONTROLS and PLAIN_CONTROLS[control] not in names:
+        if isinstance(control, str) and control in PLAIN_CONTROLS and control not in names:
             if control == "tuned" and config.get("search") is None:
                 raise UserError(f"controls.{n}=tuned: its settings come from a sweep of trials; give search=FOLDER")
-            names.add(PLAIN_CONTROLS[control])
+            names.add(control)
             continue
+        if control == "matched":
+            raise UserError(f"controls.{n}=matched: this control is called scratch; set controls=[scratch]")
         if not isinstance(control, Mapping):
             known = ", ".join(PLAIN_CONTROLS)
             listed = isinstance(control, str) and control in PLAIN_CONTROLS
-            hint = "listed twice" if listed else f"expected {known} or {{name: ...}}{near(control, list(PLAIN_CONTROLS))}"
+            hint = "listed twice" if listed else f"expected {known} or {{name: ...}}{near(control, PLAIN_CONTROLS)}"
             raise UserError(f"controls.{n}={shown(control)}: {hint}")
         name = control.get("name")
         if not isinstance(name, str) or safe_name(name) != name or name.casefold() in {*TAKEN_NAMES, *names}:

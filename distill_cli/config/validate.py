@@ -25,13 +25,13 @@ from distill_cli.config.rules import shown
 from distill_cli.config.signatures import check_component, find_target
 from distill_cli.config.stages import COMPONENTS, stage_names, stage_settings
 from distill_cli.config.trust import check_trusted, leaves, load_config, targets_in
-from distill_cli.config.unlabelled import check_unlabelled
+from distill_cli.config.unlabelled import check_unlabeled
 from distill_cli.errors import UserError, near
 
 __all__ = ["TRAINING_KEYS", "build", "check", "check_component", "check_trusted", "load_config", "targets_in"]
 
 # Keys beside a component's own, read by the pipeline.
-BESIDE = {"loss": ("weight",), "terms": ("weight",), "dataset": ("label_fraction", "transfer_exclude", "unlabelled")}
+BESIDE = {"loss": ("weight",), "terms": ("weight",), "dataset": ("label_fraction", "transfer_exclude", "unlabeled")}
 
 
 def check(cfg: DictConfig, command: str, typed: list[str] | None = None) -> None:
@@ -68,7 +68,7 @@ def check_config(config: Mapping[str, Any], command: str, typed: list[str] | Non
         UserError: what is wrong first.
     """
     check_values(config, command)
-    check_unlabelled(config.get("dataset") or {})
+    check_unlabeled(config.get("dataset") or {})
     for path, node in components(config, command):
         extra = BESIDE.get(path.removeprefix("stages.").split(".")[path.startswith("stages.")], ())
         chosen = typed if any(re.match(r"\+?(experiment|hparams)=", word) for word in typed or ()) else None
@@ -100,8 +100,8 @@ def components(config: Mapping[str, Any], command: str) -> Iterator[tuple[str, M
         if "_target_" in (config.get("dataset") or {}):
             yield "dataset", config["dataset"]
         return
-    if isinstance(config["dataset"].get("unlabelled"), Mapping):
-        yield "dataset.unlabelled", config["dataset"]["unlabelled"]
+    if isinstance(config["dataset"].get("unlabeled"), Mapping):
+        yield "dataset.unlabeled", config["dataset"]["unlabeled"]
     yield from ((f"logger.{name}", node) for name, node in (config["logger"] or {}).items())
     paths = ["dataset", "teacher.model", "teacher.optimizer", "teacher.schedule"]
     if command == "distill":

@@ -111,6 +111,7 @@ def from_source(
     notes: Sequence[str] = (),
     columns: Columns | None = None,
     drawn_as: tuple[int, ...] | None = None,
+    files: Sequence[tuple[str, int]] = (),
 ) -> Dataset:
     """Cut one source into pools, which are views of it.
 
@@ -131,6 +132,7 @@ def from_source(
         notes: sentences a reader of the report must know.
         columns: of the table that the source was read from, where they have names.
         drawn_as: shape in which a sample is drawn, where it is not its own.
+        files: name and number of rows of each file, where `index` counts their rows.
     """
     index = np.arange(len(x), dtype=np.int64) if index is None else np.asarray(index, dtype=np.int64)
     y = np.asarray(y, dtype=np.int64)
@@ -154,6 +156,7 @@ def from_source(
         notes=tuple(notes),
         columns=columns,
         drawn_as=drawn_as,
+        files=tuple(files),
     )
 
 

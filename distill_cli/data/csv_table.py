@@ -93,6 +93,7 @@ def csv_table(
         prepare="standardise",
         notes=[merged_note(kind, texts) for kind, texts in merged.items() if texts],
         columns=next(iter(tables.values())).named,
+        files=[(Path(file).name, len(table.x)) for file, table in tables.items()],
     )
 
 

@@ -40,7 +40,7 @@ def row_hashes(pool: Pool) -> np.ndarray:
 def remember(pool: Pool, dataset: Dataset) -> TrainRecord:
     """Return what a model trained on `pool`, rows of this data set, is remembered by.
 
-    Unlabelled rows from elsewhere may be rows of this data set under other ids, so with them the source is unknown.
+    Unlabeled rows from elsewhere may be rows of this data set under other ids, so with them the source is unknown.
     """
     groups = None if pool.group is None else [str(g) for g in np.unique(pool.group)]
     source = "" if pool.foreign else dataset.source_fingerprint

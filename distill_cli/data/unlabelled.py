@@ -1,5 +1,5 @@
 """Rows without a label from another source: a student learns from a teacher's soft targets on them (Hinton et al. 2015,
-arXiv:1503.02531: the transfer set may consist of unlabelled data)."""
+arXiv:1503.02531: the transfer set may consist of unlabeled data)."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from distill_cli.files import open_npy
 from distill_cli.types import Columns, Dataset, Pool, Source
 
 NOBODY_KNOWS = -1
-GROUP = "unlabelled"
+GROUP = "unlabeled"
 CHUNK = 8192
-OPTION = "dataset.unlabelled"
+OPTION = "dataset.unlabeled"
 
 
 class Joined:
@@ -48,7 +48,7 @@ class Joined:
 
 
 @dataclass(frozen=True)
-class Unlabelled:
+class Unlabeled:
     """Rows that a student sees without a label.
 
     Attributes:
@@ -64,9 +64,9 @@ class Unlabelled:
     fingerprint: str
 
 
-def read_unlabelled(
+def read_unlabeled(
     path: str | Path, shape: Sequence[int], columns: Columns | None = None, drop: Sequence[str] = ()
-) -> Unlabelled:
+) -> Unlabeled:
     """Read rows from a file: ``.npy``, floats ``[N, *shape]``, which stays on disk; or ``.csv``, one feature a column.
 
     Args:
@@ -97,7 +97,7 @@ def read_unlabelled(
                 f"{where}: row {start + row} (counted from 0) holds NaN or an infinite value at feature {feature}; "
                 "fill it or leave the row out"
             )
-    return Unlabelled(f"file {path}", x, np.arange(len(x)), array_fingerprint(x))
+    return Unlabeled(f"file {path}", x, np.arange(len(x)), array_fingerprint(x))
 
 
 def _read_npy(path: Path, where: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -122,7 +122,7 @@ def _read_csv(path: Path, where: str, shape: tuple[int, ...], columns: Columns |
     return np.concatenate([chunk.numbers for chunk in reader.chunks(positions)]).reshape(-1, *shape)
 
 
-def from_dataset(other: Dataset, shape: Sequence[int]) -> Unlabelled:
+def from_dataset(other: Dataset, shape: Sequence[int]) -> Unlabeled:
     """Return all training rows of another data set, without their labels.
 
     Raises:
@@ -130,11 +130,11 @@ def from_dataset(other: Dataset, shape: Sequence[int]) -> Unlabelled:
     """
     if other.input_shape != tuple(shape):
         raise UserError(f"{OPTION}: {other.name} has samples of shape {other.input_shape}, the data {tuple(shape)}")
-    return Unlabelled(f"data set {other.name}", other.train.source, other.train.rows, other.fingerprint)
+    return Unlabeled(f"data set {other.name}", other.train.source, other.train.rows, other.fingerprint)
 
 
-def joined(pool: Pool, extra: Unlabelled, dataset: Dataset) -> Pool:
-    """Return a training pool with unlabelled rows behind its own; their ids come after all that the data set has.
+def joined(pool: Pool, extra: Unlabeled, dataset: Dataset) -> Pool:
+    """Return a training pool with unlabeled rows behind its own; their ids come after all that the data set has.
 
     Args:
         pool: the student's training rows.
@@ -154,7 +154,7 @@ def joined(pool: Pool, extra: Unlabelled, dataset: Dataset) -> Pool:
     )
 
 
-def equal_rows(extra: Unlabelled, dataset: Dataset) -> dict[str, int]:
+def equal_rows(extra: Unlabeled, dataset: Dataset) -> dict[str, int]:
     """Return how many of the rows are equal, to the last bit, to rows of each scored split."""
     own = row_hashes(replace(dataset.train, source=extra.source, rows=extra.rows))
     return {name: int(np.isin(own, row_hashes(pool)).sum()) for name, pool in dataset.pools.items() if name != "train"}

@@ -16,7 +16,7 @@ PREPARED = (
     "as the data set has them: they are standardised inside the files, by the statistics of the training rows",
 )
 # Keys of a data set that say where it lies or which rows are used, not what a row is.
-NOT_OF_A_ROW = ("root", "path", "cache", "download", "label_fraction", "transfer_exclude", "unlabelled")
+NOT_OF_A_ROW = ("root", "path", "cache", "download", "label_fraction", "transfer_exclude", "unlabeled")
 HEADER = ("file", "weights", "in all", "latency, batch 1", "rows checked", "most a logit differs", "changed", "macro F1", "drop")
 
 

@@ -41,7 +41,7 @@ def _features(card: Mapping[str, Any]) -> str:
 def _scores(card: Mapping[str, Any]) -> list[str]:
     table_rows = [
         [markdown_text(split), cells.count(part["n"]), cells.score(part["macro_f1"], 4),
-         cells.interval(part["macro_f1_interval"]), *(cells.score(part[key], 4) for key in ("accuracy", "nll", "ece"))]
+         cells.interval(part["macro_f1_ci95"]), *(cells.score(part[key], 4) for key in ("accuracy", "nll", "ece"))]
         for split, part in card["scores"].items()
     ]  # fmt: skip
     header = ["split", "rows", "macro F1", "95 % interval", "accuracy", "NLL, nats", "ECE"]

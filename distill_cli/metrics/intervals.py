@@ -12,6 +12,7 @@ from distill_cli.metrics.confusion import confusion_counts, f1_of_counts, macro_
 from distill_cli.metrics.resampling import draw, macro_f1_of_draws
 
 ENOUGH_SEEDS = 5
+INTERVAL_SEEDS = 3  # a t interval of two values is about nine times as wide as they are apart
 POWER = 0.8
 ALPHA = 0.05
 NO_SPREAD = 1e-12
@@ -69,7 +70,7 @@ def paired_bootstrap(
     `f1_intervals`.
 
     Returns:
-        ``difference``, ``interval`` ([low, high] or None), ``resampled`` (``samples`` or ``groups``), ``n_groups`` (or None).
+        ``difference``, ``ci95`` ([low, high] or None), ``resampled`` (``samples`` or ``groups``), ``n_groups`` (or None).
     """
     a, b = (float(macro_f1(confusion_counts(y, p, num_classes), averaged)) for p in (pred_a, pred_b))
     drawn = draw(y, [pred_a, pred_b], num_classes, groups, resamples, seed)
@@ -78,7 +79,7 @@ def paired_bootstrap(
         interval = _interval(macro_f1_of_draws(drawn[0], averaged, y) - macro_f1_of_draws(drawn[1], averaged, y), confidence)
     return {
         "difference": a - b,
-        "interval": interval,
+        "ci95": interval,
         "resampled": "samples" if groups is None else "groups",
         "n_groups": None if groups is None else len(np.unique(groups)),
     }
@@ -92,33 +93,37 @@ def _interval(values: np.ndarray, confidence: float) -> list[float] | None:
     return [float(low), float(high)]
 
 
-def paired_t(differences: Sequence[float], confidence: float = 0.95) -> dict[str, Any]:
+def paired_t(differences: Sequence[float], confidence: float = 0.95, bounds: tuple[float, float] | None = None) -> dict[str, Any]:
     """Return what paired differences, one a seed, say about their mean (Student's paired t).
 
     Args:
         differences: student minus control for each seed, higher is better.
         confidence: of the interval, 0..1; the test is two-sided at 1 - confidence.
+        bounds: least and largest value that a mean can have, at which the interval is cut; None where there are none.
 
     Returns:
-        ``n``, ``mean``, ``sd`` (sample), ``interval``, ``p``, ``smallest_detectable`` (a true difference that a test of this n
-        and sd finds with 80 % power) and ``words``; what n does not allow is None. Seeds without any spread did not
-        differ, so they are no sample: no interval, no p, no evidence.
+        ``n``, ``mean``, ``sd`` (sample), ``ci95``, ``p``, ``minimum_detectable_effect`` (a true difference that a test of this
+        n and sd finds with 80 % power) and ``verdict``; what n does not allow is None, which for ``ci95`` and the effect is an n
+        below `INTERVAL_SEEDS`. Seeds without any spread did not differ, so they are no sample: no interval, no p, no evidence.
     """
     from scipy.stats import ttest_1samp
 
     n = len(differences)
     mean = float(np.mean(differences)) if n else None
     sd = float(np.std(differences, ddof=1)) if n >= 2 else None
-    result: dict[str, Any] = {"n": n, "mean": mean, "sd": sd, "interval": None, "p": None, "smallest_detectable": None}
+    result: dict[str, Any] = {"n": n, "mean": mean, "sd": sd, "ci95": None, "p": None, "minimum_detectable_effect": None}
     if sd is not None and mean is not None and sd > NO_SPREAD:
         test = ttest_1samp(differences, 0.0)
-        interval = [float(end) for end in test.confidence_interval(confidence)]
-        detectable = smallest_detectable(n, sd, alpha=1 - confidence)
-        result |= {"interval": interval, "p": float(test.pvalue), "smallest_detectable": detectable}
-    return result | {"words": words(n, mean, result["p"], 1 - confidence)}
+        low, high = bounds or (-math.inf, math.inf)
+        result["p"] = float(test.pvalue)
+        if n >= INTERVAL_SEEDS:
+            ends = test.confidence_interval(confidence)
+            result["minimum_detectable_effect"] = minimum_detectable_effect(n, sd, alpha=1 - confidence)
+            result["ci95"] = [max(low, float(ends.low)), min(high, float(ends.high))]
+    return result | {"verdict": verdict_word(n, mean, result["p"], 1 - confidence)}
 
 
-def smallest_detectable(n: int, sd: float, comparisons: int = 1, alpha: float = ALPHA) -> float:
+def minimum_detectable_effect(n: int, sd: float, comparisons: int = 1, alpha: float = ALPHA) -> float:
     """Return the true difference that a two-sided paired t test finds with 80 % power.
 
     Args:
@@ -147,7 +152,7 @@ def _detectable(n: int, alpha: float) -> float:
     return float(brentq(lambda x: power(x) - POWER, 0.0, 2 * limit.max() + 2))
 
 
-def words(n: int, mean: float | None, p: float | None, alpha: float = ALPHA) -> str:
+def verdict_word(n: int, mean: float | None, p: float | None, alpha: float = ALPHA) -> str:
     """Return ``helped``, ``no evidence`` or ``hurt``; below five seeds how many there are."""
     if n < ENOUGH_SEEDS or mean is None:
         return f"too few seeds ({n} of {ENOUGH_SEEDS})"
@@ -191,10 +196,10 @@ def verdict_one_run(
 
 def bootstrapped(comparison: Mapping[str, Any]) -> str:
     """Return `` [-0.004, +0.018] (95 % paired bootstrap over samples)``, or nothing where there is no interval."""
-    if comparison["interval"] is None:
+    if comparison["ci95"] is None:
         return ""
     how = "samples" if comparison["resampled"] == "samples" else f"{comparison['n_groups']} groups"
-    return f" {bracket(comparison['interval'])} (95 % paired bootstrap over {how})"
+    return f" {bracket(comparison['ci95'])} (95 % paired bootstrap over {how})"
 
 
 def verdict_over_seeds(
@@ -219,17 +224,21 @@ def verdict_over_seeds(
         f"{n} seed{'s' if n > 1 else ''}: {metric} distilled {spread(student)}, {control_name} {spread(control)}, "
         f"difference {result['mean']:+.3f}"
     )
-    if result["interval"] is not None:
-        text += f" {bracket(result['interval'])} (95 % paired t over seeds)"
+    if result["ci95"] is not None:
+        text += f" {bracket(result['ci95'])} (95 % paired t over seeds)"
+    elif 1 < n < INTERVAL_SEEDS:
+        each = " and ".join(f"{a - b:+.3f}" for a, b in zip(student, control, strict=True))
+        text += f" ({each}; a t interval needs {INTERVAL_SEEDS} seeds or more)"
     if n < ENOUGH_SEEDS:
         return f"{text}: no verdict from {n} seed{'s' if n > 1 else ''}; run {ENOUGH_SEEDS} or more"
     if result["p"] is None:
-        return f"{text}: {result['words']}; the difference is the same in every seed, so the seeds are no sample"
+        return f"{text}: {result['verdict']}; the difference is the same in every seed, so the seeds are no sample"
     holm_p = result.get("p_holm")
     text += f", p {p_text(result['p'])}" + ("" if holm_p is None else f", {p_text(holm_p)} after Holm's correction")
-    text += f": {result['words']}"
-    if result["words"] == "no evidence":
-        text += f"; a difference under {result['smallest_detectable']:.3f} would likely be missed with these seeds (80 % power)"
+    text += f": {result['verdict']}"
+    if result["verdict"] == "no evidence":
+        least = result["minimum_detectable_effect"]
+        text += f"; a difference under {least:.3f} would likely be missed with these seeds (80 % power)"
     return text
 
 

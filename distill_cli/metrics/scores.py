@@ -117,14 +117,14 @@ def scores(
     result = {
         "n": len(y),
         "macro_f1": float(np.mean(f1[list(averaged)])),
-        "macro_f1_interval": whole,
+        "macro_f1_ci95": whole,
         "accuracy": float((predicted == y).mean()),
         "nll": _nll(log_p, y),
         "ece": ece(np.exp(log_p), y),
         "per_class": {
             str(name): {
                 "f1": float(f1[c]),
-                "f1_interval": by_class[c],
+                "f1_ci95": by_class[c],
                 "precision": float(precision[c]),
                 "recall": float(recall[c]),
                 "support": int(support[c]),

@@ -20,7 +20,7 @@ def section(data: RunData) -> Section | None:
     if not data.samples or not pairs:
         return None
     charts = [
-        _chart(name, pair, n, data.samples["rows"][n]["row"])
+        _chart(name, pair, n, data.row_name(data.samples["rows"][n]["row"]))
         for pair in pairs
         for n in range(len(pair["maps"][WHO[0]]["values"]))
         for name in WHO
@@ -32,11 +32,11 @@ def section(data: RunData) -> Section | None:
     return Section("features", "Feature maps", text, charts)
 
 
-def _chart(name: str, pair: Mapping[str, Any], n: int, row: int) -> Chart:
+def _chart(name: str, pair: Mapping[str, Any], n: int, row: str) -> Chart:
     part = pair["maps"][name]
     shape, values = part["shape"], part["values"][n]
     size = " x ".join(map(str, shape))
-    title = f"{name}, {pair['layers'][name]}, row {row}"
+    title = f"{name}, {pair['layers'][name]}, {row}"
     if len(shape) == 1:
         rows = [{"feature": i, "value": value} for i, value in enumerate(values)]
         x = {"field": "feature", "type": "ordinal", "title": "feature, in order", "axis": {"labelOverlap": True, "labelAngle": 0}}

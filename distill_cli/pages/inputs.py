@@ -56,6 +56,21 @@ class RunData:
         """In class order."""
         return [str(name) for name in (self.report.get("data") or {}).get("class_names") or ()]
 
+    def row_name(self, row: int, group: str | None = None) -> str:
+        """Return what a row is called: its place in its file where the data is files of rows, else its row id; and its group."""
+        before, name = 0, f"row id {row}"
+        for file, rows in (self.report.get("data") or {}).get("files") or ():
+            if before <= row < before + rows:
+                name = f"{file}, data row {row - before + 1}"
+            before += rows
+        return name if group is None else f"{name}, group {group}"
+
+
+ROW_IDS = (
+    "A row id counts the rows of the data from 0, in the order in which they are read, all splits together; a data row counts "
+    "those of its file from 1, the header aside. predictions.csv has the row ids in its column row."
+)
+
 
 def read_run_data(folder: Path, report: Mapping[str, Any], *, samples: bool = True) -> RunData:
     """Return what the page of a run folder is drawn from.
@@ -106,7 +121,7 @@ def read_samples(path: Path, class_names: Sequence[str]) -> Mapping[str, Any]:
         for row in content["rows"]:
             if not len(row["teacher"]) == len(row["student"]) == len(class_names):
                 raise ValueError("other classes than the report")
-        return {key: content[key] for key in ("split", "shape", "rows", "features")}
+        return {**{key: content[key] for key in ("split", "shape", "rows", "features")}, "columns": content.get("columns")}
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise UserError(f"{path}: cannot be read as samples ({e}); score the run again with distill eval") from None
 

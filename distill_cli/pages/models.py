@@ -13,7 +13,7 @@ ROLES = {
     "student": "distilled",
     "scratch": "same network, without the teacher",
     "tuned": "without the teacher, its own search",
-    "no_bias_fix": "the student before its bias fix",
+    "uncorrected": "the student before its bias fix",
 }
 LATENCY_BATCH = "1"
 
@@ -25,7 +25,7 @@ def cards(data: RunData) -> list[dict[str, Any]]:
         model, scores = data.report["models"][name], data.scores(name)
         latency = (model.get("latency_ms") or {}).get(LATENCY_BATCH) or {}
         facts = [
-            ("95 % interval", cells.interval(scores.get("macro_f1_interval"))),
+            ("95 % interval", cells.interval(scores.get("macro_f1_ci95"))),
             ("accuracy", cells.score(scores.get("accuracy"))),
             ("parameters", cells.count(model.get("parameters"))),
             ("weights", cells.size(model.get("weight_bytes"))),
@@ -52,7 +52,7 @@ def section(data: RunData) -> Section | None:
     rows = []
     for name in data.models:
         scores = data.scores(name)
-        low, high = scores.get("macro_f1_interval") or (None, None)
+        low, high = scores.get("macro_f1_ci95") or (None, None)
         if scores:
             rows.append({"model": name, "f1": scores["macro_f1"], "low": low, "high": high})
     y = category("model", None, [row["model"] for row in rows])

@@ -40,6 +40,7 @@ def render(template: str, title: str, sections: Sequence[Section], **given: Any)
         scripts=scripts,
         hashes=[_hash(script) for script in scripts],
         version=__version__,
+        body_class=template.removesuffix(".html"),
         **given,
     )
 

@@ -20,7 +20,8 @@ HEIGHT = 300
 ABSENT = -0.15  # where a row stands that has no such setting
 TEXT = (
     "A line is a row of the table, from its settings to the mean of its test scores; the thick one is the table's first row. "
-    "Point at a mark to follow its line."
+    "A mark below an axis: the row has no such setting, as another loss has none of this one's. Point at a mark to follow its "
+    "line."
 )
 
 

@@ -29,7 +29,7 @@ def section(data: RunData) -> Section | None:
         for c in classes:
             found = data.scores(name)["per_class"].get(c)
             if found is not None:
-                low, high = found.get("f1_interval") or (None, None)
+                low, high = found.get("f1_ci95") or (None, None)
                 rows.append({"model": name, "class": labels[c], "f1": found["f1"], "low": low, "high": high})
     y = category("class", "class (rows)", list(labels.values()), axis={"labelLimit": 150})
     offset = {"yOffset": {"field": "model", "type": "nominal", "sort": names}}
@@ -48,7 +48,15 @@ def section(data: RunData) -> Section | None:
     if len(classes) < len(parts):
         note += f" The {len(classes)} classes of {len(parts)} with the lowest F1 of {leader}."
     chart = Chart("F1 of each class", spec(rows, height, layer=layers), note.strip(), marks=2 * len(rows), wide=True)
-    table = [[name, *line] for name, line in model_table.class_rows(data.report)]
-    return Section(
-        "classes", "Classes", "", [chart], tables=[Table(["class", "rows", *data.models], table, caption=f"F1, {data.split}")]
-    )
+    return Section("classes", "Classes", "", [chart], tables=_tables(data))
+
+
+def _tables(data: RunData) -> list[Table]:
+    """Return F1 of each class, and its training rows, precision and recall."""
+    f1 = [[name, *line] for name, line in model_table.class_rows(data.report)]
+    header = ["class", "training rows", f"{data.split} rows"]
+    both = [f"{name} {what}" for name in data.models for what in ("precision", "recall")]
+    return [
+        Table(["class", f"{data.split} rows", *data.models], f1, caption=f"F1, {data.split}"),
+        Table([*header, *both], model_table.class_quality_rows(data.report), caption=f"Precision and recall, {data.split}"),
+    ]

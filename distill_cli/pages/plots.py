@@ -93,7 +93,7 @@ def look() -> Spec:
             "weak": {"color": ink},
             "strong": {"color": colours["on-heat"]},
             "diagonal": {"stroke": faint},
-            "interval": {"color": faint, "strokeWidth": 1.5},
+            "ci95": {"color": faint, "strokeWidth": 1.5},
             "cell": {"stroke": colours["ground"]},
         },
     }

@@ -23,7 +23,7 @@ from distill_cli.pages import (
 from distill_cli.pages.inputs import RunData, read_run_data
 from distill_cli.pages.page import render
 from distill_cli.pages.parts import Section
-from distill_cli.reports import cells, run_report
+from distill_cli.reports import cells, more_seeds, run_report
 from distill_cli.reports.origin import origin
 
 PAGE = "report.html"
@@ -73,6 +73,7 @@ def page(data: RunData) -> str:
         notes=run_report.notes_of(report),
         facts=facts(report),
         command=(report.get("provenance") or {}).get("command_line"),
+        more_seeds=more_seeds.command_line(report),
     )
 
 
@@ -91,7 +92,7 @@ def facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("teacher", report.get("teacher_source")),
         ("device", provenance.get("device")),
         ("versions", ", ".join(f"{name} {versions[name]}" for name in ("python", "torch") if name in versions)),
-        ("left out in fp16", run_report.overflows(report)),
+        ("left out in fp16", run_report.skipped_steps(report)),
         ("distill", provenance.get("distill") and f"{provenance['distill']}, revision {revision}"),
         ("started", provenance.get("started")),
         ("took", cells.duration(provenance.get("seconds")) if provenance.get("seconds") is not None else None),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from distill_cli.files import read_text, write_text
-from distill_cli.metrics.intervals import paired_t
+from distill_cli.metrics.intervals import INTERVAL_SEEDS, paired_t
 from distill_cli.pages import cost, methods, parallel, parameters, plots
 from distill_cli.pages.models import LATENCY_BATCH, ROLES
 from distill_cli.pages.page import render
@@ -18,10 +18,11 @@ from distill_cli.pages.swept import Swept, shown, swept
 from distill_cli.reports import cells
 from distill_cli.reports.choose import numbers
 from distill_cli.reports.columns import TITLES, caption, column_cells, default_columns, problems, sentences
-from distill_cli.reports.standings import Row, Standings
+from distill_cli.reports.standings import UNBOUNDED, Row, Standings
 
 LARGEST_YAML = 1_000_000  # bytes
 MORE_COLUMNS = ("parameters", "weights", "latency")
+RUNS = "runs"  # the column of links, behind what a reader looks for first
 
 
 def write(result: Standings, folder: Path, columns: Sequence[str] = (), *, pictures: bool = True) -> Path:
@@ -51,10 +52,10 @@ def page(result: Standings, folder: Path, columns: Sequence[str] = ()) -> str:
     name = folder.resolve().name
     return render(
         "sweep.html",
-        f"{name}, {len(result.rows)} settings",
+        f"{title(result)}, {name}",
         [section for section in pictures if section is not None],
-        kind=f"table over {result.found.total} runs",
-        name=name,
+        kind=f"table over {result.found.total} run{'s' if result.found.total != 1 else ''} in {name}",
+        name=title(result),
         verdict=said[0] if said else "no control was trained, so nothing is said about distillation",
         more_verdicts=said[1:],
         cards=cards(result),
@@ -74,12 +75,16 @@ def cards(result: Standings) -> list[dict[str, Any]]:
         return found
     row = result.rows[0]
     for point in cost.points(row, 0, result.metric):
-        values, over = row.test[point["model"]], paired_t(row.test[point["model"]])
-        if over["interval"]:
-            spread = [("95 % t interval over seeds", cells.interval(over["interval"])), ("deviation", cells.score(over["sd"]))]
+        values, bounds = row.test[point["model"]], None if result.metric in UNBOUNDED else (0.0, 1.0)
+        over = paired_t(values, bounds=bounds)
+        if over["ci95"]:
+            spread = [("95 % t interval over seeds", cells.interval(over["ci95"])), ("deviation", cells.score(over["sd"]))]
+        elif over["sd"] is not None and over["n"] < INTERVAL_SEEDS and over["p"] is not None:
+            each = ", ".join(cells.score(value) for value in values)
+            spread = [(f"each seed ({INTERVAL_SEEDS} make a t interval)", each)]
         else:
             of_one = row.runs[0].report["models"][point["model"]].get("test") or {}
-            spread = [("95 % interval of one run", cells.interval(of_one.get(f"{result.metric}_interval")))]
+            spread = [("95 % interval of one run", cells.interval(of_one.get(f"{result.metric}_ci95")))]
         facts = [
             *spread,
             ("parameters", cells.count(point["parameters"])),
@@ -102,32 +107,58 @@ def cards(result: Standings) -> list[dict[str, Any]]:
 
 
 def table(result: Standings, found: Sequence[Swept], folder: Path, columns: Sequence[str]) -> dict[str, Any]:
-    """Return header and rows; each cell has a text and what it sorts by, a number or None where it is text."""
+    """Return header and rows; each cell has a text and what it sorts by, a number or None where it is text, or links.
+
+    Columns that were not asked for stand in the order in which a reader needs them, the settings that differ last.
+    """
     known, sortable = column_cells(result), numbers(result)
-    usual = [name for name in default_columns(result) if name != "folders"]  # the last column links and names them
-    names = list(columns) or [*usual, *(name for name in MORE_COLUMNS if name in known)]
+    names = list(columns) or page_columns(result)
     head = [{"key": name, "title": known[name][0], "number": name in sortable} for name in names]
-    places = 1 if names[:1] == ["method"] else 0
-    given = [] if columns else list(found)
-    head[places:places] = [{"key": s.path, "title": s.path, "number": s.is_number} for s in given]
+    place = names.index("verdict") + 1 if "verdict" in names and not columns else len(names)
+    head.insert(place, {"key": RUNS, "title": "runs, by seed", "number": False})
+    settings = [] if columns else list(found)
+    head += [{"key": s.path, "title": s.path, "number": s.is_number} for s in settings]
     body = []
     for n, row in enumerate(result.rows):
-        line = [{"text": known[name][1](row), "value": sortable[name](row) if name in sortable else None} for name in names]
-        line[places:places] = [{"text": shown(s.values[n]), "value": s.values[n] if s.is_number else None} for s in given]
-        body.append({"cells": line, "links": _links(row, folder), "label": row.label})
+        line = [_cell(known[name][1](row), sortable[name](row) if name in sortable else None) for name in names]
+        line.insert(place, _cell("", None, _links(row, folder)))
+        line += [_cell(shown(s.values[n]), s.values[n] if s.is_number else None) for s in settings]
+        body.append({"cells": line, "label": row.label})
     return {"head": head, "rows": body}
 
 
-def _links(row: Row, folder: Path) -> list[tuple[str, str, str]]:
-    """Return seed, address of the page (of the folder where it has none) and folder of each run, relative to `folder`."""
-    found = []
-    for run in row.runs:
-        page = run.folder / PAGE
-        address, name = (
-            Path(os.path.relpath(path, folder)).as_posix() for path in (page if page.is_file() else run.folder, run.folder)
-        )
-        found.append((str(run.seed), address, name))
-    return found
+def _cell(text: str, value: float | None, links: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
+    return {"text": text, "value": value, "links": links}
+
+
+def page_columns(result: Standings) -> list[str]:
+    """Return the page's columns: which method, what it gave, and only then by what it was chosen and what it costs."""
+    first = ["method", "student", *result.controls[:1], "difference", "verdict"]
+    known = column_cells(result)
+    rest = [name for name in (*default_columns(result), *MORE_COLUMNS) if name in known and name not in first]
+    return [*first, *rest]
+
+
+def _links(row: Row, folder: Path) -> list[tuple[str, str]]:
+    """Return seed and address of each run, relative to the folder: its page, or the run folder where it has none."""
+    places = [(str(run.seed), path if (path := run.folder / PAGE).is_file() else run.folder) for run in row.runs]
+    return [(seed, Path(os.path.relpath(path, folder)).as_posix()) for seed, path in places]
+
+
+def title(result: Standings) -> str:
+    """Return what the table is about: the name that all runs share, or its part before the loss, else their data."""
+    reports = [run.report for row in result.rows for run in row.runs]
+    names = list(dict.fromkeys(str(report.get("name") or report.get("command")) for report in reports))
+    if len(names) == 1:
+        return names[0]
+    if not names:
+        return "no finished run"
+    settings = f"{len(result.rows)} setting{'s' if len(result.rows) != 1 else ''}"
+    networks = {name.rpartition(", ")[0] for name in names}
+    if len(networks) == 1 and (shared := networks.pop()):
+        return f"{shared}, {settings}"
+    data = dict.fromkeys(str((report.get("data") or {}).get("name") or "?") for report in reports)
+    return f"{', '.join(data)}: {settings}"
 
 
 def command(folder: Path) -> str | None:

@@ -63,7 +63,8 @@ def _chart(data: RunData, p: np.ndarray, row: int) -> Chart:
         },
         "tooltip": [{"field": "class"}, {"field": "T"}, {"field": "p", "format": ".4f", "title": "probability"}],
     }
-    title = f"Row {data.predictions.rows[row]}, true class {true}"
+    group = None if data.predictions.groups is None else str(data.predictions.groups[row])
+    title = f"{data.row_name(int(data.predictions.rows[row]), group)}: true class {true}"
     note = "In each class from left to right: T = 1, 2, 4, 8."
     if len(shown) < len(names):
         note += f" The {len(shown)} most probable of {len(names)} classes."

@@ -54,7 +54,7 @@ def bench(cfg: Any, out: Path, job: Job) -> Report:
         "seed": opened.report.get("seed"),
         "data": describe(opened.dataset, opened.node) | {"run_fingerprint": opened.run_fingerprint},
         "models": {},
-        "benched_run": named(opened.folder),
+        "source_run": named(opened.folder),
         "bench": {
             "results": results,
             "warm_up_calls": WARM_UP,

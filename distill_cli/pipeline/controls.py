@@ -12,8 +12,6 @@ from distill_cli.config.validate import TRAINING_KEYS
 from distill_cli.pipeline.scoring import SCRATCH, STUDENT, TUNED
 from distill_cli.pipeline.search import Search
 
-MATCHED = "matched"
-
 
 @dataclass
 class Plan:
@@ -49,7 +47,7 @@ def plan(cfg: Any, controls: Sequence[Any] | None, search: Search | None = None)
 
     Args:
         cfg: the composed config; the student's settings are its keys TRAINING_KEYS.
-        controls: ``matched`` (named scratch in the report), ``tuned``, or mappings of `name` and whatever
+        controls: ``scratch`` (named scratch in the report), ``tuned``, or mappings of `name` and whatever
             differs from the student.
         search: where the tuned control's settings come from.
     """
@@ -57,7 +55,7 @@ def plan(cfg: Any, controls: Sequence[Any] | None, search: Search | None = None)
     losses = (_plain(cfg.loss), _plain(cfg.terms))
     plans = [Plan(STUDENT, dict(own), cfg.seed, *losses)]
     for control in controls or []:
-        if control == MATCHED:
+        if control == SCRATCH:
             plans.append(Plan(SCRATCH, dict(own), cfg.seed, *losses))
             continue
         if control == TUNED and search is not None:

@@ -13,12 +13,12 @@ from distill_cli.config.validate import build
 from distill_cli.data.checks import check_dataset
 from distill_cli.data.leakage import repeated
 from distill_cli.data.transfer import with_labels, without_classes
-from distill_cli.data.unlabelled import equal_rows, from_dataset, joined, read_unlabelled
+from distill_cli.data.unlabelled import equal_rows, from_dataset, joined, read_unlabeled
 from distill_cli.errors import UserError
 from distill_cli.types import Columns, DataFacts, Dataset, Pool
 
 # Keys of every data set that say how its training rows are used, not what they are.
-USE_KEYS = ("label_fraction", "transfer_exclude", "unlabelled")
+USE_KEYS = ("label_fraction", "transfer_exclude", "unlabeled")
 
 
 def load_dataset(node: Mapping[str, Any], columns: Columns | None = None) -> Dataset:
@@ -53,19 +53,19 @@ class TransferSet:
     """What a student learns from.
 
     Attributes:
-        pool: its training rows, then those of ``dataset.unlabelled``.
-        unlabelled: what the report says of the latter; None where there are none.
+        pool: its training rows, then those of ``dataset.unlabeled``.
+        unlabeled: what the report says of the latter; None where there are none.
     """
 
     pool: Pool
-    unlabelled: dict[str, Any] | None = None
+    unlabeled: dict[str, Any] | None = None
 
     @property
     def notes(self) -> list[str]:
         """What a reader must know of rows that are scored as well."""
-        equal = (self.unlabelled or {}).get("equal_rows", {})
+        equal = (self.unlabeled or {}).get("equal_rows", {})
         return [
-            f"{n} of the unlabelled rows {'is' if n == 1 else 'are'} equal to rows of {split}: the student has seen inputs "
+            f"{n} of the unlabeled rows {'is' if n == 1 else 'are'} equal to rows of {split}: the student has seen inputs "
             "that it is scored on, though not their labels"
             for split, n in equal.items()
             if n
@@ -73,13 +73,13 @@ class TransferSet:
 
 
 def transfer_set(dataset: Dataset, node: Mapping[str, Any]) -> TransferSet:
-    """Return the rows of a student: those of the data set, and those of ``dataset.unlabelled``."""
-    pool, wanted = student_pool(dataset, node), node.get("unlabelled")
+    """Return the rows of a student: those of the data set, and those of ``dataset.unlabeled``."""
+    pool, wanted = student_pool(dataset, node), node.get("unlabeled")
     if wanted is None:
         return TransferSet(pool)
     shape = dataset.input_shape
     if isinstance(wanted, str):
-        extra = read_unlabelled(wanted, shape, dataset.columns, [str(name) for name in node.get("drop") or ()])
+        extra = read_unlabeled(wanted, shape, dataset.columns, [str(name) for name in node.get("drop") or ()])
     else:
         extra = from_dataset(_load_other(wanted, dataset.columns), shape)
     about = {"source": extra.name, "rows": len(extra.rows), "fingerprint": extra.fingerprint}
@@ -90,7 +90,7 @@ def _load_other(node: Mapping[str, Any], columns: Columns | None) -> Dataset:
     try:
         return load_dataset(node, columns)
     except UserError as e:
-        raise UserError(f"dataset.unlabelled: {e}") from None
+        raise UserError(f"dataset.unlabeled: {e}") from None
 
 
 def _labelled(dataset: Dataset, node: Mapping[str, Any], fraction: float | None) -> Pool:
@@ -122,5 +122,6 @@ def describe(dataset: Dataset, node: Mapping[str, Any]) -> dict[str, Any]:
         "fingerprint": dataset.fingerprint,
         "source_fingerprint": dataset.source_fingerprint,
         "input_shape": list(dataset.input_shape),
+        "files": [list(file) for file in dataset.files],
         "notes": [*dataset.notes, *repeated(dataset)],
     }

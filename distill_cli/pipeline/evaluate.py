@@ -25,7 +25,7 @@ from distill_cli.reports.origin import other_data
 from distill_cli.types import Dataset
 
 # What of a run's report still holds when its models are scored again.
-KEPT = ("terms", "stages", "teacher_key", "teacher_fingerprint", "teacher_source", "budget", "chain", "unlabelled")
+KEPT = ("terms", "stages", "teacher_key", "teacher_fingerprint", "teacher_source", "budget", "chain", "unlabeled")
 
 
 def evaluate(cfg: Any, out: Path, job: Job) -> Report:
@@ -69,7 +69,7 @@ def evaluate(cfg: Any, out: Path, job: Job) -> Report:
         "comparison": comparison,
         "verdict": ": ".join([*other_data(data)[:1], scoring.verdict(models, comparison, split)]),
         "teacher_members": member_parts,
-        "evaluated_run": named(source),
+        "source_run": named(source),
         **{key: old.get(key) for key in KEPT},
     }
     report["notes"] = examine(Examined(report, dataset, logits))

@@ -97,7 +97,7 @@ def _scored(cfg: Any, opened: Opened, model: Classifier, entry: Mapping[str, Any
         "seed": opened.report.get("seed"),
         "data": data,
         "models": {name: scores | cost},
-        "exported_run": named(opened.folder),
+        "source_run": named(opened.folder),
         "exported_model": name,
         "export": {
             "temperature": {

@@ -10,7 +10,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from distill_cli import files, runs
 from distill_cli.config import ownership
-from distill_cli.config.stages import stage_names, stage_settings
 from distill_cli.pipeline.context import Context
 from distill_cli.pipeline.scoring import COMPARED, Logits
 from distill_cli.reports.predictions import predictions_csv
@@ -52,19 +51,3 @@ def predictions(dataset: Dataset, logits: Mapping[str, Logits], split: str = COM
     known = {model: by_split[split] for model, by_split in logits.items() if split in by_split}
     pool = dataset.pools[split]
     return predictions_csv(pool.index, pool.y, dataset.class_names, known, pool.group) if known else None
-
-
-def run_name(cfg: Any, command: str) -> str:
-    """Return what tables call a run: its networks and its loss, by class."""
-
-    def short(node: Any) -> str:
-        return str(node.get("_target_", "?")).rsplit(".", 1)[-1]
-
-    if command == "train-teacher":
-        return f"{short(cfg.teacher.model)} on {short(cfg.dataset)}"
-    taught_by = short(cfg.teacher.model) if cfg.teacher.members == 1 else f"{cfg.teacher.members} x {short(cfg.teacher.model)}"
-    config: Any = OmegaConf.to_container(cfg, resolve=True)
-    nodes = [stage_settings(config, name) for name in stage_names(config)] or [config]
-    losses = ", then ".join(" + ".join(short(loss) for loss in [node["loss"], *node["terms"].values()]) for node in nodes)
-    between = [str(link["name"]) for link in config["chain"]]
-    return f"{' -> '.join([taught_by, *between])} -> {short(cfg.student.model)}, {losses}, on {short(cfg.dataset)}"

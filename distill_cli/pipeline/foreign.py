@@ -59,7 +59,7 @@ def load_outputs(node: Mapping[str, Any], dataset: Dataset, *, more_rows: bool =
     Args:
         node: the keys ``teacher.*``.
         dataset: whose rows the outputs are of.
-        more_rows: whether rows may follow that are no part of the data set (``dataset.unlabelled``).
+        more_rows: whether rows may follow that are no part of the data set (``dataset.unlabeled``).
 
     Raises:
         UserError: missing, of another width, not finite, of rows that the data set lacks, or no probabilities where they are

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from distill_cli import RECIPE_VERSION
-from distill_cli.pipeline import folder, scoring
+from distill_cli.pipeline import scoring
 from distill_cli.pipeline.context import Context
 from distill_cli.pipeline.data import describe
+from distill_cli.pipeline.naming import run_name
 from distill_cli.provenance import provenance
 from distill_cli.types import Dataset
 
@@ -22,7 +23,7 @@ def head(command: str, cfg: Any, dataset: Dataset) -> Report:
         "command": command,
         "recipe_version": RECIPE_VERSION,
         "task": "classification",
-        "name": folder.run_name(cfg, command),
+        "name": run_name(cfg, command, dataset.name),
         "seed": cfg.teacher.seed if command == "train-teacher" else cfg.seed,
         "data": describe(dataset, cfg.dataset),
     }

@@ -14,7 +14,7 @@ from distill_cli.pipeline.teacher import COST_KEYS, Taught
 from distill_cli.types import Dataset
 
 TOLD = ("source", "teacher_key", *COST_KEYS)
-SHOWN = ("n", "macro_f1", "macro_f1_interval", "accuracy", "nll", "ece", "agreement")
+SHOWN = ("n", "macro_f1", "macro_f1_ci95", "accuracy", "nll", "ece", "agreement")
 
 
 def told(taught: Taught) -> list[dict[str, Any]]:

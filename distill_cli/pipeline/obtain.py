@@ -56,7 +56,7 @@ def obtain(cfg: Any, dataset: Dataset, context: Context, train_run: TrainRun) ->
         model, entry, reading = foreign.load_weights(node, dataset)
         members = [Taught(f"weights {node.weights}{reading}", model, entry)]
     elif node.outputs is not None:
-        table = foreign.load_outputs(node, dataset, more_rows=cfg.dataset.get("unlabelled") is not None)
+        table = foreign.load_outputs(node, dataset, more_rows=cfg.dataset.get("unlabeled") is not None)
         members = [Taught(f"outputs {node.outputs}", None, {}, table=table)]
     elif node.checkpoint is not None:
         members = from_runs(node, targets_in(OmegaConf.to_container(cfg, resolve=True)))

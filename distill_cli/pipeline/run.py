@@ -110,7 +110,7 @@ def teach(
         "teacher_fingerprint": taught.fingerprint(),
         "teacher_source": taught.source,
         "teacher_members": told_of_members,
-        "unlabelled": transfer.unlabelled,
+        "unlabeled": transfer.unlabeled,
         "cache": gathered.cache,
         "budget": budget(models),
         **also,

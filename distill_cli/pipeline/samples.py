@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ MAPPED = 2  # of them, rows whose features are kept
 CHANNELS, POSITIONS = 8, 96  # of a feature map, at most; images: POSITIONS pixels in all, about
 MOST_VALUES = 20_000  # of one row; larger ones are not kept
 DIGITS = 5
+MOST_UNNAMED = 24  # features of a vector that is shown as a table's row
 
 
 def samples(
@@ -62,7 +63,31 @@ def samples(
         for at, value in zip(chosen, x, strict=True)
     ]
     features = list(_feature_maps(report, networks, x[:MAPPED], context))
-    return {"split": split, "shape": list(shape), "rows": rows, "features": features}
+    return {
+        "split": split,
+        "shape": list(shape),
+        "columns": column_statistics(dataset, shape),
+        "rows": rows,
+        "features": features,
+    }
+
+
+def column_statistics(dataset: Dataset, shape: Sequence[int]) -> list[dict[str, Any]] | None:
+    """Return name, mean and deviation over the training rows of each feature of a table.
+
+    None of what is no table: samples of several axes, and long vectors without names, such as a signal.
+    """
+    if len(shape) != 1 or (dataset.columns is None and shape[0] > MOST_UNNAMED):
+        return None
+    names = dataset.columns.features if dataset.columns else [f"feature {n}" for n in range(shape[0])]
+    total, squares = np.zeros(shape), np.zeros(shape)
+    for x in dataset.train.chunks():
+        total += x.sum(axis=0, dtype=np.float64)
+    mean = total / len(dataset.train)
+    for x in dataset.train.chunks():
+        squares += ((x - mean) ** 2).sum(axis=0)
+    figures = zip(names, rounded(mean), rounded(np.sqrt(squares / len(dataset.train))), strict=True)
+    return [{"name": str(name), "mean": middle, "deviation": deviation} for name, middle, deviation in figures]
 
 
 def allowed(old: Mapping[str, Any]) -> bool:

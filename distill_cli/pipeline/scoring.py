@@ -21,7 +21,7 @@ Scores = dict[str, dict[str, Any]]
 TEACHER, STUDENT, SCRATCH = "teacher", "student", "scratch"
 TUNED = "tuned"
 # The student before its bias was fixed; no control, but scored like one.
-NO_BIAS_FIX = "no_bias_fix"
+UNCORRECTED = "uncorrected"
 COMPARED = "test"
 
 
@@ -74,7 +74,7 @@ def compare(logits: Mapping[str, Logits], pool: Pool, split: str, dataset: Datas
 
 
 def verdict(models: Mapping[str, Mapping[str, Any]], comparison: Mapping[str, Mapping[str, Any]], split: str) -> str:
-    """Return the run's one sentence: the student against its tuned control, the matched one, or the first there is."""
+    """Return the run's one sentence: the student against its tuned control, the scratch one, or the first there is."""
     if STUDENT not in models or not comparison:
         name = STUDENT if STUDENT in models else TEACHER
         score = models.get(name, {}).get(split, {}).get("macro_f1")

@@ -112,7 +112,7 @@ def read(folder: Path, config: Mapping[str, Any], dataset: Dataset) -> Search:
     """Read the trials below a folder.
 
     Args:
-        folder: of a sweep of `distill` runs with the matched control.
+        folder: of a sweep of `distill` runs with the scratch control.
         config: of the run that will use them.
         dataset: of that run.
     """
@@ -189,7 +189,7 @@ def _reports(folder: Path, where: str) -> list[tuple[Path, dict[str, Any]]]:
     trials = [(path, r) for path, r in reports if r.get("command") == "distill" and r.get("recipe_version") == RECIPE_VERSION]
     if len(trials) < 2:
         raise UserError(
-            f"{where}: {len(trials)} finished trials of this version in it; run a sweep of two or more with controls=[matched]"
+            f"{where}: {len(trials)} finished trials of this version in it; run a sweep of two or more with controls=[scratch]"
         )
     return trials
 
@@ -233,7 +233,7 @@ def _check_sound(settings: Settings, config: Mapping[str, Any], where: str, own:
 def _score(report: Mapping[str, Any], name: str, metric: str, path: Path) -> float:
     value = ((report["models"].get(name) or {}).get("val") or {}).get(metric)
     if not isinstance(value, (int, float)):
-        raise UserError(f"{path}: no validation {metric} of {name}; every trial needs controls=[matched]")
+        raise UserError(f"{path}: no validation {metric} of {name}; every trial needs controls=[scratch]")
     return float(value)
 
 

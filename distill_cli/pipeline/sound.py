@@ -74,7 +74,7 @@ def check_settings(cfg: Any, found: Search | None, pool: Pool, dataset: Dataset,
             for note in check_batches(stages, sampler.batch_size, len(dataset.class_names)):
                 context.progress.say(note)
         if pool.foreign and not plan.is_control:
-            check_unlabelled_is_used(plan, uses_teacher(stages))
+            check_unlabeled_is_used(plan, uses_teacher(stages))
         if (
             not plan.is_control
             and uses_teacher(stages)
@@ -87,19 +87,19 @@ def check_settings(cfg: Any, found: Search | None, pool: Pool, dataset: Dataset,
             )
 
 
-def check_unlabelled_is_used(plan: controls.Plan, listens: bool) -> None:
-    """Refuse rows of ``dataset.unlabelled`` that would teach nothing, or whose classes would have to be known.
+def check_unlabeled_is_used(plan: controls.Plan, listens: bool) -> None:
+    """Refuse rows of ``dataset.unlabeled`` that would teach nothing, or whose classes would have to be known.
 
     Raises:
         UserError: says which.
     """
     if not listens:
         raise UserError(
-            "dataset.unlabelled: the student's loss looks at labels alone, so rows without one would teach it nothing; "
+            "dataset.unlabeled: the student's loss looks at labels alone, so rows without one would teach it nothing; "
             "choose a loss that listens to a teacher, or leave them out"
         )
     if plan.settings["sampling"]["power"]:
-        raise UserError("sampling draws rows by their class, and those of dataset.unlabelled have none; use sampling=uniform")
+        raise UserError("sampling draws rows by their class, and those of dataset.unlabeled have none; use sampling=uniform")
 
 
 def check_binding(cfg: Any, taught_by: Classifier | None, pool: Pool, dataset: Dataset, context: Context) -> Classifier:

@@ -59,8 +59,8 @@ def train_students(
             gathered.add(plan.name, model, entry, cost)
             continue
         if not plan.is_control:
-            runs.save_rows(context.out, scoring.NO_BIAS_FIX, record)
-            gathered.add(scoring.NO_BIAS_FIX, model, entry, cost)
+            runs.save_rows(context.out, scoring.UNCORRECTED, record)
+            gathered.add(scoring.UNCORRECTED, model, entry, cost)
         fixed, fixed_entry = with_bias_fixed(model, entry, pool, dataset, context, plan.settings["select"]["metric"])
         gathered.add(plan.name, fixed, fixed_entry, {**cost, "bias_fix": bias.described(fixed_entry, dataset.class_names)})
 

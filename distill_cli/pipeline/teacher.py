@@ -145,10 +145,10 @@ def _epochs(folder: Path, name: str) -> str | None:
     return None
 
 
-COST_KEYS = ("train_seconds", "samples_per_second", "steps", "epochs", "best_epoch", "labels_seen", "weight_change", "overflows")
+COST_KEYS = ("train_seconds", "samples_per_second", "steps", "epochs", "best_epoch", "labeled_samples_seen", "weight_change", "skipped_steps")
 
 
-def train_cost(result: Fit, labels_seen: int) -> dict[str, Any]:
+def train_cost(result: Fit, labeled_samples_seen: int) -> dict[str, Any]:
     """Return what a training cost, under the names of the report."""
     return {
         "train_seconds": result.seconds,
@@ -156,9 +156,9 @@ def train_cost(result: Fit, labels_seen: int) -> dict[str, Any]:
         "steps": result.steps,
         "epochs": len(result.records),
         "best_epoch": result.best_epoch + 1,
-        "labels_seen": labels_seen,
+        "labeled_samples_seen": labeled_samples_seen,
         "weight_change": result.weight_change,
-    } | ({} if result.overflows is None else {"overflows": result.overflows})
+    } | ({} if result.skipped_steps is None else {"skipped_steps": result.skipped_steps})
 
 
 def train(cfg: Any, dataset: Dataset, context: Context) -> tuple[Taught, Fit]:

@@ -32,7 +32,7 @@ def numbers(table: Standings) -> dict[str, Number]:
         "n": lambda row: len(row.runs),
         "difference": lambda row: _of_first(row, "mean"),
         "p": lambda row: _of_first(row, "p_holm" if _of_first(row, "p_holm") is not None else "p"),
-        "detectable": lambda row: _of_first(row, "smallest_detectable"),
+        "detectable": lambda row: _of_first(row, "minimum_detectable_effect"),
         "parameters": lambda row: size(row, "parameters"),
         "weights": lambda row: size(row, "weight_bytes"),
         "latency": latency,

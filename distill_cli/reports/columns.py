@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from distill_cli.metrics.intervals import ENOUGH_SEEDS, bracket, p_text, spread, verdict_over_seeds
+from distill_cli.metrics.intervals import ENOUGH_SEEDS, INTERVAL_SEEDS, bracket, p_text, spread, verdict_over_seeds
 from distill_cli.reports import cells
 from distill_cli.reports.cells import MISSING
 from distill_cli.reports.choose import latency, size
@@ -31,10 +31,10 @@ def column_cells(result: Standings) -> dict[str, tuple[str, Callable[[Row], str]
     for name in ("student", *result.controls, "teacher"):
         columns[name] = (f"{name}, test", _model_cell(name))
     control = result.controls[0] if result.controls else "control"
-    columns["difference"] = (f"student - {control}", _first(_difference_cell))
+    columns["difference"] = (f"student - {control}", _difference_cell)
     columns["p"] = ("p", _first(_p_cell))
     columns["detectable"] = ("detectable", _first(_detectable_cell))
-    columns["verdict"] = ("verdict", lambda row: row.comparisons[0].result["words"] if row.comparisons else MISSING)
+    columns["verdict"] = ("verdict", lambda row: row.comparisons[0].result["verdict"] if row.comparisons else MISSING)
     columns["folders"] = (FOLDERS_TITLE, lambda row: " ".join(result.folders(row)))
     columns["parameters"] = ("parameters", lambda row: cells.count(size(row, "parameters")))
     columns["weights"] = ("weights", lambda row: cells.size(size(row, "weight_bytes")))
@@ -56,10 +56,19 @@ def _first(show_result: Callable[[Mapping[str, Any]], str]) -> Callable[[Row], s
     return lambda row: show_result(row.comparisons[0].result) if row.comparisons else MISSING
 
 
-def _difference_cell(result: Mapping[str, Any]) -> str:
-    if result["mean"] is None:
+def _difference_cell(row: Row) -> str:
+    if not row.comparisons or row.comparisons[0].result["mean"] is None:
         return MISSING
-    return f"{result['mean']:+.3f}" + ("" if result["interval"] is None else f" {bracket(result['interval'])}")
+    comparison, result = row.comparisons[0], row.comparisons[0].result
+    around = "" if result["ci95"] is None else f" {bracket(result['ci95'])}"
+    if _has_two_values(comparison):
+        around = f" ({', '.join(f'{a - b:+.3f}' for a, b in zip(comparison.student, comparison.scores, strict=True))})"
+    return f"{result['mean']:+.3f}{around}"
+
+
+def _has_two_values(comparison: Comparison) -> bool:
+    """Whether a cell shows each seed's difference, since they are too few for an interval."""
+    return 1 < comparison.result["n"] < INTERVAL_SEEDS
 
 
 def _p_cell(result: Mapping[str, Any]) -> str:
@@ -68,7 +77,7 @@ def _p_cell(result: Mapping[str, Any]) -> str:
 
 
 def _detectable_cell(result: Mapping[str, Any]) -> str:
-    return MISSING if result["smallest_detectable"] is None else f"{result['smallest_detectable']:.3f}"
+    return MISSING if result["minimum_detectable_effect"] is None else f"{result['minimum_detectable_effect']:.3f}"
 
 
 def caption(result: Standings) -> list[str]:
@@ -82,8 +91,10 @@ def caption(result: Standings) -> list[str]:
         lines.append(f"{TITLES[result.metric]}, mean +- sample standard deviation over n seeds; {order}")
     if result.rows:
         lines.append(f"run folders, in the order of their seeds, are named as seen from {result.home}")
-    if any(c.result["interval"] is not None for _, c in result.comparisons):
+    if any(c.result["ci95"] is not None for _, c in result.comparisons):
         lines.append("in brackets: 95 % paired t interval over seeds")
+    if any(_has_two_values(c) for _, c in result.comparisons):
+        lines.append(f"in parentheses: the difference of each seed; a t interval needs {INTERVAL_SEEDS} seeds or more")
     if result.shared:
         lines.append(f"all: {' '.join(result.shared)}")
     return lines + result.notes

@@ -43,7 +43,7 @@ def score_rows(report: Report) -> list[tuple[str, list[str]]]:
         parts = [model.get(split) or {} for model in models]
         wanted: list[tuple[str, str, Callable[[Any], str]]] = [
             (f"{split} macro F1", "macro_f1", cells.score),
-            ("95 % interval", "macro_f1_interval", cells.interval),
+            ("95 % interval", "macro_f1_ci95", cells.interval),
         ]
         if i == 0:
             wanted += [("accuracy", "accuracy", cells.score), ("NLL, nats", "nll", cells.score), ("ECE", "ece", cells.score)]
@@ -67,7 +67,7 @@ def cost_rows(report: Report) -> list[tuple[str, list[str]]]:
         ("steps", lambda m: cells.count(m.get("steps"))),
         ("epochs", lambda m: cells.count(m.get("epochs"))),
         ("best epoch", lambda m: cells.count(m.get("best_epoch"))),
-        ("labels seen", lambda m: cells.count(m.get("labels_seen"))),
+        ("labeled samples seen", lambda m: cells.count(m.get("labeled_samples_seen"))),
     ]
     return [(what, [show(model) for model in models]) for what, show in wanted]
 
@@ -86,6 +86,18 @@ def class_rows(report: Report) -> list[tuple[str, list[str]]]:
         mark = "" if name in full["averaged"] else " *"
         f1 = [cells.score(((part.get("per_class") or {}).get(name) or {}).get("f1")) for part in parts]
         table.append((name + mark, [cells.count(per_class["support"]), *f1]))
+    return table
+
+
+def class_quality_rows(report: Report) -> list[list[str]]:
+    """Return a row for each class: its name, training rows, rows of the first split, and each model's precision and recall."""
+    split = splits(report)[0]
+    parts = [(report["models"][name].get(split) or {}).get("per_class") or {} for name in model_names(report)]
+    trained = ((report.get("data") or {}).get("class_counts") or {}).get("train") or {}
+    table = []
+    for name, per_class in next(part for part in parts if part).items():
+        figures = [cells.score((part.get(name) or {}).get(key)) for part in parts for key in ("precision", "recall")]
+        table.append([name, cells.count(trained.get(name)), cells.count(per_class["support"]), *figures])
     return table
 
 

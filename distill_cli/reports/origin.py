@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-OPENED = ("evaluated_run", "exported_run", "benched_run")  # keys of such a report that name the run folder
 
 
 def origin(report: Mapping[str, Any]) -> str:
     """Return in words the run that was opened, empty for a report of a run of its own."""
-    folder = next((report[key] for key in OPENED if report.get(key)), None)
+    folder = report.get("source_run")
     return (
         "" if folder is None else "; ".join([f"run {folder}, seed {report.get('seed')}", *other_data(report.get("data") or {})])
     )

@@ -48,10 +48,10 @@ def as_dicts(result: Standings) -> list[dict[str, Any]]:
         by_control = {c.control: c.result for c in row.comparisons}
         for control in result.controls:
             found = by_control.get(control, {})
-            low, high = found.get("interval") or (None, None)
+            low, high = found.get("ci95") or (None, None)
             flat |= {f"minus.{control}.{key}": found.get(key) for key in ("n", "mean", "sd")}
             flat |= {f"minus.{control}.low": low, f"minus.{control}.high": high}
-            flat |= {f"minus.{control}.{key}": found.get(key) for key in ("p", "p_holm", "smallest_detectable", "words")}
+            flat |= {f"minus.{control}.{key}": found.get(key) for key in ("p", "p_holm", "minimum_detectable_effect", "verdict")}
         table.append(flat)
     return table
 

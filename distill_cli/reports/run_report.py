@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from distill_cli.reports import cells, model_table, terms_table
+from distill_cli.reports import cells, model_table, more_seeds, terms_table
 from distill_cli.reports.cells import markdown_code, markdown_table, markdown_text
 from distill_cli.reports.origin import origin
 
@@ -102,7 +102,7 @@ def _confusion(part: Mapping[str, Any]) -> list[str]:
 def _comparisons(report: Mapping[str, Any]) -> list[str]:
     rows = []
     for control, c in (report.get("comparison") or {}).items():
-        span = "-" if c["interval"] is None else f"{c['interval'][0]:+.3f}..{c['interval'][1]:+.3f}"
+        span = "-" if c["ci95"] is None else f"{c['ci95'][0]:+.3f}..{c['ci95'][1]:+.3f}"
         how = "samples" if c["resampled"] == "samples" else f"{c['n_groups']} groups"
         what = markdown_text(f"{c.get('split', 'test')} {c.get('metric', 'macro_f1')}")
         rows.append([markdown_text(control), what, f"{c['difference']:+.3f}", span, how])
@@ -167,7 +167,7 @@ def _data(report: Mapping[str, Any]) -> list[str]:
     about += f", fingerprint {data.get('fingerprint')}"
     lines = ["## Data", "", markdown_text(about), "", *markdown_table(["split", *map(markdown_text, names), "rows"], rows)]
     notes = [f"- {markdown_text(note)}" for note in data.get("notes") or ()]
-    if extra := report.get("unlabelled"):
+    if extra := report.get("unlabeled"):
         said = f"{cells.count(extra['rows'])} transfer rows without labels: {extra['source']}, fingerprint {extra['fingerprint']}"
         notes.insert(0, f"- {markdown_text(said)}")
     return lines + (["", *notes] if notes else [])
@@ -199,16 +199,16 @@ def _budget(report: Mapping[str, Any]) -> list[str]:
         lines.append("- optimizer steps: " + ", ".join([f"student {cells.count(budget['student_steps'])}", *controls]))
     if budget.get("teacher_steps") is not None:
         lines.append(f"- teacher: {cells.count(budget['teacher_steps'])} steps, {cells.duration(budget.get('teacher_seconds'))}")
-    if said := overflows(report):
+    if said := skipped_steps(report):
         lines.append(f"- left out in fp16, because a gradient overflowed: {markdown_text(said)}")
     if report.get("teacher_source"):
         lines.append(f"- where the teacher came from: {markdown_text(report['teacher_source'])}")
     return ["## Budget", "", *lines] if lines else []
 
 
-def overflows(report: Mapping[str, Any]) -> str:
+def skipped_steps(report: Mapping[str, Any]) -> str:
     """Return how many steps loss scaling (fp16) left out, by model; empty without it."""
-    models = {name: model.get("overflows") for name, model in report["models"].items() if isinstance(model, Mapping)}
+    models = {name: model.get("skipped_steps") for name, model in report["models"].items() if isinstance(model, Mapping)}
     counted = ", ".join(f"{name} {cells.count(n)}" for name, n in models.items() if isinstance(n, int))
     return f"steps of {counted}" if counted else ""
 
@@ -219,7 +219,9 @@ def _provenance(report: Mapping[str, Any]) -> list[str]:
     lines = [f"- {markdown_text(key.replace('_', ' '))}: {markdown_text(_said(value))}" for key, value in provenance.items()]
     lines.append(f"- recipe version: {markdown_text(report.get('recipe_version'))}")
     block = ["## Provenance", "", *lines]
-    return block + (["", "## Run it again", "", *markdown_code(str(again), "sh")] if again else [])
+    block += ["", "## Run it again", "", *markdown_code(str(again), "sh")] if again else []
+    several = more_seeds.command_line(report)
+    return block + (["", "Five seeds, for a verdict:", "", *markdown_code(several, "sh")] if several else [])
 
 
 def _said(value: object) -> str:

@@ -16,7 +16,7 @@ MOST_DIFFERENCES = 3
 # Where a report says what was in the files that a config names.
 CONTENTS = {
     "data": ("data", "fingerprint"),
-    "unlabelled rows": ("unlabelled", "fingerprint"),
+    "unlabeled rows": ("unlabeled", "fingerprint"),
     "teacher": ("teacher_fingerprint",),
 }
 
@@ -24,7 +24,7 @@ CONTENTS = {
 def same_setting(a: Run, b: Run) -> bool:
     """Whether two runs have the same command, recipe, data, teacher and config, seeds aside.
 
-    Files may have changed under one name, so data, unlabelled rows and teachers are told apart by what was in them. A value
+    Files may have changed under one name, so data, unlabeled rows and teachers are told apart by what was in them. A value
     that is each run's own seed (``teacher.seed: ${seed}``), or as far from it in both (``${plus:${seed},100}``), counts as seed
     where the same was typed for both; a value that was swept beside the seed does not. Runs without a config are told apart by
     what was typed.
@@ -37,7 +37,7 @@ def same_setting(a: Run, b: Run) -> bool:
         return False
     if not _equal(a, b, *CONTENTS["data"]):
         return _follows_seed(a, b, "dataset.split_seed")
-    same_rows = _equal(a, b, *CONTENTS["unlabelled rows"]) or _follows_seed(a, b, "dataset.unlabelled.split_seed")
+    same_rows = _equal(a, b, *CONTENTS["unlabeled rows"]) or _follows_seed(a, b, "dataset.unlabeled.split_seed")
     return same_rows and (_equal(a, b, *CONTENTS["teacher"]) or not _equal(a, b, "config", "teacher", "seed"))
 
 

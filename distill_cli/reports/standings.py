@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from distill_cli.metrics.intervals import ENOUGH_SEEDS, holm, paired_t, smallest_detectable, words
+from distill_cli.metrics.intervals import ENOUGH_SEEDS, holm, minimum_detectable_effect, paired_t, verdict_word
 from distill_cli.metrics.scores import LOWER_IS_BETTER
 from distill_cli.reports.choose import sort
 from distill_cli.reports.collect import Found, Run
 from distill_cli.reports.settings import labels, same_setting
 
 METRICS = ("macro_f1", "accuracy", "nll", "ece")
+UNBOUNDED = ("nll",)  # the others lie between 0 and 1
 
 
 @dataclass
@@ -123,7 +124,7 @@ def standings(found: Found, metric: str = "macro_f1") -> Standings:
 
 
 def control_order(name: str) -> tuple[bool, bool]:
-    """Return what puts the tuned control first, then the matched one: the harder to beat leads."""
+    """Return what puts the tuned control first, then the scratch one: the harder to beat leads."""
     return name != "tuned", name != "scratch"
 
 
@@ -178,17 +179,18 @@ def _correct(table: Standings) -> None:
     sign = -1 if table.metric in LOWER_IS_BETTER else 1
     found = [comparison for _, comparison in table.comparisons]
     for c in found:
-        c.result = paired_t([sign * (a - b) for a, b in zip(c.student, c.scores, strict=True)])
+        bounds = None if table.metric in UNBOUNDED else (-1.0, 1.0)
+        c.result = paired_t([sign * (a - b) for a, b in zip(c.student, c.scores, strict=True)], bounds=bounds)
     tested = [c for c in found if c.result["n"] >= ENOUGH_SEEDS]
     adjusted = holm([c.result["p"] for c in tested]) if len(tested) > 1 else [None] * len(tested)
     corrected = sum(p is not None for p in adjusted)
     for c, p in zip(tested, adjusted, strict=True):
         c.result["p_holm"] = p
         if p is not None:
-            c.result["smallest_detectable"] = smallest_detectable(c.result["n"], c.result["sd"], corrected)
-        c.result["words"] = words(c.result["n"], c.result["mean"], c.result["p"] if p is None else p)
+            c.result["minimum_detectable_effect"] = minimum_detectable_effect(c.result["n"], c.result["sd"], corrected)
+        c.result["verdict"] = verdict_word(c.result["n"], c.result["mean"], c.result["p"] if p is None else p)
     for c in found if sign < 0 else ():
         c.result["mean"] = None if c.result["mean"] is None else -c.result["mean"]
-        c.result["interval"] = c.result["interval"] and [-c.result["interval"][1], -c.result["interval"][0]]
+        c.result["ci95"] = c.result["ci95"] and [-c.result["ci95"][1], -c.result["ci95"][0]]
     if corrected > 1:
         table.notes.append(f"p and verdicts are corrected for {corrected} comparisons (Holm)")

@@ -36,7 +36,7 @@ class Case:
         student = changed(self.student, lambda t: (t * scale).to(dtype))
         return Case(self.name, student, tuple(changed(o, lambda t: (t * scale).to(dtype)) for o in self.teachers), batch)
 
-    def unlabelled(self) -> Case:
+    def unlabeled(self) -> Case:
         """Return the case without labels."""
         return replace(self, batch=replace(self.batch, labelled=torch.zeros_like(self.batch.labelled)))
 

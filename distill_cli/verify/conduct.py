@@ -114,7 +114,7 @@ def labels(losses: Bound) -> Outcome:
     """See hidden labels stay hidden, and a loss that says `uses_labels = False` or `uses_teacher = False` keep its word."""
     for loss, case in losses:
         uses = loss.uses_labels
-        hidden = case.unlabelled() if uses else case
+        hidden = case.unlabeled() if uses else case
         other = replace(hidden, batch=replace(hidden.batch, target=hidden.batch.target.flip(-1)))
         if not torch.equal(call(loss, hidden), call(loss, other)):
             said = (

@@ -139,7 +139,7 @@ def at_teacher(losses: Bound) -> Outcome:
         pairs = {p[0]: p[1] for p in loss.pairs}
         features = {path: case.teachers[0].features[pairs[path]] for path in case.student.features}
         logits = torch.stack([t.logits for t in case.teachers]).mean(dim=0)
-        equal, leaves = with_gradient(replace(case.unlabelled(), student=ModelOutput(logits, features)))
+        equal, leaves = with_gradient(replace(case.unlabeled(), student=ModelOutput(logits, features)))
         found = call(loss, equal)
         size = float(found.detach().abs().max())
         if declared is True and not size <= ZERO:

@@ -26,5 +26,5 @@ def test_the_common_keys_are_the_pipelines_own() -> None:
     assert yaml.safe_load((CONF / "_common.yaml").read_text()) == {
         "label_fraction": 1.0,
         "transfer_exclude": [],
-        "unlabelled": None,
+        "unlabeled": None,
     }

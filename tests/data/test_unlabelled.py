@@ -13,7 +13,7 @@ import torch
 from distill_cli.batches import Rows
 from distill_cli.data.digits import digits
 from distill_cli.data.leakage import meets, remember
-from distill_cli.data.unlabelled import Joined, from_dataset, joined, read_unlabelled
+from distill_cli.data.unlabelled import Joined, from_dataset, joined, read_unlabeled
 from distill_cli.errors import UserError
 from distill_cli.losses.cross_entropy import CrossEntropy
 from distill_cli.losses.soft_target import SoftTarget
@@ -39,9 +39,9 @@ def test_joined_sources_are_looked_up_where_they_lie() -> None:
     assert np.array_equal(both[rows], np.concatenate([first, second])[rows])
 
 
-def test_unlabelled_rows_come_last_with_ids_that_nobody_has(tmp_path: Path) -> None:
+def test_unlabeled_rows_come_last_with_ids_that_nobody_has(tmp_path: Path) -> None:
     data = digits()
-    extra = read_unlabelled(write(str(tmp_path / "more.npy")), (64,))
+    extra = read_unlabeled(write(str(tmp_path / "more.npy")), (64,))
     pool = joined(data.train, extra, data)
     assert len(pool) == len(data.train) + 40 and pool.labelled.sum() == len(data.train)
     own = set(np.concatenate([p.index for p in data.pools.values()]).tolist())
@@ -57,13 +57,13 @@ def test_a_model_that_saw_scored_rows_without_labels_is_remembered_for_it(tmp_pa
     pool = joined(data.train, from_dataset(digits(split_seed=3), (64,)), data)
     seen = np.isin(data.val.index, digits(split_seed=3).train.index).sum()
     assert f"its training rows hold {seen} rows of the student's val split" in (meets(remember(pool, data), data) or "")
-    harmless = joined(data.train, read_unlabelled(write(str(tmp_path / "more.npy")), (64,)), data)
+    harmless = joined(data.train, read_unlabeled(write(str(tmp_path / "more.npy")), (64,)), data)
     assert meets(remember(harmless, data), data) is None
 
 
 def test_they_reach_the_soft_term_and_not_the_cross_entropy(tmp_path: Path) -> None:
     data = digits()
-    pool = joined(data.train, read_unlabelled(write(str(tmp_path / "more.npy")), (64,)), data)
+    pool = joined(data.train, read_unlabeled(write(str(tmp_path / "more.npy")), (64,)), data)
     batch = Rows(pool, 10, torch.device("cpu")).take(torch.tensor([0, 1, len(pool) - 2, len(pool) - 1]))
     assert batch.target.sum(1).tolist() == [1, 1, 0, 0]
     student = ModelOutput(torch.randn(4, 10, generator=torch.Generator().manual_seed(0)))
@@ -86,18 +86,18 @@ def base(distill: Callable[..., Any]) -> Any:
 
 def test_the_student_learns_from_them_and_the_control_does_not(base: Any, distill: Callable[..., Any]) -> None:
     before = base.report
-    ran = distill("distill", *TINY, f"dataset.unlabelled={write('more.npy', 640)}")
+    ran = distill("distill", *TINY, f"dataset.unlabeled={write('more.npy', 640)}")
     assert ran.code == 0, ran.err
     report = ran.report
     assert report["teacher_key"] == before["teacher_key"]
     assert report["models"]["student"]["test"] != before["models"]["student"]["test"]
     assert report["budget"]["student_steps"] > before["budget"]["student_steps"]
     assert report["budget"]["control_steps"]["scratch"] == report["budget"]["student_steps"]
-    assert report["models"]["student"]["labels_seen"] == report["models"]["scratch"]["labels_seen"] == 1078
-    assert report["unlabelled"]["rows"] == 640 and report["unlabelled"]["source"] == "file more.npy"
-    assert report["unlabelled"]["equal_rows"] == {"val": 0, "test": 0}
+    assert report["models"]["student"]["labeled_samples_seen"] == report["models"]["scratch"]["labeled_samples_seen"] == 1078
+    assert report["unlabeled"]["rows"] == 640 and report["unlabeled"]["source"] == "file more.npy"
+    assert report["unlabeled"]["equal_rows"] == {"val": 0, "test": 0}
     assert "640 transfer rows without labels: file more.npy" in (ran.folder / "report.md").read_text()
-    other = distill("distill", *TINY, f"dataset.unlabelled={write('more.npy', 640, seed=1)}")
+    other = distill("distill", *TINY, f"dataset.unlabeled={write('more.npy', 640, seed=1)}")
     assert other.report["models"]["student"]["test"] != report["models"]["student"]["test"]  # same ids, stored outputs of its own
     again = distill("eval", f"run={other.folder}", "device=cpu", "report.html=false")
     assert again.code == 0, again.err
@@ -108,9 +108,9 @@ def test_a_csv_gives_the_same_as_an_array(base: Any, distill: Callable[..., Any]
     x = np.load(write("more.npy"))
     np.savetxt("plain.csv", x, delimiter=",", fmt="%.9g")
     np.savetxt("named.csv", x, delimiter=",", fmt="%.9g", header=",".join(f"p{n}" for n in range(64)), comments="")
-    reports = [distill("distill", *TINY, f"dataset.unlabelled={name}").report for name in ("more.npy", "plain.csv", "named.csv")]
+    reports = [distill("distill", *TINY, f"dataset.unlabeled={name}").report for name in ("more.npy", "plain.csv", "named.csv")]
     assert len({str(report["models"]["student"]["test"]) for report in reports}) == 1
-    assert len({report["unlabelled"]["fingerprint"] for report in reports}) == 1
+    assert len({report["unlabeled"]["fingerprint"] for report in reports}) == 1
 
 
 def test_columns_of_a_table_are_found_by_name(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_columns_of_a_table_are_found_by_name(tmp_path: Path) -> None:
     with pytest.raises(UserError) as e:
         read_unlabelled(path, (2,), columns)
     assert str(e.value) == (
-        f"dataset.unlabelled={path}: line 1, column 3: 'id' is no feature of the data; if it is none, leave it out"
+        f"dataset.unlabeled={path}: line 1, column 3: 'id' is no feature of the data; if it is none, leave it out"
     )
     path.write_text("a,kind\n1,2\n")
     with pytest.raises(UserError, match=r"line 1: no column 'b', a feature of the data; add it$"):
@@ -129,17 +129,17 @@ def test_columns_of_a_table_are_found_by_name(tmp_path: Path) -> None:
 
 
 def test_another_data_set_gives_its_training_rows(distill: Callable[..., Any]) -> None:
-    ran = distill("distill", *TINY, "+dataset@dataset.unlabelled=digits", "dataset.unlabelled.split_seed=3")
+    ran = distill("distill", *TINY, "+dataset@dataset.unlabeled=digits", "dataset.unlabeled.split_seed=3")
     assert ran.code == 0, ran.err
-    assert ran.report["unlabelled"]["rows"] == 1078 and ran.report["unlabelled"]["source"] == "data set digits"
-    shared = ran.report["unlabelled"]["equal_rows"]["test"]
+    assert ran.report["unlabeled"]["rows"] == 1078 and ran.report["unlabeled"]["source"] == "data set digits"
+    shared = ran.report["unlabeled"]["equal_rows"]["test"]
     assert 200 < shared < 450
-    note = f"{shared} of the unlabelled rows are equal to rows of test: the student has seen inputs that it is scored on"
+    note = f"{shared} of the unlabeled rows are equal to rows of test: the student has seen inputs that it is scored on"
     assert any(text.startswith(note) for text in ran.report["data"]["notes"])
 
 
 def test_a_link_of_a_chain_learns_from_them_too_and_is_found_by_their_content(distill: Callable[..., Any]) -> None:
-    line = ("distill", *TINY, "chain=[{name: a}]", "dataset.unlabelled=more.npy", "controls=[]")
+    line = ("distill", *TINY, "chain=[{name: a}]", "dataset.unlabeled=more.npy", "controls=[]")
     write("more.npy")
     assert "trained" in distill(*line).report["chain"][1]["source"]
     assert "found" in distill(*line).report["chain"][1]["source"]
@@ -148,7 +148,7 @@ def test_a_link_of_a_chain_learns_from_them_too_and_is_found_by_their_content(di
 
 
 def test_a_data_set_of_another_shape_is_refused() -> None:
-    with pytest.raises(UserError, match=r"^dataset.unlabelled: digits has samples of shape \(64,\), the data \(1, 28, 28\)$"):
+    with pytest.raises(UserError, match=r"^dataset.unlabeled: digits has samples of shape \(64,\), the data \(1, 28, 28\)$"):
         from_dataset(digits(), (1, 28, 28))
 
 
@@ -162,25 +162,25 @@ def nan_at(x: np.ndarray) -> np.ndarray:
 
 
 WRONG: list[tuple[str, str, Callable[[], object]]] = [
-    ("dataset.unlabelled=x.npy: no such file", "x.npy", lambda: None),
-    ("dataset.unlabelled=x.txt: expected a .npy or .csv file, or a data set (+dataset@dataset.unlabelled=OPTION)", "x.txt", lambda: None),
-    ("dataset.unlabelled=x.npy: not a plain .npy array", "x.npy", lambda: Path("x.npy").write_text("no")),
-    ("dataset.unlabelled=x.npy: not a plain .npy array", "x.npy",
+    ("dataset.unlabeled=x.npy: no such file", "x.npy", lambda: None),
+    ("dataset.unlabeled=x.txt: expected a .npy or .csv file, or a data set (+dataset@dataset.unlabeled=OPTION)", "x.txt", lambda: None),
+    ("dataset.unlabeled=x.npy: not a plain .npy array", "x.npy", lambda: Path("x.npy").write_text("no")),
+    ("dataset.unlabeled=x.npy: not a plain .npy array", "x.npy",
      lambda: Path("x.npy").write_bytes(b"\x93NUMPY\x01\x00\x10\x00{'descr': oops  \n")),
-    ("dataset.unlabelled=x.npy: an array of [40, 8, 8]; the data has samples of shape (64,), so [N, *shape] is expected", "x.npy",
+    ("dataset.unlabeled=x.npy: an array of [40, 8, 8]; the data has samples of shape (64,), so [N, *shape] is expected", "x.npy",
      lambda: write("x.npy", shape=(8, 8))),
-    ("dataset.unlabelled=x.npy: holds uint8; floats are expected, scaled as the data set scales its own", "x.npy",
+    ("dataset.unlabeled=x.npy: holds uint8; floats are expected, scaled as the data set scales its own", "x.npy",
      lambda: spoil("x.npy", lambda x: (255 * x).astype(np.uint8))),
-    ("dataset.unlabelled=x.npy: holds no rows", "x.npy", lambda: write("x.npy", rows=0)),
-    ("dataset.unlabelled=x.npy: row 7 (counted from 0) holds NaN or an infinite value at feature 3; fill it or leave the row out", "x.npy",
+    ("dataset.unlabeled=x.npy: holds no rows", "x.npy", lambda: write("x.npy", rows=0)),
+    ("dataset.unlabeled=x.npy: row 7 (counted from 0) holds NaN or an infinite value at feature 3; fill it or leave the row out", "x.npy",
      lambda: spoil("x.npy", nan_at)),
-    ("dataset.unlabelled=x.csv: line 1: 65 columns; a sample of the data has 64 features; leave a label's column out", "x.csv",
+    ("dataset.unlabeled=x.csv: line 1: 65 columns; a sample of the data has 64 features; leave a label's column out", "x.csv",
      lambda: Path("x.csv").write_text(",".join(["1"] * 65) + "\n")),
-    ("dataset.unlabelled=x.csv: line 2, column '5': 'many' is not a number; features must be numeric", "x.csv",
+    ("dataset.unlabeled=x.csv: line 2, column '5': 'many' is not a number; features must be numeric", "x.csv",
      lambda: Path("x.csv").write_text(",".join(["1"] * 64) + "\n" + ",".join(["1"] * 4 + ["many"] + ["1"] * 59) + "\n")),
-    ("dataset.unlabelled=x.csv: line 2 has 63 cells, the first row has 64; make them equal", "x.csv",
+    ("dataset.unlabeled=x.csv: line 2 has 63 cells, the first row has 64; make them equal", "x.csv",
      lambda: Path("x.csv").write_text(",".join(["1"] * 64) + "\n" + ",".join(["1"] * 63) + "\n")),
-    ("dataset.unlabelled=3: expected a .npy or .csv file, or a data set by +dataset@dataset.unlabelled=OPTION", "3", lambda: None),
+    ("dataset.unlabeled=3: expected a .npy or .csv file, or a data set by +dataset@dataset.unlabeled=OPTION", "3", lambda: None),
 ]  # fmt: skip
 
 
@@ -189,22 +189,29 @@ def test_what_cannot_be_a_transfer_set_is_one_line(
     distill: Callable[..., Any], line: str, value: str, make: Callable[[], object]
 ) -> None:
     make()
-    ran = distill("distill", *TINY, f"dataset.unlabelled={value}")
+    ran = distill("distill", *TINY, f"dataset.unlabeled={value}")
     assert ran.err.splitlines() == [f"distill distill: error: {line}"]
     assert ran.code == 2 and not list(Path("outputs").rglob("*.json"))
 
 
+@pytest.mark.parametrize(
+    "word", ["dataset.unlabelled=x.npy", "+dataset@dataset.unlabelled=digits", "dataset.unlabelled.split_seed=3"]
+)
+def test_the_other_spelling_gets_one_line(distill: Callable[..., Any], word: str) -> None:
+    ran = distill("distill", *TINY, word)
+    line = "distill distill: error: dataset.unlabelled has moved: it is spelled dataset.unlabeled"
+    assert (ran.code, ran.err.splitlines()) == (2, [line])
+
+
 def test_rows_that_would_teach_nothing_are_refused(distill: Callable[..., Any]) -> None:
     name = write("more.npy")
-    assert distill("distill", *TINY, "loss=cross_entropy", f"dataset.unlabelled={name}").err.strip() == (
-        "distill distill: error: dataset.unlabelled: the student's loss looks at labels alone, so rows without one would teach it "
+    assert distill("distill", *TINY, "loss=cross_entropy", f"dataset.unlabeled={name}").err.strip() == (
+        "distill distill: error: dataset.unlabeled: the student's loss looks at labels alone, so rows without one would teach it "
         "nothing; choose a loss that listens to a teacher, or leave them out"
     )
-    assert distill("distill", *TINY, "sampling=balanced", f"dataset.unlabelled={name}").err.strip() == (
-        "distill distill: error: sampling draws rows by their class, and those of dataset.unlabelled have none; use sampling=uniform"
+    assert distill("distill", *TINY, "sampling=balanced", f"dataset.unlabeled={name}").err.strip() == (
+        "distill distill: error: sampling draws rows by their class, and those of dataset.unlabeled have none; use sampling=uniform"
     )
-    assert distill(
-        "distill", *TINY, "+dataset@dataset.unlabelled=digits", "dataset.unlabelled.label_fraction=0.5"
-    ).err.strip() == (
-        "distill distill: error: dataset.unlabelled.label_fraction=0.5: all training rows of this source are used; leave this key out"
+    assert distill("distill", *TINY, "+dataset@dataset.unlabeled=digits", "dataset.unlabeled.label_fraction=0.5").err.strip() == (
+        "distill distill: error: dataset.unlabeled.label_fraction=0.5: all training rows of this source are used; leave this key out"
     )

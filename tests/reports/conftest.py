@@ -28,7 +28,7 @@ def model(
         "steps": 54_722,
         "epochs": 60,
         "best_epoch": 51,
-        "labels_seen": 70_068,
+        "labeled_samples_seen": 70_068,
     }
     return {
         **parts,
@@ -75,7 +75,7 @@ def fake_report(seed: int = 0, student: float = 0.9, scratch: float = 0.88, **mo
                 "metric": "macro_f1",
                 "split": "test",
                 "difference": difference,
-                "interval": [difference - 0.01, difference + 0.01],
+                "ci95": [difference - 0.01, difference + 0.01],
                 "resampled": "samples",
                 "n_groups": None,
             }

@@ -15,7 +15,7 @@ import pytest
 from scipy.stats import ttest_rel
 
 from distill_cli.errors import UserError
-from distill_cli.metrics.intervals import holm, smallest_detectable
+from distill_cli.metrics.intervals import holm, minimum_detectable_effect
 from distill_cli.reports import columns as columns_of
 from distill_cli.reports import leaderboard, results
 from distill_cli.reports.choose import sort
@@ -85,7 +85,7 @@ def test_a_verdict_that_correction_takes_away_is_taken_away(tmp_path: Path, make
             write_run(tmp_path / f"{t}-{seed}", report, [f"loss.temperature={t}", f"seed={seed}"])
     result = table(tmp_path)
     assert all(c.result["p"] < 0.05 < c.result["p_holm"] for _, c in result.comparisons)
-    assert {c.result["words"] for _, c in result.comparisons} == {"no evidence"}
+    assert {c.result["verdict"] for _, c in result.comparisons} == {"no evidence"}
 
 
 def test_of_nll_less_is_better(sweep: Path, tmp_path: Path) -> None:
@@ -99,8 +99,8 @@ def test_of_nll_less_is_better(sweep: Path, tmp_path: Path) -> None:
     result = table(sweep, "nll")
     assert result.rows[0].label == "loss.temperature=1"
     compared = result.rows[0].comparisons[0].result
-    assert compared["mean"] < 0 and compared["interval"][0] < compared["interval"][1] < 0
-    assert compared["words"] == "helped"
+    assert compared["mean"] < 0 and compared["ci95"][0] < compared["ci95"][1] < 0
+    assert compared["verdict"] == "helped"
 
 
 def test_a_value_that_follows_the_seed_is_no_setting_but_another_is(tmp_path: Path, make_report: Make, write_run: Write) -> None:
@@ -226,15 +226,15 @@ def test_controls_and_seeds_that_lack_are_gaps_not_errors(tmp_path: Path, make_r
 
 def test_files_that_changed_under_one_name_make_another_row(tmp_path: Path, make_report: Make, write_run: Write) -> None:
     base = make_report()
-    same = {"unlabelled": {"fingerprint": "u"}, "teacher_fingerprint": "t"}
-    others = [{}, {"unlabelled": {"fingerprint": "v"}}, {"teacher_fingerprint": "s"}]
+    same = {"unlabeled": {"fingerprint": "u"}, "teacher_fingerprint": "t"}
+    others = [{}, {"unlabeled": {"fingerprint": "v"}}, {"teacher_fingerprint": "s"}]
     for number, other in enumerate(others):
         for seed in (0, 1):
             report = small(base, seed, 0.9, 0.9, teacher={"seed": 7}) | same | other
             write_run(tmp_path / f"{number}-{seed}", report, [f"seed={seed}"])
     result = table(tmp_path)
     assert [row.seeds for row in result.rows] == [[0, 1]] * 3
-    assert {row.label.partition("(")[2] for row in result.rows} == {"", "unlabelled rows v)", "teacher s)"}
+    assert {row.label.partition("(")[2] for row in result.rows} == {"", "unlabeled rows v)", "teacher s)"}
     for seed in (0, 1):  # a teacher for each seed is none of them
         report = small(base, seed, 0.9, 0.9, teacher={"seed": seed}) | {"teacher_fingerprint": f"t{seed}"}
         write_run(tmp_path / "own" / str(seed), report, [f"seed={seed}", "teacher.seed=${seed}"])
@@ -251,8 +251,10 @@ def test_a_difference_that_can_be_detected_passes_the_correction_too(tmp_path: P
     compared = [c.result for _, c in table(tmp_path).comparisons]
     assert len(compared) >= 3
     for found in compared:
-        assert found["smallest_detectable"] == pytest.approx(smallest_detectable(5, found["sd"], alpha=0.05 / len(compared)))
-        assert found["smallest_detectable"] > smallest_detectable(5, found["sd"])
+        assert found["minimum_detectable_effect"] == pytest.approx(
+            minimum_detectable_effect(5, found["sd"], alpha=0.05 / len(compared))
+        )
+        assert found["minimum_detectable_effect"] > minimum_detectable_effect(5, found["sd"])
 
 
 def test_one_teacher_for_all_seeds_has_no_spread(sweep: Path) -> None:
@@ -272,7 +274,7 @@ def test_results_csv_and_md_are_written_whole_and_harmless(sweep: Path) -> None:
     assert rows[1]["method"] == "'+loss@terms.x=cross_entropy loss.temperature=2"
     assert float(rows[0]["test.student.mean"]) == pytest.approx(np.mean(result.rows[0].test["student"]))
     assert float(rows[0]["test.student.std"]) == pytest.approx(np.std(result.rows[0].test["student"], ddof=1))
-    low, high = result.rows[0].comparisons[0].result["interval"]
+    low, high = result.rows[0].comparisons[0].result["ci95"]
     assert (float(rows[0]["minus.scratch.low"]), float(rows[0]["minus.scratch.high"])) == (low, high)
     text = (sweep / "results.md").read_text()
     assert "best first by validation, never by test" in text
@@ -289,7 +291,7 @@ def test_the_table_fits_every_terminal_with_whole_numbers(sweep: Path, terminal:
     assert max(map(len, above.splitlines())) <= columns
     for row in result.rows:
         assert f"{np.mean(row.test['student']):.3f}" in above
-        assert f"{row.comparisons[0].result['interval'][0]:+.3f}" in above
+        assert f"{row.comparisons[0].result['ci95'][0]:+.3f}" in above
 
 
 def test_sorting_by_test_is_possible_and_said(sweep: Path) -> None:

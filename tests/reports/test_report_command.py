@@ -122,7 +122,7 @@ def test_two_runs_are_compared_row_by_row(runs: Path, capsys: pytest.CaptureFixt
     main([str(runs / "0"), str(runs / "1")])
     wanted = paired_bootstrap(y, a, b, 5, range(5))
     out = capsys.readouterr().out
-    assert f"student, test macro F1, A minus B: {wanted['difference']:+.3f} [{wanted['interval'][0]:+.3f}, " in out
+    assert f"student, test macro F1, A minus B: {wanted['difference']:+.3f} [{wanted['ci95'][0]:+.3f}, " in out
     assert "A student" in out and f"B: {runs / '1'} (seed 1)" in out
     main([str(runs / "0"), str(runs / "1"), "--json"])
     assert json.loads(capsys.readouterr().out)["comparison"] == wanted

@@ -57,6 +57,12 @@ def test_the_page_shows_the_reports_numbers_in_silence(fill: Fill, browser: Any)
     assert seen.asked == [page.as_uri()]
     assert report["verdict"] in seen.page.inner_text("header")
     assert seen.page.inner_text("#command") == report["provenance"]["command_line"]
+    assert seen.page.inner_text("#more-seeds") == "distill distill experiment=heartbeat dataset.root=data/mitdb -m seed=5,6,7,8,9"
+    tables = seen.page.inner_text("#classes")
+    for found in report["models"]["student"]["test"]["per_class"].values():
+        assert f"{found['precision']:.3f}" in tables and f"{found['recall']:.3f}" in tables
+    for n in report["data"]["class_counts"]["train"].values():
+        assert f"{n:,}" in tables
     for name, model in report["models"].items():
         assert seen.page.inner_text(f'[data-score="{name}"]') == f"{model['test']['macro_f1']:.3f}"
         assert f"{model['parameters']:,}" in seen.page.inner_text(f'[data-model="{name}"]')

@@ -44,7 +44,7 @@ def test_steps_that_overflowed_are_told(make_report: Make) -> None:
 
     report = make_report()
     assert "overflow" not in markdown(report)
-    report["models"]["student"]["overflows"] = 3
+    report["models"]["student"]["skipped_steps"] = 3
     assert "- left out in fp16, because a gradient overflowed: steps of student 3\n" in markdown(report) + "\n"
     assert dict(facts(report))["left out in fp16"] == "steps of student 3"
 
@@ -57,7 +57,7 @@ def test_numbers_stand_under_their_model(make_report: Make) -> None:
     models = report["models"]
     assert by_name["test macro F1"] == [f"{models[m]['test']['macro_f1']:.3f}" for m in rows[0][1:]]
     assert by_name["val macro F1"] == [f"{models[m]['val']['macro_f1']:.3f}" for m in rows[0][1:]]
-    low, high = models["student"]["test"]["macro_f1_interval"]
+    low, high = models["student"]["test"]["macro_f1_ci95"]
     assert by_name["95 % interval"][1] != "" and f"{low:.3f}..{high:.3f}" in {row[2] for row in rows if row[0] == "95 % interval"}
     assert by_name["parameters"] == ["70,421", "3,909", "3,909", "3,909"]
     assert by_name["training time"][:2] == ["-", "4 min 05 s"]
@@ -104,8 +104,8 @@ def test_a_teacher_alone_and_an_eval_without_controls(make_report: Make) -> None
 
 def test_null_scores_are_a_dash(make_report: Make) -> None:
     report = make_report()
-    report["models"]["student"]["test"] |= {"macro_f1_interval": None, "nll": None}
-    report["comparison"]["scratch"]["interval"] = None
+    report["models"]["student"]["test"] |= {"macro_f1_ci95": None, "nll": None}
+    report["comparison"]["scratch"]["ci95"] = None
     rows = {row[0]: row[1:] for row in table_rows(markdown(report), "Models")}
     assert rows["NLL, nats"][1] == "-"
 

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from conftest import TINY, Ran, Seen
 
+from distill_cli.data.arrays import from_arrays
 from distill_cli.data.digits import digits
 from distill_cli.pages import gallery, reliability, soft_targets, softmax, temperature
 from distill_cli.pages.inputs import RunData, read_epochs, read_run_data
-from distill_cli.pipeline.samples import allowed, small
+from distill_cli.pipeline.samples import allowed, column_statistics, small
 from distill_cli.reports.predictions import Predictions, read_predictions
 
 HINT = ("+loss@terms.match=hint", "terms.match.features=[body.2,body.2]", "steps_per_epoch=4")
@@ -151,3 +152,45 @@ def test_the_bins_of_a_reliability_diagram_give_the_reports_ece(data: RunData) -
     gap = sum(b["rows"] * abs(b["accuracy"] - b["confidence"]) for b in found) / 300
     assert gap == pytest.approx(ece(p, y, reliability.BINS))
     assert all(b["low"] <= b["accuracy"] + 1e-9 and b["accuracy"] <= b["high"] + 1e-9 for b in found)
+
+
+def test_colours_are_drawn_as_they_are() -> None:
+    red_then_blue = np.array([[[1.0, 0.0]], [[0.0, 0.0]], [[0.0, 1.0]]])  # [3, 1, 2]
+    for values in (red_then_blue, 255 * red_then_blue, 4 * red_then_blue - 2):  # a share, a byte, standardised
+        for x in (values, values.repeat(2, axis=1).transpose(1, 2, 0)):  # channels first, and last
+            drawn, marks = gallery.picture(x.tolist(), x.shape, 100)
+            colours = [pixel["colour"] for pixel in drawn["data"]["values"]]
+            assert colours[:2] == ["#ff0000", "#0000ff"] and marks == len(colours)
+            assert drawn["encoding"]["color"]["scale"] is None
+    grey, _ = gallery.picture([[[0.0, 1.0]]], (1, 1, 2), 100)
+    assert [pixel["value"] for pixel in grey["data"]["values"]] == [0.0, 1.0]
+
+
+def test_a_tables_row_shows_each_columns_name_and_value_on_a_scale_of_its_own(make_report: Callable[..., dict[str, Any]]) -> None:
+    report = make_report()
+    names = report["data"]["class_names"]
+    report["data"]["files"] = [["train.csv", 100], ["test.csv", 50]]
+    columns = [{"name": "age", "mean": 40.0, "deviation": 10.0}, {"name": "income", "mean": 5e4, "deviation": 1e4},
+               {"name": "same", "mean": 1.0, "deviation": 0.0}]  # fmt: skip
+    even = [1 / len(names)] * len(names)
+    row = {"row": 112, "group": "p7", "true": names[0], "distance": 0.1, "teacher": even, "student": even, "x": [55.0, 4e4, 1.0]}
+    samples = {"split": "test", "shape": [3], "columns": columns, "rows": [row], "features": []}
+    section = gallery.section(RunData(report, samples=samples))
+    assert section is not None
+    (chart,) = section.charts
+    assert chart.title == f"test.csv, data row 13, group p7: true class {names[0]}"
+    bars = chart.spec["data"]["values"]
+    assert [(bar["cell"], bar["far"]) for bar in bars] == [("age: 55", 1.5), ("income: 4e+04", -1.0), ("same: 1", 0.0)]
+    assert RunData(make_report()).row_name(19441) == "row id 19441" and "row id counts" in section.text
+
+
+def test_a_runs_columns_have_the_statistics_of_its_training_rows() -> None:
+    x = np.random.default_rng(0).normal(3, 2, (60, 2)).astype("float32")
+    part = (x, np.arange(60) % 2)
+    data = from_arrays("toy", part, part, part)
+    found = column_statistics(data, (2,))
+    assert found is not None and [column["name"] for column in found] == ["feature 0", "feature 1"]
+    assert [column["mean"] for column in found] == pytest.approx(x.mean(0).tolist(), rel=1e-3)
+    assert [column["deviation"] for column in found] == pytest.approx(x.std(0).tolist(), rel=1e-3)
+    assert column_statistics(digits(), (1, 8, 8)) is None
+    assert column_statistics(digits(), (64,)) is None  # too many without a name: a signal

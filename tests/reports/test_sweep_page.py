@@ -153,6 +153,46 @@ def test_any_settings_have_a_table_and_a_page(
     shutil.rmtree(folder)
 
 
+def test_what_a_reader_looks_for_comes_first_and_settings_last(sweep: Path, result: Standings) -> None:
+    found = sweep_page.table(result, swept(result.rows), sweep, [])
+    keys = [column["key"] for column in found["head"]]
+    assert keys[:6] == ["method", "student", "scratch", "difference", "verdict", "runs"]
+    assert keys[-2:] == ["loss.temperature", "loss.name"]
+    links = {address for row in found["rows"] for cell in row["cells"] for _, address in cell["links"]}
+    assert links == {"00/report.html", "01/report.html", "10", "11", "20", "21"}  # the folder where there is no page
+    assert all((sweep / address).exists() for address in links)
+    assert [column["key"] for column in sweep_page.table(result, [], sweep, ["method", "n"])["head"]] == ["method", "n", "runs"]
+
+
+def test_the_page_is_titled_by_its_data(sweep: Path, result: Standings) -> None:
+    assert sweep_page.title(result) == "heartbeat"
+    for number, row in enumerate(result.rows):
+        row.runs[0].report["name"] = f"heartbeat: student {number}"
+    assert sweep_page.title(result) == "heartbeat: 3 settings"
+    for number, run in enumerate(run for row in result.rows for run in row.runs):
+        run.report["name"] = f"heartbeat: mlp_small from mlp, loss_{number}"
+    assert sweep_page.title(result) == "heartbeat: mlp_small from mlp, 3 settings"
+
+
+def test_one_axis_holds_no_values_of_several_losses(
+    tmp_path: Path, make_report: Callable[..., dict[str, Any]], write_run: Callable[..., Path]
+) -> None:
+    """`beta` of one loss is another thing than `beta` of another."""
+    losses = [("dkd.DKD", 8.0), ("dkd.DKD", 2.0), ("dist.DIST", 1.0), ("dist.DIST", 3.0), ("soft_target.SoftTarget", None)]
+    for number, (name, beta) in enumerate(losses):
+        loss = {"_target_": f"distill_cli.losses.{name}", "alpha": float(number), "weight": 1.0}
+        config = {"seed": 0, "loss": loss if beta is None else {**loss, "beta": beta}}
+        write_run(tmp_path / str(number), make_report(0, config=config), [f"loss={name}", f"loss.beta={beta}"])
+    rows = standings(collect([tmp_path])).rows
+    order = [row.runs[0].report["config"]["loss"]["alpha"] for row in rows]
+    found = {axis.path: {n: v for n, v in zip(order, axis.values, strict=True) if v is not None} for axis in swept(rows)}
+    assert found["loss"] == {0: "dkd", 1: "dkd", 2: "dist", 3: "dist", 4: "soft_target"}
+    assert found["dkd.beta"] == {0: 8.0, 1: 2.0}
+    assert found["dist.beta"] == {2: 1.0, 3: 3.0}
+    assert found["dkd.alpha"] == {0: 0.0, 1: 1.0}
+    assert set(found) == {"loss", "dkd.beta", "dist.beta", "dkd.alpha", "dist.alpha"}  # what has one value for its loss is none
+
+
 def test_settings_that_differ_are_found(result: Standings) -> None:
     found = {s.path: s for s in swept(result.rows)}
     assert list(found) == ["loss.temperature", "loss.name"]  # what was typed first

@@ -33,7 +33,7 @@ def test_on_a_terminal_every_number_is_whole_at_every_width(make_report: Make, t
     assert max(map(len, text.splitlines())) <= columns
     for name in ("teacher", "student", "scratch", "scratch_122"):
         part = report["models"][name]["test"]
-        assert f"{part['macro_f1_interval'][0]:.3f}..{part['macro_f1_interval'][1]:.3f}" in text
+        assert f"{part['macro_f1_ci95'][0]:.3f}..{part['macro_f1_ci95'][1]:.3f}" in text
         assert f" {report['models'][name]['parameters']:,} " in text
 
 
