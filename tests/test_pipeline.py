@@ -323,3 +323,27 @@ def test_a_bad_job_leaves_the_others_alone_and_is_named(distill: Distill) -> Non
     assert "loss: temperature must be > 0, got -1" in ran.err
     assert "2 runs: 1 finished, 1 failed" in ran.out
     assert len(list(Path("outputs/sweeps").glob("*/*/report.json"))) == 1
+
+
+def test_a_csv_of_outputs_is_read_by_names_and_numbers(tmp_path: Path) -> None:
+    from distill_cli.data.arrays import from_arrays
+    from distill_cli.errors import UserError
+    from distill_cli.pipeline.foreign import load_outputs
+
+    part = (np.zeros((2, 1)), [1, 2])
+    dataset, path = from_arrays("mine", part, part, part), tmp_path / "o.csv"
+    node = {"outputs": str(path), "outputs_kind": "logits"}
+
+    def error(text: str) -> str:
+        path.write_text(text)
+        with pytest.raises(UserError) as e:
+            load_outputs(node, dataset)
+        return str(e.value).removeprefix(f"teacher.outputs={path}: ")
+
+    path.write_text("2.0;note;row;1.0\n0.5;x;3.0;-1\n7;y;0;1e-3\n")
+    index, values = load_outputs(node, dataset)
+    assert index.tolist() == [3, 0] and values.tolist() == [[-1.0, 0.5], [np.float32(1e-3), 7.0]]
+    assert error("row,1,2\n0,1,x\n") == "line 2, column '2': 'x' is not a number; features must be numeric"
+    assert error("row,1,2\n0.5,1,2\n") == "line 2, column 'row': row id '0.5' is no whole number >= 0"
+    assert error("row,1,2\n1,1,2\n1.0,1,2\n") == "row ids must be whole numbers >= 0, each once"
+    assert error("row,1,3\n0,1,2\n") == "lacks the column '2'; it needs 'row' and one column a class"

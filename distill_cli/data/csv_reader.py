@@ -338,7 +338,7 @@ class CsvReader:
         import pandas as pd
 
         width, last = len(self.columns), len(self.columns) - 1
-        types: Any = {i: np.float64 if i in set(numbers) else object for i in range(width)}
+        types: Any = dict.fromkeys(range(width), object) | dict.fromkeys(numbers, np.float64)
         data = io.BytesIO(block)
         options: Any = {"header": None, "na_filter": False, "low_memory": False, "encoding": "utf-8"}
         try:

@@ -90,7 +90,7 @@ def read_table(
     if not labels and columns and columns.beside and reader.has_header:
         labels = [columns.beside[0]]
     label_columns = tuple(column_position(reader, name, "label") for name in labels) or (len(reader.columns) - 1,)
-    group_columns = () if group is None else (column_position(reader, group, "group"),)
+    group_columns: tuple[int, ...] = () if group is None else (column_position(reader, group, "group"),)
     if set(group_columns) & set(label_columns):
         raise UserError(f"{path}: column '{reader.columns[group_columns[0]]}' cannot be label and group at once")
     features, dropped = _features(reader, {*label_columns, *group_columns}, known)

@@ -263,7 +263,7 @@ def test_files_are_joined_by_the_names_of_their_columns(tmp_path: Path) -> None:
 
 
 def test_a_finished_model_finds_label_and_features_by_name(tmp_path: Path) -> None:
-    known = csv_table(path=put(tmp_path, "x,z,kind\n" + "".join(f"{i * i},{-i * i},{'pq'[i % 2]}\n" for i in range(12))))
+    known = csv_table(path=put(tmp_path, "z,x,kind\n" + "".join(f"{-i * i},{i * i},{'pq'[i % 2]}\n" for i in range(12))))
     moved = csv_table(path=put(tmp_path, NAMED), drop=["who"], columns=known.columns)
     assert moved.fingerprint == known.fingerprint and moved.train.x.tolist() == known.train.x.tolist()
     assert fault(lambda: csv_table(path=put(tmp_path, NAMED), columns=known.columns)) == (
