@@ -18,7 +18,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from distill_cli.config.groups import TAKE_SEVERAL, conf_dir, one_option, options, second_term
-from distill_cli.config.reads import unread
+from distill_cli.config.reads import reads, unread
 from distill_cli.config.trials import RESOLVERS
 from distill_cli.errors import UserError, near, squashed, tokens
 
@@ -225,7 +225,8 @@ def check_arguments(command: str, argv: Sequence[str]) -> None:
         flags = [flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")]
         if wrong != str(e):
             key = wrong.split()[0].lstrip("-")
-            hint = near(wrong, [*flags, "--json", "--trust"]) or f"; keys have no dashes: {key}=VALUE"
+            flag = "" if reads(command, key) else near(wrong, [*flags, "--json", "--trust"])
+            hint = flag or f"; keys have no dashes: {key}=VALUE"
             raise UserError(f"{wrong}: unknown flag{hint}") from None
         raise UserError(re.sub(r"^argument ([^:]*): ", lambda m: f"{m[1].split('/')[0]}: ", wrong)) from None
     line = Line(command, argv)
