@@ -33,8 +33,9 @@ from typing import Any
 import hydra  # noqa: F401  (imported before the forks, as is torch)
 import torch
 
-from distill_cli import files, interrupts
-from distill_cli.cli import main
+from distill_cli.cli.main import main
+from distill_cli.utils import files
+from distill_cli.utils import signals as stop_signals
 
 SMALL = (
     "dataset=digits", "device=cpu", "device.threads=1", "bootstrap.resamples=50", "teacher.epochs=6", "teacher.model.hidden=[64]",
@@ -220,7 +221,7 @@ def signals(trials: Trials) -> None:
         outputs = trials.folder / f"signal-{code}"
 
         def ring(number: int = number) -> None:
-            due = interrupts.heard
+            due = stop_signals.heard
             count = iter(range(1, 1_000_000))
 
             def heard() -> int | None:
@@ -228,7 +229,7 @@ def signals(trials: Trials) -> None:
                     os.kill(os.getpid(), number)
                 return due()
 
-            interrupts.heard = heard
+            stop_signals.heard = heard
 
         found = run(words_of("distill with control", outputs), trials.log, ring)
         if found != code:

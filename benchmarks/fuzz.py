@@ -111,7 +111,7 @@ def in_child(work: Path, target: Callable[[], int]) -> Ended:
 
 def distill(*words: str) -> int:
     """Run a command line, as the console script does."""
-    from distill_cli.cli import main
+    from distill_cli.cli.main import main
 
     sys.argv = ["distill", *words]
     try:
@@ -136,7 +136,7 @@ def compose_here() -> Callable[[Sequence[str]], None]:
     from hydra.types import RunMode
     from omegaconf import flag_override
 
-    from distill_cli.config.groups import conf_dir
+    from distill_cli.config.options import conf_dir
 
     Hydra.get_mode = lambda *_, **__: RunMode.RUN
     compose = ConfigLoaderImpl.load_configuration
@@ -160,7 +160,7 @@ def compose_here() -> Callable[[Sequence[str]], None]:
 
 def broken_off() -> int:
     """Run a training that dies at its fourth state."""
-    from distill_cli.states import States
+    from distill_cli.runs.training_checkpoint import States
 
     save, saved = States.save, []
 
@@ -241,7 +241,7 @@ def make_case(number: int, seed: int, sources: Path, work: Path) -> Case:
 def _line(number: int, draw: Random, sources: Path, work: Path) -> Case:
     import yaml
 
-    from distill_cli.config.groups import conf_dir, options
+    from distill_cli.config.options import conf_dir, options
     from distill_cli.config.trust import leaves
 
     shutil.copytree(sources / "run", work / "run")

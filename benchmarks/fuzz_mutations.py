@@ -12,7 +12,7 @@ from typing import Any
 
 from safetensors.torch import load
 
-from distill_cli.states import digest
+from distill_cli.runs.training_checkpoint import digest
 
 Mutation = Callable[[Random, bytes], bytes]
 

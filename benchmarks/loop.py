@@ -23,22 +23,22 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from distill_cli.batches import Rows, Sampler
-from distill_cli.course import Course, state_of
-from distill_cli.engine import Precision, Trainer
+from distill_cli.data.loader import Rows, Sampler
+from distill_cli.data.stored_views import Views
+from distill_cli.losses.objective import Objective
 from distill_cli.losses.soft_target import SoftTarget
-from distill_cli.memory import keep_freed_memory
 from distill_cli.models.classifier import Classifier
 from distill_cli.models.cnn1d import CNN1d
-from distill_cli.objective import Objective
 from distill_cli.rng import global_stream
-from distill_cli.schedules import constant
-from distill_cli.selection import Selection
-from distill_cli.states import States
-from distill_cli.teacher_cache import Cache, kept
-from distill_cli.teachers import FrozenTeacher, Teacher
-from distill_cli.types import Pool, Stage
-from distill_cli.views import Views
+from distill_cli.runs.training_checkpoint import States
+from distill_cli.teachers.frozen import FrozenTeacher
+from distill_cli.teachers.output_cache import Cache, kept
+from distill_cli.training.lr_schedules import constant
+from distill_cli.training.model_selection import Selection
+from distill_cli.training.state import Course, state_of
+from distill_cli.training.trainer import Precision, Trainer
+from distill_cli.types import Pool, Stage, Teacher
+from distill_cli.utils.allocator import keep_freed_memory
 
 BATCH, STEPS, TURNS, STARTS, CLASSES, SHAPE = 64, 100, 60, 5, 5, (1, 187)
 TEMPERATURE, ALPHA, RATE = 2.0, 0.9, 1e-3

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from distill_cli import runs
+from distill_cli.runs import layout
 
 GIGABYTE = 10**9
 DISTINCT = 4096  # rows that are drawn; the file repeats them
@@ -49,8 +49,8 @@ def measured(words: list[str]) -> tuple[float, int]:
 
 def main() -> None:
     settings = {"gigabytes": "2", "threads": "2", **dict(word.split("=", 1) for word in sys.argv[1:])}
-    run = runs.find(settings["run"], "run")
-    models = json.loads((run / runs.MODELS).read_text())["models"]
+    run = layout.find(settings["run"], "run")
+    models = json.loads((run / layout.MODELS).read_text())["models"]
     entry = models.get("student", models.get("teacher"))
     with tempfile.TemporaryDirectory() as folder:
         source, output = Path(folder) / "rows.csv", Path(folder) / "predictions.csv"

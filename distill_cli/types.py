@@ -283,3 +283,24 @@ class EpochRecord:
 # (batch, epoch, step) -> batch: what changes a training batch before anybody sees it.
 Change = Callable[[Batch, int, int], Batch]
 EpochListener = Callable[[EpochRecord], None]
+
+
+class Teacher(Protocol):
+    """What a student learns from."""
+
+    def __call__(self, batch: Batch) -> ModelOutput:
+        """Return the teacher's output for a batch."""
+        ...
+
+
+TEACHER, STUDENT, SCRATCH = "teacher", "student", "scratch"
+
+
+TUNED = "tuned"
+
+
+# The student before its bias was fixed; no control, but scored like one.
+UNCORRECTED = "uncorrected"
+
+
+COMPARED = "test"

@@ -94,7 +94,7 @@ def distill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captu
     def run(*words: str) -> Ran:
         from hydra.core.global_hydra import GlobalHydra
 
-        from distill_cli.cli import main
+        from distill_cli.cli.main import main
 
         GlobalHydra.instance().clear()
         monkeypatch.setattr(sys, "argv", ["distill", *words])

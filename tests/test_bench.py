@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import Ran
 
-from distill_cli.timing import peak_memory_bytes, timed
+from distill_cli.utils.timing import peak_memory_bytes, timed
 
 Distill = Callable[..., Ran]
 

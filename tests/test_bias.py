@@ -9,8 +9,8 @@ import pytest
 from conftest import TINY, Ran
 from safetensors.torch import load_file
 
-from distill_cli.metrics.scores import quick_scores
-from distill_cli.pipeline.bias import fit_offset
+from distill_cli.metrics.classification import quick_scores
+from distill_cli.tasks.classification.bias_correction import fit_offset
 
 
 @pytest.mark.parametrize("metric", ["macro_f1", "accuracy", "nll"])

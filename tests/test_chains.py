@@ -15,15 +15,16 @@ from conftest import TINY, Ran
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
-from distill_cli import files, runs
-from distill_cli.config.chains import links
+from distill_cli.config.validation.generations import links
 from distill_cli.data.digits import digits
 from distill_cli.errors import UserError
 from distill_cli.models.classifier import Classifier
 from distill_cli.models.mlp import MLP
-from distill_cli.pipeline.teacher import Taught
 from distill_cli.rng import global_stream
-from distill_cli.teacher_cache import weights_hash
+from distill_cli.runs import layout
+from distill_cli.teachers.output_cache import weights_hash
+from distill_cli.teachers.train import Taught
+from distill_cli.utils import files
 
 Distill = Callable[..., Ran]
 TWO = "chain=[{name: large, model: {hidden: [12]}, epochs: 3}, {name: small, model: {hidden: [10]}, loss: {temperature: 1}}]"
@@ -111,8 +112,8 @@ def test_the_rows_of_the_chains_teacher_are_remembered_with_every_student_it_rea
     data = digits()
     excluded = set(data.train.index[data.train.y == 3].tolist())
     for folder in (*folders(ran).values(), ran.folder):
-        assert excluded <= set(runs.read_rows(folder, "student").index.tolist())
-    assert not excluded & set(runs.read_rows(ran.folder, "scratch").index.tolist())
+        assert excluded <= set(layout.read_rows(folder, "student").index.tolist())
+    assert not excluded & set(layout.read_rows(ran.folder, "scratch").index.tolist())
 
 
 def config(chain: Any) -> dict[str, Any]:

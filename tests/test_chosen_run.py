@@ -22,7 +22,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from hydra.core.global_hydra import GlobalHydra
 
-    from distill_cli.cli import main
+    from distill_cli.cli.main import main
 
     place = tmp_path_factory.mktemp("swept")
     with pytest.MonkeyPatch.context() as patch:

@@ -19,9 +19,11 @@ import pytest
 from conftest import TINY
 from omegaconf import OmegaConf
 
-from distill_cli import RECIPE_VERSION, __version__, app, cli
-from distill_cli.arguments import rewrite, split_arguments, sweep_key
-from distill_cli.config.groups import RUN_COMMANDS, conf_dir, options
+from distill_cli import RECIPE_VERSION, __version__
+from distill_cli.cli import hydra_app
+from distill_cli.cli import main as cli
+from distill_cli.config.options import RUN_COMMANDS, conf_dir, options
+from distill_cli.config.overrides import rewrite, split_arguments, sweep_key
 from distill_cli.errors import UserError
 
 TOUCHED = ("HYDRA_FULL_ERROR", "DISTILL_FULL_ERROR", "DISTILL_JSON", "DISTILL_INVOCATION", "DISTILL_SWEEP_KEY")
@@ -48,7 +50,7 @@ def door(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
     kept = root.level, root.handlers[:]
 
     def type_line(*argv: str) -> Said:
-        app.started.clear()
+        hydra_app.started.clear()
         monkeypatch.setattr(sys, "argv", ["distill", *argv])
         code = cli.main()
         return Said(code, *capsys.readouterr())
@@ -92,9 +94,9 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
     module = types.ModuleType("distill_cli.commands.distill")
     module.run = run  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "distill_cli.commands.distill", module)
-    table = types.ModuleType("distill_cli.reports.leaderboard")
+    table = types.ModuleType("distill_cli.reports.sweep.print_leaderboard")
     table.sweep_report = lambda folder: print(f"table of {folder}")  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "distill_cli.reports.leaderboard", table)
+    monkeypatch.setitem(sys.modules, "distill_cli.reports.sweep.print_leaderboard", table)
     return seen
 
 
@@ -104,7 +106,7 @@ def left(folder: Path) -> list[str]:
 
 def modules_after(*argv: str) -> set[str]:
     """Return the top-level modules that a command line has loaded when it ends, in a fresh interpreter."""
-    code = f"import sys; sys.argv = {['distill', *argv]!r}\nfrom distill_cli.cli import main\nmain()\n"
+    code = f"import sys; sys.argv = {['distill', *argv]!r}\nfrom distill_cli.cli.main import main\nmain()\n"
     code += "sys.stderr.write(' '.join({m.partition('.')[0] for m in sys.modules}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return set(done.stderr.split())
@@ -169,7 +171,7 @@ def test_help_lists_nothing_that_is_not_read(door: Door) -> None:
 
 
 def test_every_group_says_what_it_is_for() -> None:
-    from distill_cli.config.groups import PURPOSES
+    from distill_cli.config.options import PURPOSES
 
     assert set(options([conf_dir()])) <= set(PURPOSES)
 
@@ -477,7 +479,7 @@ def test_the_gate(door: Door, tmp_path: Path, fake: list[dict], require: str, co
 
 
 def test_a_number_that_rounds_to_its_bound_is_shown_in_full() -> None:
-    from distill_cli.config.gate import shown
+    from distill_cli.config.requirements import shown
 
     assert shown(0.79999, 0.8) == "0.79999"
 
@@ -548,7 +550,7 @@ def test_a_finished_job_of_another_recipe_is_run_again(
     fake.clear()
     assert door("distill", "-m", "seed=0,1").code == 0
     assert [job["seed"] for job in fake] == [0, 1]
-    monkeypatch.setattr(app, "RECIPE_VERSION", RECIPE_VERSION + 1)
+    monkeypatch.setattr(hydra_app, "RECIPE_VERSION", RECIPE_VERSION + 1)
     fake.clear()
     door("distill", "-m", "seed=0")
     assert len(fake) == 1
@@ -578,7 +580,7 @@ def test_an_old_failure_in_a_shared_folder_does_not_fail_a_good_sweep(door: Door
 
 
 def test_a_sweeper_gets_the_objective_and_a_word_where_there_is_none(door: Door, fake: list[dict], capsys) -> None:
-    from distill_cli.config.gate import objective_of
+    from distill_cli.config.requirements import objective_of
 
     report = {"models": {"student": {"val": {"macro_f1": 0.5}}}}
     assert objective_of(report, "models.student.val.macro_f1") == 0.5
@@ -769,13 +771,13 @@ def test_a_failed_job_is_the_worst_for_a_sweeper_and_never_no_number(door: Door,
         math.inf: ({"direction": "minimize"}, {"optim": {"maximize": False}}, {"ax_config": {"experiment": {"minimize": True}}}),
     }
     for value, nodes in settings.items():
-        assert [app.worst(OmegaConf.create(node)) for node in nodes] == [value] * len(nodes)
+        assert [hydra_app.worst(OmegaConf.create(node)) for node in nodes] == [value] * len(nodes)
 
 
 def test_a_sweep_goes_on_when_a_worker_was_killed(door: Door, fake: list[dict], monkeypatch: pytest.MonkeyPatch) -> None:
     from concurrent.futures.process import BrokenProcessPool
 
-    run, kills = app.hydra.main, iter((True, True, False))
+    run, kills = hydra_app.hydra.main, iter((True, True, False))
 
     def main(*words: object, **named: object) -> Callable[..., object]:
         def start(task: object) -> Callable[[], object]:
@@ -788,7 +790,7 @@ def test_a_sweep_goes_on_when_a_worker_was_killed(door: Door, fake: list[dict], 
 
         return start
 
-    monkeypatch.setattr(app.hydra, "main", main)
+    monkeypatch.setattr(hydra_app.hydra, "main", main)
     code, out, err = door("distill", "-m", "seed=0,1")
     assert code == 0 and "table of " in out
     assert err.count("a worker process was killed; the jobs that are not finished go on") == 2

@@ -17,13 +17,13 @@ from scipy.special import logsumexp
 from sklearn.metrics import f1_score
 from torch import Tensor, nn
 
-from distill_cli import runs
 from distill_cli.data.digits import digits
 from distill_cli.data.leakage import TrainRecord, unite
 from distill_cli.models.classifier import Classifier
 from distill_cli.models.ensemble import Ensemble
-from distill_cli.pipeline.models import load_model
-from distill_cli.teachers import FrozenTeacher
+from distill_cli.runs import layout
+from distill_cli.runs.checkpoint import load_model
+from distill_cli.teachers.frozen import FrozenTeacher
 
 Distill = Callable[..., Ran]
 
@@ -171,7 +171,7 @@ def test_an_ensemble_is_scored_again_and_teaches_again_from_its_run_folder(disti
     assert mixed.code == 0, mixed.err
     inner = mixed.report["models"]["teacher"]["architecture"]["members"]
     assert [len(member.get("members", [])) for member in inner] == [2, 0]
-    rows = runs.read_rows(mixed.folder, "teacher")
+    rows = layout.read_rows(mixed.folder, "teacher")
     assert sorted(rows.index.tolist()) == sorted(digits().train.index.tolist())
 
 

@@ -16,17 +16,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill_cli import exports
-from distill_cli.cost import peak_activation_bytes
 from distill_cli.errors import UserError
 from distill_cli.exports import onnx_int8
 from distill_cli.exports.parity import Reference, compare
 from distill_cli.exports.subject import Outputs, Written, runner_of
+from distill_cli.factory.data import load_dataset
 from distill_cli.metrics.calibration import fit_temperature
-from distill_cli.metrics.scores import ece, log_probabilities
+from distill_cli.metrics.classification import ece, log_probabilities
 from distill_cli.models.cnn1d import CNN1d
 from distill_cli.models.mlp import MLP
-from distill_cli.pipeline.data import load_dataset
-from distill_cli.pipeline.models import load_model
+from distill_cli.profiling.model_cost import peak_activation_bytes
+from distill_cli.runs.checkpoint import load_model
 
 Distill = Callable[..., Ran]
 
@@ -298,7 +298,7 @@ def test_outputs_divide_by_the_temperature() -> None:
 
 
 def test_a_new_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
-    from distill_cli.files import new_folder, write_text
+    from distill_cli.utils.files import new_folder, write_text
 
     with pytest.raises(RuntimeError), new_folder(tmp_path / "a") as folder:
         write_text(folder / "x", "x")

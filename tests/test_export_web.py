@@ -17,7 +17,7 @@ import torch
 from conftest import Ran
 
 from distill_cli.exports import web
-from distill_cli.pipeline.models import load_model
+from distill_cli.runs.checkpoint import load_model
 
 Distill = Callable[..., Ran]
 NPM = Path(__file__).resolve().parent.parent / "node_modules" / "onnxruntime-web" / "dist"

@@ -17,28 +17,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from distill_cli.augment import Shift, shifted
-from distill_cli.batches import Rows, Sampler
-from distill_cli.course import Course
-from distill_cli.engine import Fit, Precision, Trainer, predict
+from distill_cli.data.augment import Shift, shifted
+from distill_cli.data.loader import Rows, Sampler
+from distill_cli.data.mixup import Mixup
 from distill_cli.errors import UserError
+from distill_cli.factory.stages import Part
 from distill_cli.losses.base import DistillationLoss
 from distill_cli.losses.cross_entropy import CrossEntropy
 from distill_cli.losses.logits_mse import LogitsMSE
+from distill_cli.losses.objective import Objective
 from distill_cli.losses.soft_target import SoftTarget
-from distill_cli.metrics.scores import quick_scores
-from distill_cli.mixup import Mixup
+from distill_cli.metrics.classification import quick_scores
 from distill_cli.models.classifier import Classifier
 from distill_cli.models.mlp import MLP
-from distill_cli.objective import Objective
-from distill_cli.pipeline.stages import Part
-from distill_cli.pipeline.teacher import train_cost
-from distill_cli.pipeline.training import make_stage
 from distill_cli.rng import global_stream
-from distill_cli.schedules import constant
-from distill_cli.selection import Selection
-from distill_cli.states import States
-from distill_cli.teachers import FrozenTeacher, TableTeacher
+from distill_cli.runs.training_checkpoint import States
+from distill_cli.teachers.frozen import FrozenTeacher, TableTeacher
+from distill_cli.teachers.train import train_cost
+from distill_cli.training.fit import make_stage
+from distill_cli.training.lr_schedules import constant
+from distill_cli.training.model_selection import Selection
+from distill_cli.training.state import Course
+from distill_cli.training.trainer import Fit, Precision, Trainer, predict
 from distill_cli.types import Batch, DataFacts, EpochRecord, ModelOutput, Pool, Stage
 
 CPU = torch.device("cpu")
@@ -200,7 +200,7 @@ def test_a_stage_optimises_the_student_and_every_parameter_of_its_objective() ->
     spy, model = Spy(), network()
     part = Part(
         "train", "", Objective({"spy": spy}, {"spy": 1.0}), 2,
-        {"_target_": "torch.optim.SGD", "lr": 0.1}, {"_target_": "distill_cli.schedules.constant"},
+        {"_target_": "torch.optim.SGD", "lr": 0.1}, {"_target_": "distill_cli.training.lr_schedules.constant"},
     )  # fmt: skip
     stage = make_stage(model, part, 5)
     optimised = {id(p) for group in stage.optimizer.param_groups for p in group["params"]}
@@ -402,7 +402,7 @@ def test_seconds_add_up_to_the_time_that_training_took(
 ) -> None:
     """Four steps of 25 s and a validation of 7 s an epoch, a state after each 30 s, the process killed after one of the saves."""
     pool, now = make_pool(), [0.0]
-    monkeypatch.setattr("distill_cli.engine.time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr("distill_cli.training.trainer.time", SimpleNamespace(perf_counter=lambda: now[0]))
 
     def pass_time(batch: Batch, epoch: int, step: int) -> Batch:
         now[0] += 25

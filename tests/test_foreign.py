@@ -13,12 +13,13 @@ from conftest import TINY, Ran
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from distill_cli import files, runs
 from distill_cli.errors import UserError
 from distill_cli.models.classifier import Reordered, Shifted
 from distill_cli.models.mlp import MLP
-from distill_cli.pipeline.models import build_model
-from distill_cli.pipeline.weight_files import read_weights
+from distill_cli.runs import layout
+from distill_cli.runs.checkpoint import build_model
+from distill_cli.teachers.weight_files import read_weights
+from distill_cli.utils import files
 
 Distill = Callable[..., Ran]
 
@@ -210,9 +211,9 @@ def test_what_no_file_of_weights_holds_is_refused_before_training(networks: None
 @pytest.mark.parametrize("name", ["Tied", "Viewed", "ExtraTensor"])
 def test_tied_weights_and_views_are_saved_and_come_back(networks: None, name: str, tmp_path: Path) -> None:
     model = build_model(entry_of(name), "student.model")
-    runs.save_model(tmp_path, "student", model)
+    layout.save_model(tmp_path, "student", model)
     again = build_model(entry_of(name), "student.model", seed=1)
-    runs.load_weights(again, runs.read_tensors(runs.weights_file(tmp_path, "student")), "here")
+    layout.load_weights(again, layout.read_tensors(layout.weights_file(tmp_path, "student")), "here")
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), again.state_dict().values(), strict=True))
     x = torch.rand(2, 4)
     assert torch.equal(model(x).logits, again(x).logits)

@@ -10,11 +10,11 @@ import torch
 from conftest import TINY
 from torch import Tensor, nn
 
-from distill_cli.cost import macs, parameter_count
-from distill_cli.features.listing import inspect, propose
+from distill_cli.features.layer_summary import inspect, propose
 from distill_cli.models.classifier import Classifier
 from distill_cli.models.cnn1d import CNN1d
 from distill_cli.models.resnet1d import ResNet1d
+from distill_cli.profiling.model_cost import macs, parameter_count
 
 BEAT = (1, 187)
 PAIR = ("layers", "teacher=resnet1d", "student=cnn1d_student", "dataset=heartbeat_synthetic")

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from conftest import TINY, Ran
 
+from distill_cli.factory.loggers import Loggers
 from distill_cli.loggers.logger import unseen
-from distill_cli.pipeline.listening import Loggers
 from distill_cli.types import EpochRecord
 
 Distill = Callable[..., Ran]
@@ -71,7 +71,7 @@ def test_a_resumed_run_has_each_epoch_once(steps: int, distill: Distill, monkeyp
     from mlflow.tracking import MlflowClient
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from distill_cli.states import States
+    from distill_cli.runs.training_checkpoint import States
 
     class Killed(BaseException):
         pass

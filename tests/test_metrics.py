@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss
 
 from distill_cli.errors import UserError
+from distill_cli.metrics.classification import ece, log_probabilities, quick_scores, scores
 from distill_cli.metrics.confusion import confusion_counts, macro_f1
-from distill_cli.metrics.scores import ece, log_probabilities, quick_scores, scores
 
 NAMES = ("N", "S", "V", "F", "Q")
 

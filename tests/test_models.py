@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from distill_cli.cost import macs, parameter_count, weight_bytes
 from distill_cli.models.classifier import Classifier, Reordered, Standardise
 from distill_cli.models.cnn1d import CNN1d
 from distill_cli.models.cnn2d import CNN2d
 from distill_cli.models.mlp import MLP
 from distill_cli.models.resnet1d import ResNet1d
-from distill_cli.pipeline.gathered import measured
-from distill_cli.pipeline.models import build_model
+from distill_cli.pipeline.results import measured
+from distill_cli.profiling.model_cost import macs, parameter_count, weight_bytes
 from distill_cli.rng import global_stream
-from distill_cli.schedules import constant, cosine, one_cycle, step
+from distill_cli.runs.checkpoint import build_model
+from distill_cli.training.lr_schedules import constant, cosine, one_cycle, step
 from distill_cli.types import Pool
 
 BEAT = (1, 187)

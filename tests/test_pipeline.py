@@ -17,8 +17,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
 from distill_cli.data.digits import digits
-
-from distill_cli.pipeline.naming import run_name
+from distill_cli.pipeline.run_name import run_name
 
 Distill = Callable[..., Ran]
 TIMES = ("latency_ms", "train_seconds", "samples_per_second", "provenance", "config", "budget", "command")
@@ -222,10 +221,10 @@ def test_foreign_weights_with_other_names_and_class_order_teach_the_same(ran: Ra
 
 
 def test_foreign_outputs_by_row_id_teach_the_same(ran: Ran, distill: Distill, tmp_path: Path) -> None:
-    from distill_cli.batches import Rows
     from distill_cli.data.digits import digits
-    from distill_cli.engine import predict
-    from distill_cli.pipeline.models import load_model
+    from distill_cli.data.loader import Rows
+    from distill_cli.runs.checkpoint import load_model
+    from distill_cli.training.trainer import predict
 
     data, (teacher, _) = digits(), load_model(ran.folder, "teacher")
     table = {}
@@ -328,7 +327,7 @@ def test_a_bad_job_leaves_the_others_alone_and_is_named(distill: Distill) -> Non
 def test_a_csv_of_outputs_is_read_by_names_and_numbers(tmp_path: Path) -> None:
     from distill_cli.data.arrays import from_arrays
     from distill_cli.errors import UserError
-    from distill_cli.pipeline.foreign import load_outputs
+    from distill_cli.teachers.external import load_outputs
 
     part = (np.zeros((2, 1)), [1, 2])
     dataset, path = from_arrays("mine", part, part, part), tmp_path / "o.csv"

@@ -24,11 +24,13 @@ from conftest import TINY, Ran
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from distill_cli import files, interrupts, locks, runs, states, unfinished
-from distill_cli.config.resuming import read_every
+from distill_cli.config.resume_policy import read_every
 from distill_cli.errors import UserError
-from distill_cli.packing import pack, unpack
-from distill_cli.states import States
+from distill_cli.runs import layout, resume, training_checkpoint
+from distill_cli.runs.training_checkpoint import States
+from distill_cli.utils import files, locks
+from distill_cli.utils import signals as stop_signals
+from distill_cli.utils.serialization import pack, unpack
 
 Run = Callable[..., Ran]
 DIGITS = ("dataset=digits", *TINY, "batch_size=100", "teacher.batch_size=100", "device.threads=1")
@@ -133,7 +135,7 @@ def test_a_signal_saves_the_state_and_says_how_to_go_on(number: int, code: int, 
 
 
 def test_two_processes_do_not_share_a_run_folder(distill: Run, tmp_path: Path) -> None:
-    with unfinished.owned(tmp_path / "mine"):
+    with resume.owned(tmp_path / "mine"):
         ran = distill("distill", *DIGITS, "hydra.run.dir=mine")
     assert ran.code == 2
     who = f"{tmp_path / 'mine'}: process {os.getpid()} on {socket.gethostname()}, since "
@@ -191,7 +193,7 @@ def test_a_teacher_that_died_before_it_was_registered_is_found(distill: Run, mon
         raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(runs, "register", die)
+        patch.setattr(layout, "register", die)
         distill(*line)
     finished = next(Path("outputs/train-teacher").glob("*/report.json"))
     before = finished.stat().st_mtime_ns
@@ -252,7 +254,7 @@ def test_the_newest_whole_state_of_this_training_is_taken(tmp_path: Path) -> Non
 
 def test_going_on_with_other_threads_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept(tmp_path).save({"n": 1})
-    monkeypatch.setattr(states, "get_num_threads", lambda: 77)
+    monkeypatch.setattr(training_checkpoint, "get_num_threads", lambda: 77)
     state, said = kept(tmp_path).load()
     assert state == {"n": 1}
     newest = tmp_path / "s" / "state-000000000.safetensors"
@@ -267,7 +269,7 @@ def test_a_state_is_due_by_steps_by_time_and_at_a_signal(tmp_path: Path, monkeyp
     assert not by_time.due()
     now[0] = 2.0
     assert by_time.due()
-    with pytest.raises(interrupts.Interrupted), interrupts.handled(), interrupts.listening():
+    with pytest.raises(stop_signals.Interrupted), stop_signals.handled(), stop_signals.listening():
         never = kept(tmp_path)
         assert not never.due()
         os.kill(os.getpid(), signal.SIGTERM)
@@ -290,13 +292,13 @@ def broken_off(distill: Run, monkeypatch: pytest.MonkeyPatch) -> tuple[tuple[str
 
 @pytest.mark.parametrize("course", [{"stage": "x"}, {"stage": 9}, {"step": -1}, {"within": 10**9}, {"totals": ["x"], "step": 1}])
 def test_a_strangers_state_is_one_line(course: dict[str, Any], distill: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    line, states = broken_off(distill, monkeypatch)
-    state, _ = states.load()
+    line, training_checkpoint = broken_off(distill, monkeypatch)
+    state, _ = training_checkpoint.load()
     assert state is not None
-    states.save({**state, "course": {**state["course"], **course}})
+    training_checkpoint.save({**state, "course": {**state["course"], **course}})
     ran = distill(*line, "resume=auto")
     assert ran.code == 2
-    assert f"{states.folder}: a state there is of another training (" in ran.err.splitlines()[-1]
+    assert f"{training_checkpoint.folder}: a state there is of another training (" in ran.err.splitlines()[-1]
 
 
 def test_the_state_of_another_teachers_student_is_passed_over(distill: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -412,16 +414,16 @@ def test_a_file_that_is_copied_again_leaves_no_second_name(tmp_path: Path) -> No
 
 
 def test_a_run_killed_before_it_said_what_it_is_leaves_no_half_of_that(tmp_path: Path) -> None:
-    left = killed_in_the_write_of(tmp_path / "distill" / "killed" / runs.STATES / unfinished.RUN)
-    assert unfinished.choose("auto", tmp_path, "distill", tmp_path / "new", "key", sweeping=False) == tmp_path / "new"
+    left = killed_in_the_write_of(tmp_path / "distill" / "killed" / layout.STATES / resume.RUN)
+    assert resume.choose("auto", tmp_path, "distill", tmp_path / "new", "key", sweeping=False) == tmp_path / "new"
     assert not left.exists()
 
 
 def test_the_register_keeps_nothing_of_killed_writers(tmp_path: Path) -> None:
     for name in ("key.json", "key.begun.json"):
-        killed_in_the_write_of(tmp_path / runs.REGISTER / name)
-    runs.register(tmp_path, "key", tmp_path / "run")
-    assert [p.name for p in (tmp_path / runs.REGISTER).iterdir()] == ["key.json"]
+        killed_in_the_write_of(tmp_path / layout.REGISTER / name)
+    layout.register(tmp_path, "key", tmp_path / "run")
+    assert [p.name for p in (tmp_path / layout.REGISTER).iterdir()] == ["key.json"]
 
 
 def test_an_owner_that_goes_leaves_nothing_to_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -497,12 +499,12 @@ def test_a_flipped_bit_in_a_weight_is_seen(tmp_path: Path) -> None:
 
 
 def test_a_state_that_fits_nothing_is_one_line(distill: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    line, states = broken_off(distill, monkeypatch)
-    states.save({"course": 3})
+    line, training_checkpoint = broken_off(distill, monkeypatch)
+    training_checkpoint.save({"course": 3})
     ran = distill(*line, "resume=auto")
     assert ran.code == 2
     assert ran.err.splitlines()[-1] == (
-        f"distill train-teacher: error: {states.folder}: a state there is of another training ('model'); use resume=never to begin again"
+        f"distill train-teacher: error: {training_checkpoint.folder}: a state there is of another training ('model'); use resume=never to begin again"
     )
 
 
@@ -516,8 +518,8 @@ def read_metadata(path: Path) -> str:
 def test_a_refused_process_touches_nothing_in_the_owners_folder(distill: Run, tmp_path: Path) -> None:
     """Neither the same line nor another command, alone or in a sweep, though the owner has no training state there yet."""
     mine = tmp_path / "mine"
-    with unfinished.owned(mine):
-        unfinished.begin(mine, "distill", "key", "distill distill")
+    with resume.owned(mine):
+        resume.begin(mine, "distill", "key", "distill distill")
         for name in ("failed.json", "distill.log", ".hydra/config.yaml"):
             (mine / name).parent.mkdir(exist_ok=True)
             (mine / name).write_text("the owner's")

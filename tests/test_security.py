@@ -16,11 +16,11 @@ import torch
 import yaml
 from conftest import TINY, Ran
 
-from distill_cli import files
 from distill_cli.config import ownership
 from distill_cli.config.trust import check_trusted
 from distill_cli.errors import UserError
-from distill_cli.files import safe_name
+from distill_cli.utils import files
+from distill_cli.utils.files import safe_name
 
 Distill = Callable[..., Ran]
 HUB = {"_target_": "torch.hub.load", "repo_or_dir": "some/where", "model": "x", "trust_repo": True}

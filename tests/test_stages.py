@@ -16,24 +16,24 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from distill_cli.annealing import Annealed, read_weight
-from distill_cli.batches import Rows, Sampler
-from distill_cli.engine import Precision, Trainer, predict
+from distill_cli.data.loader import Rows, Sampler
 from distill_cli.errors import UserError
-from distill_cli.freezing import only, trained_parameters
-from distill_cli.gradients import gram, pull
+from distill_cli.factory import controls
+from distill_cli.factory.stages import parts, shared
 from distill_cli.losses.cross_entropy import CrossEntropy
 from distill_cli.losses.label_smoothing import LabelSmoothing
 from distill_cli.losses.logits_mse import LogitsMSE
-from distill_cli.metrics.scores import quick_scores
+from distill_cli.losses.objective import Objective
+from distill_cli.losses.weight_schedule import Annealed, read_weight
+from distill_cli.metrics.classification import quick_scores
 from distill_cli.models.classifier import Classifier
-from distill_cli.objective import Objective
-from distill_cli.pipeline import controls
-from distill_cli.pipeline.stages import parts, shared
 from distill_cli.rng import global_stream
-from distill_cli.schedules import constant
-from distill_cli.selection import Selection
-from distill_cli.teachers import FrozenTeacher
+from distill_cli.teachers.frozen import FrozenTeacher
+from distill_cli.training.freezing import only, trained_parameters
+from distill_cli.training.gradient_stats import gram, pull
+from distill_cli.training.lr_schedules import constant
+from distill_cli.training.model_selection import Selection
+from distill_cli.training.trainer import Precision, Trainer, predict
 from distill_cli.types import Batch, ModelOutput, Stage
 
 CPU = torch.device("cpu")

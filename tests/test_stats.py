@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import t, ttest_rel
 
 from distill_cli.metrics.confusion import confusion_counts, macro_f1
-from distill_cli.metrics.intervals import (
+from distill_cli.metrics.statistics import (
     f1_intervals,
     holm,
     p_text,
@@ -132,7 +132,7 @@ def test_many_groups_are_drawn_in_parts_with_the_same_result(monkeypatch: pytest
     y, said = drawn(200, 0.8, 0)
     groups = np.arange(200) // 4
     whole = macro_interval(y, said, 3, range(3), groups, resamples=100)
-    monkeypatch.setattr("distill_cli.metrics.resampling.WEIGHTS_AT_ONCE", 350)
+    monkeypatch.setattr("distill_cli.metrics.bootstrap.WEIGHTS_AT_ONCE", 350)
     assert macro_interval(y, said, 3, range(3), groups, resamples=100) == pytest.approx(whole)
 
 

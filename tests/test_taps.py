@@ -11,11 +11,11 @@ import torch
 from conftest import TINY, make_batch
 from torch import Tensor, nn
 
-from distill_cli.features.taps import find, layers
+from distill_cli.features.hooks import find, layers
 from distill_cli.models.classifier import Classifier, Reordered
 from distill_cli.models.resnet1d import ResNet1d
 from distill_cli.rng import global_stream
-from distill_cli.teachers import FrozenTeacher
+from distill_cli.teachers.frozen import FrozenTeacher
 from distill_cli.types import ModelOutput
 
 

@@ -16,17 +16,17 @@ from conftest import TINY, make_pool
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill_cli import files
-from distill_cli.batches import Rows, Sampler
+from distill_cli.data.loader import Rows, Sampler
+from distill_cli.data.stored_views import Views
 from distill_cli.errors import UserError
 from distill_cli.models.classifier import Classifier
 from distill_cli.models.cnn1d import CNN1d
 from distill_cli.models.mlp import MLP
 from distill_cli.rng import global_stream
-from distill_cli.teacher_cache import Cache, kept, weights_hash
-from distill_cli.teachers import FrozenTeacher, TableTeacher
+from distill_cli.teachers.frozen import FrozenTeacher, TableTeacher
+from distill_cli.teachers.output_cache import Cache, kept, weights_hash
 from distill_cli.types import Batch, Pool
-from distill_cli.views import Views
+from distill_cli.utils import files
 
 CPU = torch.device("cpu")
 

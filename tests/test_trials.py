@@ -14,9 +14,9 @@ from conftest import TINY, Ran
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill_cli.config import trials
+from distill_cli.config import resolvers
 from distill_cli.errors import UserError
-from distill_cli.pipeline import search
+from distill_cli.factory import tuned_settings
 
 Distill = Callable[..., Ran]
 SEARCH = (
@@ -34,29 +34,29 @@ SEARCH = (
 @given(st.integers(0, 10**6), st.floats(1e-4, 1.0), st.floats(1.0, 100.0))
 def test_draws_stay_in_range_and_follow_from_the_trial_and_the_name(trial: int, low: float, high: float) -> None:
     root = {"trial": trial}
-    for draw in (trials.uniform, trials.log_uniform):
+    for draw in (resolvers.uniform, resolvers.log_uniform):
         value = draw("lr", low, high, _root_=root)
         assert low * 0.99 <= value <= high * 1.01
         assert value == draw("lr", low, high, _root_=root)
-    assert trials.choice("a", [1, 2, 3], _root_=root) in (1, 2, 3)
+    assert resolvers.choice("a", [1, 2, 3], _root_=root) in (1, 2, 3)
 
 
 def test_log_uniform_draws_are_uniform_in_the_logarithm() -> None:
-    draws = [np.log10(trials.log_uniform("lr", 1e-4, 1.0, _root_={"trial": n})) for n in range(2000)]
+    draws = [np.log10(resolvers.log_uniform("lr", 1e-4, 1.0, _root_={"trial": n})) for n in range(2000)]
     counts, _ = np.histogram(draws, bins=4, range=(-4, 0))
     assert counts.min() > 420 and counts.max() < 580
-    other = [np.log10(trials.log_uniform("decay", 1e-4, 1.0, _root_={"trial": n})) for n in range(2000)]
+    other = [np.log10(resolvers.log_uniform("decay", 1e-4, 1.0, _root_={"trial": n})) for n in range(2000)]
     assert abs(np.corrcoef(draws, other)[0, 1]) < 0.1
 
 
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda: trials.log_uniform("lr", 0, 1, _root_={"trial": 0}), "the lower end must be > 0"),
-        (lambda: trials.uniform("lr", 2, 1, _root_={"trial": 0}), "the lower first"),
-        (lambda: trials.choice("a", [], _root_={"trial": 0}), "expected a list"),
-        (lambda: trials.listed("a", [1, 2], _root_={"trial": 2}), "has trials 0 to 1"),
-        (lambda: trials.listed("a", [1, 2], _root_={"trial": None}), "give a number of 0 or more"),
+        (lambda: resolvers.log_uniform("lr", 0, 1, _root_={"trial": 0}), "the lower end must be > 0"),
+        (lambda: resolvers.uniform("lr", 2, 1, _root_={"trial": 0}), "the lower first"),
+        (lambda: resolvers.choice("a", [], _root_={"trial": 0}), "expected a list"),
+        (lambda: resolvers.listed("a", [1, 2], _root_={"trial": 2}), "has trials 0 to 1"),
+        (lambda: resolvers.listed("a", [1, 2], _root_={"trial": None}), "give a number of 0 or more"),
     ],
 )
 def test_draws_that_make_no_sense_are_refused(call: Callable[[], object], said: str) -> None:
@@ -152,7 +152,7 @@ SMOOTH = {"_target_": f"{LOSSES}label_smoothing.LabelSmoothing"}
     ],
 )
 def test_trials_are_distinct_for_a_control_by_what_it_keeps_of_their_losses(a: Any, b: Any, same: bool) -> None:
-    kept = [search.without_teacher({"loss": loss, "terms": terms}, "") for loss, terms in (a, b)]
+    kept = [tuned_settings.without_teacher({"loss": loss, "terms": terms}, "") for loss, terms in (a, b)]
     assert (kept[0] == kept[1]) == same
 
 

@@ -9,11 +9,12 @@ import hydra
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from distill_cli import app  # noqa: F401  (registers resolvers and schema)
-from distill_cli.config.groups import RUN_COMMANDS, conf_dir, options
-from distill_cli.config.validate import build, check, check_component, check_trusted, load_config
+from distill_cli.cli import hydra_app  # noqa: F401  (registers resolvers and schema)
+from distill_cli.config.error_messages import HYDRA14
+from distill_cli.config.instantiate import build
+from distill_cli.config.options import RUN_COMMANDS, conf_dir, options
+from distill_cli.config.validation.check import check, check_component, check_trusted, load_config
 from distill_cli.errors import UserError
-from distill_cli.explain import HYDRA14
 
 SHIPPED = options([conf_dir()])
 
@@ -122,7 +123,7 @@ def test_the_experiments_option_and_what_is_typed_keep_their_values() -> None:
     assert compose("distill", "experiment=digits", "optimizer=adam").optimizer.lr == 3e-3
     cfg = compose("distill", "experiment=digits", "loss=dkd", "loss.alpha=0.3", "teacher=cnn2d")
     assert (cfg.loss.alpha, cfg.loss.beta) == (0.3, 8.0)
-    assert (cfg.teacher.epochs, cfg.teacher.schedule._target_) == (100, "distill_cli.schedules.cosine")
+    assert (cfg.teacher.epochs, cfg.teacher.schedule._target_) == (100, "distill_cli.training.lr_schedules.cosine")
     check(cfg, "distill")
 
 
@@ -401,8 +402,8 @@ def test_build_passes_plain_lists() -> None:
         ({"_target_": "torch.nn.init"}, "_target_=torch.nn.init"),
         ({"_target_": "torch.nn.Parameter"}, "_target_=torch.nn.Parameter"),
         ({"_target_": "torch.optim.lr_scheduler.math"}, "_target_=torch.optim.lr_scheduler.math"),
-        ({"_target_": "distill_cli.files.write_text"}, "_target_=distill_cli.files.write_text"),
-        ({"_target_": "distill_cli.app.run_command"}, "_target_=distill_cli.app.run_command"),
+        ({"_target_": "distill_cli.utils.files.write_text"}, "_target_=distill_cli.utils.files.write_text"),
+        ({"_target_": "distill_cli.cli.hydra_app.run_command"}, "_target_=distill_cli.cli.hydra_app.run_command"),
         ({"_target_": ["os.system"]}, "_target_=['os.system']"),
         ({"_target_": {"_target_": "os.system"}}, "_target_={'_target_': 'os.system'}"),
     ],

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import TINY, Ran
 
-from distill_cli.config.groups import conf_dir, options
+from distill_cli.config.options import conf_dir, options
 
 Distill = Callable[..., Ran]
 

@@ -2,15 +2,108 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
-from distill_cli.commands.finished import show, this_job
-from distill_cli.pipeline.evaluate import evaluate
+from distill_cli import RECIPE_VERSION
+from distill_cli.commands.common import show, this_job
+from distill_cli.data.leakage import meets
+from distill_cli.errors import UserError, near
+from distill_cli.factory.context import Job
+from distill_cli.factory.data import describe
+from distill_cli.pipeline import evaluation, write_run
+from distill_cli.pipeline.ensemble_report import TOLD, members_report
+from distill_cli.pipeline.health import Examined, examine
+from distill_cli.pipeline.load_run import open_run
+from distill_cli.pipeline.report_sections import Report, provenance_of
+from distill_cli.pipeline.results import measured
+from distill_cli.pipeline.sample_gallery import allowed, samples
+from distill_cli.reports.run.origin import other_data
+from distill_cli.runs import layout
+from distill_cli.runs.checkpoint import load_model
+from distill_cli.runs.find_run import named
+from distill_cli.teachers.train import COST_KEYS
+from distill_cli.types import COMPARED, STUDENT, TEACHER, Dataset
+from distill_cli.utils import files
 
 
 def run(cfg: DictConfig, out: Path) -> dict[str, Any]:
     """Run one job into the folder `out` and return its report."""
     return show(evaluate(cfg, out, this_job("eval")), out)
+
+
+# What of a run's report still holds when its models are scored again.
+KEPT = ("terms", "stages", "teacher_key", "teacher_fingerprint", "teacher_source", "budget", "chain", "unlabeled")
+
+
+def evaluate(cfg: Any, out: Path, job: Job) -> Report:
+    """Score every model of the run ``cfg.run`` on its own data or on ``cfg.dataset``."""
+    opened = open_run(cfg, out, job, "eval")
+    source, old, dataset, checkpoint, context = opened.folder, opened.report, opened.dataset, opened.checkpoint, opened.context
+    pools = evaluation.scored_pools(dataset, cfg.split)
+    if not pools:
+        known = ", ".join(dataset.pools)
+        raise UserError(f"split={cfg.split}: no such split{near(cfg.split, dataset.pools)} (it has: all, {known})")
+
+    logits, models, networks = {}, {}, {}
+    member_parts: list[dict[str, Any]] = []
+    for name in checkpoint["models"]:
+        model, entry = load_model(source, name)
+        networks[name] = model.to(context.device)
+        logits[name] = evaluation.logits_of(model, dataset, context, cfg.split)
+        if name == TEACHER:
+            told = _members_told(old)
+            member_parts = members_report(model, entry, told, logits[name], dataset, context, cfg.split)
+        cost = layout.figures_of(old, name, COST_KEYS)
+        models[name] = {**measured(model, entry), **cost}
+    for name, by_split in evaluation.score_all(logits, pools, dataset, context).items():
+        models[name] = by_split | models[name]
+    data = describe(dataset, opened.node) | {"run_fingerprint": opened.run_fingerprint}
+    data["trained_on"] = opened.trained_on(pools, checkpoint["models"])
+    for note in other_data(data) or _seen(source, checkpoint["models"], dataset, cfg.split):
+        context.progress.say(f"note: {note}")
+        data["notes"].append(note)
+    split = COMPARED if COMPARED in pools else next(iter(pools))
+    comparison = evaluation.compare(logits, pools[split], split, dataset, context) if STUDENT in logits else {}
+    report = {
+        "schema_version": 1,
+        "command": "eval",
+        "recipe_version": RECIPE_VERSION,
+        "task": "classification",
+        "name": old.get("name"),
+        "seed": old.get("seed"),
+        "data": data,
+        "models": models,
+        "comparison": comparison,
+        "verdict": ": ".join([*other_data(data)[:1], evaluation.verdict(models, comparison, split)]),
+        "teacher_members": member_parts,
+        "source_run": named(source),
+        **{key: old.get(key) for key in KEPT},
+    }
+    report["notes"] = examine(Examined(report, dataset, logits))
+    cfg.report.samples = cfg.report.samples and allowed(old)
+    shown = samples(report, dataset, split, logits, networks, context) if cfg.report.samples else None
+    for name in (layout.EPOCHS, layout.TEACHER_EPOCHS):  # the same models: their curves are still theirs
+        if (source / name).is_file():
+            files.copy_file(source / name, out / name)
+    write_run.finish(context, report, cfg, provenance_of(context), [], write_run.predictions(dataset, logits, split), shown)
+    return layout.read_json(out / layout.REPORT)
+
+
+def _members_told(old: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what a report says of an ensemble's members, less their scores; nothing where it is damaged."""
+    parts = old.get("teacher_members")
+    known = parts if isinstance(parts, list) and all(isinstance(part, dict) for part in parts) else []
+    return [{key: part.get(key) for key in TOLD} for part in known]
+
+
+def _seen(source: Path, names: Iterable[str], dataset: Dataset, split: str) -> list[str]:
+    """Return a note for each model that was trained on rows that are scored here."""
+    notes = [f"{split}: these rows were trained on; such scores say nothing about new ones"] if split == "train" else []
+    for name in names:
+        if layout.rows_file(source, name).is_file() and (met := meets(layout.read_rows(source, name), dataset)):
+            notes.append(f"{name} was trained on rows that are scored here: {met}")
+    return notes

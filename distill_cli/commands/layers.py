@@ -2,16 +2,82 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+import torch
+from omegaconf import DictConfig, OmegaConf
 
-from distill_cli.pipeline.layers import layers
-from distill_cli.reports.layers import show
+from distill_cli.config.validation.check import targets_in
+from distill_cli.errors import UserError
+from distill_cli.factory.data import load_dataset
+from distill_cli.features.adapters import adapter
+from distill_cli.features.layer_summary import Layer, inspect, propose
+from distill_cli.models.classifier import Classifier
+from distill_cli.reports.run.layer_table import show
+from distill_cli.runs.checkpoint import architecture, build_model
+from distill_cli.teachers.resolve import check_fits, combine, from_runs, untrained
+from distill_cli.teachers.train import check_sources
+from distill_cli.types import Dataset
 
 
 def run(cfg: DictConfig, out: Path) -> dict[str, Any]:
     """List the modules of teacher and student; nothing is trained, written or reported."""
     show(layers(cfg))
     return {}
+
+
+@dataclass
+class Proposal:
+    """A pair of layers, and how the student's is brought to the teacher's shape."""
+
+    student: Layer
+    teacher: Layer
+    adapter: str
+
+
+@dataclass
+class Listing:
+    """What the command shows."""
+
+    teacher: list[Layer]
+    student: list[Layer]
+    proposals: list[Proposal]
+
+
+def layers(cfg: Any) -> Listing:
+    """Look into the models of a config.
+
+    Raises:
+        UserError: a model cannot be built or found, or the teacher is a table of outputs.
+    """
+    check_sources(cfg.teacher)
+    if cfg.teacher.outputs is not None:
+        raise UserError(f"teacher.outputs={cfg.teacher.outputs}: a table of outputs has no layers; choose a teacher with weights")
+    dataset = load_dataset(cfg.dataset)
+    student = build_model(architecture(cfg.student.model, cfg.student.prepare, dataset), "student.model")
+    theirs, ours = (inspect(model, dataset.input_shape) for model in (_teacher(cfg, dataset), student))
+    proposals = [Proposal(s, t, how) for s, t in propose(ours, theirs) if (how := _adapter(s, t)) is not None]
+    return Listing(theirs, ours, proposals)
+
+
+def _teacher(cfg: Any, dataset: Dataset) -> Classifier:
+    node = cfg.teacher
+    if node.checkpoint is None:
+        return untrained(node, dataset)
+    members = from_runs(node, targets_in(OmegaConf.to_container(cfg, resolve=True)))
+    for member in members:
+        check_fits(member, dataset)
+    whole = members[0] if len(members) == 1 else combine(members, node.average, None, dataset)
+    assert whole.model is not None
+    return whole.model
+
+
+def _adapter(student: Layer, teacher: Layer) -> str | None:
+    """Return what an adapter does, or None where the two cannot match."""
+    try:
+        made = adapter(*(torch.zeros(1, *(layer.shape or ())) for layer in (student, teacher)))
+    except ValueError:
+        return None
+    return str(made.description)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distill_cli.commands.parser import Parser
-from distill_cli.config.groups import PURPOSES, common_text, conf_dir, inner_groups, options
+from distill_cli.config.options import PURPOSES, common_text, conf_dir, inner_groups, options
 from distill_cli.errors import UserError, near
 
 HELP = """\

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from distill_cli.arguments import config_folder
+from distill_cli.config.overrides import config_folder
 from distill_cli.errors import UserError, near
 
 FLAGS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {

@@ -2,15 +2,186 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+import torch
 from omegaconf import DictConfig
 
-from distill_cli.pipeline.predict import predict
+from distill_cli.config.validation.rules import Rule, check_rules, one_of, shown
+from distill_cli.data.beats import NORMALISATIONS, Cut
+from distill_cli.data.csv_columns import ColumnSpec
+from distill_cli.data.csv_reader import SUFFIXES
+from distill_cli.errors import UserError
+from distill_cli.inference.batching import Piece, Stream, Waiting
+from distill_cli.inference.csv_rows import CsvRows
+from distill_cli.inference.npy_rows import NpyRows
+from distill_cli.inference.predictor import Predictor, open_predictor
+from distill_cli.inference.record_beats import RecordBeats
+from distill_cli.inference.writers import Array, Table, Writer
+from distill_cli.reports.progress import Progress
+from distill_cli.utils import files
+from distill_cli.utils.allocator import keep_freed_memory
 
 
 def run(cfg: DictConfig, out: Path) -> dict[str, Any]:
     """Predict a file; what comes out lies where the user asked, and no run is left behind."""
     predict(cfg)
     return {}
+
+
+KINDS = "a .csv, .tsv or .npy file, or a WFDB record (FOLDER/100 or FOLDER/100.hea)"
+
+
+# Data sets whose samples are beats: a WFDB record can be cut like theirs.
+BEATS = ("distill_cli.data.heartbeat.heartbeat", "distill_cli.data.heartbeat_synthetic.heartbeat_synthetic")
+
+
+CUT_RULES = {
+    "normalise": one_of(*NORMALISATIONS),
+    **dict.fromkeys(("rate", "window"), Rule("int")),
+    **dict.fromkeys(("beat", "rr_window_seconds"), Rule()),
+}
+
+
+USUAL_LEAD = "MLII"
+
+
+MOST_FAULTS = 3  # that are shown of rows left out
+
+
+@dataclass
+class Done:
+    """What was done: rows predicted, rows in all, and a line for each that was left out."""
+
+    predicted: int = 0
+    read: int = 0
+    faults: list[str] = field(default_factory=list)
+
+
+def predict(cfg: Any) -> Path:
+    """Predict ``cfg.input`` into a file; return the file.
+
+    Raises:
+        UserError: an input, a run or an output that cannot be used; no file is left then.
+    """
+    keep_freed_memory()
+    if cfg.device.threads is not None:
+        torch.set_num_threads(cfg.device.threads)
+    source = Path(cfg.input)
+    output = Path(f"{Path(source.name.removesuffix('.gz')).stem}_predictions.csv" if cfg.output is None else cfg.output)
+    _check_output(output)
+    predictor = open_predictor(cfg)
+    stream = open_input(cfg, source, predictor)
+    if output.suffix == ".npy" and isinstance(stream, RecordBeats):
+        raise UserError(f"output={output}: an array has no place for the times of beats; choose a .csv")
+    done = Done()
+    with Progress(cfg.progress.level, cfg.progress.every) as progress:
+        progress.read(f"predict {source.name}", stream.total)
+        progress.say(predictor.origin)
+        for note in stream.notes:
+            progress.say(f"note: {note}")
+
+        def fill(file: IO[Any]) -> None:
+            array = output.suffix == ".npy"
+            names = predictor.class_names
+            writer: Writer = Array(file, names) if array else Table(file, stream.columns, names)
+            _fill(writer, stream, predictor, cfg.eval_batch_size or predictor.chunk, progress, done)
+
+        files.write_atomic(output, fill, binary=output.suffix == ".npy", replace=False)
+        for fault in done.faults[:MOST_FAULTS]:
+            progress.say(f"skipped: {fault}")
+        skipped = f", {done.read - done.predicted:,} of {done.read:,} skipped" if done.faults else ""
+        progress.say(f"{done.predicted:,} rows predicted{skipped}, {progress.rate(done.predicted, 'rows')}: {output}")
+    return output
+
+
+def _check_output(output: Path) -> None:
+    if output.suffix not in (".csv", ".npy"):
+        raise UserError(f"output={output}: expected a name that ends in .csv or .npy")
+    if output.exists():
+        raise UserError(f"output={output}: exists already; it is not overwritten, choose another with output=")
+
+
+def open_input(cfg: Any, source: Path, predictor: Predictor) -> Stream:
+    """Open the input as what it is.
+
+    Raises:
+        UserError: no such file, of no known kind, or not of the model's shape.
+    """
+    skip = cfg.on_bad_lines == "skip"
+    _check_settings(cfg, source)
+    if source.suffix == ".hea" or (not source.is_file() and source.with_name(f"{source.name}.hea").is_file()):
+        cut, lead = _cut(predictor, source)
+        return RecordBeats(source, cut, lead, predictor.shape, cfg.peaks)
+    if not source.is_file():
+        there = (
+            "a folder"
+            if source.is_dir()
+            else "a pipe or a device, which cannot be read twice"
+            if source.exists()
+            else "no such file"
+        )
+        raise UserError(f"input={source}: {there}; expected {KINDS}")
+    if source.suffix == ".npy":
+        return NpyRows(source, predictor.shape, skip)
+    if source.name.endswith(SUFFIXES):
+        spec = ColumnSpec(predictor.shape, predictor.features, predictor.beside, [str(name) for name in cfg.drop], cfg.header)
+        own = predictor.dataset.get("delimiter")
+        return CsvRows(source, spec, cfg.delimiter or (own if isinstance(own, str) else "auto"), skip)
+    raise UserError(f"input={source}: expected {KINDS}")
+
+
+def _check_settings(cfg: Any, source: Path) -> None:
+    """Refuse a setting that this kind of input does not read.
+
+    Raises:
+        UserError: the setting.
+    """
+    unread = (
+        {}
+        if source.name.endswith(SUFFIXES)
+        else {"header": cfg.header != "auto", "delimiter": cfg.delimiter is not None, "drop": cfg.drop}
+    )
+    if source.name.endswith((*SUFFIXES, ".npy")):
+        unread["peaks"] = cfg.peaks != "auto"
+    for key in (key for key, is_set in unread.items() if is_set):
+        kind = "a WFDB record" if key == "peaks" else "a .csv"
+        raise UserError(f"{key}={shown(cfg[key])}: is for {kind}, and input={source} is none; drop it")
+
+
+def _cut(predictor: Predictor, source: Path) -> tuple[Cut, str]:
+    """Return how the run's beats were cut, and their lead."""
+    node: Mapping[str, Any] = predictor.dataset
+    if node.get("_target_") not in BEATS:
+        raise UserError(f"input={source}: a WFDB record needs a run on heartbeats; how others would cut it is not known")
+    check_rules(node, CUT_RULES, "config.yaml of the run: dataset.")
+    settings = {key.name: node[key.name] for key in fields(Cut) if key.name in node}
+    lead = node.get("lead")
+    return Cut(**settings), lead if isinstance(lead, str) else USUAL_LEAD
+
+
+def _fill(writer: Writer, stream: Stream, predictor: Predictor, size: int, progress: Progress, done: Done) -> None:
+    """Predict all rows into an open file, `size` at once.
+
+    Raises:
+        UserError: a row that cannot be used where such rows are not left out, or no row that can.
+    """
+
+    def put(batches: Iterable[Piece]) -> None:
+        for batch in batches:
+            writer.add(batch.where, predictor.probabilities(batch.x))
+            done.predicted += len(batch.x)
+
+    waiting = Waiting(size)
+    for piece in stream.pieces():
+        done.faults += piece.faults
+        done.read = piece.read
+        put(waiting.add(piece))
+        progress.move(piece.done, done.predicted)
+    put(waiting.rest())
+    if not done.predicted:
+        raise UserError(f"no row can be used, the first for this: {done.faults[0]}")
+    writer.finish(done.read)

@@ -15,7 +15,7 @@ from distill_cli.config.paths import expanded
 from distill_cli.errors import UserError, near
 
 if TYPE_CHECKING:
-    from distill_cli.reports.standings import Standings
+    from distill_cli.reports.sweep.table import Standings
 
 HELP = """\
 usage: distill report FOLDER... [key=value ...] [--json]
@@ -64,7 +64,7 @@ def parse(argv: Sequence[str]) -> Arguments:
     Raises:
         UserError: an unknown flag or key, or no folder.
     """
-    from distill_cli.reports.standings import METRICS
+    from distill_cli.reports.sweep.leaderboard import METRICS
 
     typed = Parser("report", "--json", keys=KEYS).read(argv)
     found = Arguments(json=typed.json)
@@ -94,7 +94,7 @@ def main(argv: Sequence[str]) -> int:
     """
     typed = parse(argv)
     folders = [Path(folder) for folder in typed.folders]
-    from distill_cli.reports.collect import is_run
+    from distill_cli.reports.sweep.collect import is_run
 
     if SWITCHES[typed.open] and len(folders) > 1 and not typed.output:
         raise UserError("open=true: nothing is written of several folders; add output=FOLDER")
@@ -106,13 +106,13 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _table(folders: Sequence[Path], typed: Arguments) -> None:
-    from distill_cli.reports import results
-    from distill_cli.reports.collect import is_run
-    from distill_cli.reports.leaderboard import show
+    from distill_cli.reports.sweep import results_files
+    from distill_cli.reports.sweep.collect import is_run
+    from distill_cli.reports.sweep.print_leaderboard import show
 
     result, columns = _chosen(folders, typed)
     if typed.json:
-        print(json.dumps(results.as_json(result), indent=2, ensure_ascii=False))
+        print(json.dumps(results_files.as_json(result), indent=2, ensure_ascii=False))
     else:
         show(result, columns)
     only_run = len(folders) == 1 and is_run(folders[0])
@@ -130,10 +130,10 @@ def _table(folders: Sequence[Path], typed: Arguments) -> None:
 
 def _chosen(folders: Sequence[Path], typed: Arguments) -> tuple[Standings, list[str]]:
     """Return the table over folders, sorted and filtered, and the columns that were asked for."""
-    from distill_cli.reports.choose import keep, sort
-    from distill_cli.reports.collect import collect
-    from distill_cli.reports.columns import column_cells
-    from distill_cli.reports.standings import standings
+    from distill_cli.reports.sweep.collect import collect
+    from distill_cli.reports.sweep.columns import column_cells
+    from distill_cli.reports.sweep.leaderboard import standings
+    from distill_cli.reports.sweep.sort_and_filter import keep, sort
 
     result = standings(collect(folders), typed.metric)
     known = column_cells(result)
@@ -148,18 +148,18 @@ def _chosen(folders: Sequence[Path], typed: Arguments) -> tuple[Standings, list[
 
 def _files(result: Standings, folder: str | Path, columns: Sequence[str]) -> list[Path]:
     """Write a table's files and return their paths, the page last."""
-    from distill_cli.pages import sweep_page
-    from distill_cli.reports import results
+    from distill_cli.reports.html.sweep import page as sweep_page
+    from distill_cli.reports.sweep import results_files
 
-    return [*results.write(result, folder, columns), sweep_page.write(result, Path(folder), columns)]
+    return [*results_files.write(result, folder, columns), sweep_page.write(result, Path(folder), columns)]
 
 
 def _page_of_run(folder: Path, result: Standings, typed: Arguments) -> list[Path]:
     """Draw the page of a finished run again; a failed one has none."""
-    from distill_cli.pages import run_page
-    from distill_cli.reports import results
+    from distill_cli.reports.html.run import page as run_page
+    from distill_cli.reports.sweep import results_files
 
-    written = [*results.write(result, typed.output)] if typed.output else []
+    written = [*results_files.write(result, typed.output)] if typed.output else []
     reports = [run.report for run in result.found.finished]
     to = Path(typed.output) if typed.output else folder
     try:
@@ -191,8 +191,8 @@ def _announce(written: Sequence[Path], typed: Arguments) -> None:
 
 
 def _compare(a: Path, b: Path, typed: Arguments) -> None:
-    from distill_cli.reports.collect import read_run
-    from distill_cli.reports.compare import as_json, compare, show
+    from distill_cli.reports.sweep.collect import read_run
+    from distill_cli.reports.sweep.compare_two import as_json, compare, show
 
     for folder in (a, b):
         if not (folder / "report.json").exists():

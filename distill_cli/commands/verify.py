@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from distill_cli.commands.chosen_losses import Row, chosen, verified
 from distill_cli.commands.parser import Parser
 from distill_cli.errors import UserError, near
+from distill_cli.verify.select_losses import Row, chosen, verified
 
 HELP = """\
 usage: distill verify [loss=NAME,...] [loss.KEY=VALUE ...] [flags]

@@ -21,7 +21,7 @@ from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from distill_cli.config.groups import PURPOSES, TAKE_SEVERAL, one_option
+from distill_cli.config.options import PURPOSES, TAKE_SEVERAL, one_option
 from distill_cli.errors import UserError, nearest
 
 # Groups of presets. An experiment is a whole recipe; hparams are laid over whatever a recipe chooses.
@@ -79,7 +79,7 @@ def add_parameter(override: Override, cfg: DictConfig, parsed: Iterable[Override
     if not target:
         return
     # Not above: it imports torch where a target does, and most lines compose without.
-    from distill_cli.config.signatures import find_target, parameter_names
+    from distill_cli.config.validation.components import find_target, parameter_names
 
     names = parameter_names(find_target(place, target))
     if names is not None and key not in names:

@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from distill_cli.config.groups import conf_dir, options
+from distill_cli.config.options import conf_dir, options
 
 NAMED = ("loss", "model", "optimizer", "schedule", "dataset")  # groups whose options have a `_target_`
 

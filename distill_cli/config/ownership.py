@@ -10,7 +10,7 @@ import secrets
 import stat
 from pathlib import Path
 
-from distill_cli import files
+from distill_cli.utils import files
 
 SIGNATURE = "checkpoint/signature.json"
 SIGNED = ("config.yaml", "checkpoint/model.json")

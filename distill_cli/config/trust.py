@@ -12,9 +12,9 @@ from typing import Any
 
 import yaml
 
-from distill_cli.config.groups import conf_dir, options
+from distill_cli.config.options import conf_dir, options
 from distill_cli.errors import UserError
-from distill_cli.files import read_text
+from distill_cli.utils.files import read_text
 
 # What the tool writes into model.json though no option names it.
 MADE_HERE = ("distill_cli.models.ensemble.Ensemble",)

@@ -11,8 +11,8 @@ import numpy as np
 from distill_cli.data.csv_reader import number_of
 from distill_cli.data.splits import Rows
 from distill_cli.errors import UserError
-from distill_cli.files import hash_bytes, hash_json
 from distill_cli.types import Columns, Dataset, Pool
+from distill_cli.utils.files import hash_bytes, hash_json
 
 Labelled = tuple[Any, Any]
 """Features ``[N, *shape]`` and ``[N]`` labels of one split."""

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from distill_cli.errors import UserError
-from distill_cli.files import hash_json, make_folder, open_npy, write_json, write_npy
-from distill_cli.locks import lock
+from distill_cli.utils.files import hash_json, make_folder, open_npy, write_json, write_npy
+from distill_cli.utils.locks import lock
 
 Arrays = dict[str, np.ndarray]
 Built = tuple[Mapping[str, np.ndarray], Mapping[str, Any]]

@@ -19,8 +19,8 @@ from distill_cli.data.arrays import (
 from distill_cli.data.splits import check_fraction, cut_validation, grouped_rows, stratified_rows
 from distill_cli.data.table import Table, check_not_numbered, read_table
 from distill_cli.errors import UserError
-from distill_cli.files import hash_file
 from distill_cli.types import Columns, Dataset
+from distill_cli.utils.files import hash_file
 
 MOST_RARE_CLASSES = 10
 

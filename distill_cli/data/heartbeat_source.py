@@ -14,8 +14,8 @@ from distill_cli.data.beats import CLASS_NAMES, Cut, cut_beats
 from distill_cli.data.cache import Arrays, Built, cached_arrays
 from distill_cli.data.table import read_table
 from distill_cli.errors import UserError
-from distill_cli.files import hash_file, hash_json
-from distill_cli.locks import lock
+from distill_cli.utils.files import hash_file, hash_json
+from distill_cli.utils.locks import lock
 
 KAGGLE = {"train": "mitbih_train.csv", "test": "mitbih_test.csv"}
 KAGGLE_WINDOW = 187

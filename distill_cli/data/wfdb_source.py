@@ -13,7 +13,7 @@ import numpy as np
 
 from distill_cli.data.beats import AAMI
 from distill_cli.errors import UserError, near
-from distill_cli.files import hash_file, hash_json, make_folder
+from distill_cli.utils.files import hash_file, hash_json, make_folder
 
 SUFFIXES = (".hea", ".dat", ".atr")
 BYTES_PER_SAMPLE = {

@@ -21,7 +21,7 @@ from distill_cli.exports.lowering import plan_of
 from distill_cli.exports.memory_plan import places
 from distill_cli.exports.operations import Plan
 from distill_cli.exports.subject import Subject, Written
-from distill_cli.files import safe_name, write_text
+from distill_cli.utils.files import safe_name, write_text
 
 SAME_LOGIT = 1e-4
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic")

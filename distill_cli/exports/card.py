@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from distill_cli.exports.subject import Subject
-from distill_cli.reports import cells
+from distill_cli.reports import formatting
 from distill_cli.reports.terminal import console, print_line, print_origin, table
 
 README, CARD_JSON = "README.md", "card.json"
@@ -72,8 +72,8 @@ def rows(formats: Mapping[str, Any]) -> list[list[str]]:
         parity, time = part["parity"], part["latency_ms"]["1"]["p50"]
         found.append([
             f"{name}: {_names(list(part['files']))}", _bytes(part["weight_bytes"]), _bytes(part["file_bytes"]),
-            cells.milliseconds(time), cells.count(parity["rows"]), f"{parity['max_logit_difference']:.1e}",
-            cells.count(parity["changed_predictions"]), cells.score(parity["macro_f1"], 4), f"{parity['macro_f1_drop']:.4f}",
+            formatting.milliseconds(time), formatting.count(parity["rows"]), f"{parity['max_logit_difference']:.1e}",
+            formatting.count(parity["changed_predictions"]), formatting.score(parity["macro_f1"], 4), f"{parity['macro_f1_drop']:.4f}",
         ])  # fmt: skip
     return found
 

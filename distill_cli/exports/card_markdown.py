@@ -7,8 +7,8 @@ from typing import Any
 
 from distill_cli.exports.card import HEADER, rows
 from distill_cli.exports.snippets import snippets
-from distill_cli.reports import cells
-from distill_cli.reports.cells import markdown_code, markdown_table, markdown_text
+from distill_cli.reports import formatting
+from distill_cli.reports.formatting import markdown_code, markdown_table, markdown_text
 
 UNSAID = "not stated"
 
@@ -40,15 +40,19 @@ def _features(card: Mapping[str, Any]) -> str:
 
 def _scores(card: Mapping[str, Any]) -> list[str]:
     table_rows = [
-        [markdown_text(split), cells.count(part["n"]), cells.score(part["macro_f1"], 4),
-         cells.interval(part["macro_f1_ci95"]), *(cells.score(part[key], 4) for key in ("accuracy", "nll", "ece"))]
+        [markdown_text(split), formatting.count(part["n"]), formatting.score(part["macro_f1"], 4),
+         formatting.interval(part["macro_f1_ci95"]), *(formatting.score(part[key], 4) for key in ("accuracy", "nll", "ece"))]
         for split, part in card["scores"].items()
     ]  # fmt: skip
     header = ["split", "rows", "macro F1", "95 % interval", "accuracy", "NLL, nats", "ECE"]
     first = next(iter(card["scores"]))
     split = "test" if "test" in card["scores"] else first
     per_class = [
-        [markdown_text(name), *(cells.score(v[key]) for key in ("f1", "precision", "recall")), cells.count(v["support"])]
+        [
+            markdown_text(name),
+            *(formatting.score(v[key]) for key in ("f1", "precision", "recall")),
+            formatting.count(v["support"]),
+        ]
         for name, v in card["scores"][split]["per_class"].items()
     ]
     left_out = [name for name in card["class_names"] if name not in card["averaged"]]
@@ -84,7 +88,7 @@ def _data(card: Mapping[str, Any]) -> list[str]:
     data = card["data"]
     names = card["class_names"]
     counted = [
-        [markdown_text(split), cells.count(sum(counts.values())), *(cells.count(counts[name]) for name in names)]
+        [markdown_text(split), formatting.count(sum(counts.values())), *(formatting.count(counts[name]) for name in names)]
         for split, counts in data["class_counts"].items()
     ]
     header = ["split", "rows", *(markdown_text(name) for name in names)]
@@ -105,7 +109,7 @@ def _data(card: Mapping[str, Any]) -> list[str]:
 
 def _size(card: Mapping[str, Any]) -> list[str]:
     size, machine, threads = card["size"], card["provenance"]["machine"], card["provenance"]["threads"]
-    p50, p99 = (cells.milliseconds(card["latency_ms"]["1"][key]) for key in ("p50", "p99"))
+    p50, p99 = (formatting.milliseconds(card["latency_ms"]["1"][key]) for key in ("p50", "p99"))
     return [
         f"{size['parameters']:,} parameters, {size['macs']:,} multiply-accumulates a sample, {size['weight_bytes']:,} bytes of "
         f"float32 weights, at most {size['peak_activation_bytes']:,} bytes of activations at batch 1.",

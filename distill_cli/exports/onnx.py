@@ -15,10 +15,10 @@ import numpy as np
 import torch
 
 from distill_cli import __version__
-from distill_cli.cost import weight_bytes
 from distill_cli.errors import UserError
 from distill_cli.exports.subject import Outputs, Runner, Subject, Written
-from distill_cli.files import safe_name, write_bytes
+from distill_cli.profiling.model_cost import weight_bytes
+from distill_cli.utils.files import safe_name, write_bytes
 
 OPSET = 18
 INPUT, LOGITS, PROBABILITIES = "input", "logits", "probabilities"

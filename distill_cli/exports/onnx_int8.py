@@ -14,8 +14,8 @@ import numpy as np
 
 from distill_cli.exports import onnx
 from distill_cli.exports.subject import Subject, Written
-from distill_cli.files import safe_name, write_bytes
 from distill_cli.rng import numpy_stream
+from distill_cli.utils.files import safe_name, write_bytes
 
 ROWS_AT_ONCE = 64
 # The rarest numbers would widen the range of all others; on the heartbeats this loses less macro F1 than the whole range does.

@@ -10,8 +10,8 @@ import numpy as np
 
 from distill_cli.errors import UserError
 from distill_cli.exports.subject import Written
+from distill_cli.metrics.classification import ece, log_probabilities
 from distill_cli.metrics.confusion import confusion_counts, macro_f1
-from distill_cli.metrics.scores import ece, log_probabilities
 from distill_cli.types import Pool
 
 SAME_PROBABILITY = 1e-4

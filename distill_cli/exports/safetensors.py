@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from distill_cli.config.validate import targets_in
-from distill_cli.cost import weight_bytes
+from distill_cli.config.validation.check import targets_in
 from distill_cli.exports.subject import Outputs, Subject, Written, runner_of
-from distill_cli.pipeline.models import Checkpoint, load_model
-from distill_cli.runs import MODELS, weights_file
+from distill_cli.profiling.model_cost import weight_bytes
+from distill_cli.runs.checkpoint import Checkpoint, load_model
+from distill_cli.runs.layout import MODELS, weights_file
 
 
 def write(subject: Subject, folder: Path, settings: Any) -> list[Written]:

@@ -71,7 +71,7 @@ def _torch(part: Mapping[str, Any], shape: list[int], card: Mapping[str, Any]) -
     scale = f" / {card['temperature']['value']!r}" if card["temperature"]["fitted"] else ""
     return (
         "import pathlib, torch\n"
-        "from distill_cli.pipeline.models import load_model\n"
+        "from distill_cli.runs.checkpoint import load_model\n"
         f'model, entry = load_model(pathlib.Path("."), "{name}")\n'
         f"x = torch.zeros(1, {', '.join(map(str, shape))})  # your rows\n"
         f"print(torch.softmax(model(x).logits{scale}, dim=1))"

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from distill_cli.cost import weight_bytes
 from distill_cli.errors import UserError
 from distill_cli.exports import onnx
 from distill_cli.exports.subject import Subject, Written
-from distill_cli.files import safe_name, write_bytes, write_text
+from distill_cli.profiling.model_cost import weight_bytes
 from distill_cli.rng import numpy_stream
 from distill_cli.types import Pool
+from distill_cli.utils.files import safe_name, write_bytes, write_text
 
 PAGE = Path(__file__).parent / "page"
 FOLDER = "web"

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
 
-from distill_cli.tasks.classification import full_precision
+from distill_cli.features.numerics import full_precision
 from distill_cli.types import ModelOutput
 
 # Whose features of three axes are tokens [B, N, D], and not signals [B, C, L].

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from distill_cli import files
-from distill_cli.reports.metrics_csv import epochs_csv
+from distill_cli.reports.run.metrics_csv import epochs_csv
 from distill_cli.types import EpochRecord
+from distill_cli.utils import files
 
 
 class Csv:

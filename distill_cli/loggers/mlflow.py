@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from distill_cli import files, locks
 from distill_cli.errors import UserError
 from distill_cli.loggers.logger import numbers, unseen
 from distill_cli.types import EpochRecord
+from distill_cli.utils import files, locks
 
 TAG = "distill.folder"
 LONGEST_VALUE = 500  # characters of a setting

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from distill_cli.errors import UserError
-from distill_cli.files import remove, safe_name
 from distill_cli.loggers.logger import numbers
 from distill_cli.types import EpochRecord
+from distill_cli.utils.files import remove, safe_name
 
 FOLDER = "tensorboard"
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
+from distill_cli.features.numerics import largest, length, scaled, unit
 from distill_cli.features.pairs import Tokens
-from distill_cli.features.vectors import largest, length, scaled, unit
 from distill_cli.losses.base import FeatureLoss
 from distill_cli.losses.settings import Variant
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from distill_cli.features.adapters import adapters, shown, unadapted
+from distill_cli.features.numerics import summed
 from distill_cli.features.pairs import Pair, Tokens, paired, read_pairs
-from distill_cli.features.vectors import summed
 from distill_cli.types import Batch, DataFacts, ModelOutput
 
 

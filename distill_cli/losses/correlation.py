@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from distill_cli.features.vectors import summed, unit
+from distill_cli.features.numerics import summed, unit
 from distill_cli.losses.base import RelationLoss
 from distill_cli.losses.settings import Variant, check_above_zero
 

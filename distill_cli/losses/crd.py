@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distill_cli.features.rows import Places, last_of_each
-from distill_cli.features.vectors import summed, unit
+from distill_cli.features.memory_bank import Places, last_of_each
+from distill_cli.features.numerics import summed, unit
 from distill_cli.losses.base import FeatureLoss
 from distill_cli.losses.settings import Variant, check_above_zero
 from distill_cli.rng import stream

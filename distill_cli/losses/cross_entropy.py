@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from distill_cli.losses.base import DistillationLoss
-from distill_cli.tasks.classification import class_weights, cross_entropy
+from distill_cli.tasks.classification.targets import class_weights, cross_entropy
 from distill_cli.types import Batch, DataFacts, ModelOutput
 
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from distill_cli.features.adapters import adapter
+from distill_cli.features.numerics import scaled, unit
 from distill_cli.features.pairs import Tokens
-from distill_cli.features.vectors import scaled, unit
 from distill_cli.losses.base import FeatureLoss
 from distill_cli.losses.settings import Variant
 from distill_cli.types import Batch, DataFacts, ModelOutput

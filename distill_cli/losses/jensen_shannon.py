@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from distill_cli.features.numerics import full_precision
 from distill_cli.losses.base import DistillationLoss
 from distill_cli.losses.settings import check_above_zero
-from distill_cli.tasks.classification import full_precision, mean_logits
+from distill_cli.tasks.classification.targets import mean_logits
 from distill_cli.types import Batch, ModelOutput
 
 

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor
 
+from distill_cli.features.numerics import full_precision
 from distill_cli.losses.base import DistillationLoss
 from distill_cli.losses.cross_entropy import CrossEntropy
 from distill_cli.losses.settings import check_above_zero, check_share
-from distill_cli.tasks.classification import cross_entropy, full_precision
+from distill_cli.tasks.classification.targets import cross_entropy
 from distill_cli.types import Batch, ModelOutput
 
 

@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from distill_cli.features.numerics import full_precision, unit_deviations
 from distill_cli.losses.cross_entropy import WithCrossEntropy
 from distill_cli.losses.settings import Variant, check_above_zero, check_not_negative, check_variant
-from distill_cli.tasks.classification import full_precision, mean_logits, unit_deviations
+from distill_cli.tasks.classification.targets import mean_logits
 from distill_cli.types import Batch, ModelOutput
 
 

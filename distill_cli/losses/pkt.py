@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill_cli.features.vectors import unit
+from distill_cli.features.numerics import unit
 from distill_cli.losses.base import RelationLoss
 from distill_cli.losses.settings import Variant
 

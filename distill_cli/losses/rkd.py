@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distill_cli.features.vectors import distances, summed, unit
+from distill_cli.features.numerics import distances, summed, unit
 from distill_cli.losses.base import RelationLoss
 from distill_cli.losses.settings import Variant, check_not_negative
 

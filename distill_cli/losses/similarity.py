@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from distill_cli.features.vectors import scaled, unit
+from distill_cli.features.numerics import scaled, unit
 from distill_cli.losses.base import RelationLoss
 
 

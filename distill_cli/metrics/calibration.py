@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from distill_cli.metrics.scores import log_probabilities
+from distill_cli.metrics.classification import log_probabilities
 
 LOWEST, HIGHEST = 0.05, 20.0
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from distill_cli.features.taps import find, listening
+from distill_cli.features.hooks import find, listening
 from distill_cli.types import ModelOutput, Pool
 
 CONSTANT = 1e-8

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from distill_cli.features.numerics import full_precision
 from distill_cli.models.classifier import Classifier
-from distill_cli.tasks.classification import full_precision
 
 AVERAGES = ("logits", "probabilities")
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from distill_cli.config.signatures import find_target
+from distill_cli.config.validation.components import find_target
 from distill_cli.errors import UserError
 from distill_cli.types import Dataset, EpochRecord, Pool, has_channels_last
 

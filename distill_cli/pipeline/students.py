@@ -5,26 +5,32 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from distill_cli import runs
 from distill_cli.data.leakage import remember, unite
-from distill_cli.engine import predict
+from distill_cli.factory import controls
+from distill_cli.factory.context import Context
+from distill_cli.factory.stages import pairs_of
+from distill_cli.factory.stages import parts as stages_of
 from distill_cli.models.classifier import Classifier, Shifted
-from distill_cli.pipeline import bias, controls, scoring, teacher
-from distill_cli.pipeline.binding import uses_teacher
-from distill_cli.pipeline.context import Context
-from distill_cli.pipeline.gathered import Gathered
-from distill_cli.pipeline.models import build_model
-from distill_cli.pipeline.stages import pairs_of
-from distill_cli.pipeline.stages import parts as stages_of
-from distill_cli.pipeline.teaching import Lesson, as_teachers
-from distill_cli.pipeline.terms import stages_section
-from distill_cli.pipeline.training import fit
-from distill_cli.teachers import Teacher
-from distill_cli.types import Dataset, Pool
+from distill_cli.pipeline.loss_terms import stages_section
+from distill_cli.pipeline.results import Gathered
+from distill_cli.runs import layout
+from distill_cli.runs.checkpoint import build_model
+from distill_cli.tasks.classification import bias_correction
+from distill_cli.teachers import train as teacher_training
+from distill_cli.teachers.supply import Lesson, as_teachers
+from distill_cli.training.bind_losses import uses_teacher
+from distill_cli.training.fit import fit
+from distill_cli.training.trainer import predict
+from distill_cli.types import UNCORRECTED, Dataset, Pool, Teacher
 
 
 def train_students(
-    cfg: Any, plans: Sequence[controls.Plan], gathered: Gathered, entry: Mapping[str, Any], pool: Pool, taught: teacher.Taught
+    cfg: Any,
+    plans: Sequence[controls.Plan],
+    gathered: Gathered,
+    entry: Mapping[str, Any],
+    pool: Pool,
+    taught: teacher_training.Taught,
 ) -> None:
     """Train the student, then its controls: the same network from the same weights, without the teacher's terms."""
     dataset, context = gathered.dataset, gathered.context
@@ -53,26 +59,28 @@ def train_students(
         record = remember(pool, dataset)
         if teachers and taught.record is not None:  # what the teacher saw has reached the student through it
             record = unite([record, taught.record])
-        runs.save_rows(context.out, plan.name, record)
-        cost = teacher.train_cost(result, labels if any(stage.objective.uses_labels for stage in stages) else 0)
+        layout.save_rows(context.out, plan.name, record)
+        cost = teacher_training.train_cost(result, labels if any(stage.objective.uses_labels for stage in stages) else 0)
         if not cfg.student.bias_fix:
             gathered.add(plan.name, model, entry, cost)
             continue
         if not plan.is_control:
-            runs.save_rows(context.out, scoring.UNCORRECTED, record)
-            gathered.add(scoring.UNCORRECTED, model, entry, cost)
+            layout.save_rows(context.out, UNCORRECTED, record)
+            gathered.add(UNCORRECTED, model, entry, cost)
         fixed, fixed_entry = with_bias_fixed(model, entry, pool, dataset, context, plan.settings["select"]["metric"])
-        gathered.add(plan.name, fixed, fixed_entry, {**cost, "bias_fix": bias.described(fixed_entry, dataset.class_names)})
+        gathered.add(
+            plan.name, fixed, fixed_entry, {**cost, "bias_fix": bias_correction.described(fixed_entry, dataset.class_names)}
+        )
 
 
 def with_bias_fixed(
     model: Classifier, entry: Mapping[str, Any], pool: Pool, dataset: Dataset, context: Context, metric: str
 ) -> tuple[Classifier, dict[str, Any]]:
     """Return a trained model with the offset of its missing classes, and how to build it again."""
-    missing = bias.missing_classes(pool, dataset)
+    missing = bias_correction.missing_classes(pool, dataset)
     logits = predict(model.to(context.device), context.rows(dataset.val, dataset), context.chunk).numpy()
-    offset = bias.fit_offset(logits, dataset.val.y, missing, dataset.averaged, metric)
-    fixed_entry = {**entry, "offset": bias.offsets(offset, missing, len(dataset.class_names))}
+    offset = bias_correction.fit_offset(logits, dataset.val.y, missing, dataset.averaged, metric)
+    fixed_entry = {**entry, "offset": bias_correction.offsets(offset, missing, len(dataset.class_names))}
     fixed = build_model(fixed_entry, "student.model")
     fixed.prepare.load_state_dict(model.prepare.state_dict())
     assert isinstance(fixed.network, Shifted)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
-from distill_cli.reports.cells import duration
+from distill_cli.reports.formatting import duration
 
 if TYPE_CHECKING:
     from distill_cli.types import EpochRecord

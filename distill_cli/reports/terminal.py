@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from distill_cli.reports import model_table
-from distill_cli.reports.origin import origin
-from distill_cli.reports.run_report import notes_of
+from distill_cli.reports.run import model_table
+from distill_cli.reports.run.markdown import notes_of
+from distill_cli.reports.run.origin import origin
 
 if TYPE_CHECKING:
     from rich.console import Console

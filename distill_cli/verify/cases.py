@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from distill_cli.losses.base import DistillationLoss
-from distill_cli.references.plain import PlainBatch, PlainOutput
 from distill_cli.rng import global_stream, stream
 from distill_cli.types import Batch, DataFacts, ModelOutput
+from distill_cli.verify.references.plain import PlainBatch, PlainOutput
 
 ROWS, CLASSES, SCALE = 5, 4, 2.0
 ROW_IDS = (17, 3, 250, 44, 9)  # of a pool cut from a larger source, in the order of an epoch

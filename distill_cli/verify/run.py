@@ -6,20 +6,20 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from distill_cli.losses.base import DistillationLoss, as_loss
-from distill_cli.verify import conduct, numbers
+from distill_cli.verify import numerical, properties
 from distill_cli.verify.cases import Case, bound, cases, wider_cases
 from distill_cli.verify.probe import Bound, Outcome
 
 # A heading of the table each.
 CHECKS: dict[str, Callable[[Bound], Outcome]] = {
-    "value": numbers.value,
-    "gradient": numbers.gradient,
-    "at teacher": numbers.at_teacher,
-    "alone": conduct.alone,
-    "finite": conduct.finite,
-    "own": conduct.trained,
-    "intact": conduct.untouched,
-    "labels": conduct.labels,
+    "value": numerical.value,
+    "gradient": numerical.gradient,
+    "at teacher": numerical.at_teacher,
+    "alone": properties.alone,
+    "finite": properties.finite,
+    "own": properties.trained,
+    "intact": properties.untouched,
+    "labels": properties.labels,
 }
 ON_WIDER_TEACHERS = ("gradient", "finite", "own", "intact")  # where adapters stand between
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from distill_cli.data.checks import check_dataset
 from distill_cli.data.csv_table import csv_table
 from distill_cli.data.table import read_table
+from distill_cli.data.validation import check_dataset
 from distill_cli.errors import UserError
 
 BASE = "a,b,y\n" + "".join(f"{2 * i},{i + 0.5},{'pq'[i % 2]}\n" for i in range(10))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from distill_cli.data.arrays import from_source
-from distill_cli.data.checks import check_dataset
+from distill_cli.data.validation import check_dataset
 from distill_cli.errors import UserError
 from distill_cli.types import Dataset
 

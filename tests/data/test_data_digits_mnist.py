@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from distill_cli.data import digits as module
-from distill_cli.data.checks import check_dataset
 from distill_cli.data.digits import digits, read_digits
 from distill_cli.data.mnist import IMAGES, mnist, read_idx
+from distill_cli.data.validation import check_dataset
 from distill_cli.errors import UserError
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill_cli.data.transfer import label_mask, with_labels, without_classes
+from distill_cli.data.label_fraction import label_mask, with_labels, without_classes
 from distill_cli.errors import UserError
 from distill_cli.types import Pool
 

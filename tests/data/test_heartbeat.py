@@ -10,9 +10,9 @@ import pytest
 
 from distill_cli.data import heartbeat_source, wfdb_source
 from distill_cli.data.beats import Cut, beat_lengths, cut_beats
-from distill_cli.data.checks import check_dataset
 from distill_cli.data.heartbeat import DS1, DS2, VALIDATION, heartbeat
 from distill_cli.data.leakage import meets, remember
+from distill_cli.data.validation import check_dataset
 from distill_cli.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:wfdb")

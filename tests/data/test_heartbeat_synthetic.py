@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from distill_cli.data.checks import check_dataset
 from distill_cli.data.heartbeat_synthetic import heartbeat_synthetic
+from distill_cli.data.validation import check_dataset
 from distill_cli.errors import UserError
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from distill_cli.batches import Rows
 from distill_cli.data.digits import digits
 from distill_cli.data.leakage import meets, remember
-from distill_cli.data.unlabelled import Joined, from_dataset, joined, read_unlabeled
+from distill_cli.data.loader import Rows
+from distill_cli.data.unlabeled import Joined, from_dataset, joined, read_unlabeled
 from distill_cli.errors import UserError
 from distill_cli.losses.cross_entropy import CrossEntropy
 from distill_cli.losses.soft_target import SoftTarget

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from distill_cli.features.adapters import Same, adapter, adapters
+from distill_cli.features.numerics import distances, length, unit
 from distill_cli.features.pairs import Pair, Tokens, paired, read_pairs
-from distill_cli.features.vectors import distances, length, unit
 from distill_cli.types import ModelOutput
 
 

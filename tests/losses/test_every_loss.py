@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import torch
 
-from distill_cli.commands.chosen_losses import chosen, signature, source, verified
 from distill_cli.rng import global_stream
 from distill_cli.types import Batch, DataFacts, ModelOutput
 from distill_cli.verify.run import CHECKS
+from distill_cli.verify.select_losses import chosen, signature, source, verified
 
 ROOT = Path(__file__).resolve().parents[2]
 LOSSES = chosen([], {}, [])

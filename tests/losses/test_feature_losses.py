@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from distill_cli.features.rows import Places, last_of_each
+from distill_cli.features.memory_bank import Places, last_of_each
 from distill_cli.losses.ab import AB
 from distill_cli.losses.attention import Attention
 from distill_cli.losses.correlation import Correlation
@@ -24,6 +24,7 @@ from distill_cli.losses.fsp import FSP
 from distill_cli.losses.ft import FT
 from distill_cli.losses.hint import Hint
 from distill_cli.losses.nst import NST
+from distill_cli.losses.objective import Objective
 from distill_cli.losses.pkt import PKT
 from distill_cli.losses.review import Review, context
 from distill_cli.losses.rkd import RKD
@@ -31,9 +32,8 @@ from distill_cli.losses.similarity import Similarity
 from distill_cli.losses.vid import VID
 from distill_cli.models.classifier import Classifier
 from distill_cli.models.cnn1d import CNN1d
-from distill_cli.objective import Objective
 from distill_cli.rng import global_stream
-from distill_cli.teachers import FrozenTeacher
+from distill_cli.teachers.frozen import FrozenTeacher
 from distill_cli.types import Batch, DataFacts, ModelOutput
 
 PAIR, FACTS = ["a", "a"], DataFacts((1,), (20, 20, 20), 60)

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill_cli.errors import UserError
+from distill_cli.factory.stages import Part
 from distill_cli.losses.base import DistillationLoss
 from distill_cli.losses.cross_entropy import CrossEntropy
 from distill_cli.losses.dist import DIST
@@ -22,13 +23,12 @@ from distill_cli.losses.kl_mae import KLMAE
 from distill_cli.losses.label_smoothing import LabelSmoothing, VirtualTeacher
 from distill_cli.losses.logit_standardisation import LogitStandardisation
 from distill_cli.losses.logits_mse import LogitsMSE
+from distill_cli.losses.objective import Objective
 from distill_cli.losses.soft_cross_entropy import SoftCrossEntropy
 from distill_cli.losses.soft_target import SoftTarget
-from distill_cli.objective import Objective
-from distill_cli.pipeline.binding import check_batches
-from distill_cli.pipeline.stages import Part
-from distill_cli.references.plain import kl, softmax
+from distill_cli.training.bind_losses import check_batches
 from distill_cli.types import Batch, DataFacts, ModelOutput
+from distill_cli.verify.references.plain import kl, softmax
 
 ROWS, CLASSES = 6, 3
 

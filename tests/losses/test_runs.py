@@ -11,7 +11,7 @@ import pytest
 from conftest import Ran
 from safetensors.torch import load_file
 
-from distill_cli.commands.chosen_losses import chosen
+from distill_cli.verify.select_losses import chosen
 
 LAYERS = "[[conv1,conv1],[conv2,conv2]]"
 SMALL = ("experiment=smoke", "dataset.n=200", "epochs=1", "teacher.epochs=1", "bootstrap.resamples=20", "student.model.filters=4",

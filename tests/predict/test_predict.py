@@ -24,7 +24,7 @@ def train(folder: Path, *words: str) -> Path:
     """Train in a folder, in this process."""
     from hydra.core.global_hydra import GlobalHydra
 
-    from distill_cli.cli import main
+    from distill_cli.cli.main import main
 
     with pytest.MonkeyPatch.context() as patch:
         GlobalHydra.instance().clear()
@@ -291,7 +291,7 @@ def test_an_onnx_file_says_the_same(work: Path, predict: Distill) -> None:
     pytest.importorskip("onnxruntime")
     import torch
 
-    from distill_cli.pipeline.models import load_model
+    from distill_cli.runs.checkpoint import load_model
 
     class Logits(torch.nn.Module):
         def __init__(self) -> None:

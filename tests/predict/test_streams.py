@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from distill_cli.data.csv_columns import ColumnSpec
 from distill_cli.errors import UserError
-from distill_cli.streams.csv_rows import CsvRows
-from distill_cli.streams.npy_rows import NpyRows
-from distill_cli.streams.piece import ROW, Piece, Waiting
+from distill_cli.inference.batching import ROW, Piece, Waiting
+from distill_cli.inference.csv_rows import CsvRows
+from distill_cli.inference.npy_rows import NpyRows
 
 ABC = ColumnSpec((3,), ("a", "b", "c"), ("label",))
 

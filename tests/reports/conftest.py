@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from distill_cli.metrics.scores import scores
+from distill_cli.metrics.classification import scores
 
 CLASSES = ("normal (N)", "supraventricular (S)", "ventricular (V)", "fusion (F)", "unknown (Q)")
 COUNTS = {"train": (58_000, 1_780, 4_630, 513, 5_145), "val": (14_500, 444, 1_158, 128, 1_286), "test": (1_812, 56, 145, 16, 161)}

@@ -10,9 +10,10 @@ import pytest
 
 from distill_cli.commands.report import main
 from distill_cli.errors import UserError
-from distill_cli.reports.choose import CONDITIONS, keep, sort
-from distill_cli.reports.collect import collect
-from distill_cli.reports.standings import Standings, mean, standings
+from distill_cli.reports.sweep.collect import collect
+from distill_cli.reports.sweep.leaderboard import mean, standings
+from distill_cli.reports.sweep.sort_and_filter import CONDITIONS, keep, sort
+from distill_cli.reports.sweep.table import Standings
 
 
 @pytest.fixture

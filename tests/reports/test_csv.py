@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from distill_cli.errors import UserError
-from distill_cli.reports.metrics_csv import epochs_csv
-from distill_cli.reports.predictions import predictions_csv, read_predictions
+from distill_cli.reports.run.metrics_csv import epochs_csv
+from distill_cli.reports.run.predictions_csv import predictions_csv, read_predictions
 from distill_cli.types import EpochRecord
 
 NAMES = ("normal", "=cmd()", "-1", 'a,"b"\nc')

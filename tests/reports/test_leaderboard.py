@@ -15,12 +15,14 @@ import pytest
 from scipy.stats import ttest_rel
 
 from distill_cli.errors import UserError
-from distill_cli.metrics.intervals import holm, minimum_detectable_effect
-from distill_cli.reports import columns as columns_of
-from distill_cli.reports import leaderboard, results
-from distill_cli.reports.choose import sort
-from distill_cli.reports.collect import collect
-from distill_cli.reports.standings import Standings, standings
+from distill_cli.metrics.statistics import holm, minimum_detectable_effect
+from distill_cli.reports.sweep import columns as columns_of
+from distill_cli.reports.sweep import print_leaderboard, results_files
+from distill_cli.reports.sweep.collect import collect
+from distill_cli.reports.sweep.leaderboard import standings
+from distill_cli.reports.sweep.sort_and_filter import sort
+from distill_cli.reports.sweep.table import Standings
+from distill_cli.reports.sweep.write_sweep import sweep_report
 
 Make = Callable[..., dict[str, Any]]
 Write = Callable[..., Path]
@@ -169,7 +171,7 @@ def test_unfinished_failed_and_unreadable_runs_are_counted_and_named(sweep: Path
     (sweep / "future").mkdir()
     (sweep / "future" / "report.json").write_text('{"schema_version": 9, "models": {}}')
     result, out = table(sweep), io.StringIO()
-    leaderboard.show(result, file=out)
+    print_leaderboard.show(result, file=out)
     text = out.getvalue()
     assert "15 runs: 10 finished, 1 unfinished, 1 failed, 3 unreadable" in text
     assert f"failed: {sweep / 'bad'}: loss.temperature=-1 seed=0: loss: temperature must be > 0, got -1" in text
@@ -187,7 +189,7 @@ def test_a_sweep_without_any_finished_job_yet(tmp_path: Path) -> None:
     (tmp_path / "a" / ".hydra").mkdir(parents=True)
     (tmp_path / "b" / ".hydra").mkdir(parents=True)
     out = io.StringIO()
-    leaderboard.sweep_report(tmp_path, file=out)
+    sweep_report(tmp_path, file=out)
     assert out.getvalue().startswith("2 runs: 2 unfinished\n")
     assert (tmp_path / "results.md").exists()
 
@@ -218,10 +220,10 @@ def test_controls_and_seeds_that_lack_are_gaps_not_errors(tmp_path: Path, make_r
     teacher["models"] = {"teacher": teacher["models"]["teacher"]}
     write_run(tmp_path / "teacher", teacher, [])
     result, out = table(tmp_path), io.StringIO()
-    leaderboard.show(result, file=out)
+    print_leaderboard.show(result, file=out)
     assert [row.label for row in result.rows] == ["controls=[]", "heartbeat", "train-teacher: heartbeat"]
     assert "no seed has both a student and scratch: no verdict" in out.getvalue()
-    csv.reader(io.StringIO(results.results_csv(result)))
+    csv.reader(io.StringIO(results_files.results_csv(result)))
 
 
 def test_files_that_changed_under_one_name_make_another_row(tmp_path: Path, make_report: Make, write_run: Write) -> None:
@@ -259,7 +261,7 @@ def test_a_difference_that_can_be_detected_passes_the_correction_too(tmp_path: P
 
 def test_one_teacher_for_all_seeds_has_no_spread(sweep: Path) -> None:
     result, out = table(sweep), io.StringIO()
-    leaderboard.show(result, ["method", "teacher"], out)
+    print_leaderboard.show(result, ["method", "teacher"], out)
     assert "loss.temperature=1          0.950\n" in out.getvalue().replace("  \n", "\n")
     assert any("say nothing about other teachers" in note for note in result.notes)
 
@@ -268,7 +270,7 @@ def test_results_csv_and_md_are_written_whole_and_harmless(sweep: Path) -> None:
     for path in sweep.glob("*/.hydra/overrides.yaml"):
         path.write_text(path.read_text() + ("- +loss@terms.x=cross_entropy\n" if "temperature=2" in path.read_text() else ""))
     out = io.StringIO()
-    result = leaderboard.sweep_report(sweep, file=out)
+    result = sweep_report(sweep, file=out)
     rows = list(csv.DictReader(io.StringIO((sweep / "results.csv").read_text(encoding="utf-8"), newline="")))
     assert [row["rank"] for row in rows] == ["1", "2"]
     assert rows[1]["method"] == "'+loss@terms.x=cross_entropy loss.temperature=2"
@@ -286,7 +288,7 @@ def test_results_csv_and_md_are_written_whole_and_harmless(sweep: Path) -> None:
 def test_the_table_fits_every_terminal_with_whole_numbers(sweep: Path, terminal: Any, columns: int) -> None:
     out = terminal(columns)
     result = table(sweep)
-    leaderboard.show(result, file=out)
+    print_leaderboard.show(result, file=out)
     above = out.shown.split("10 runs:")[0]
     assert max(map(len, above.splitlines())) <= columns
     for row in result.rows:

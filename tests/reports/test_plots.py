@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from distill_cli.errors import UserError
-from distill_cli.pages import confusion, plots
-from distill_cli.pages.parts import Chart, quantity, spec
+from distill_cli.reports.html.components import Chart, quantity, spec
+from distill_cli.reports.html.run import confusion, png
 
 ODD = ["$a_b$", "<b>'\"", "x" * 80]
 
@@ -31,21 +31,21 @@ def matrix(name: str, classes: list[str]) -> Chart:
 
 
 def test_charts_go_beside_each_other_and_odd_names_are_text(tmp_path: Path) -> None:
-    one = size_of(plots.save(tmp_path, "one", [line("left")]))
-    two = size_of(plots.save(tmp_path, "two", [line("left"), line("$right$")]))
+    one = size_of(png.save(tmp_path, "one", [line("left")]))
+    two = size_of(png.save(tmp_path, "two", [line("left"), line("$right$")]))
     assert two[0] > 1.8 * one[0] and two[1] == one[1]
-    path = plots.save(tmp_path, "odd", [matrix(name, ODD) for name in ODD])
+    path = png.save(tmp_path, "odd", [matrix(name, ODD) for name in ODD])
     assert path == tmp_path / "plots" / "odd.png" and size_of(path)[0] > 100
 
 
 def test_a_matrix_of_many_classes_is_no_larger_than_one_of_some(tmp_path: Path) -> None:
-    drawn = plots.picture([matrix("student", [str(n) for n in range(60)])])
-    assert drawn["concat"][0]["height"] == drawn["concat"][0]["width"] == plots.TALLEST_MATRIX
+    drawn = png.picture([matrix("student", [str(n) for n in range(60)])])
+    assert drawn["concat"][0]["height"] == drawn["concat"][0]["width"] == png.TALLEST_MATRIX
 
 
 def test_pictures_do_not_leave_their_folder(tmp_path: Path) -> None:
     (tmp_path / "victim").mkdir()
     (tmp_path / "plots").symlink_to("victim")
     with pytest.raises(UserError, match="plots: is a symbolic link"):
-        plots.save(tmp_path, "one", [line("left")])
+        png.save(tmp_path, "one", [line("left")])
     assert not list((tmp_path / "victim").iterdir())

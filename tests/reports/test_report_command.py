@@ -14,8 +14,8 @@ import pytest
 
 from distill_cli.commands.report import main
 from distill_cli.errors import UserError
-from distill_cli.metrics.intervals import paired_bootstrap
-from distill_cli.reports.predictions import predictions_csv
+from distill_cli.metrics.statistics import paired_bootstrap
+from distill_cli.reports.run.predictions_csv import predictions_csv
 
 Make = Callable[..., dict[str, Any]]
 Write = Callable[..., Path]

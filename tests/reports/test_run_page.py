@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from conftest import Seen
 
-from distill_cli.pages import run_page
-from distill_cli.reports.predictions import predictions_csv
+from distill_cli.reports.html.run import page as run_page
+from distill_cli.reports.run.predictions_csv import predictions_csv
 
 HOSTILE = "</script><img src=x onerror='window.hacked=1'>"
 EPOCHS = """\

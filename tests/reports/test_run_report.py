@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from distill_cli.reports.cells import duration, markdown_text, milliseconds, size, spreadsheet_cell
-from distill_cli.reports.run_report import markdown
+from distill_cli.reports.formatting import duration, markdown_text, milliseconds, size, spreadsheet_cell
+from distill_cli.reports.run.markdown import markdown
 
 Make = Callable[..., dict[str, Any]]
 
@@ -40,7 +40,7 @@ def test_the_verdict_comes_first_and_every_part_is_there(make_report: Make) -> N
 
 
 def test_steps_that_overflowed_are_told(make_report: Make) -> None:
-    from distill_cli.pages.run_page import facts
+    from distill_cli.reports.html.run.page import facts
 
     report = make_report()
     assert "overflow" not in markdown(report)

@@ -13,10 +13,11 @@ from conftest import TINY, Ran, Seen
 
 from distill_cli.data.arrays import from_arrays
 from distill_cli.data.digits import digits
-from distill_cli.pages import gallery, reliability, soft_targets, softmax, temperature
-from distill_cli.pages.inputs import RunData, read_epochs, read_run_data
-from distill_cli.pipeline.samples import allowed, column_statistics, small
-from distill_cli.reports.predictions import Predictions, read_predictions
+from distill_cli.pipeline.sample_gallery import allowed, column_statistics, small
+from distill_cli.reports.html import softmax
+from distill_cli.reports.html.run import gallery, reliability, soft_targets, temperature
+from distill_cli.reports.html.run.data import RunData, read_epochs, read_run_data
+from distill_cli.reports.run.predictions_csv import Predictions, read_predictions
 
 HINT = ("+loss@terms.match=hint", "terms.match.features=[body.2,body.2]", "steps_per_epoch=4")
 
@@ -143,7 +144,7 @@ def test_mean_soft_targets_are_means_over_a_class(data: RunData) -> None:
 
 
 def test_the_bins_of_a_reliability_diagram_give_the_reports_ece(data: RunData) -> None:
-    from distill_cli.metrics.scores import ece
+    from distill_cli.metrics.classification import ece
 
     assert data.predictions is not None
     p, y = data.predictions.probabilities["teacher"], data.predictions.y

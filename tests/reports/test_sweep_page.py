@@ -14,13 +14,15 @@ from conftest import Seen
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from distill_cli import files
-from distill_cli.pages import cost, parallel, sweep_page
-from distill_cli.pages.swept import Swept, swept
-from distill_cli.reports import results
-from distill_cli.reports.choose import keep, sort
-from distill_cli.reports.collect import collect
-from distill_cli.reports.standings import Standings, mean, standings
+from distill_cli.reports.html.sweep import cost, parallel
+from distill_cli.reports.html.sweep import page as sweep_page
+from distill_cli.reports.html.sweep.varied_settings import Swept, swept
+from distill_cli.reports.sweep import results_files
+from distill_cli.reports.sweep.collect import collect
+from distill_cli.reports.sweep.leaderboard import mean, standings
+from distill_cli.reports.sweep.sort_and_filter import keep, sort
+from distill_cli.reports.sweep.table import Standings
+from distill_cli.utils import files
 
 HOSTILE = "</script><img src=x onerror=window.hacked=1>"
 
@@ -147,7 +149,7 @@ def test_any_settings_have_a_table_and_a_page(
         files.write_json(folder / str(number) / "report.json", {**report, "config": {"seed": 0, "given": given_settings}})
     result = standings(collect([folder]))
     assert "<table" in sweep_page.page(result, folder)
-    results.write(result, folder)
+    results_files.write(result, folder)
     sort(result, "student")
     keep(result, "student>=0")
     shutil.rmtree(folder)

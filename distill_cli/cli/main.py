@@ -1,0 +1,241 @@
+"""The door: reads the first word and hands the rest on. Standard library only, so that help costs no import of hydra or torch."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import os
+import re
+import sys
+from collections.abc import Iterator
+
+from distill_cli.config.options import SHOWING_COMMANDS
+from distill_cli.config.overrides import by_job, rewrite, split_arguments, sweep_key
+from distill_cli.errors import UserError, near, printable
+from distill_cli.utils.pipes import guard
+
+COMMANDS = {
+    "train-teacher": "train a teacher, which distill then finds",
+    "distill": "train a student from a teacher, with its control beside it; `distill train` is the same",
+    "eval": "score a finished run again: run=FOLDER",
+    "export": "ship a run's model as files that run elsewhere, checked, with a model card: run=FOLDER format=onnx",
+    "bench": "latency, throughput, memory and bytes of teacher and student, in PyTorch and ONNX: run=FOLDER",
+    "predict": "classes and probabilities of a file's rows or a record's beats: run=FOLDER input=FILE",
+    "layers": "list the modules of teacher and student, and pairs for losses on features",
+}
+ALIASES = {"train": "distill", "version": "--version"}
+PLAIN = {
+    "report": "one table over runs and sweeps: mean and deviation over seeds, best first",
+    "ls": "what can be chosen: distill ls [GROUP[/OPTION]]",
+    "verify": "each loss against its formula, finite differences and its word: distill verify [loss=NAME]",
+}
+FLAGS = """\
+flags:
+  -m, --multirun        one job for every combination: seed=0,1,2 KEY=a,b
+  --cfg job             print the composed config and run nothing
+  --info defaults       print where every part of the config comes from
+  --config-dir DIR      a folder with your own groups and experiments
+  --trust PATTERN       classes that a stranger's run folder may name, beside those of DISTILL_TRUST
+  --json                print report.json to stdout, and nothing else there
+  --hydra-help          further flags
+"""
+SHOWING_FLAGS = {"--cfg", "-c", "--info", "-i", "--hydra-help"}
+
+
+def usage() -> str:
+    """Return the text of `distill --help`."""
+    rows = "\n".join(f"  {name:<14} {text}" for name, text in {**COMMANDS, **PLAIN}.items())
+    return (
+        f"usage: distill COMMAND [GROUP=OPTION ...] [key=value ...] [flags]\n\ncommands:\n{rows}\n\n"
+        "  distill COMMAND --help      groups, keys and flags of a command\n"
+        "  distill --version\n"
+        '  eval "$(distill -sc install=bash)"      completion; zsh and fish likewise\n'
+    )
+
+
+def command_help(command: str) -> str:
+    """Return the text of `distill <command> --help`, read from conf/ as it stands, composing nothing."""
+    from distill_cli.config.options import (
+        PURPOSES,
+        STUDENT_ONLY,
+        command_files,
+        common_text,
+        conf_dir,
+        default_options,
+        inner_groups,
+        keys,
+        options,
+        read_lines,
+    )  # fmt: skip
+
+    texts = command_files(command)
+    known = options([conf_dir()])
+    hidden = STUDENT_ONLY if command == "train-teacher" else ()
+    chosen = [group for text in texts for group in default_options(text) if group not in hidden]
+    rows = "\n".join(f"  {g:<12}{PURPOSES.get(g, '')}\n{'':14}{', '.join(known.get(g, {})) or '-'}" for g in chosen)
+    inner = {place: group for g in chosen for place, group in inner_groups(g).items()}
+    rows += "".join(f"\n  {place}={'|'.join(known[group])}" for place, group in inner.items())
+    lines: list[str] = []
+    for text in texts:
+        lines += read_lines(command, keys(text).splitlines(), above=[line.partition(":")[0] for line in lines])
+    lines += [line for g in chosen for line in read_lines(command, common_text(g).splitlines(), f"{g}.")]
+    settings = "\n".join(f"  {line}" for line in lines)
+    return (
+        f"usage: distill {command} [GROUP=OPTION ...] [key=value ...] [flags]\n\n{COMMANDS[command]}\n\n"
+        f"groups (distill ls GROUP/OPTION prints an option's keys):\n{rows}\n\nkeys:\n{settings}\n\n{FLAGS}"
+    )
+
+
+@contextlib.contextmanager
+def stdout_to_stderr() -> Iterator[None]:
+    """Send what is printed inside the block to stderr, also what child processes and libraries in C print."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def take_patterns(argv: list[str]) -> tuple[list[str], list[str]]:
+    """Return a line without ``--trust PATTERN``, and the patterns.
+
+    Raises:
+        UserError: a flag without its pattern.
+    """
+    rest, patterns = [], []
+    words = iter(argv)
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if flag != "--trust":
+            rest.append(word)
+            continue
+        value = value if equals else next(words, "")
+        if not value or "=" in value or value.startswith("-"):
+            raise UserError("--trust: expected a class or a pattern, such as --trust 'my_models.*'")
+        patterns += value.split()
+    return rest, patterns
+
+
+@contextlib.contextmanager
+def trusting(patterns: list[str]) -> Iterator[None]:
+    """Add patterns to DISTILL_TRUST inside the block, for this process and the jobs that it starts."""
+    before = os.environ.get("DISTILL_TRUST")
+    if patterns:
+        os.environ["DISTILL_TRUST"] = " ".join([*(before or "").split(), *patterns])
+    try:
+        yield
+    finally:
+        if patterns and before is None:
+            del os.environ["DISTILL_TRUST"]
+        elif patterns:
+            os.environ["DISTILL_TRUST"] = str(before)
+
+
+def run_hydra(command: str, argv: list[str]) -> int:
+    """Compose conf/<command>.yaml with the overrides in `argv`, run it, and return the exit code."""
+    as_json = "--json" in argv
+    try:
+        argv, patterns = take_patterns(argv)
+        flags, overrides = split_arguments([a for a in argv if a != "--json"])
+        overrides = [rewrite(command, o) for o in overrides]
+        shown = [flag for flag in flags if flag.split("=")[0] in SHOWING_FLAGS]
+        if as_json and shown:
+            raise UserError(f"--json prints a report, and {shown[0]} runs nothing; drop one of them")
+        if command in SHOWING_COMMANDS and (odd := [flag for flag in ("--json", "-m", "--multirun") if flag in argv]):
+            raise UserError(f"{odd[0]}: {command} makes no report; drop it")
+    except UserError as e:
+        sys.stderr.write(f"distill {command}: error: {e}\n")
+        return 2
+    os.environ["DISTILL_SWEEP_KEY"] = sweep_key(command, flags, overrides)
+    sys.argv = [sys.argv[0], *flags, *map(by_job, overrides)]
+    sys.path.append(os.getcwd())  # a console script lacks it, and `_target_: my_losses.Mine` lies there
+    if not as_json:
+        from distill_cli.cli.hydra_app import run_command
+
+        with trusting(patterns):
+            return run_command(command)
+    os.environ["DISTILL_JSON"] = "1"
+    report = io.StringIO()
+    with trusting(patterns), stdout_to_stderr():
+        from distill_cli.cli.hydra_app import run_command
+
+        code = run_command(command, report)
+    sys.stdout.write(report.getvalue())
+    return code
+
+
+def completion(argv: list[str]) -> int:
+    """Answer the shell's hook: ``distill -sc query=SHELL`` with the line typed so far in COMP_LINE."""
+    command = "distill"
+    if argv[:1] and argv[0].startswith("query="):
+        line = os.environ.get("COMP_LINE", "")
+        words = line.split()
+        if len(words) < 2 or (len(words) == 2 and not line.endswith(" ")):
+            print(" ".join({**COMMANDS, **PLAIN}))
+            return 0
+        command = ALIASES.get(words[1], words[1])
+        if command not in COMMANDS:
+            return 0
+        os.environ["COMP_LINE"] = " ".join([words[0], *line.split(None, 2)[2:]]) + (" " if len(words) == 2 else "")
+    sys.argv = [sys.argv[0], "-sc", *argv]
+    sys.path.append(os.getcwd())
+    from distill_cli.cli.hydra_app import run_command
+
+    offered = io.StringIO()
+    with contextlib.redirect_stdout(offered):
+        code = run_command(command)
+    # Files whose name starts with _ are parts of options, not options.
+    sys.stdout.write(re.sub(r"(?<!\S)[^\s=]*=_\w*[ \t]?", "", offered.getvalue()))
+    return code
+
+
+def run_plain(command: str, argv: list[str]) -> int:
+    """Run a command that needs no Hydra."""
+    try:
+        module = importlib.import_module(f"distill_cli.commands.{command}")
+        if {"-h", "--help"} & set(argv):
+            sys.stdout.write(module.HELP)
+            return 0
+        return module.main(argv)
+    except UserError as e:
+        sys.stderr.write(f"distill {command}: error: {e}\n")
+        return 2
+
+
+def dispatch(command: str, argv: list[str]) -> int:
+    """Hand the words after the first to what the first one names."""
+    command = ALIASES.get(command, command)
+    if command in ("-h", "--help", "help"):
+        sys.stdout.write(usage())
+    elif command == "--version":
+        from distill_cli import __version__
+
+        print(f"distill {__version__}")
+    elif command in ("-sc", "--shell-completion"):
+        return completion(argv)
+    elif command in PLAIN:
+        return run_plain(command, argv)
+    elif command not in COMMANDS:
+        hint = near(command, [*COMMANDS, *PLAIN, *ALIASES]) or "; see distill --help"
+        sys.stderr.write(f"distill: error: unknown command '{printable(command)}'{hint}\n")
+        return 2
+    elif {"-h", "--help"} & set(argv):
+        sys.stdout.write(command_help(command))
+    else:
+        return run_hydra(command, argv)
+    return 0
+
+
+def main() -> int:
+    """Run the command line; return 0, 1 (a bug), 2 (a mistake of the user), 3 (a `require` missed) or 130 (interrupted)."""
+    guard()
+    command, *argv = sys.argv[1:] or ["--help"]
+    try:
+        return dispatch(command, argv)
+    except KeyboardInterrupt:
+        return 130

@@ -1,0 +1,66 @@
+"""Builds components of a config: mappings with a `_target_`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from distill_cli.config.trust import leaves
+from distill_cli.config.validation.components import check_component, find_target
+from distill_cli.errors import UserError
+
+
+def permission(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the argument by which Hydra 1.4 is told what it may call; what comes from a run folder was held by check_trusted."""
+    if "_execution_whitelist_" not in inspect.signature(instantiate).parameters:
+        return {}
+    return {"_execution_whitelist_": [str(value) for key, value in leaves(settings, "", "") if key.endswith("_target_")]}
+
+
+def build(node: Mapping[str, Any], path: str, **given: Any) -> Any:
+    """Build a component.
+
+    Args:
+        node: a mapping with `_target_`.
+        path: its place in the config, for messages.
+        given: arguments that are passed where the target's signature names them and the config does not set them.
+
+    Raises:
+        UserError: the target cannot be found, lacks an argument, or refuses one (ValueError, OSError).
+    """
+    settings: Any = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else dict(node)
+    check_component(path, settings)
+    target = find_target(path, settings["_target_"])
+    parameters = parameters_of(target)
+    arguments = {k: v for k, v in given.items() if k in parameters and k not in settings}
+    for name, p in parameters.items():
+        needed = p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+        if needed and not {name, "_args_", "_partial_"} & {*settings, *arguments}:
+            raise UserError(f"{path}: {target.__qualname__} needs '{name}'; set it with {path}.{name}=VALUE")
+    try:
+        # A partial keeps what is given out of OmegaConf, which would wrap and copy it.
+        make = instantiate({**settings, "_convert_": "all", "_partial_": True}, **permission(settings))
+        return partial(make, **arguments) if settings.get("_partial_") else make(**arguments)
+    except Exception as e:
+        cause: BaseException = e
+        while isinstance(cause, HydraException) and cause.__cause__ is not None:
+            cause = cause.__cause__
+        if isinstance(cause, UserError):
+            raise cause from None
+        if isinstance(cause, ValueError | OSError | HydraException):
+            raise UserError(f"{path}: {' '.join(str(cause).split())}") from None
+        raise cause from None
+
+
+def parameters_of(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """Return the parameters of a class or function; none where a builtin does not tell them."""
+    try:
+        return inspect.signature(target).parameters
+    except (ValueError, TypeError):
+        return {}

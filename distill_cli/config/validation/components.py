@@ -1,0 +1,137 @@
+"""Holds a component's keys against the signature and the type hints of its `_target_`."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import pkgutil
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from hydra.utils import get_object
+
+from distill_cli.config.validation.rules import shown
+from distill_cli.errors import UserError, near
+
+PLAIN_TYPES = {bool: "bool", int: "int", float: "float", str: "str", NoneType: "null"}
+
+
+def check_component(path: str, node: Mapping[str, Any], typed: Collection[str] | None = None) -> None:
+    """Hold a component's keys, and those of components inside it, against the signatures of their targets.
+
+    Args:
+        path: its place in the config.
+        node: its keys.
+        typed: what was typed, where that is known: a key that was not came with an experiment, for another option.
+
+    Raises:
+        UserError: `_target_` cannot be imported, a key is unknown, or a value has the wrong type.
+    """
+    target = find_target(path, node["_target_"])
+    for key, value in node.items():
+        check_inside(f"{path}.{key}", value)
+    try:
+        parameters = inspect.signature(target).parameters
+        hints = get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    except (ValueError, TypeError, NameError, AttributeError):
+        return  # a builtin, or hints that only a type checker can read: nothing to hold the keys against
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for key, value in node.items():
+        if key.startswith("_") and key.endswith("_"):
+            continue
+        if key not in parameters and not takes_any:
+            preset = typed is not None and not any(word.lstrip("+").startswith(f"{path}.{key}=") for word in typed)
+            hint = f", and a preset sets it; take it away with ~{path}.{key}" if preset else near(key, parameters)
+            raise UserError(f"{path}.{key}: {target.__qualname__} has no such parameter{hint}")
+        built = isinstance(value, Mapping) and "_target_" in value
+        if key in hints and not built and not fits(value, hints[key]):
+            raise UserError(f"{path}.{key}={shown(value)}: expected {hint_text(hints[key])}")
+
+
+def parameter_names(target: Callable[..., Any]) -> list[str] | None:
+    """Return the names that a target takes; None where it takes any, or does not tell."""
+    try:
+        parameters = inspect.signature(target).parameters
+    except (ValueError, TypeError):
+        return None
+    return None if any(p.kind is p.VAR_KEYWORD for p in parameters.values()) else list(parameters)
+
+
+def check_inside(path: str, value: Any) -> None:
+    """Check the components that a value is or holds."""
+    if isinstance(value, Mapping) and "_target_" in value:
+        check_component(path, value)
+    elif isinstance(value, Mapping | list | tuple):
+        for key, inner in value.items() if isinstance(value, Mapping) else enumerate(value):
+            check_inside(f"{path}.{key}", inner)
+
+
+def find_target(path: str, name: Any) -> Callable[..., Any]:
+    """Return the class or function that `_target_` names.
+
+    Raises:
+        UserError: there is none, or importing its module fails.
+    """
+    logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # get_object logs what it raises
+    where = f"{path}._target_={name}"
+    try:
+        found = get_object(str(name))
+    except Exception as e:
+        cause: BaseException = e.__cause__ or e
+        part_missing = isinstance(cause, ModuleNotFoundError) and f"{name}.".startswith(f"{cause.name}.")
+        if part_missing or isinstance(cause, AttributeError):
+            raise UserError(f"{where}: not found{near_part(str(name))}") from None
+        raise UserError(f"{where}: {type(cause).__name__}: {' '.join(str(cause).split())}") from None
+    if not callable(found):
+        raise UserError(f"{where}: not a class or a function")
+    return found
+
+
+def near_part(name: str) -> str:
+    """Return a hint at what the deepest module of a dotted path that exists has under a similar name."""
+    parts = name.split(".")
+    for n in range(len(parts) - 1, 0, -1):
+        try:
+            room = get_object(".".join(parts[:n]))
+        except Exception:
+            continue
+        return near(parts[n], [*dir(room), *(m.name for m in pkgutil.iter_modules(getattr(room, "__path__", [])))])
+    return f"; is '{parts[0]}' installed, or a file in {Path.cwd()}?"
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Return whether a plain value can be meant for a parameter with this hint; hints of other classes say yes."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        known = [h for h in inner if h in PLAIN_TYPES or get_origin(h) is not None]
+        return any(fits(value, h) for h in known or inner)
+    if origin is Literal:
+        return value in inner
+    if hint in PLAIN_TYPES:
+        if hint is float:
+            return isinstance(value, int | float) and not isinstance(value, bool)
+        return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+    if inspect.isclass(origin) and origin is not type:
+        if issubclass(origin, Mapping):
+            return isinstance(value, Mapping)
+        if origin is tuple or hasattr(origin, "__iter__"):
+            elements = [h for h in inner if h is not Ellipsis][:1]
+            return isinstance(value, list | tuple) and all(fits(v, h) for v in value for h in elements)
+    return True
+
+
+def hint_text(hint: Any) -> str:
+    """Return a type hint in a user's words."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return " or ".join(hint_text(h) for h in inner if h in PLAIN_TYPES or get_origin(h) is not None)
+    if origin is Literal:
+        return " or ".join(map(str, inner))
+    if hint in PLAIN_TYPES:
+        return PLAIN_TYPES[hint]
+    if inspect.isclass(origin) and issubclass(origin, Mapping):
+        return "keys with values"
+    elements = [hint_text(h) for h in inner if h in PLAIN_TYPES][:1]
+    return f"list of {elements[0]}" if elements else "list"

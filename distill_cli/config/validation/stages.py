@@ -1,0 +1,99 @@
+"""What a run's stages may set, and what each comes to over the run's own settings. Works on plain, resolved configs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from distill_cli.config.validation.rules import Rule, at_least, check_keys, check_rules, one_of, shown
+from distill_cli.errors import UserError
+from distill_cli.losses.weight_schedule import SHAPES, read_weight
+from distill_cli.utils.files import safe_name
+
+COMPONENTS = ("loss", "optimizer", "schedule")
+STAGE_KEYS = ("epochs", "terms", "train", "balance", *COMPONENTS)
+BALANCE = Rule(words=("start",), optional=True)
+WEIGHT_KEYS = ("from", "to", "shape", "start", "end")
+
+
+def stage_names(config: Mapping[str, Any]) -> list[str]:
+    """Return the names of the stages in their order; none where the run has a single stage."""
+    return list(config.get("stages") or {})
+
+
+def merged(own: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a component with keys changed, or another one where the changes name a `_target_`."""
+    return dict(changes) if "_target_" in changes else {**own, **changes}
+
+
+def stage_settings(config: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the keys STAGE_KEYS of a stage: the run's own where it does not set them."""
+    node = config["stages"][name]
+    components = {key: merged(config[key], node.get(key) or {}) for key in COMPONENTS}
+    plain = {key: config[key] if node.get(key) is None else node[key] for key in ("epochs", "terms", "balance")}
+    return {**components, **plain, "train": node.get("train")}
+
+
+def check_stages(config: Mapping[str, Any]) -> None:
+    """Check the names, keys and values of all stages.
+
+    Raises:
+        UserError: the first that is wrong.
+    """
+    check_rules(config, {"balance": BALANCE})
+    gradients = config["gradients"]
+    if not isinstance(gradients, Mapping):
+        raise UserError(f"gradients={shown(gradients)}: has keys of its own; set gradients.KEY=VALUE")
+    check_keys(gradients, ("every", "batches"), "gradients.")
+    check_rules(config, {"gradients.every": at_least(1, optional=True), "gradients.batches": at_least(0)})
+    stages = config["stages"]
+    if not isinstance(stages, Mapping):
+        raise UserError(f"stages={shown(stages)}: expected stages by name; choose some with stages=OPTION; see distill ls stages")
+    for name, node in stages.items():
+        if not isinstance(name, str) or safe_name(name) != name or "." in name:
+            raise UserError(f"stages.{name}: a stage is named by one word of letters, digits, '_' and '-'; choose another name")
+        if not isinstance(node, Mapping):
+            raise UserError(f"stages.{name}={shown(node)}: expected keys, such as {{epochs: 10}}")
+        check_stage(config, f"stages.{name}.", node)
+
+
+def check_stage(config: Mapping[str, Any], prefix: str, node: Mapping[str, Any]) -> None:
+    """Check one stage."""
+    check_keys(node, STAGE_KEYS, prefix)
+    check_rules(node, {"epochs": at_least(1, optional=True), "balance": BALANCE}, prefix)
+    for key in COMPONENTS:
+        if not isinstance(node.get(key, {}), Mapping):
+            raise UserError(f"{prefix}{key}={shown(node[key])}: expected keys, or an option with {key}@{prefix}{key}=OPTION")
+    train = node.get("train")
+    if train is not None and not (isinstance(train, list) and train and all(isinstance(path, str) and path for path in train)):
+        raise UserError(f"{prefix}train={shown(train)}: expected a list of modules of the student, such as [conv1], or null")
+    check_losses(merged(config["loss"], node.get("loss") or {}), node.get("terms") or {}, prefix)
+
+
+def check_losses(loss: Mapping[str, Any], terms: Any, prefix: str) -> None:
+    """Check the weights of a loss and further terms, and the names of the terms."""
+    check_weight(loss, f"{prefix}loss.weight")
+    if not isinstance(terms, Mapping):
+        raise UserError(f"{prefix}terms={shown(terms)}: expected losses by name; add one with +loss@{prefix}terms.NAME=OPTION")
+    for name, node in terms.items():
+        if not isinstance(node, Mapping) or "_target_" not in node:
+            raise UserError(f"{prefix}terms.{name}: not a loss; add one with +loss@{prefix}terms.{name}=OPTION")
+        check_weight(node, f"{prefix}terms.{name}.weight")
+
+
+def check_weight(node: Mapping[str, Any], path: str) -> None:
+    """Check a weight: a number, or how it moves over the stage's steps."""
+    weight = node.get("weight", 1.0)
+    if not isinstance(weight, Mapping):
+        check_rules({"weight": weight}, {"weight": at_least(0, "number")}, path.removesuffix("weight"))
+        return
+    check_keys(weight, WEIGHT_KEYS, f"{path}.")
+    for key in ("from", "to"):
+        if key not in weight:
+            raise UserError(f"{path}.{key} is required: a weight that moves is written {{from: 1.0, to: 0.0}}")
+    numbers = {key: at_least(0, "number") for key in ("from", "to", "start", "end")}
+    check_rules(weight, {**numbers, "shape": one_of(*SHAPES)}, f"{path}.")
+    try:
+        read_weight(weight)
+    except ValueError as e:
+        raise UserError(f"{path}: {e}") from None

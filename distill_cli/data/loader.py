@@ -1,0 +1,118 @@
+"""Pools -> batches on a device, in an order that is a function of (seed, epoch)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from distill_cli.rng import stream
+from distill_cli.tasks.classification.targets import targets
+from distill_cli.types import Batch, Pool
+
+GIGABYTE = 1 << 30
+
+
+class Rows:
+    """The rows of a pool, ready to be sliced.
+
+    Data up to `resident_gb` lives on the device as tensors; larger data stays where it is (a memory-mapped file) and
+    is read batch by batch.
+
+    Args:
+        pool: the rows.
+        num_classes: C.
+        device: where batches go.
+        resident_gb: limit in GiB.
+    """
+
+    def __init__(self, pool: Pool, num_classes: int, device: torch.device, resident_gb: float = 8.0) -> None:
+        self.pool = pool
+        self.device = device
+        size = len(pool) * int(np.prod(pool.source.shape[1:], dtype=np.int64)) * 4
+        self.resident = size <= resident_gb * GIGABYTE
+        self.x = torch.as_tensor(pool.x, dtype=torch.float32, device=device) if self.resident else None
+        self.target = targets(pool.y, num_classes).to(device)
+        self.index = torch.as_tensor(pool.index, device=device)
+        self.labelled = torch.as_tensor(pool.labelled, dtype=torch.float32, device=device)
+        self.all_labelled = bool(pool.labelled.all())
+        self.group = None
+        if pool.group is not None:
+            self.group = torch.as_tensor(np.unique(pool.group, return_inverse=True)[1], device=device)
+
+    def __len__(self) -> int:
+        return len(self.pool)
+
+    def take(self, positions: Tensor) -> Batch:
+        """Return the batch of the rows at `positions` ``[B]`` (int64, on the CPU)."""
+        here = positions if self.device.type == "cpu" else positions.to(self.device, non_blocking=True)
+        return Batch(
+            x=self.inputs(positions, here),
+            target=self.target.index_select(0, here),
+            index=self.index.index_select(0, here),
+            labelled=self.labelled[: len(positions)] if self.all_labelled else self.labelled.index_select(0, here),
+            group=None if self.group is None else self.group.index_select(0, here),
+            position=here,
+        )
+
+    def inputs(self, positions: Tensor, here: Tensor | None = None) -> Tensor:
+        """Return inputs ``[B, *shape]`` alone."""
+        if self.x is not None:
+            # index_select copies row by row; plain indexing, element by element, takes several times as long
+            return self.x.index_select(0, positions if here is None else here)
+        rows = self.pool.rows[positions.numpy()]
+        return torch.as_tensor(np.ascontiguousarray(self.pool.source[rows]), dtype=torch.float32).to(self.device)
+
+    def chunks(self, size: int) -> Iterator[Tensor]:
+        """Yield inputs in order, `size` rows at a time."""
+        for start in range(0, len(self), size):
+            if self.x is not None:
+                yield self.x[start : start + size]
+            else:
+                yield self.inputs(torch.arange(start, min(start + size, len(self))))
+
+
+class Sampler:
+    """Which rows each step sees: a function of (seed, epoch), the same for a student and its controls.
+
+    Args:
+        y: ``[N]`` classes of the rows to draw from.
+        batch_size: B >= 1; the last batch of a pass may be smaller, unless it would hold a single row, which joins none
+            (batch norm cannot train on it).
+        seed: the run's seed.
+        power: 0 visits every row once a pass; p > 0 draws with replacement, P(row) ~ count(class)^-p.
+        steps_per_epoch: steps of one epoch; None: as many as a pass over the N rows has. More go on with the next pass.
+    """
+
+    def __init__(self, y: np.ndarray, batch_size: int, seed: int, power: float = 0.0, steps_per_epoch: int | None = None) -> None:
+        self.rows = len(y)
+        self.batch_size = min(batch_size, self.rows)
+        self.seed = seed
+        self.probability = None
+        if power > 0:
+            counts = np.bincount(y)
+            self.probability = torch.as_tensor(counts[y].astype(np.float64) ** -power)
+        whole, rest = divmod(self.rows, self.batch_size)
+        self.steps_of_pass = whole + (rest > 1)
+        self.steps_per_epoch = steps_per_epoch or self.steps_of_pass
+
+    def epoch(self, epoch: int) -> Iterator[Tensor]:
+        """Yield the positions ``[B]`` of each step of an epoch, counted from 0."""
+        first = epoch * self.steps_per_epoch
+        done = first
+        while done < first + self.steps_per_epoch:
+            a_pass, within = divmod(done, self.steps_of_pass)
+            order = self.order(a_pass)
+            stop = min(self.steps_of_pass, within + first + self.steps_per_epoch - done)
+            for step in range(within, stop):
+                yield order[step * self.batch_size : (step + 1) * self.batch_size]
+            done += stop - within
+
+    def order(self, a_pass: int) -> Tensor:
+        """Return the order ``[N]`` of one pass over the rows."""
+        generator = stream(self.seed, "order", a_pass)
+        if self.probability is None:
+            return torch.randperm(self.rows, generator=generator)
+        return torch.multinomial(self.probability, self.rows, replacement=True, generator=generator)

@@ -1,0 +1,158 @@
+"""Rows without a label from another source: a student learns from a teacher's soft targets on them (Hinton et al. 2015,
+arXiv:1503.02531: the transfer set may consist of unlabeled data)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from distill_cli.data.arrays import array_fingerprint
+from distill_cli.data.csv_columns import ColumnSpec, match_columns
+from distill_cli.data.csv_reader import SUFFIXES, CsvReader
+from distill_cli.data.leakage import row_hashes
+from distill_cli.errors import UserError
+from distill_cli.types import Columns, Dataset, Pool, Source
+from distill_cli.utils.files import open_npy
+
+NOBODY_KNOWS = -1
+GROUP = "unlabeled"
+CHUNK = 8192
+OPTION = "dataset.unlabeled"
+
+
+class Joined:
+    """Two sources as one array ``[M1 + M2, *shape]``: rows are looked up where they lie, and nothing is copied.
+
+    Args:
+        first, second: arrays, which may be memory-mapped, with samples of one shape.
+    """
+
+    def __init__(self, first: Source, second: Source) -> None:
+        self.parts = (first, second)
+        self.shape = (len(first) + len(second), *first.shape[1:])
+        self.ndim = len(self.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        """Return the rows at these positions ``[B]``, float32 ``[B, *shape]``."""
+        out = np.empty((len(rows), *self.shape[1:]), dtype=np.float32)
+        later = rows >= len(self.parts[0])
+        out[~later] = self.parts[0][rows[~later]]
+        out[later] = self.parts[1][rows[later] - len(self.parts[0])]
+        return out
+
+
+@dataclass(frozen=True)
+class Unlabeled:
+    """Rows that a student sees without a label.
+
+    Attributes:
+        name: where they come from, in words.
+        source: ``[M, *shape]``.
+        rows: ``[N]`` positions in it.
+        fingerprint: hash of their content.
+    """
+
+    name: str
+    source: Source
+    rows: np.ndarray
+    fingerprint: str
+
+
+def read_unlabeled(path: str | Path, shape: Sequence[int], columns: Columns | None = None, drop: Sequence[str] = ()) -> Unlabeled:
+    """Read rows from a file: ``.npy``, floats ``[N, *shape]``, which stays on disk; or ``.csv``, one feature a column.
+
+    Args:
+        path: the file.
+        shape: of one sample of the data set.
+        columns: of the table that the data set was read from: a CSV's columns are found by these names, and its label and group
+            are left out; without names they are the values of a sample in order.
+        drop: columns that the data set leaves out.
+
+    Raises:
+        UserError: no such file, another kind, another shape, no rows, or a value that is no finite number, with its row.
+    """
+    path, shape = Path(path), tuple(shape)
+    where = f"{OPTION}={path}"
+    is_table = path.name.endswith(SUFFIXES)
+    if path.suffix != ".npy" and not is_table:
+        raise UserError(f"{where}: expected a .npy or .csv file, or a data set (+dataset@{OPTION}=OPTION)")
+    if not path.is_file():
+        raise UserError(f"{where}: no such file")
+    x = _read_csv(path, where, shape, columns, drop) if is_table else _read_npy(path, where, shape)
+    if not len(x):
+        raise UserError(f"{where}: holds no rows")
+    for start in range(0, len(x), CHUNK):
+        wrong = np.flatnonzero(~np.isfinite(np.asarray(x[start : start + CHUNK], dtype=np.float32).reshape(-1)))
+        if len(wrong):
+            row, feature = divmod(int(wrong[0]), int(np.prod(shape, dtype=np.int64)))
+            raise UserError(
+                f"{where}: row {start + row} (counted from 0) holds NaN or an infinite value at feature {feature}; "
+                "fill it or leave the row out"
+            )
+    return Unlabeled(f"file {path}", x, np.arange(len(x)), array_fingerprint(x))
+
+
+def _read_npy(path: Path, where: str, shape: tuple[int, ...]) -> np.ndarray:
+    try:
+        x = open_npy(path)
+    except ValueError:
+        raise UserError(f"{where}: not a plain .npy array") from None
+    if x.shape[1:] != shape or x.ndim != len(shape) + 1:
+        raise UserError(
+            f"{where}: an array of {list(x.shape)}; the data has samples of shape {shape}, so [N, *shape] is expected"
+        )
+    if x.dtype.kind != "f":
+        raise UserError(f"{where}: holds {x.dtype}; floats are expected, scaled as the data set scales its own")
+    return x
+
+
+def _read_csv(path: Path, where: str, shape: tuple[int, ...], columns: Columns | None, drop: Sequence[str]) -> np.ndarray:
+    features, metadata = (columns.features, columns.beside) if columns else ((), ())
+    spec = ColumnSpec(shape, features, (*metadata, *drop), owner="the data")
+    reader = CsvReader(path, where=where, known_names=spec.known_names)
+    positions = match_columns(reader, spec)
+    return np.concatenate([chunk.numbers for chunk in reader.chunks(positions)]).reshape(-1, *shape)
+
+
+def from_dataset(other: Dataset, shape: Sequence[int]) -> Unlabeled:
+    """Return all training rows of another data set, without their labels.
+
+    Raises:
+        UserError: its samples have another shape.
+    """
+    if other.input_shape != tuple(shape):
+        raise UserError(f"{OPTION}: {other.name} has samples of shape {other.input_shape}, the data {tuple(shape)}")
+    return Unlabeled(f"data set {other.name}", other.train.source, other.train.rows, other.fingerprint)
+
+
+def joined(pool: Pool, extra: Unlabeled, dataset: Dataset) -> Pool:
+    """Return a training pool with unlabeled rows behind its own; their ids come after all that the data set has.
+
+    Args:
+        pool: the student's training rows.
+        extra: rows to add.
+        dataset: of `pool`.
+    """
+    count = len(extra.rows)
+    first_id = max(len(pool.source), *(int(p.index.max()) + 1 for p in dataset.pools.values()))
+    return Pool(
+        source=Joined(pool.source, extra.source),
+        rows=np.concatenate([pool.rows, len(pool.source) + extra.rows]),
+        y=np.concatenate([pool.y, np.full(count, NOBODY_KNOWS)]),
+        index=np.concatenate([pool.index, first_id + np.arange(count)]),
+        group=None if pool.group is None else np.concatenate([pool.group.astype(str), np.full(count, GROUP)]),
+        labelled=np.concatenate([pool.labelled, np.zeros(count, dtype=bool)]),
+        foreign=extra.fingerprint,
+    )
+
+
+def equal_rows(extra: Unlabeled, dataset: Dataset) -> dict[str, int]:
+    """Return how many of the rows are equal, to the last bit, to rows of each scored split."""
+    own = row_hashes(replace(dataset.train, source=extra.source, rows=extra.rows))
+    return {name: int(np.isin(own, row_hashes(pool)).sum()) for name, pool in dataset.pools.items() if name != "train"}

@@ -1,0 +1,53 @@
+"""Who hears of a run's epochs: the terminal, and the loggers that its config names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from distill_cli.config.instantiate import build
+from distill_cli.errors import UserError
+from distill_cli.loggers.logger import Logger
+from distill_cli.types import EpochRecord
+
+
+class Loggers:
+    """The loggers of one run; one that fails is reported and left out, since hours of training are worth more than a chart.
+
+    Args:
+        loggers: by name.
+        say: prints a line.
+    """
+
+    def __init__(self, loggers: Mapping[str, Logger], say: Callable[[str], object]) -> None:
+        self.loggers = dict(loggers)
+        self.say = say
+
+    def epoch(self, record: EpochRecord) -> None:
+        """Hand on an epoch as it ends."""
+        self._each(lambda logger: logger.epoch(record))
+
+    def finish(self, records: Sequence[EpochRecord], report: Mapping[str, Any]) -> None:
+        """Hand on all epochs and the report."""
+        if records:
+            self._each(lambda logger: logger.finish(records, report))
+
+    def _each(self, do: Callable[[Logger], None]) -> None:
+        for name, logger in list(self.loggers.items()):
+            try:
+                do(logger)
+            except UserError:
+                raise
+            except Exception as e:  # of whatever library
+                self.say(f"logger.{name}: {' '.join(str(e).split()) or type(e).__name__}; it is left out from here on")
+                del self.loggers[name]
+
+
+def open_loggers(cfg: Any, folder: Path, say: Callable[[str], object]) -> Loggers:
+    """Build the loggers of a config for a run folder; nothing is written yet.
+
+    Raises:
+        UserError: a package is missing.
+    """
+    return Loggers({str(name): build(node, f"logger.{name}", folder=folder) for name, node in (cfg.logger or {}).items()}, say)

@@ -1,0 +1,56 @@
+"""Config -> what is minimised: the weighted losses of a student, of its control, of a teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from distill_cli.config.instantiate import build
+from distill_cli.errors import UserError
+from distill_cli.features.pairs import read_pairs
+from distill_cli.losses.base import DistillationLoss, as_loss
+from distill_cli.losses.cross_entropy import CrossEntropy
+from distill_cli.losses.objective import CROSS_ENTROPY, Objective, largest
+from distill_cli.losses.weight_schedule import Annealed, read_weight
+from distill_cli.rng import global_stream
+
+
+def build_objective(
+    loss: Mapping[str, Any], terms: Mapping[str, Mapping[str, Any]], seed: int, where: str = "", number: int = 0
+) -> Objective:
+    """Build the weighted losses of a student: the term `loss` and the further ones by name.
+
+    Args:
+        loss: the component, and its `weight`.
+        terms: further ones by name.
+        seed: of parameters that a loss draws.
+        where: the place of both in the config, for messages: ``stages.hint.``.
+        number: of the stage, counted from 0; each has draws of its own.
+    """
+    nodes = {"loss": loss, **{f"terms.{name}": node for name, node in terms.items()}}
+    built: dict[str, DistillationLoss] = {}
+    weights: dict[str, float | Annealed] = {}
+    with global_stream(seed, "loss_init", number):
+        for path, node in nodes.items():
+            name = path.removeprefix("terms.")
+            if name in built or "." in name:
+                raise UserError(f"{where}{path}: a term is named by one word other than 'loss'; choose another name")
+            weights[name] = read_weight(node.get("weight", 1.0))
+            term = build({k: v for k, v in node.items() if k != "weight"}, where + path)
+            try:
+                built[name] = as_loss(term)
+            except ValueError as e:
+                raise UserError(f"{where}{path}: {e}") from None
+            if pairs := built[name].pairs:
+                try:
+                    read_pairs(list(pairs))
+                except ValueError as e:
+                    raise UserError(f"{where}{path}: its `pairs`: {e}") from None
+    if not any(largest(weight) for weight in weights.values()):
+        raise UserError(f"{where}loss.weight=0: nothing is left to minimise; give the loss or a term a weight above 0")
+    return Objective(built, weights)
+
+
+def cross_entropy_objective(class_weight: Any) -> Objective:
+    """Return a teacher's own objective: cross-entropy."""
+    return Objective({CROSS_ENTROPY: CrossEntropy(class_weight)}, {CROSS_ENTROPY: 1.0})

@@ -1,0 +1,263 @@
+"""A finished sweep of trials -> the settings that student and tuned control found in it, each by its own validation score."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from distill_cli import RECIPE_VERSION
+from distill_cli.config.ownership import is_own
+from distill_cli.config.validation.check import TRAINING_KEYS, check, check_config, check_trusted, load_config, targets_in
+from distill_cli.config.validation.rules import shown
+from distill_cli.errors import UserError
+from distill_cli.factory.data import USE_KEYS
+from distill_cli.factory.objective import build_objective
+from distill_cli.losses.weight_schedule import Annealed
+from distill_cli.metrics.classification import LOWER_IS_BETTER
+from distill_cli.runs import layout
+from distill_cli.types import SCRATCH, STUDENT, Dataset
+
+LOSS_KEYS = ("loss", "terms")
+# What trials may differ in besides: it says which trial it is, or where and how it ran.
+APART = (
+    "trial", "seed", "outputs", "sweep", "require", "bootstrap", "device", "objective", "controls", "eval_batch_size",
+    "logger", "progress",
+)  # fmt: skip
+PLACES = ("folder", "max_gb")  # of `cache`: where stored outputs lie
+Settings = dict[str, Any]
+
+
+@dataclass
+class Best:
+    """What one arm found.
+
+    Attributes:
+        settings: the keys that the trials varied, with the values of the best trial. What the control has of `loss` and
+            `terms` stands as its losses by name.
+        trials: distinct trials that this arm had.
+        score: mean validation score of the best.
+        config: of the best trial.
+    """
+
+    settings: Settings
+    trials: int
+    score: float
+    config: Mapping[str, Any]
+
+
+@dataclass
+class Search:
+    """What a sweep of trials found for both arms.
+
+    Attributes:
+        folder: of the sweep.
+        metric: by which the trials were compared, on validation.
+        seeds: of its runs.
+        student, control: the best of each arm.
+    """
+
+    folder: str
+    metric: str
+    seeds: list[int]
+    student: Best
+    control: Best
+
+    @property
+    def control_training(self) -> Settings:
+        """The keys of the training that the control found."""
+        return {key: value for key, value in self.control.settings.items() if key not in LOSS_KEYS}
+
+    @property
+    def control_losses(self) -> Settings:
+        """`loss` and `terms` of the trial that was best for the control, as far as the trials varied them."""
+        return {key: self.control.config[key] for key in LOSS_KEYS if key in self.student.settings}
+
+    def report(self, seed: int) -> dict[str, Any]:
+        """Return the report's `search` section; `seed` is that of the run that uses it."""
+        arms = {"student": self.student, "tuned": self.control}
+        return {
+            "folder": self.folder,
+            "metric": self.metric,
+            "seeds": self.seeds,
+            "seed_was_searched": seed in self.seeds,
+            "trials": {name: best.trials for name, best in arms.items()},
+            "val": {name: best.score for name, best in arms.items()},
+            "settings": {name: best.settings for name, best in arms.items()},
+        }
+
+
+def use(cfg: Any, dataset: Dataset) -> tuple[Any, Search | None]:
+    """Return the config with the student's found settings laid over it, and the search; without `search` both as they are.
+
+    Raises:
+        UserError: the folder holds no fitting trials, or the control had fewer than the student.
+    """
+    if cfg.search is None:
+        return cfg, None
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    search = read(Path(cfg.search), config, dataset)
+    cfg = OmegaConf.merge(cfg, {})
+    for key, value in search.student.settings.items():
+        OmegaConf.update(cfg, key, value, merge=False)
+    check(cfg, "distill")
+    return cfg, search
+
+
+def read(folder: Path, config: Mapping[str, Any], dataset: Dataset) -> Search:
+    """Read the trials below a folder.
+
+    Args:
+        folder: of a sweep of `distill` runs with the scratch control.
+        config: of the run that will use them.
+        dataset: of that run.
+    """
+    where = f"search={folder}"
+    reports = _reports(folder, where)
+    for path, report in reports:
+        _check_fits(report, config, dataset, f"{where}: {path.parent.name}")
+    configs = [_with_seed(report["config"], report["seed"], config["seed"]) for _, report in reports]
+    varied = [key for key in (*TRAINING_KEYS, *LOSS_KEYS) if len({_text(c.get(key)) for c in configs}) > 1]
+    others = sorted({key for c in configs for key in c} - {*varied, *TRAINING_KEYS, *LOSS_KEYS, *APART})
+    if other := [key for key in others if len({_text(_less_places(c, key)) for c in configs}) > 1]:
+        raise UserError(
+            f"{where}: its trials differ in {other[0]}, which is not carried over; vary the student's training, loss or terms"
+        )
+    if not varied:
+        raise UserError(f"{where}: its runs differ in nothing that is searched; sweep trial=range(0,8) with an hparams preset")
+    metric = str(configs[0]["select"]["metric"])
+    for (path, _), c in zip(reports, configs, strict=True):
+        _check_sound({key: c[key] for key in varied}, config, f"{where}: {path.parent.name}", _own_targets(path.parent))
+
+    def of_student(c: Mapping[str, Any]) -> Settings:
+        return {key: c[key] for key in varied}
+
+    def of_control(c: Mapping[str, Any]) -> Settings:
+        kept = {key: c[key] for key in varied if key not in LOSS_KEYS}
+        losses = {key: c[key] if key in varied else config[key] for key in LOSS_KEYS}
+        return kept | ({"loss": without_teacher(losses, f"{where}: ")} if set(LOSS_KEYS) & set(varied) else {})
+
+    found = {}
+    for name, settings in ((STUDENT, of_student), (SCRATCH, of_control)):
+        scores = [_score(report, name, metric, path) for path, report in reports]
+        found[name] = _best([(settings(c), score, c) for c, score in zip(configs, scores, strict=True)], metric)
+    if found[SCRATCH].trials < found[STUDENT].trials:
+        raise UserError(
+            f"{where}: the student had {found[STUDENT].trials} trials, the control only {found[SCRATCH].trials}; "
+            "vary the training in each, as hparams=random does, so that both had as many"
+        )
+    seeds = sorted({int(report["seed"]) for _, report in reports})
+    return Search(str(folder), metric, seeds, found[STUDENT], found[SCRATCH])
+
+
+def without_teacher(losses: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return what a control minimises beside a student of these nodes `loss` and `terms`: each loss's settings, by name."""
+    loss, terms = (losses[key] for key in LOSS_KEYS)
+    objective = build_objective(loss, terms, 0, where)
+    own = dict(objective.items())
+    control = objective.without_teacher() if objective.uses_teacher else objective
+    found = {}
+    for name, term in control.items():
+        node = loss if name == "loss" else terms.get(name)
+        if own.get(name) is not term:  # it stands for the teacher's terms
+            node = {"class_weight": term.class_weight}
+        weight = control.plan[name]
+        found[name] = {**node, "weight": asdict(weight) if isinstance(weight, Annealed) else weight}
+    return found
+
+
+def _with_seed(config: Mapping[str, Any], seed: int, new: int) -> dict[str, Any]:
+    """Return a trial's config with losses that draw by the seed of the run that uses it where they drew by the trial's."""
+
+    def follow(node: Any) -> Any:
+        if not isinstance(node, Mapping):
+            return node
+        return {key: new if key == "seed" and value == seed else follow(value) for key, value in node.items()}
+
+    return {key: follow(value) if key in LOSS_KEYS else value for key, value in config.items()}
+
+
+def _reports(folder: Path, where: str) -> list[tuple[Path, dict[str, Any]]]:
+    if not folder.is_dir():
+        raise UserError(f"{where}: no such folder; give the folder of a finished sweep, such as outputs/sweeps/NAME")
+    paths = sorted(folder.glob(f"*/{layout.REPORT}"))
+    reports = [(path, layout.read_json(path)) for path in paths]
+    trials = [(path, r) for path, r in reports if r.get("command") == "distill" and r.get("recipe_version") == RECIPE_VERSION]
+    if len(trials) < 2:
+        raise UserError(
+            f"{where}: {len(trials)} finished trials of this version in it; run a sweep of two or more with controls=[scratch]"
+        )
+    return trials
+
+
+def _check_fits(report: Mapping[str, Any], config: Mapping[str, Any], dataset: Dataset, where: str) -> None:
+    theirs = report.get("config")
+    if not isinstance(theirs, Mapping) or not _has_all(theirs) or type(report.get("seed")) is not int:
+        raise UserError(f"{where}: its report holds no usable config; the file is damaged")
+    if (report.get("data") or {}).get("fingerprint") != dataset.fingerprint:
+        raise UserError(f"{where}: this trial was run on other data or another split; search on the data that is used")
+    for key in USE_KEYS:
+        used = [(c.get("dataset") or {}).get(key) or None for c in (theirs, config)]
+        if used[0] != used[1]:
+            raise UserError(
+                f"{where}: this trial was run with dataset.{key}={shown(used[0])}, this run has {shown(used[1])}; "
+                "search on the data that is used"
+            )
+    if _text(theirs["student"].get("model")) != _text(config["student"]["model"]):
+        raise UserError(f"{where}: this trial trained another student; search with the student that is used")
+
+
+def _has_all(config: Mapping[str, Any]) -> bool:
+    nodes = [config.get(key) for key in ("student", "loss", "terms", "select")]
+    return set(TRAINING_KEYS) <= set(config) and all(isinstance(node, Mapping) for node in nodes)
+
+
+def _own_targets(folder: Path) -> frozenset[str]:
+    """Return the classes that the config of a run names, where this user made the run; else none."""
+    return targets_in(load_config(folder / layout.CONFIG)) if is_own(folder) else frozenset()
+
+
+def _check_sound(settings: Settings, config: Mapping[str, Any], where: str, own: frozenset[str]) -> None:
+    """See that what a trial varied may be built, before any of it is."""
+    check_trusted(settings, where, targets_in(config) | own)
+    try:
+        check_config({**config, **settings}, "distill")
+    except UserError as e:
+        raise UserError(f"{where}: {e}") from None
+
+
+def _score(report: Mapping[str, Any], name: str, metric: str, path: Path) -> float:
+    value = ((report["models"].get(name) or {}).get("val") or {}).get(metric)
+    if not isinstance(value, (int, float)):
+        raise UserError(f"{path}: no validation {metric} of {name}; every trial needs controls=[scratch]")
+    return float(value)
+
+
+def _best(scored: Sequence[tuple[Settings, float, Mapping[str, Any]]], metric: str) -> Best:
+    """Return the best of the distinct settings by mean score over their runs; of equals the first.
+
+    Args:
+        scored: settings of an arm, its score, and the whole config, of each run.
+        metric: that the scores are.
+    """
+    groups: dict[str, list[tuple[Settings, float, Mapping[str, Any]]]] = {}
+    for one in scored:
+        groups.setdefault(_text(one[0]), []).append(one)
+    means = {text: sum(score for _, score, _ in group) / len(group) for text, group in groups.items()}
+    pick: Callable[..., str] = min if metric in LOWER_IS_BETTER else max
+    text = pick(means, key=lambda t: means[t])
+    settings, _, config = groups[text][0]
+    return Best(settings, len(groups), means[text], config)
+
+
+def _less_places(config: Mapping[str, Any], key: str) -> Any:
+    value = config.get(key)
+    return {k: v for k, v in value.items() if k not in PLACES} if key == "cache" and isinstance(value, Mapping) else value
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)

@@ -1,0 +1,87 @@
+"""What `distill predict` writes, as it comes: a table of classes and probabilities, or an array of probabilities."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from typing import IO, Protocol
+
+import numpy as np
+
+from distill_cli.inference.batching import ROW
+from distill_cli.reports.formatting import spreadsheet_cell
+
+
+class Writer(Protocol):
+    """Takes predictions in order."""
+
+    def add(self, where: Mapping[str, np.ndarray], probabilities: np.ndarray) -> None:
+        """Write rows: what tells them apart ``[n]`` each, and probabilities ``[n, C]``."""
+        ...
+
+    def finish(self, rows: int) -> None:
+        """End the file; the input had so many rows."""
+        ...
+
+
+class Table:
+    """CSV: the columns that tell rows apart, ``predicted``, then a probability for each class, six significant digits.
+
+    Args:
+        file: open for text.
+        columns: names of the first columns.
+        class_names: C names.
+    """
+
+    def __init__(self, file: IO[str], columns: Sequence[str], class_names: Sequence[str]) -> None:
+        self.columns = columns
+        self.names = [spreadsheet_cell(name) for name in class_names]
+        self.writer = csv.writer(file, lineterminator="\n")
+        self.writer.writerow([*columns, "predicted", *self.names])
+
+    def add(self, where: Mapping[str, np.ndarray], probabilities: np.ndarray) -> None:
+        """Write rows."""
+        cells = [_cells(where[name]) for name in self.columns]
+        cells.append([self.names[c] for c in probabilities.argmax(axis=1)])
+        cells += [[f"{p:.6g}" for p in column] for column in probabilities.T.tolist()]
+        self.writer.writerows(zip(*cells, strict=True))
+
+    def finish(self, rows: int) -> None:
+        """Do nothing: a table may end anywhere."""
+
+
+def _cells(column: np.ndarray) -> list[str]:
+    return [f"{value:.3f}" for value in column.tolist()] if column.dtype.kind == "f" else [str(n) for n in column.tolist()]
+
+
+class Array:
+    """.npy: probabilities ``[rows of the input, C]`` float32; a row that was left out is NaN.
+
+    Args:
+        file: open for bytes, and seekable: the number of rows is written last.
+        class_names: C names.
+    """
+
+    def __init__(self, file: IO[bytes], class_names: Sequence[str]) -> None:
+        self.file, self.classes, self.written = file, len(class_names), 0
+        self._header()
+
+    def _header(self) -> None:
+        # NumPy pads a header so that the first dimension can grow in place
+        facts = {"descr": "<f4", "fortran_order": False, "shape": (self.written, self.classes)}
+        np.lib.format.write_array_header_1_0(self.file, facts)
+
+    def add(self, where: Mapping[str, np.ndarray], probabilities: np.ndarray) -> None:
+        """Write rows, and NaN for those between them."""
+        rows = where[ROW]
+        block = np.full((int(rows[-1]) + 1 - self.written, self.classes), np.nan, dtype="<f4")
+        block[rows - self.written] = probabilities
+        self.file.write(block.tobytes())
+        self.written = int(rows[-1]) + 1
+
+    def finish(self, rows: int) -> None:
+        """Write NaN for the rows left out at the end, then the header."""
+        self.file.write(np.full((rows - self.written, self.classes), np.nan, dtype="<f4").tobytes())
+        self.written = rows
+        self.file.seek(0)
+        self._header()

@@ -1,0 +1,156 @@
+"""Weighs the losses: the only mean over a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from distill_cli.losses.base import DistillationLoss, as_loss
+from distill_cli.losses.cross_entropy import CrossEntropy
+from distill_cli.losses.weight_schedule import Annealed
+from distill_cli.types import Batch, DataFacts, Loss, ModelOutput
+
+CROSS_ENTROPY = "cross_entropy"
+
+
+class Objective(nn.Module):
+    """``sum_k weight_k x mean_b loss_k``.
+
+    Args:
+        terms: losses by name; a user's that only follows `types.Loss` gets the defaults of `DistillationLoss`.
+        weights: of each term a number >= 0, or how it moves over the steps (`advance`).
+
+    Attributes:
+        weights: those in use.
+        factors: what `balance` multiplied each weight by; empty where it was not called.
+    """
+
+    def __init__(self, terms: Mapping[str, Loss], weights: Mapping[str, float | Annealed]) -> None:
+        super().__init__()
+        if not terms:
+            raise ValueError("an objective needs at least one term")
+        if set(terms) != set(weights):
+            raise ValueError(f"weights for {sorted(weights)}, terms {sorted(terms)}")
+        # A list: a ModuleDict refuses names such as `forward` and `train`.
+        self.losses = nn.ModuleList(as_loss(term) for term in terms.values())
+        self.plan = {name: weights[name] for name in terms}
+        self.factors: dict[str, float] = {}
+        self.weights: dict[str, float] = {}
+        self.advance(0.0)
+
+    def items(self) -> list[tuple[str, DistillationLoss]]:
+        """Return the terms with their names."""
+        losses: Iterable[Any] = self.losses
+        return list(zip(self.weights, losses, strict=True))
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the terms, in the order of `parts`."""
+        return list(self.weights)
+
+    @property
+    def uses_teacher(self) -> bool:
+        """Whether any term needs a teacher."""
+        return any(term.uses_teacher for _, term in self.items())
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Module paths (student's, teacher's) of the features that any term compares."""
+        return [(str(student), str(teacher)) for _, term in self.items() for student, teacher in term.pairs]
+
+    @property
+    def uses_labels(self) -> bool:
+        """Whether any term of a weight above 0 looks at labels."""
+        return any(term.uses_labels for name, term in self.items() if largest(self.plan[name]))
+
+    @property
+    def moves(self) -> bool:
+        """Whether any weight changes from step to step."""
+        return any(isinstance(weight, Annealed) for weight in self.plan.values())
+
+    def advance(self, done: float) -> None:
+        """Set the weights for the share `done` (0..1) of the stage's steps."""
+        for name, weight in self.plan.items():
+            value = weight.at(done) if isinstance(weight, Annealed) else float(weight)
+            self.weights[name] = value * self.factors.get(name, 1.0)
+
+    def balance(self, factors: Mapping[str, float]) -> None:
+        """Multiply the weights by `factors` from now on."""
+        self.factors = dict(factors)
+        self.advance(0.0)
+
+    def skip_pretraining(self) -> None:
+        """Let the terms that train themselves first go on as if they had."""
+        for _, term in self.items():
+            term.skip_pretraining()
+
+    def without_teacher(self) -> Objective:
+        """Return the control's objective: the teacher's terms replaced by cross-entropy.
+
+        Terms that need no teacher stay; where no cross-entropy of a weight above 0 is among them, one of weight 1 joins
+        them, with the class weights of the first term that it stands for. Where the cross-entropies weigh less than 1
+        together, all weights are multiplied so that they weigh 1: they had made room for the teacher's terms. Where one
+        weight alone would still move, and it is a cross-entropy's, it stands still at its largest value: it moved against
+        the teacher's terms (docs/decisions/0007).
+        """
+        kept: dict[str, DistillationLoss] = {}
+        for name, term in self.items():
+            if not term.uses_teacher and (largest(self.plan[name]) or not term.is_cross_entropy):
+                kept[name] = term
+        weights = {name: self.plan[name] for name in kept}
+        moving = [name for name, weight in weights.items() if isinstance(weight, Annealed)]
+        if len(moving) == 1 and kept[moving[0]].is_cross_entropy:
+            weights[moving[0]] = largest(weights[moving[0]])
+        labelled = sum(largest(weights[name]) for name, term in kept.items() if term.is_cross_entropy)
+        if not labelled:
+            substitutes = (term.without_teacher() for _, term in self.items())
+            kept[CROSS_ENTROPY] = next((loss for loss in substitutes if loss is not None), CrossEntropy())
+            weights[CROSS_ENTROPY] = 1.0
+        elif labelled < 1:
+            weights = {name: times(weight, 1 / labelled) for name, weight in weights.items()}
+        return Objective(kept, weights)
+
+    def bind(self, facts: DataFacts, student: ModelOutput, teachers: Sequence[ModelOutput]) -> None:
+        """Let each term look at the data and at example outputs, before the optimizer exists."""
+        for _, term in self.items():
+            term.bind(facts, student, teachers)
+
+    def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the total (scalar) and the weighted terms ``[K]``, in the order of `names`."""
+        parts = self.parts(student, teachers, batch)
+        if len(parts) == 1:
+            return parts[0], parts[0].detach().unsqueeze(0)
+        stacked = torch.stack(parts)
+        return stacked.sum(), stacked.detach()
+
+    def parts(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> list[Tensor]:
+        """Return the weighted terms, scalars through which gradients flow, in the order of `names`."""
+        rows = len(batch.index)
+        return [batch_value(term(student, teachers, batch), self.weights[name], rows) for name, term in self.items()]
+
+
+def largest(weight: float | Annealed) -> float:
+    """Return the most that a weight comes to."""
+    return max(weight.first, weight.last) if isinstance(weight, Annealed) else float(weight)
+
+
+def times(weight: float | Annealed, factor: float) -> float | Annealed:
+    """Return a weight multiplied by a factor."""
+    return weight.times(factor) if isinstance(weight, Annealed) else factor * weight
+
+
+def batch_value(loss: Tensor, weight: float = 1.0, rows: int | None = None) -> Tensor:
+    """Return `weight` times the mean of a loss per sample ``[B]``; a scalar is taken as it is.
+
+    Raises:
+        ValueError: no tensor, or one that is neither a scalar nor has one number for each of the `rows`.
+    """
+    if not isinstance(loss, Tensor):
+        raise ValueError(f"a loss returns a tensor, [B] or a scalar, got a {type(loss).__name__}")
+    if loss.dim() > 1 or (loss.dim() == 1 and rows not in (None, len(loss))):
+        raise ValueError(f"a loss returns [B] or a scalar, got shape {tuple(loss.shape)} for {rows} samples")
+    value = loss.mean() if loss.dim() == 1 else loss
+    return value if weight == 1 else weight * value

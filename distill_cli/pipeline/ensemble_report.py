@@ -1,0 +1,61 @@
+"""What a report says of an ensemble's members: where each came from, and its own scores beside those of the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from distill_cli.factory.context import Context
+from distill_cli.models.classifier import Classifier
+from distill_cli.models.ensemble import Ensemble
+from distill_cli.pipeline import evaluation
+from distill_cli.runs.checkpoint import described
+from distill_cli.teachers.train import COST_KEYS, Taught
+from distill_cli.types import TEACHER, Dataset
+
+TOLD = ("source", "teacher_key", *COST_KEYS)
+SHOWN = ("n", "macro_f1", "macro_f1_ci95", "accuracy", "nll", "ece", "agreement")
+
+
+def told(taught: Taught) -> list[dict[str, Any]]:
+    """Return what is known of each member without scoring it."""
+    return [
+        {"source": member.source, "teacher_key": member.key, **{key: member.cost.get(key) for key in COST_KEYS}}
+        for member in taught.members
+    ]
+
+
+def members_report(
+    model: Classifier,
+    entry: Mapping[str, Any],
+    known: Sequence[Mapping[str, Any]],
+    whole: evaluation.Logits,
+    dataset: Dataset,
+    context: Context,
+    split: str = "all",
+) -> list[dict[str, Any]]:
+    """Return the report's `teacher_members`: one part a member; none where the teacher is a single model.
+
+    Args:
+        model: the teacher.
+        entry: how it is built.
+        known: what `told` said of each member.
+        whole: the teacher's own logits, which members may agree with.
+        dataset: what is scored.
+        context: device and bootstrap.
+        split: which pools are scored.
+    """
+    if not isinstance(model.network, Ensemble):
+        return []
+    members = list(model.network.members)
+    logits = {TEACHER: whole}
+    for n, member in enumerate(members):
+        assert isinstance(member, Classifier)
+        logits[str(n)] = evaluation.logits_of(member.to(context.device), dataset, context, split)
+    scored = evaluation.score_all(logits, evaluation.scored_pools(dataset, split), dataset, context)
+    parts = []
+    for n, weight in enumerate(model.network.weights.tolist()):
+        scores = {name: {key: part.get(key) for key in SHOWN} for name, part in scored[str(n)].items()}
+        about = {"architecture": described(entry["members"][n]), "weight": weight}
+        parts.append({**(known[n] if n < len(known) else {}), **about, **scores})
+    return parts

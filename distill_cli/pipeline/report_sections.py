@@ -1,0 +1,44 @@
+"""What reports say of a run beside its scores: what it was, with what it was made, and what it was allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from distill_cli import RECIPE_VERSION
+from distill_cli.factory.context import Context
+from distill_cli.factory.data import describe
+from distill_cli.pipeline.run_name import run_name
+from distill_cli.runs.provenance import provenance
+from distill_cli.types import STUDENT, TEACHER, Dataset
+
+Report = dict[str, Any]
+
+
+def head(command: str, cfg: Any, dataset: Dataset) -> Report:
+    """Return what every report begins with."""
+    return {
+        "schema_version": 1,
+        "command": command,
+        "recipe_version": RECIPE_VERSION,
+        "task": "classification",
+        "name": run_name(cfg, command, dataset.name),
+        "seed": cfg.teacher.seed if command == "train-teacher" else cfg.seed,
+        "data": describe(dataset, cfg.dataset),
+    }
+
+
+def provenance_of(context: Context) -> dict[str, Any]:
+    """Return the report's `provenance` section."""
+    return provenance(context.device, context.precision, context.started, context.command_line)
+
+
+def budget(models: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return optimizer steps of student and controls, and beside them what the teacher cost."""
+    others = [name for name in models if name not in (TEACHER, STUDENT)]
+    return {
+        "student_steps": models[STUDENT]["steps"],
+        "control_steps": {name: models[name]["steps"] for name in others},
+        "teacher_steps": models[TEACHER].get("steps"),
+        "teacher_seconds": models[TEACHER].get("train_seconds"),
+    }

@@ -1,0 +1,54 @@
+"""A finished run folder: report, config, epochs, predictions; the report last."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from distill_cli.config import ownership
+from distill_cli.factory.context import Context
+from distill_cli.pipeline.evaluation import Logits
+from distill_cli.reports.run.markdown import markdown
+from distill_cli.reports.run.predictions_csv import predictions_csv
+from distill_cli.runs import layout
+from distill_cli.types import COMPARED, Dataset, EpochRecord
+from distill_cli.utils import files
+
+
+def finish(
+    context: Context,
+    report: dict[str, Any],
+    cfg: DictConfig,
+    provenance: Mapping[str, Any],
+    records: Sequence[EpochRecord],
+    predictions: str | None,
+    samples: Mapping[str, Any] | None = None,
+) -> None:
+    """Write everything a finished run leaves beside its checkpoint; `report.json` last, as the mark of a finished run.
+    The states that its trainings were kept by go then."""
+    out = context.out
+    files.remove_litter(out, layout.WRITTEN)
+    resolved = OmegaConf.to_container(cfg, resolve=True)
+    report = files.plain({**report, "provenance": dict(provenance), "config": resolved})
+    context.loggers.finish(records, report)
+    if predictions is not None:
+        files.write_text(out / "predictions.csv", predictions)
+    if samples is not None:
+        files.write_text(out / layout.SAMPLES, json.dumps(files.plain(samples), ensure_ascii=False, allow_nan=False) + "\n")
+    else:
+        (out / layout.SAMPLES).unlink(missing_ok=True)  # of an earlier run into this folder
+    files.write_text(out / layout.CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
+    ownership.sign(out)
+    files.write_text(out / "report.md", markdown(report))
+    files.write_json(out / layout.REPORT, report)
+    files.remove([out / layout.STATES])
+
+
+def predictions(dataset: Dataset, logits: Mapping[str, Logits], split: str = COMPARED) -> str | None:
+    """Return predictions.csv of a split, or None where no model was scored on it."""
+    known = {model: by_split[split] for model, by_split in logits.items() if split in by_split}
+    pool = dataset.pools[split]
+    return predictions_csv(pool.index, pool.y, dataset.class_names, known, pool.group) if known else None

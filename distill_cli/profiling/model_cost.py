@@ -1,0 +1,105 @@
+"""What a model costs: parameters, MACs, bytes, activations, latency."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from distill_cli.utils.timing import timed
+
+LATENCY_BATCHES = (1, 256)
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Return how many numbers the model learns; buffers such as batch norm's means are not counted."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def weight_bytes(model: nn.Module) -> int:
+    """Return the bytes of parameters and buffers as stored."""
+    return sum(t.numel() * t.element_size() for t in model.state_dict().values())
+
+
+def macs(model: nn.Module, input_shape: tuple[int, ...]) -> int:
+    """Return multiply-accumulates of one sample's convolutions and matrix products (half of torch's FLOP count)."""
+    device = next(model.parameters()).device
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.zeros(1, *input_shape, device=device))
+    return counter.get_total_flops() // 2
+
+
+class _Alive(TorchDispatchMode):
+    """Counts the bytes of the tensors that operations make, as long as they live."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.most = 0
+        self._known: dict[int, int] = {}
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run one operation and take note of the storages that it returns."""
+        result = function(*args, **(kwargs or {}))
+        given = {id_of(t) for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
+        for tensor in tree_leaves(result):
+            # Integers are the places of maxima, which a max pool makes only while somebody listens, as here.
+            if isinstance(tensor, Tensor) and tensor.is_floating_point() and id_of(tensor) not in given:
+                self.hold(tensor)
+        return result
+
+    def hold(self, tensor: Tensor) -> None:
+        """Count a tensor's storage until it is freed."""
+        storage = tensor.untyped_storage()
+        key = id_of(tensor)
+        if key in self._known:
+            return
+        self._known[key] = storage.nbytes()
+        self.now += storage.nbytes()
+        self.most = max(self.most, self.now)
+        weakref.finalize(storage, self.drop, key)
+
+    def drop(self, key: int) -> None:
+        """Forget a storage that was freed."""
+        self.now -= self._known.pop(key, 0)
+
+
+def id_of(tensor: Tensor) -> int:
+    """Return what tells a tensor's storage from others that live at the same time."""
+    return int(tensor.untyped_storage()._cdata)
+
+
+@torch.no_grad()
+def peak_activation_bytes(model: nn.Module, input_shape: tuple[int, ...]) -> int:
+    """Return the most bytes of one sample's input and intermediate results that live at once, weights and work space left out."""
+    with _Alive() as alive:
+        x = torch.zeros(1, *input_shape, device=next(model.parameters()).device)
+        model(x)
+    return alive.most
+
+
+@torch.no_grad()
+def latency(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, dict[str, float]]:
+    """Return milliseconds a call on the CPU, ``{batch: {p50, p99}}``, after a warm-up, on at most 200 calls."""
+    table = {}
+    for batch in LATENCY_BATCHES:
+        x = torch.rand(batch, *input_shape)
+        found = timed(lambda x=x: model(x))  # type: ignore[misc]
+        table[str(batch)] = {"p50": found["p50"], "p99": found["p99"]}
+    return table
+
+
+def measure(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, Any]:
+    """Return all of the above, under the names of the report. The model is left on the CPU, in eval mode."""
+    model = model.cpu().eval()
+    return {
+        "parameters": parameter_count(model),
+        "macs": macs(model, input_shape),
+        "weight_bytes": weight_bytes(model),
+        "latency_ms": latency(model, input_shape),
+        "latency_threads": torch.get_num_threads(),
+    }

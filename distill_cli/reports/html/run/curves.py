@@ -1,0 +1,92 @@
+"""Learning curves of all models on one axis."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+from distill_cli.reports.html.components import Chart, Section, by_model, quantity, spec
+from distill_cli.reports.html.run.data import RunData
+
+MEASURES = {
+    "val.macro_f1": ("Macro F1 on validation", "macro F1"),
+    "val.nll": ("Negative log-likelihood on validation", "NLL, nats"),
+    "val.accuracy": ("Accuracy on validation", "accuracy"),
+    "loss": ("Training loss: the weighted sum of each model's own terms", "loss"),
+}
+HEIGHT = 260
+BEST = 110  # area of the point at the best epoch, square pixels
+
+
+def section(data: RunData) -> Section | None:
+    """Return a chart for each measure that metrics.csv holds."""
+    charts = [chart for measure in MEASURES if (chart := _chart(data, measure))]
+    if not charts:
+        return None
+    missing = [name for name in data.models if name not in _models(data)]
+    text = "Each epoch of each model; the large mark is the epoch whose weights were kept."
+    if missing:
+        text += f" Not trained in this run, so without a curve here: {', '.join(missing)}."
+    return Section("curves", "Learning curves", text, charts)
+
+
+def _models(data: RunData) -> list[str]:
+    known = list(dict.fromkeys(str(epoch["model"]) for epoch in data.epochs))
+    return [name for name in data.models if name in known] + [name for name in known if name not in data.models]
+
+
+def rows_of(data: RunData, measure: str) -> list[dict[str, Any]]:
+    """Return a row for each epoch that has the measure: model, stage, epoch, value, and whether it is the one kept."""
+    last: dict[str, int] = {}
+    found: list[dict[str, Any]] = []
+    for epoch in data.epochs:
+        if epoch.get(measure) is None:
+            continue
+        if epoch.get("best"):
+            last[epoch["model"]] = len(found)
+        found.append(
+            {"model": epoch["model"], "stage": epoch["stage"], "epoch": epoch["epoch"], "value": epoch[measure], "best": 0}
+        )
+    for position in last.values():
+        found[position]["best"] = 1
+    return found
+
+
+def _chart(data: RunData, measure: str) -> Chart | None:
+    title, unit = MEASURES[measure]
+    rows = rows_of(data, measure)
+    if not rows:
+        return None
+    names = [name for name in _models(data) if any(row["model"] == name for row in rows)]
+    x, y = quantity("epoch", "epoch", axis={"tickMinStep": 1}), quantity("value", unit)
+    tips = [{"field": "model"}, {"field": "stage"}, {"field": "epoch"}, {"field": "value", "format": ".4f", "title": unit}]
+    looks = by_model(names, "color", "strokeDash", "shape")
+    colour, dash, shape = looks["color"], looks["strokeDash"], looks["shape"]
+    layers: list[dict[str, Any]] = [
+        {"mark": {"type": "line", "strokeWidth": 2}, "encoding": {"x": x, "y": y, "color": colour, "strokeDash": dash}},
+        {
+            "transform": [{"filter": {"field": "best", "equal": 1}}],
+            "mark": {"type": "point", "filled": True, "size": BEST, "opacity": 1},
+            "encoding": {"x": x, "y": y, "color": colour, "shape": shape, "tooltip": tips},
+        },
+        {"mark": {"type": "point", "opacity": 0, "size": 60}, "encoding": {"x": x, "y": y, "tooltip": tips}},
+    ]
+    if stages := _stage_starts(rows):
+        rule = {
+            "data": {"values": stages},
+            "mark": {"type": "rule", "strokeDash": [2, 4]},
+            "encoding": {"x": {"field": "epoch", "type": "quantitative"}},
+        }
+        layers.insert(0, rule)
+    note = f"Dotted lines: a stage of the student begins ({', '.join(stage['stage'] for stage in stages)})." if stages else ""
+    return Chart(title, spec(rows, HEIGHT, layer=layers), note, marks=2 * len(rows), wide=measure == "val.macro_f1")
+
+
+def _stage_starts(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return where a stage of the student other than its first begins."""
+    starts = []
+    student = [row for row in rows if row["model"] == "student"]
+    for before, after in pairwise(student):
+        if before["stage"] != after["stage"]:
+            starts.append({"epoch": after["epoch"] - 0.5, "stage": after["stage"]})
+    return starts

@@ -1,0 +1,62 @@
+"""F1 of each class with intervals: teacher, student and controls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from distill_cli.reports.html.components import Chart, Section, Table, by_model, category, quantity, spec
+from distill_cli.reports.html.run.data import RunData
+from distill_cli.reports.run import model_table
+
+MOST_CLASSES = 40  # of more, those with the lowest F1 of the student
+ROW = 14  # pixels a model and class
+
+
+def section(data: RunData) -> Section | None:
+    """Return the chart, and a table of its numbers."""
+    names = [name for name in data.models if data.scores(name).get("per_class")]
+    if not names:
+        return None
+    leader = "student" if "student" in names else names[0]
+    parts = data.scores(leader)["per_class"]
+    averaged = set(map(str, data.scores(leader).get("averaged") or parts))
+    classes = list(parts)
+    if len(classes) > MOST_CLASSES:
+        classes = sorted(classes, key=lambda c: parts[c]["f1"])[:MOST_CLASSES]
+    labels = {c: f"{c} ({parts[c]['support']:,}{'' if c in averaged else ', not averaged'})" for c in classes}
+    rows: list[dict[str, Any]] = []
+    for name in names:
+        for c in classes:
+            found = data.scores(name)["per_class"].get(c)
+            if found is not None:
+                low, high = found.get("f1_ci95") or (None, None)
+                rows.append({"model": name, "class": labels[c], "f1": found["f1"], "low": low, "high": high})
+    y = category("class", "class (rows)", list(labels.values()), axis={"labelLimit": 150})
+    offset = {"yOffset": {"field": "model", "type": "nominal", "sort": names}}
+    looks = by_model(names, "color", "shape")
+    tips = [{"field": "class"}, {"field": "model"}, *({"field": k, "format": ".4f"} for k in ("f1", "low", "high"))]
+    title = f"F1, {data.split}"
+    rule = {"y": y, **offset, "x": quantity("low", title), "x2": {"field": "high"}, "color": looks["color"]}
+    point = {"y": y, **offset, "x": quantity("f1", title), **looks, "tooltip": tips}
+    known = any(row["low"] is not None for row in rows)
+    layers = [
+        *([{"mark": {"type": "rule", "strokeWidth": 2}, "encoding": rule}] if known else []),
+        {"mark": {"type": "point", "filled": True, "size": 70, "opacity": 1}, "encoding": point},
+    ]
+    height = (ROW * len(names) + 8) * len(classes)
+    note = "Bars: 95 % bootstrap intervals." if known else ""
+    if len(classes) < len(parts):
+        note += f" The {len(classes)} classes of {len(parts)} with the lowest F1 of {leader}."
+    chart = Chart("F1 of each class", spec(rows, height, layer=layers), note.strip(), marks=2 * len(rows), wide=True)
+    return Section("classes", "Classes", "", [chart], tables=_tables(data))
+
+
+def _tables(data: RunData) -> list[Table]:
+    """Return F1 of each class, and its training rows, precision and recall."""
+    f1 = [[name, *line] for name, line in model_table.class_rows(data.report)]
+    header = ["class", "training rows", f"{data.split} rows"]
+    both = [f"{name} {what}" for name in data.models for what in ("precision", "recall")]
+    return [
+        Table(["class", f"{data.split} rows", *data.models], f1, caption=f"F1, {data.split}"),
+        Table([*header, *both], model_table.class_quality_rows(data.report), caption=f"Precision and recall, {data.split}"),
+    ]

@@ -1,0 +1,66 @@
+"""The teacher's mean soft target of each class: the dark knowledge, class by class."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from distill_cli.reports.html.components import Chart, Section, Switch
+from distill_cli.reports.html.heat_map import heat_map
+from distill_cli.reports.html.run.data import RunData
+from distill_cli.reports.html.softmax import TEMPERATURES, at_temperature
+
+SWITCH = Switch("temperature", "temperature", [(str(t), f"T = {t}") for t in TEMPERATURES])
+MOST_CLASSES = 60  # a matrix at each temperature of more would weigh too much
+
+
+def section(data: RunData) -> Section | None:
+    """Return the teacher's matrix, and the student's beside it."""
+    if data.predictions is None or "teacher" not in data.predictions.probabilities:
+        return None
+    if len(data.class_names) > MOST_CLASSES:
+        return None
+    known = data.predictions.probabilities
+    charts = [_chart(data, name, known[name]) for name in ("teacher", "student") if name in known]
+    text = (
+        f"Mean softmax(z / T) over the rows of each true class of the {data.split} split. Beside the diagonal stands what "
+        "a teacher says beyond the label: which classes it finds alike."
+    )
+    return Section("soft-targets", "Mean soft targets", text, charts, SWITCH)
+
+
+def mean_targets(probabilities: np.ndarray, y: np.ndarray, classes: int, temperature: float) -> np.ndarray:
+    """Return ``[C, C]``: the mean over the rows of each true class, NaN where it has none."""
+    p, counts = at_temperature(probabilities, temperature), np.bincount(y, minlength=classes)
+    sums = np.zeros((classes, classes))
+    np.add.at(sums, y, p)
+    return np.divide(sums, counts[:, None], out=np.full_like(sums, np.nan), where=counts[:, None] > 0)
+
+
+def _chart(data: RunData, name: str, probabilities: np.ndarray) -> Chart:
+    assert data.predictions is not None
+    names = data.class_names
+    found = [mean_targets(probabilities, data.predictions.y, len(names), t) for t in TEMPERATURES]
+    cells: list[dict[str, Any]] = []
+    for i, true in enumerate(names):
+        for j, other in enumerate(names):
+            if np.isfinite(found[0][i, j]):
+                cells.append(
+                    {"row": true, "column": other}
+                    | {f"t{t}": float(f"{m[i, j]:.4g}") for t, m in zip(TEMPERATURES, found, strict=True)}
+                )
+    tips = [
+        {"field": "row", "title": "true"},
+        {"field": "column", "title": "class"},
+        {"field": "share", "format": ".4f", "title": "mean probability"},
+    ]
+    drawn = heat_map(
+        cells, names, "true class", "class", "said", tips,
+        [{"name": "temperature", "value": str(TEMPERATURES[0])}],
+        [
+            {"calculate": "datum['t' + temperature]", "as": "share"},
+            {"calculate": "datum.share < 0.0005 ? '<.001' : format(datum.share, '.3~f')", "as": "said"},
+        ],
+    )  # fmt: skip
+    return Chart(name, drawn, marks=2 * len(cells))

@@ -1,0 +1,178 @@
+"""report.html of a table over runs: what sorts and filters, and the pictures that follow it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from distill_cli.metrics.statistics import INTERVAL_SEEDS, paired_t
+from distill_cli.reports import formatting
+from distill_cli.reports.html.page import render
+from distill_cli.reports.html.run import png
+from distill_cli.reports.html.run.models import LATENCY_BATCH, ROLES
+from distill_cli.reports.html.run.page import PAGE
+from distill_cli.reports.html.sweep import cost, methods, parallel, parameters
+from distill_cli.reports.html.sweep.varied_settings import Swept, shown, swept
+from distill_cli.reports.sweep.columns import TITLES, caption, column_cells, default_columns, problems, sentences
+from distill_cli.reports.sweep.leaderboard import UNBOUNDED
+from distill_cli.reports.sweep.sort_and_filter import numbers
+from distill_cli.reports.sweep.table import Row, Standings
+from distill_cli.utils.files import read_text, write_text
+
+LARGEST_YAML = 1_000_000  # bytes
+MORE_COLUMNS = ("parameters", "weights", "latency")
+RUNS = "runs"  # the column of links, behind what a reader looks for first
+
+
+def write(result: Standings, folder: Path, columns: Sequence[str] = (), *, pictures: bool = True) -> Path:
+    """Write the page of a table into a folder.
+
+    Args:
+        result: the table, sorted and filtered.
+        folder: for ``report.html``; links to the runs' pages are relative to it.
+        pictures: whether plots/cost.png is drawn, too.
+        columns: which; by default those of `default_columns`, the settings that differ, size and latency.
+
+    Raises:
+        UserError: the folder is not writable.
+    """
+    if pictures and (priced := cost.section(result)) is not None:
+        png.save(folder, "cost", priced.charts)
+    return write_text(folder / PAGE, page(result, folder, columns))
+
+
+def page(result: Standings, folder: Path, columns: Sequence[str] = ()) -> str:
+    """Return the page of a table."""
+    found = swept(result.rows)
+    pictures = [
+        methods.section(result), parallel.section(result, found), cost.section(result), parameters.section(result, found),
+    ]  # fmt: skip
+    said = sentences(result, only=[c for row in result.rows for c in row.comparisons[:1]])
+    name = folder.resolve().name
+    return render(
+        "sweep.html",
+        f"{title(result)}, {name}",
+        [section for section in pictures if section is not None],
+        kind=f"table over {result.found.total} run{'s' if result.found.total != 1 else ''} in {name}",
+        name=title(result),
+        verdict=said[0] if said else "no control was trained, so nothing is said about distillation",
+        more_verdicts=said[1:],
+        cards=cards(result),
+        leader=result.rows[0].label if result.rows else "",
+        metric=TITLES[result.metric],
+        table=table(result, found, folder, columns),
+        captions=caption(result),
+        problems=problems(result),
+        command=command(folder),
+    )
+
+
+def cards(result: Standings) -> list[dict[str, Any]]:
+    """Return what the first screen says of each model of the first row."""
+    found: list[dict[str, Any]] = []
+    if not result.rows:
+        return found
+    row = result.rows[0]
+    for point in cost.points(row, 0, result.metric):
+        values, bounds = row.test[point["model"]], None if result.metric in UNBOUNDED else (0.0, 1.0)
+        over = paired_t(values, bounds=bounds)
+        if over["ci95"]:
+            spread = [
+                ("95 % t interval over seeds", formatting.interval(over["ci95"])),
+                ("deviation", formatting.score(over["sd"])),
+            ]
+        elif over["sd"] is not None and over["n"] < INTERVAL_SEEDS and over["p"] is not None:
+            each = ", ".join(formatting.score(value) for value in values)
+            spread = [(f"each seed ({INTERVAL_SEEDS} make a t interval)", each)]
+        else:
+            of_one = row.runs[0].report["models"][point["model"]].get("test") or {}
+            spread = [("95 % interval of one run", formatting.interval(of_one.get(f"{result.metric}_ci95")))]
+        facts = [
+            *spread,
+            ("parameters", formatting.count(point["parameters"])),
+            ("weights", formatting.size(point["weight_bytes"])),
+            (f"latency, batch {LATENCY_BATCH}, median", formatting.milliseconds(point["latency"])),
+        ]
+        how = f"mean of {len(values)} seeds" if len(values) > 1 else "one seed"
+        if point["model"] == "teacher" and row.one_teacher and len(values) > 1:
+            how = f"the same in all {len(values)} runs"
+        found.append(
+            {
+                "name": point["model"],
+                "role": ROLES.get(point["model"], "control"),
+                "score": formatting.score(point["score"]),
+                "scored": f"{TITLES[result.metric]}, test, {how}",
+                "facts": [(what, value) for what, value in facts if value != formatting.MISSING],
+            }
+        )
+    return found
+
+
+def table(result: Standings, found: Sequence[Swept], folder: Path, columns: Sequence[str]) -> dict[str, Any]:
+    """Return header and rows; each cell has a text and what it sorts by, a number or None where it is text, or links.
+
+    Columns that were not asked for stand in the order in which a reader needs them, the settings that differ last.
+    """
+    known, sortable = column_cells(result), numbers(result)
+    names = list(columns) or page_columns(result)
+    head = [{"key": name, "title": known[name][0], "number": name in sortable} for name in names]
+    place = names.index("verdict") + 1 if "verdict" in names and not columns else len(names)
+    head.insert(place, {"key": RUNS, "title": "runs, by seed", "number": False})
+    settings = [] if columns else list(found)
+    head += [{"key": s.path, "title": s.path, "number": s.is_number} for s in settings]
+    body = []
+    for n, row in enumerate(result.rows):
+        line = [_cell(known[name][1](row), sortable[name](row) if name in sortable else None) for name in names]
+        line.insert(place, _cell("", None, _links(row, folder)))
+        line += [_cell(shown(s.values[n]), s.values[n] if s.is_number else None) for s in settings]
+        body.append({"cells": line, "label": row.label})
+    return {"head": head, "rows": body}
+
+
+def _cell(text: str, value: float | None, links: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
+    return {"text": text, "value": value, "links": links}
+
+
+def page_columns(result: Standings) -> list[str]:
+    """Return the page's columns: which method, what it gave, and only then by what it was chosen and what it costs."""
+    first = ["method", "student", *result.controls[:1], "difference", "verdict"]
+    known = column_cells(result)
+    rest = [name for name in (*default_columns(result), *MORE_COLUMNS) if name in known and name not in first]
+    return [*first, *rest]
+
+
+def _links(row: Row, folder: Path) -> list[tuple[str, str]]:
+    """Return seed and address of each run, relative to the folder: its page, or the run folder where it has none."""
+    places = [(str(run.seed), path if (path := run.folder / PAGE).is_file() else run.folder) for run in row.runs]
+    return [(seed, Path(os.path.relpath(path, folder)).as_posix()) for seed, path in places]
+
+
+def title(result: Standings) -> str:
+    """Return what the table is about: the name that all runs share, or its part before the loss, else their data."""
+    reports = [run.report for row in result.rows for run in row.runs]
+    names = list(dict.fromkeys(str(report.get("name") or report.get("command")) for report in reports))
+    if len(names) == 1:
+        return names[0]
+    if not names:
+        return "no finished run"
+    settings = f"{len(result.rows)} setting{'s' if len(result.rows) != 1 else ''}"
+    networks = {name.rpartition(", ")[0] for name in names}
+    if len(networks) == 1 and (shared := networks.pop()):
+        return f"{shared}, {settings}"
+    data = dict.fromkeys(str((report.get("data") or {}).get("name") or "?") for report in reports)
+    return f"{', '.join(data)}: {settings}"
+
+
+def command(folder: Path) -> str | None:
+    """Return the command line of a sweep, from the multirun.yaml that Hydra leaves in its folder, or None."""
+    import yaml
+
+    try:
+        hydra = yaml.safe_load(read_text(folder / "multirun.yaml", LARGEST_YAML))["hydra"]
+        typed = [*hydra["overrides"]["task"], *(o for o in hydra["overrides"]["hydra"] if o != "hydra.mode=MULTIRUN")]
+        return shlex.join(["distill", hydra["job"]["config_name"], "-m", *typed])  # of text alone
+    except (OSError, ValueError, RecursionError, yaml.YAMLError, KeyError, TypeError):
+        return None

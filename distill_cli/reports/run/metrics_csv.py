@@ -1,0 +1,77 @@
+"""metrics.csv: one row an epoch."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from distill_cli.errors import UserError
+from distill_cli.reports.formatting import spreadsheet_cell
+
+if TYPE_CHECKING:
+    from distill_cli.types import EpochRecord
+
+VALIDATION = ("macro_f1", "accuracy", "nll")
+
+
+def epochs_csv(records: Sequence[EpochRecord]) -> str:
+    """Return the epochs of all models as csv.
+
+    Columns: model, stage, epoch, step, lr, loss, ``term.<name>`` (weighted) for each term of any model, ``weight.<name>`` where
+    a weight is not the same in all epochs of a stage, ``share.<name>`` and ``cosine.<name>.<name>`` where gradients are known,
+    ``val.macro_f1``, ``val.accuracy``, ``val.nll``, seconds, best (1 or 0). A cell is empty where there is no such value.
+    """
+    terms = list(dict.fromkeys(name for record in records for name in record.terms))
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    moving = [name for name in terms if moves(records, name)]
+    pulls = [record.pull for record in records if record.pull is not None]
+    measured = list(dict.fromkeys(name for pull in pulls for name in pull.shares))
+    pairs = list(dict.fromkeys(pair for pull in pulls for pair in pull.cosines))
+    names = [
+        *(f"term.{name}" for name in terms), *(f"weight.{name}" for name in moving), *(f"share.{name}" for name in measured),
+        *(f"cosine.{one}.{other}" for one, other in pairs),
+    ]  # fmt: skip
+    writer.writerow(
+        ["model", "stage", "epoch", "step", "lr", "loss", *names, *(f"val.{k}" for k in VALIDATION), "seconds", "best"]
+    )
+    for r in records:
+        head = [spreadsheet_cell(r.model), spreadsheet_cell(r.stage), r.epoch, r.step, r.lr, r.loss]
+        parts: list[float | None] = [r.terms.get(name) for name in terms]
+        parts += [r.weights.get(name) for name in moving]
+        parts += [r.pull.shares.get(name) if r.pull else None for name in measured]
+        parts += [r.pull.cosines.get(pair) if r.pull else None for pair in pairs]
+        parts += [r.val.get(key) for key in VALIDATION]
+        writer.writerow([*head, *("" if part is None else part for part in parts), r.seconds, int(r.best)])
+    return out.getvalue()
+
+
+def epochs_of(path: Path, model: str, name: str) -> str | None:
+    """Return the epochs of one model of a metrics.csv as such a file in which it has another name, None where it has none there.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    try:
+        with open(path, encoding="utf-8", newline="") as f:
+            header, *rows = list(csv.reader(f)) or [[]]
+    except (OSError, ValueError, csv.Error) as e:
+        raise UserError(f"{path}: cannot be read as metrics ({e}); the run is damaged") from None
+    mine = [[spreadsheet_cell(name), *row[1:]] for row in rows if row and row[0] == spreadsheet_cell(model)]
+    if header[:1] != ["model"] or not mine:
+        return None
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows([header, *mine])
+    return out.getvalue()
+
+
+def moves(records: Sequence[EpochRecord], name: str) -> bool:
+    """Return whether a term's weight is not the same in all epochs of some stage."""
+    seen: dict[tuple[str, str], set[float]] = {}
+    for record in records:
+        if name in record.weights:
+            seen.setdefault((record.model, record.stage), set()).add(record.weights[name])
+    return any(len(values) > 1 for values in seen.values())

@@ -1,0 +1,106 @@
+"""predictions.csv: what each model said of each row of the test split."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from distill_cli.errors import UserError
+from distill_cli.reports.formatting import spreadsheet_cell
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What predictions.csv holds.
+
+    Attributes:
+        rows: ``[N]`` row ids.
+        y: ``[N]`` true classes.
+        predicted: ``[N]`` predicted classes of each model.
+        groups: ``[N]`` names, or None.
+        probabilities: ``[N, C]`` of each model; empty where they were not asked for.
+    """
+
+    rows: np.ndarray
+    y: np.ndarray
+    predicted: Mapping[str, np.ndarray]
+    groups: np.ndarray | None
+    probabilities: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+def predictions_csv(
+    index: np.ndarray,
+    y: np.ndarray,
+    class_names: Sequence[str],
+    logits: Mapping[str, np.ndarray],
+    groups: np.ndarray | None = None,
+) -> str:
+    """Return the predictions of all models as csv.
+
+    Columns: row, group (where the data has groups), true, then for each model ``<model>`` (the class it predicts) and
+    ``<model>.<class>`` (its probability, six significant digits). Text that a spreadsheet would take for a formula begins with
+    an apostrophe.
+
+    Args:
+        index: ``[N]`` row ids.
+        y: ``[N]`` true classes.
+        class_names: C names.
+        logits: ``[N, C]`` logits or log-probabilities of each model.
+        groups: ``[N]`` names, or None.
+    """
+    from distill_cli.metrics.classification import log_probabilities
+
+    names = [spreadsheet_cell(name) for name in class_names]
+    header, columns = ["row"], [np.asarray(index).tolist()]
+    if groups is not None:
+        header.append("group")
+        columns.append([spreadsheet_cell(group) for group in groups])
+    header.append("true")
+    columns.append([names[c] for c in y])
+    for model, outputs in logits.items():
+        header += [spreadsheet_cell(f"{model}{part}") for part in ("", *(f".{name}" for name in class_names))]
+        columns.append([names[c] for c in np.asarray(outputs).argmax(axis=1)])
+        columns += [[f"{p:.6g}" for p in column] for column in np.exp(log_probabilities(outputs)).T.tolist()]
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(zip(*columns, strict=True))
+    return out.getvalue()
+
+
+def read_predictions(
+    path: Path, class_names: Sequence[str], models: Sequence[str], *, probabilities: bool = False
+) -> Predictions:
+    """Return what `predictions_csv` wrote, as far as `models` are concerned.
+
+    Args:
+        path: the file.
+        class_names: in class order.
+        models: whose predictions are read.
+        probabilities: whether theirs are read, too.
+
+    Raises:
+        UserError: the file cannot be read, or lacks a model, or names another class.
+    """
+    number = {spreadsheet_cell(name): c for c, name in enumerate(class_names)}
+    try:
+        with open(path, encoding="utf-8", newline="") as f:
+            table = list(csv.DictReader(f))
+        predicted = {m: np.array([number[line[spreadsheet_cell(m)]] for line in table], dtype=np.int64) for m in models}
+        y = np.array([number[line["true"]] for line in table], dtype=np.int64)
+        rows = np.array([int(line["row"]) for line in table], dtype=np.int64)
+        said = {}
+        for m in models if probabilities else ():
+            columns = [spreadsheet_cell(f"{m}.{name}") for name in class_names]
+            said[m] = np.array([[float(line[column]) for column in columns] for line in table]).reshape(-1, len(columns))
+    except (OSError, ValueError, TypeError, csv.Error) as e:
+        raise UserError(f"{path}: cannot be read as predictions ({e}); score the run again with distill eval") from None
+    except KeyError as e:
+        raise UserError(f"{path}: has no column or class {e}; score the run again with distill eval") from None
+    groups = np.array([line["group"] for line in table]) if table and "group" in table[0] else None
+    return Predictions(rows, y, predicted, groups, said)

@@ -1,0 +1,173 @@
+"""Which rows of a table are shown, and in which order."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Mapping
+from statistics import median
+from typing import TYPE_CHECKING
+
+from distill_cli.errors import UserError, near
+from distill_cli.metrics.classification import LOWER_IS_BETTER
+from distill_cli.reports.sweep.settings import leaves
+
+if TYPE_CHECKING:
+    from distill_cli.reports.sweep.table import Row, Standings
+
+Number = Callable[["Row"], float | None]
+LESS_IS_BETTER = ("p", "detectable", "parameters", "weights", "latency")
+LATENCY_BATCH = "1"
+CONDITION = re.compile(r"([^<>=!~\s]+)\s*(>=|<=|!=|>|<|=|~)\s*(.*)")
+CONDITIONS = "a condition is a column or key, one of > >= < <= = != ~, and a value; commas separate conditions"
+COMPARE: Mapping[str, Callable[[float, float], bool]] = {
+    ">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt, "=": operator.eq, "!=": operator.ne,
+}  # fmt: skip
+
+
+def numbers(table: Standings) -> dict[str, Number]:
+    """Return every column of numbers: what it holds in a row, None where it is empty."""
+    found: dict[str, Number] = {
+        "val": lambda row: _mean(row.val),
+        "n": lambda row: len(row.runs),
+        "difference": lambda row: _of_first(row, "mean"),
+        "p": lambda row: _of_first(row, "p_holm" if _of_first(row, "p_holm") is not None else "p"),
+        "detectable": lambda row: _of_first(row, "minimum_detectable_effect"),
+        "parameters": lambda row: size(row, "parameters"),
+        "weights": lambda row: size(row, "weight_bytes"),
+        "latency": latency,
+    }
+    for model in dict.fromkeys(name for row in table.rows for name in row.test):
+        found[model] = lambda row, model=model: _mean(row.test.get(model, ()))  # type: ignore[misc]
+    return found
+
+
+def size(row: Row, key: str) -> float | None:
+    """Return a figure of the student, or of the teacher where there is no student."""
+    models = row.runs[0].report["models"]
+    value = (models.get("student") or models.get("teacher") or {}).get(key)
+    return value if isinstance(value, (int, float)) else None
+
+
+def latency(row: Row) -> float | None:
+    """Return the median over the runs of the student's (or teacher's) median latency of one sample, ms."""
+    models = [run.report["models"] for run in row.runs]
+    parts = [(m.get("student") or m.get("teacher") or {}).get("latency_ms") or {} for m in models]
+    known = [p50 for part in parts if (p50 := (part.get(LATENCY_BATCH) or {}).get("p50")) is not None]
+    return median(known) if known else None
+
+
+def sort(table: Standings, by: str) -> None:
+    """Sort the rows, best first: by ``validation`` or any column of `numbers`.
+
+    Raises:
+        UserError: there is no such column.
+    """
+    columns = numbers(table)
+    known = ["validation", *(name for name in columns if name != "val")]
+    if by not in known and by != "val":
+        raise UserError(f"sort={by}: no such column of numbers{near(by, known)} (available: {', '.join(known)})")
+    by = "validation" if by == "val" else by
+    value = columns["val" if by == "validation" else by]
+    scored = by not in ("n", *LESS_IS_BETTER)
+    sign = -1 if (scored and table.metric in LOWER_IS_BETTER) or by in LESS_IS_BETTER else 1
+
+    def key(row: Row) -> tuple[bool, bool, float, str]:
+        found = value(row)
+        return found is None, "student" not in row.test, -sign * (found or 0.0), row.label
+
+    table.rows.sort(key=key)
+    table.sorted_by = by
+
+
+def keep(table: Standings, wanted: str) -> None:
+    """Keep the rows for which every condition holds; tests, corrections and labels stay those of the whole table.
+
+    Args:
+        table: changed in place; a note says what was left out.
+        wanted: conditions separated by commas: ``student>0.85``, ``n>=5``, ``loss.temperature=4`` (any key of the config),
+            ``method~dkd`` (contains), or a word that the method contains.
+
+    Raises:
+        UserError: a condition names no column and no key, or compares text with ``<``, or keeps no row.
+    """
+    conditions = [part.strip() for part in re.split(r",(?![^\[]*\])", wanted) if part.strip()]
+    every = len(table.rows)
+    for condition in conditions:
+        holds = _condition(table, condition)
+        table.rows[:] = [row for row in table.rows if holds(row)]
+    if every and not table.rows:
+        raise UserError(f"filter={wanted}: no row is left of {every}")
+    if len(table.rows) < every:
+        table.notes.append(f"filter {wanted}: {len(table.rows)} of {every} rows are shown; p and verdicts are those of all rows")
+
+
+def _condition(table: Standings, text: str) -> Callable[[Row], bool]:
+    found = CONDITION.fullmatch(text)
+    if found is None:
+        if re.search("[<>=!~]", text):
+            raise UserError(f"filter={text}: cannot be read; {CONDITIONS}")
+        return lambda row: text.casefold() in row.label.casefold()
+    name, sign, wanted = found.groups()
+    columns = {**numbers(table), "validation": numbers(table)["val"]}
+    value: Callable[[Row], object]
+    if name in columns:
+        if sign in ("=", "!=") and wanted != "null" and not _is_number(wanted):
+            raise UserError(f"filter={text}: {name} holds numbers, '{wanted}' is none; {CONDITIONS}")
+        value = columns[name]
+    elif name == "method":
+        value = _label
+    else:
+        configs = {id(row): dict(leaves(row.runs[-1].report.get("config") or {})) for row in table.rows}
+        keys = {key for config in configs.values() for key in config}
+        if name not in keys:
+            known = ["method", *columns]
+            raise UserError(
+                f"filter={text}: no column and no key of the config is called '{name}'{near(name, [*known, *keys])} "
+                f"(columns: {', '.join(known)})"
+            )
+        value = lambda row: configs[id(row)].get(name)  # noqa: E731
+    return _comparison(value, sign, wanted, text)
+
+
+def _comparison(value: Callable[[Row], object], sign: str, wanted: str, text: str) -> Callable[[Row], bool]:
+    if sign == "~":
+        return lambda row: wanted.casefold() in str(value(row)).casefold()
+    if not _is_number(wanted):
+        if sign not in ("=", "!="):
+            raise UserError(f"filter={text}: {sign} needs a number, '{wanted}' is none; {CONDITIONS}")
+        return lambda row: (_typed(value(row)) == wanted) == (sign == "=")
+
+    limit = float(wanted)
+
+    def holds(row: Row) -> bool:
+        found = value(row)
+        return isinstance(found, (int, float)) and not isinstance(found, bool) and COMPARE[sign](found, limit)
+
+    return holds
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _typed(value: object) -> str:
+    words = {None: "null", True: "true", False: "false"}
+    return words[value] if value is None or isinstance(value, bool) else str(value)
+
+
+def _label(row: Row) -> str:
+    return row.label
+
+
+def _mean(values: object) -> float | None:
+    known = list(values)  # type: ignore[call-overload]
+    return sum(known) / len(known) if known else None
+
+
+def _of_first(row: Row, key: str) -> float | None:
+    return row.comparisons[0].result.get(key) if row.comparisons else None

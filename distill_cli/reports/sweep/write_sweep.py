@@ -1,0 +1,44 @@
+"""Writes the table and the page of a finished sweep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import IO
+
+from distill_cli.reports.sweep.collect import Run, collect
+from distill_cli.reports.sweep.leaderboard import standings
+from distill_cli.reports.sweep.print_leaderboard import show
+from distill_cli.reports.sweep.results_files import write
+from distill_cli.reports.sweep.table import Standings
+from distill_cli.reports.terminal import console, print_line
+
+
+def sweep_report(folder: str | Path, metric: str = "macro_f1", file: IO[str] | None = None) -> Standings:
+    """Print the table of the runs below a folder, and write results.csv, results.md and report.html into it.
+
+    The page is left out where every run has ``report.html=false``.
+
+    Args:
+        folder: of a sweep, which may still be running.
+        metric: one of `standings.METRICS`.
+        file: where to print; None is stdout.
+
+    Raises:
+        UserError: no run is there, or the folder is not writable.
+    """
+    result = standings(collect([folder]), metric)
+    show(result, file=file)
+    written = write(result, folder)
+    print_line(console(file), f"written: {written[0]} and {written[1].name}")
+    if any(_wants(run, "html") for run in result.found.finished):
+        from distill_cli.reports.html.sweep import page as sweep_page
+
+        pictures = any(_wants(run, "plots") for run in result.found.finished)
+        page = sweep_page.write(result, Path(folder), pictures=pictures)
+        print_line(console(file), f"report: {page}")
+    return result
+
+
+def _wants(run: Run, what: str) -> bool:
+    settings = (run.report.get("config") or {}).get("report") or {}
+    return settings.get(what) is not False

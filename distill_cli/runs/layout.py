@@ -1,0 +1,250 @@
+"""What a run folder holds, when it is finished, and how it is found again."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, int64, nn
+
+from distill_cli import RECIPE_VERSION
+from distill_cli.data.leakage import TrainRecord
+from distill_cli.errors import UserError
+from distill_cli.utils import files
+
+REPORT = "report.json"
+CONFIG = "config.yaml"
+MODELS = "checkpoint/model.json"
+SAMPLES = "samples.json"
+EPOCHS = "metrics.csv"
+TEACHER_EPOCHS = "teacher_metrics.csv"
+REGISTER = "teachers"
+STATES = "resume"  # of an unfinished run: training states, and what it is
+# All that a run writes in its folder.
+WRITTEN = (
+    "checkpoint", CONFIG, SAMPLES, EPOCHS, TEACHER_EPOCHS, STATES, REPORT, "report.md", "report.html", "predictions.csv", "plots",
+    "tensorboard",
+)  # fmt: skip
+LARGEST_JSON = 1 << 28
+# What a sweeper leaves in the folder of its jobs: Hydra's own, and those of optuna, ax and nevergrad.
+OF_A_SWEEP = ("multirun.yaml", "optimization_results.yaml")
+BEST = "best"  # SWEEP/best: the run of a sweep that is first by validation
+
+
+def weights_file(folder: Path, name: str) -> Path:
+    """Return where a model's weights lie."""
+    return folder / "checkpoint" / f"{files.safe_name(name)}.safetensors"
+
+
+def rows_file(folder: Path, name: str) -> Path:
+    """Return where the record of a model's training rows lies."""
+    return folder / "checkpoint" / "rows" / f"{files.safe_name(name)}.safetensors"
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the run is finished: `report.json` is written last."""
+    return (folder / REPORT).is_file()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        UserError: missing, too large, not JSON, or not an object.
+    """
+    try:
+        if path.stat().st_size > LARGEST_JSON:
+            raise UserError(f"{path}: larger than any file this tool writes; not read")
+        value = json.loads(files.read_text(path, LARGEST_JSON))
+    except OSError as e:
+        raise UserError(f"{path}: cannot read ({e.strerror})") from None
+    except (ValueError, RecursionError):
+        raise UserError(f"{path}: not valid JSON; the file is damaged") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: expected a JSON object; the file is damaged")
+    return value
+
+
+def figures_of(report: Mapping[str, Any], name: str, keys: Iterable[str]) -> dict[str, Any]:
+    """Return some of a model's figures in a report; what is not there, or damaged, is left out."""
+    models = report.get("models")
+    figures = models.get(name) if isinstance(models, Mapping) else None
+    return {k: figures[k] for k in keys if k in figures} if isinstance(figures, Mapping) else {}
+
+
+def is_sweep(folder: Path) -> bool:
+    """Return whether a folder holds the jobs of a sweep."""
+    return any((folder / name).is_file() for name in OF_A_SWEEP) or any(map(_is_job, folder.glob("*/.hydra/hydra.yaml")))
+
+
+def _is_job(settings: Path) -> bool:
+    """Return whether Hydra's settings are of a job of a sweep into the folder above the job's."""
+    try:
+        text = files.read_text(settings, LARGEST_JSON)
+    except (OSError, ValueError):
+        return False
+    place = re.search(r"^    output_dir: (.+)$", text, re.M)
+    name = settings.parents[2].resolve().name
+    return place is not None and Path(place[1]).parent.name == name and re.search("^  mode: MULTIRUN$", text, re.M) is not None
+
+
+def find(path: str | Path, option: str) -> Path:
+    """Return the run folder at `path`, or the newest finished one below it that holds models.
+
+    Args:
+        path: a run folder, or a folder of single runs.
+        option: what the user typed it for, for messages.
+
+    Raises:
+        UserError: no such folder, not a run, unfinished, without models, or a sweep, of which no run is the one.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise UserError(f"{option}={path}: no such folder")
+    if is_finished(folder):
+        if not (folder / MODELS).is_file():
+            raise UserError(f"{option}={path}: this run holds no models (no {MODELS}); give the run that trained them")
+        return folder
+    if (folder / CONFIG).is_file() or (folder / ".hydra").is_dir():
+        raise UserError(f"{option}={path}: this run is unfinished (it has no {REPORT}); run it again or choose another")
+    reports = [report for report in folder.glob(f"**/{REPORT}") if (report.parent / MODELS).is_file()]
+    finished = sorted(reports, key=lambda report: report.stat().st_mtime)
+    if not finished:
+        raise UserError(f"{option}={path}: not a run folder, and no finished run below it (no {REPORT})")
+    refuse_sweep(folder, [report.parent for report in finished], option)
+    return finished[-1].parent
+
+
+def refuse_sweep(folder: Path, below: Iterable[Path], option: str) -> None:
+    """Refuse a folder that is or holds a sweep: the newest of its jobs is whichever ended last.
+
+    Args:
+        folder: what the user typed for `option`.
+        below: the runs in it.
+
+    Raises:
+        UserError: with the ways to choose a run.
+    """
+    for run in below:
+        above = [place for place in (run.parent, *run.parent.parents) if place == folder or folder in place.parents]
+        for place in (place for place in above if is_sweep(place)):
+            what = "is a sweep" if place == folder else f"holds a sweep, {place}"
+            raise UserError(
+                f"{option}={folder}: {what}, and no run of it stands for the others; choose {option}={place / BEST} "
+                f"(first by validation), or one run's folder, such as {option}={run}"
+            )
+
+
+def save_model(folder: Path, name: str, model: nn.Module) -> None:
+    """Write a model's weights."""
+    files.write_arrays(weights_file(folder, name), model.state_dict())
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file.
+
+    Raises:
+        UserError: missing or damaged.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; the run folder is incomplete")
+    try:
+        with safe_open(path, framework="pt") as f:
+            return {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118  (safe_open is no mapping)
+    except (SafetensorError, ValueError, OSError) as e:
+        raise UserError(f"{path}: not a readable safetensors file ({str(e).splitlines()[0]})") from None
+
+
+def check_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
+    """See that tensors are a model's; the model may be on the device ``meta``.
+
+    Raises:
+        UserError: names or shapes differ; names the first.
+    """
+    wanted = model.state_dict()
+    missing, unknown = sorted(set(wanted) - set(tensors)), sorted(set(tensors) - set(wanted))
+    if missing or unknown:
+        what = [f"lacks '{missing[0]}'" if missing else "", f"has an unknown '{unknown[0]}'" if unknown else ""]
+        raise UserError(f"{where}: these weights are of another architecture: {' and '.join(w for w in what if w)}")
+    for name, tensor in wanted.items():
+        if tensor.shape != tensors[name].shape:
+            raise UserError(
+                f"{where}: these weights are of another architecture: '{name}' has shape {tuple(tensors[name].shape)}, "
+                f"the model needs {tuple(tensor.shape)}"
+            )
+
+
+def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
+    """Load tensors into a model.
+
+    Raises:
+        UserError: names or shapes differ; names the first.
+    """
+    check_weights(model, tensors, where)
+    model.load_state_dict(dict(tensors))
+
+
+def save_rows(folder: Path, name: str, rows: TrainRecord) -> None:
+    """Write which rows a model was trained on."""
+    metadata = {"source_fingerprint": rows.source_fingerprint, "groups": json.dumps(rows.groups)}
+    files.write_arrays(rows_file(folder, name), {"index": rows.index, "row_hashes": rows.row_hashes.view(np.int64)}, metadata)
+
+
+def read_rows(folder: Path, name: str) -> TrainRecord:
+    """Read which rows a model was trained on."""
+    path = rows_file(folder, name)
+    tensors = read_tensors(path)
+    with safe_open(path, framework="pt") as f:
+        metadata = f.metadata() or {}
+    try:
+        groups = json.loads(metadata["groups"])
+        hashes = tensors["row_hashes"].numpy()
+        sound = tensors["index"].dtype == int64 and hashes.dtype == np.int64 and isinstance(groups, list | None)
+    except (KeyError, ValueError):
+        sound = False
+    if not sound or "source_fingerprint" not in metadata:
+        raise UserError(f"{path}: not a record of training rows; the run folder is damaged")
+    hashes = hashes.view(np.uint64)
+    return TrainRecord(metadata["source_fingerprint"], tensors["index"].numpy(), groups, hashes)
+
+
+def register(outputs: Path, key: str, folder: Path) -> None:
+    """Remember a finished teacher or link by its key."""
+    entry, begun = outputs / REGISTER / f"{key}.json", outputs / REGISTER / f"{key}.begun.json"
+    files.write_json(entry, {"folder": str(relative(folder, outputs))})
+    begun.unlink(missing_ok=True)
+    files.remove_left(begun)
+
+
+def begin(outputs: Path, key: str, name: Path) -> None:
+    """Remember the name of the folder in which a teacher or link is being trained."""
+    files.write_json(outputs / REGISTER / f"{key}.begun.json", {"name": str(name)})
+
+
+def begun(outputs: Path, key: str) -> Path | None:
+    """Return the name that `begin` was last told for a key."""
+    entry = outputs / REGISTER / f"{key}.begun.json"
+    return Path(files.safe_name(str(read_json(entry).get("name")))) if entry.is_file() else None
+
+
+def registered(outputs: Path, key: str, field: str = "teacher_key") -> Path | None:
+    """Return the finished run of a key, if it is there, says so in that field of its report, and is of this recipe version."""
+    entry = outputs / REGISTER / f"{key}.json"
+    if not entry.is_file():
+        return None
+    folder = outputs / str(read_json(entry).get("folder"))
+    if not is_finished(folder):
+        return None
+    report = read_json(folder / REPORT)
+    return folder if report.get(field) == key and report.get("recipe_version") == RECIPE_VERSION else None
+
+
+def relative(folder: Path, start: Path) -> Path:
+    """Return `folder` seen from `start` where it lies below it, else absolute."""
+    folder, start = folder.resolve(), start.resolve()
+    return folder.relative_to(start) if folder.is_relative_to(start) else folder

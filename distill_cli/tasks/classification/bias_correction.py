@@ -1,0 +1,66 @@
+"""The student's bias fix: classes that its transfer set lacked get an offset, fitted on validation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from distill_cli.errors import UserError
+from distill_cli.metrics.classification import LOWER_IS_BETTER, quick_scores
+from distill_cli.types import Dataset, Pool
+
+CANDIDATES = 1000
+
+
+def missing_classes(pool: Pool, dataset: Dataset) -> list[int]:
+    """Return the classes that the data set has and the student's training rows lack.
+
+    Raises:
+        UserError: there are none.
+    """
+    missing = sorted(set(np.unique(dataset.train.y).tolist()) - set(np.unique(pool.y).tolist()))
+    if not missing:
+        raise UserError(
+            "student.bias_fix: no class is missing from the student's training rows; "
+            "name some in dataset.transfer_exclude, or set student.bias_fix=false"
+        )
+    return missing
+
+
+def fit_offset(logits: np.ndarray, y: np.ndarray, missing: Sequence[int], averaged: Sequence[int], metric: str) -> float:
+    """Return the number that, added to the logits of the missing classes, scores best; of equals the nearest to 0.
+
+    One number for all of them, as in Hinton et al. 2015 (arXiv:1503.02531, section 3), who fit it on test; here it is fitted
+    on validation. Predictions change only where it passes a row's gap between the best class that was there and the best that
+    was not, so the middles between neighbouring gaps are all there is to try; of many, quantiles.
+
+    Args:
+        logits: ``[N, C]`` of the validation rows.
+        y: ``[N]`` their classes.
+        missing: classes that share the offset.
+        averaged: classes that macro F1 averages over.
+        metric: ``macro_f1``, ``accuracy`` or ``nll``.
+    """
+    absent = np.zeros(logits.shape[1], dtype=bool)
+    absent[list(missing)] = True
+    gaps = np.unique(logits[:, ~absent].max(axis=1).astype(np.float64) - logits[:, absent].max(axis=1))
+    ends = np.concatenate([[gaps[0] - 1], gaps, [gaps[-1] + 1]])
+    tries = (ends[1:] + ends[:-1]) / 2
+    if len(tries) > CANDIDATES:
+        tries = np.quantile(tries, np.linspace(0, 1, CANDIDATES))
+    tries = np.concatenate([[0.0], tries[np.argsort(np.abs(tries), kind="stable")]])
+    sign = -1 if metric in LOWER_IS_BETTER else 1
+    found = [sign * quick_scores(logits + absent * b, y, averaged)[metric] for b in tries]
+    return float(tries[int(np.argmax(found))])
+
+
+def offsets(offset: float, missing: Sequence[int], num_classes: int) -> list[float]:
+    """Return what is added to each class's logit ``[C]``."""
+    return [offset if c in set(missing) else 0.0 for c in range(num_classes)]
+
+
+def described(entry: dict[str, Any], class_names: Sequence[str]) -> dict[str, float]:
+    """Return the report's ``bias_fix`` of a model: the offset of each class that has one."""
+    return {name: value for name, value in zip(class_names, entry["offset"], strict=True) if value}

@@ -1,0 +1,146 @@
+"""Generations between teacher and student: each link's student teaches the next.
+
+Teacher assistants (Mirzadeh et al. 2019, arXiv:1902.03393) shrink from link to link; born-again networks (Furlanello et al. 2018,
+arXiv:1805.04770) keep the teacher's architecture.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from omegaconf import OmegaConf
+
+from distill_cli import RECIPE_VERSION
+from distill_cli.config.validation.check import targets_in
+from distill_cli.config.validation.generations import Link, links
+from distill_cli.errors import UserError
+from distill_cli.factory.context import Context
+from distill_cli.factory.data import USE_KEYS, TransferSet
+from distill_cli.runs import layout
+from distill_cli.teachers.registry import found_or_made
+from distill_cli.teachers.train import Taught, from_run
+from distill_cli.types import STUDENT, TEACHER, Dataset
+from distill_cli.utils import files
+
+FOLDER = "chain"
+KEY = "link_key"
+# What cannot move a link's weights, or is in its key in another form.
+NOT_IN_KEY = (
+    "outputs", "sweep", "require", "objective", "bootstrap", "eval_batch_size", "device", "dataset", "teacher",
+    "controls", "cache", "logger", "progress",
+)  # fmt: skip
+NO_OTHER = {"members": 1, "member_weights": None, "weights": None, "outputs": None}
+FIGURES = ("parameters", "train_seconds", "steps")
+SHOWN = (*FIGURES, "val", "test")
+
+
+class Distil(Protocol):
+    """Trains a student from a teacher into a run folder, and returns the report."""
+
+    def __call__(
+        self, cfg: Any, transfer: TransferSet, dataset: Dataset, context: Context, taught: Taught, also: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Train into ``context.out``; `also` joins the report."""
+        ...
+
+
+def links_of(cfg: Any) -> list[Link]:
+    """Return the links of a composed config."""
+    plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    return links(plain)
+
+
+@contextmanager
+def blamed(link: Link) -> Iterator[Any]:
+    """Give the link's config, and put its name before what is wrong with it."""
+    try:
+        yield OmegaConf.create(link.config)
+    except UserError as e:
+        raise link.blame(e) from None
+
+
+def walk(
+    cfg: Any, taught: Taught, transfer: TransferSet, dataset: Dataset, context: Context, distil: Distil
+) -> tuple[Taught, list[dict[str, Any]]]:
+    """Find or train every link, and return the last as the teacher, with what the report says of each generation.
+
+    Args:
+        cfg: the composed config.
+        taught: the teacher at the chain's beginning.
+        transfer: the rows of all links.
+        dataset: theirs.
+        context: of the student's run.
+        distil: trains one link.
+    """
+    generations: list[dict[str, Any]] = []
+    folder: Path | None = None
+    typed = targets_in(OmegaConf.to_container(cfg, resolve=True))
+    for link in links_of(cfg):
+        if folder is not None:  # so that the link's run folder says by itself what it learned from
+            link.config["teacher"] = {
+                **link.config["teacher"],
+                **NO_OTHER,
+                "checkpoint": str(folder),
+                "checkpoint_model": STUDENT,
+            }
+        key = link_key(link, taught, transfer, dataset)
+        train = partial(_train, link, key, taught, transfer, dataset, context, distil)
+        folder, found = found_or_made(context, key, KEY, f"chain: {link.name}", train, context.outputs / FOLDER)
+        report = layout.read_json(folder / layout.REPORT)
+        if not generations:
+            generations.append(generation(TEACHER, taught.source, layout.figures_of(report, TEACHER, SHOWN)))
+        taught = replace(from_run(folder, STUDENT, f"link {link.name}, {'found' if found else 'trained'}", typed), key=key)
+        generations.append(generation(link.name, taught.source, layout.figures_of(report, STUDENT, SHOWN)))
+    return taught, generations
+
+
+def generation(name: str, source: str, figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the report's part of one generation.
+
+    Args:
+        name: ``teacher``, a link's name, or ``student``.
+        source: where it came from.
+        figures: of its model in a report.
+    """
+    scores = {split: {"macro_f1": (figures.get(split) or {}).get("macro_f1")} for split in ("val", "test")}
+    return {"name": name, "source": source, **{key: figures.get(key) for key in FIGURES}, **scores}
+
+
+def link_key(link: Link, taught: Taught, transfer: TransferSet, dataset: Dataset) -> str:
+    """Return what a link's run is found by: its teacher, its settings, its data, the recipe version."""
+    own = {name: value for name, value in link.config.items() if name not in NOT_IN_KEY}
+    data = link.config["dataset"]
+    use = {name: data.get(name) for name in (*USE_KEYS, "split_seed")}
+    return files.hash_json(
+        {
+            "link": own,
+            "teacher": taught.fingerprint(),
+            "views": (link.config.get("cache") or {}).get("views"),
+            "precision": str(link.config["device"]["precision"]),
+            "data": [dataset.fingerprint, use, transfer.pool.foreign],
+            "recipe_version": RECIPE_VERSION,
+        }
+    )
+
+
+def _train(
+    link: Link, key: str, taught: Taught, transfer: TransferSet, dataset: Dataset, context: Context, distil: Distil, name: Path
+) -> Path:
+    out = files.make_folder(context.outputs / FOLDER / name)
+    cfg = OmegaConf.create(link.config)
+    own = replace(context, out=out, seed=cfg.seed, started=time.time())
+    try:
+        with blamed(link):
+            distil(cfg, transfer, dataset, own, taught, {KEY: key, "link": link.name})
+    except UserError:
+        if not any((out / layout.STATES).glob("*/*")):  # nothing to go on from
+            files.remove([out])
+        raise
+    layout.register(context.outputs, key, out)
+    return out

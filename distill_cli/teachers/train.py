@@ -1,0 +1,185 @@
+"""The teacher of a run: built and trained, found, or loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import OmegaConf
+
+from distill_cli import RECIPE_VERSION
+from distill_cli.config.validation.check import TRAINING_KEYS, targets_in
+from distill_cli.data.leakage import TrainRecord, remember
+from distill_cli.errors import UserError
+from distill_cli.factory.context import Context
+from distill_cli.factory.data import teacher_pool
+from distill_cli.factory.objective import cross_entropy_objective
+from distill_cli.factory.stages import single
+from distill_cli.models.classifier import Classifier
+from distill_cli.reports.run.metrics_csv import epochs_of
+from distill_cli.runs import layout
+from distill_cli.runs.checkpoint import architecture, build_model, columns_of, load_model, read_checkpoint
+from distill_cli.teachers import external
+from distill_cli.teachers.output_cache import weights_hash
+from distill_cli.teachers.registry import found_or_made
+from distill_cli.training.fit import fit
+from distill_cli.training.trainer import Fit
+from distill_cli.types import Columns, Dataset, Pool
+from distill_cli.utils import files
+
+# Where a teacher that is not trained here comes from.
+SOURCES = ("checkpoint", "weights", "outputs")
+# What decides a teacher's weights; a finished teacher is found by these, the data and the recipe version.
+KEY_PARTS = (*TRAINING_KEYS, "model", "prepare", "seed", "label_fraction", "class_weight")
+
+
+@dataclass
+class Taught:
+    """A teacher ready to teach.
+
+    Attributes:
+        source: in words: ``trained``, ``found <folder>``, ``checkpoint <folder>``, ``weights <file>``, ``outputs <file>``.
+        model: None where only outputs are known.
+        entry: how to build the model again.
+        table: outputs by row id, where there is no model.
+        record: its training rows, None where unknown.
+        cost: the report's training figures.
+        key: what it is found by, None where it was not trained by this tool.
+        epochs: its rows of the metrics.csv of the run that trained it, as such a file, None where there are none.
+        members: of an ensemble, without their models, which are in `model`.
+        columns: names of the table's columns that it was trained on, None where it had none.
+    """
+
+    source: str
+    model: Classifier | None
+    entry: dict[str, Any]
+    table: tuple[np.ndarray, np.ndarray] | None = None
+    record: TrainRecord | None = None
+    cost: dict[str, Any] = field(default_factory=dict)
+    key: str | None = None
+    epochs: str | None = None
+    members: tuple[Taught, ...] = ()
+    columns: Columns | None = None
+
+    def logits(self, pool: Pool, dataset: Dataset, context: Context) -> np.ndarray | None:
+        """Return logits ``[N, C]`` on a pool, or None where a table of outputs does not cover it."""
+        from distill_cli.training.trainer import predict
+
+        if self.model is not None:
+            self.model.to(context.device)
+            return predict(self.model, context.rows(pool, dataset), context.chunk).numpy()
+        assert self.table is not None
+        return external.lookup(*self.table, pool.index)
+
+    def content_hash(self) -> str:
+        """Return a hash of the weights, or of the table: another teacher in the same folder has another."""
+        if self.model is not None:
+            return weights_hash(self.model)
+        assert self.table is not None
+        return files.hash_bytes(*(values.tobytes() for values in self.table))
+
+    def fingerprint(self) -> str:
+        """Return what identifies the teacher: its key, or, where this tool did not train it, what it is made of."""
+        if self.key is not None or self.model is None:
+            return self.key or self.content_hash()
+        return f"{self.content_hash()}-{files.hash_json(self.entry['model'])}"
+
+
+def teacher_key(node: Mapping[str, Any], dataset: Dataset, dataset_node: Mapping[str, Any], precision: str) -> str:
+    """Return what a trained teacher is found by."""
+    parts = {name: node.get(name) for name in KEY_PARTS}
+    if parts["label_fraction"] is None:
+        parts["label_fraction"] = dataset_node.get("label_fraction", 1.0)
+    parts["prepare"] = parts["prepare"] or dataset.prepare
+    return files.hash_json({**parts, "precision": precision, "data": dataset.fingerprint, "recipe_version": RECIPE_VERSION})
+
+
+def check_sources(node: Mapping[str, Any], *, trained: bool = False) -> None:
+    """See that a teacher is given in one way at most, and in none where it is to be trained."""
+    given = [name for name in SOURCES if node.get(name) is not None]
+    if trained and node.get("members", 1) > 1:
+        raise UserError(
+            f"teacher.members={node['members']}: train-teacher trains one teacher a run; sweep over its seeds with "
+            f"-m seed={node['seed']},{node['seed'] + 1},..., and distill teacher.members={node['members']} finds them"
+        )
+    if given and trained:
+        raise UserError(f"teacher.{given[0]} names a teacher that is there already, and train-teacher trains one; leave it out")
+    if len(given) > 1:
+        raise UserError(f"teacher.{given[0]} and teacher.{given[1]} are both given; a teacher comes from one of them")
+
+
+def found_or_trained(cfg: Any, dataset: Dataset, context: Context, train_run: Any) -> Taught:
+    """Return a finished teacher with the same config and data, or train one."""
+    key = teacher_key(cfg.teacher, dataset, cfg.dataset, context.precision)
+    home = context.outputs / "train-teacher"
+
+    def make(name: Path) -> Path:
+        return train_run(cfg, dataset, context, home / name)
+
+    folder, found = found_or_made(context, key, "teacher_key", "teacher", make, home)
+    return from_run(folder, "teacher", "found" if found else "trained", targets_in(OmegaConf.to_container(cfg, resolve=True)))
+
+
+def from_run(folder: Path, name: str, how: str, also: Collection[str] = ()) -> Taught:
+    """Return a model of a finished run as a teacher; classes of `also` may be built, beside the trusted ones."""
+    checkpoint = read_checkpoint(folder)
+    model, entry = load_model(folder, name, also)
+    report = layout.read_json(folder / layout.REPORT)
+    cost = layout.figures_of(report, name, COST_KEYS)
+    record = layout.read_rows(folder, name) if layout.rows_file(folder, name).is_file() else None
+    if record is None and not (name == "teacher" and str(report.get("teacher_source")).startswith(("weights", "outputs"))):
+        raise UserError(
+            f"{layout.rows_file(folder, name)}: missing, so nobody can tell what this teacher was trained on; the run is damaged"
+        )
+    return Taught(f"{how} {folder}", model, {**entry, "class_names": checkpoint["class_names"]}, record=record, cost=cost,
+                  key=report.get("teacher_key") if name == "teacher" else None, epochs=_epochs(folder, name),
+                  columns=columns_of(checkpoint))  # fmt: skip
+
+
+def _epochs(folder: Path, name: str) -> str | None:
+    """Return a model's epochs from the run that trained it, or from one that had them from there."""
+    for file in (layout.EPOCHS, layout.TEACHER_EPOCHS):
+        if (folder / file).is_file() and (found := epochs_of(folder / file, name, "teacher")) is not None:
+            return found
+    return None
+
+
+COST_KEYS = (
+    "train_seconds",
+    "samples_per_second",
+    "steps",
+    "epochs",
+    "best_epoch",
+    "labeled_samples_seen",
+    "weight_change",
+    "skipped_steps",
+)
+
+
+def train_cost(result: Fit, labeled_samples_seen: int) -> dict[str, Any]:
+    """Return what a training cost, under the names of the report."""
+    return {
+        "train_seconds": result.seconds,
+        "samples_per_second": result.samples / max(result.seconds, 1e-9),
+        "steps": result.steps,
+        "epochs": len(result.records),
+        "best_epoch": result.best_epoch + 1,
+        "labeled_samples_seen": labeled_samples_seen,
+        "weight_change": result.weight_change,
+    } | ({} if result.skipped_steps is None else {"skipped_steps": result.skipped_steps})
+
+
+def train(cfg: Any, dataset: Dataset, context: Context) -> tuple[Taught, Fit]:
+    """Build and train the teacher of a config."""
+    node = cfg.teacher
+    pool = teacher_pool(dataset, cfg.dataset, node.label_fraction)
+    entry = architecture(node.model, node.prepare, dataset)
+    model = build_model(entry, "teacher.model", node.seed)
+    settings = {name: node[name] for name in TRAINING_KEYS}
+    stages = single(cross_entropy_objective(node.class_weight), settings, "teacher.")
+    result = fit("teacher", model, stages, pool, dataset, [], settings, node.seed, context)
+    key = teacher_key(node, dataset, cfg.dataset, context.precision)
+    return Taught("trained", model, entry, record=remember(pool, dataset), cost=train_cost(result, len(pool)), key=key), result

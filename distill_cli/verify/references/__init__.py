@@ -1,0 +1,9 @@
+"""Each loss once more, as for-loops over Python floats written from its paper's formula: what `distill verify` compares with."""
+
+from __future__ import annotations
+
+from distill_cli.verify.references import features, logits, relations
+from distill_cli.verify.references.plain import Reference
+
+# By class name of the shipped loss.
+REFERENCES: dict[str, Reference] = {**logits.REFERENCES, **features.REFERENCES, **relations.REFERENCES}

@@ -1,0 +1,135 @@
+"""The losses that `distill verify` was asked for: read, built in each variant, and checked."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distill_cli.config.options import conf_dir, options
+from distill_cli.errors import UserError, near
+
+if TYPE_CHECKING:
+    from distill_cli.verify.probe import Outcome
+
+PLACES = [["first", "first"], ["second", "second"]]  # for losses on features: module paths of nothing in particular
+
+
+@dataclass(frozen=True)
+class Row:
+    """One loss in one variant, and what was found."""
+
+    loss: str
+    variant: str
+    source: str
+    outcomes: Mapping[str, Outcome]
+
+    @property
+    def problems(self) -> list[str]:
+        """A line for each check that failed."""
+        name = f"{self.loss} ({self.variant})" if self.variant != "-" else self.loss
+        return [f"{name}: {check}: {found.problem}" for check, found in self.outcomes.items() if found.problem]
+
+
+def chosen(names: Sequence[str], settings: Mapping[str, Any], folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
+    """Return the config of each loss that is to be verified, by name.
+
+    Raises:
+        UserError: no such option.
+    """
+    known = options([conf_dir(), *folders])["loss"]
+    if "_target_" in settings and not names:
+        return {str(settings["_target_"]): {}}
+    for name in names:
+        if name not in known:
+            hint = f"; a class without a yaml: loss._target_={name}" if "." in name else near(name, known)
+            raise UserError(f"loss={name}: no such option{hint} (available: {', '.join(known)})")
+    return {name: read_option(name, known[name], folders) for name in names or known}
+
+
+def read_option(name: str, file: Path, folders: Sequence[Path]) -> dict[str, Any]:
+    """Return an option's keys: as its file has them, or composed by Hydra where it builds on others.
+
+    Raises:
+        UserError: the file cannot be read or composed.
+    """
+    import yaml
+
+    from distill_cli.config.error_messages import HYDRA14, one_line
+
+    text = file.read_text(encoding="utf-8")
+    try:
+        node = yaml.safe_load(text)
+        if isinstance(node, dict) and "defaults" not in node and "${" not in text:
+            return node
+        import hydra
+        from omegaconf import OmegaConf
+
+        from distill_cli.config import schema  # noqa: F401  (importing the schema registers it)
+
+        search = f"hydra.searchpath=[{','.join(f'file://{folder.resolve()}' for folder in folders)}]"
+        with hydra.initialize_config_dir(str(conf_dir()), **({} if HYDRA14 else {"version_base": "1.3"})):
+            composed: Any = OmegaConf.to_container(hydra.compose("distill", [search, f"loss={name}"]).loss, resolve=True)
+            return composed
+    except Exception as e:
+        raise UserError(f"loss={name}: {one_line(e, 'distill')}") from None
+
+
+def verified(name: str, node: Mapping[str, Any], settings: Mapping[str, Any]) -> list[Row]:
+    """Return a row for each variant of a loss.
+
+    Raises:
+        UserError: it cannot be built, or is no loss.
+    """
+    from distill_cli.config.instantiate import build
+    from distill_cli.verify.run import verify
+
+    node = {key: value for key, value in {**node, **settings}.items() if key != "weight"}
+    if "_target_" not in node:
+        raise UserError(f"loss={name}: has no _target_; see docs/extend.md")
+    target, parameters = signature(node["_target_"])
+    if "features" in parameters and node.get("features") in (None, "???"):
+        node["features"] = PLACES
+    for key, value in node.items():
+        if value == "???":
+            raise UserError(f"loss={name}: needs loss.{key}=VALUE")
+    given = "variant" in settings or "variant" not in parameters
+    rows = []
+    for variant in [node.get("variant", "-")] if given else variants(target, node):
+        make = partial(build, node if variant == "-" else {**node, "variant": variant}, "loss")
+        try:
+            rows.append(Row(name, str(variant), source(target), verify(make)))
+        except ValueError as e:
+            raise UserError(f"loss={name}: {e}") from None
+    return rows
+
+
+def signature(name: Any) -> tuple[Callable[..., Any], Mapping[str, Any]]:
+    """Return what a `_target_` names, and its parameters."""
+    from distill_cli.config.instantiate import parameters_of
+    from distill_cli.config.validation.components import find_target
+
+    target = find_target("loss", name)
+    return target, parameters_of(target)
+
+
+def variants(target: Callable[..., Any], node: Mapping[str, Any]) -> list[str]:
+    """Return the words of a parameter ``variant: Literal[...]``, else the one that is set."""
+    import inspect
+    from typing import Literal, get_args, get_origin, get_type_hints
+
+    hint = get_type_hints(target.__init__ if inspect.isclass(target) else target).get("variant")
+    return list(get_args(hint)) if get_origin(hint) is Literal else [node.get("variant", "-")]
+
+
+def source(target: Callable[..., Any]) -> str:
+    """Return the first paper or repository that the docstring of a loss, or of its module, names."""
+    import inspect
+    import re
+
+    texts = [inspect.getdoc(target) or "", sys.modules[target.__module__].__doc__ or ""]
+    found = re.search(r"(?:arXiv|doi):[\w./-]*\w|github\.com/[\w.-]+/[\w.-]*\w", " ".join(texts))
+    return found[0] if found else "-"
