@@ -221,7 +221,7 @@ def signals(trials: Trials) -> None:
         outputs = trials.folder / f"signal-{code}"
 
         def ring(number: int = number) -> None:
-            due = stop_signals.heard
+            due = stop_signals.stop_requested
             count = iter(range(1, 1_000_000))
 
             def heard() -> int | None:
@@ -229,7 +229,7 @@ def signals(trials: Trials) -> None:
                     os.kill(os.getpid(), number)
                 return due()
 
-            stop_signals.heard = heard
+            stop_signals.stop_requested = heard
 
         found = run(words_of("distill with control", outputs), trials.log, ring)
         if found != code:

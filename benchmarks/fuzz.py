@@ -160,17 +160,17 @@ def compose_here() -> Callable[[Sequence[str]], None]:
 
 def broken_off() -> int:
     """Run a training that dies at its fourth state."""
-    from distill_cli.runs.training_checkpoint import States
+    from distill_cli.runs.training_checkpoint import CheckpointManager
 
-    save, saved = States.save, []
+    save, saved = CheckpointManager.save, []
 
-    def dying(self: States, state: dict[str, object]) -> None:
+    def dying(self: CheckpointManager, state: dict[str, object]) -> None:
         save(self, state)
         saved.append(1)
         if len(saved) == 4:
             os._exit(0)
 
-    States.save = dying  # type: ignore[method-assign]
+    CheckpointManager.save = dying  # type: ignore[method-assign]
     return distill(*UNFINISHED, "outputs=begun")
 
 
@@ -242,12 +242,12 @@ def _line(number: int, draw: Random, sources: Path, work: Path) -> Case:
     import yaml
 
     from distill_cli.config.options import conf_dir, options
-    from distill_cli.config.trust import leaves
+    from distill_cli.config.trust import iter_leaves
 
     shutil.copytree(sources / "run", work / "run")
     shutil.copytree(sources / "csv", work / "csv")
     config = yaml.safe_load((sources / "run/config.yaml").read_text())
-    keys = [key for key, _ in leaves(config, "", "") if "_target_" not in key]
+    keys = [key for key, _ in iter_leaves(config, "", "") if "_target_" not in key]
     choices = {group: list(files) for group, files in options([conf_dir()]).items() if group not in ("experiment", "dataset")}
     base = draw.choice((RUN, RUN, ("train-teacher", *TEACHER), ("eval", "run=run", "device=cpu"), ("layers", *PAIR)))
     words = [override(draw, keys, choices) for _ in range(draw.choice((1, 1, 2, 3)))]

@@ -12,7 +12,7 @@ from typing import Any
 
 from safetensors.torch import load
 
-from distill_cli.runs.training_checkpoint import digest
+from distill_cli.runs.training_checkpoint import checksum
 
 Mutation = Callable[[Random, bytes], bytes]
 
@@ -337,7 +337,7 @@ def metadata(draw: Random, data: bytes) -> bytes:
     spoiled = draw.choice((huge_number, not_finite, odd_text, flip_bits, truncate, empty, long_word, _json_value))(draw, text)
     about[key] = spoiled.decode("latin-1")
     if key == "state":  # as somebody would who means harm
-        about["digest"] = digest(about[key], load(_file(header, body)))
+        about["digest"] = checksum(about[key], load(_file(header, body)))
     return _file(header, body)
 
 

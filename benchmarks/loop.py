@@ -23,22 +23,22 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from distill_cli.data.loader import Rows, Sampler
-from distill_cli.data.stored_views import Views
+from distill_cli.data.loader import EpochBatchSampler, SubsetLoader
+from distill_cli.data.stored_views import StoredViews
 from distill_cli.losses.objective import Objective
 from distill_cli.losses.soft_target import SoftTarget
 from distill_cli.models.classifier import Classifier
 from distill_cli.models.cnn1d import CNN1d
-from distill_cli.rng import global_stream
-from distill_cli.runs.training_checkpoint import States
+from distill_cli.rng import seeded
+from distill_cli.runs.training_checkpoint import CheckpointManager
 from distill_cli.teachers.frozen import FrozenTeacher
-from distill_cli.teachers.output_cache import Cache, kept
+from distill_cli.teachers.output_cache import OutputCacheSpec, get_or_compute_outputs
 from distill_cli.training.lr_schedules import constant
-from distill_cli.training.model_selection import Selection
-from distill_cli.training.state import Course, state_of
+from distill_cli.training.model_selection import ModelSelection
+from distill_cli.training.state import TrainerState, capture_state
 from distill_cli.training.trainer import Precision, Trainer
 from distill_cli.types import Pool, Stage, Teacher
-from distill_cli.utils.allocator import keep_freed_memory
+from distill_cli.utils.allocator import disable_malloc_trim
 
 BATCH, STEPS, TURNS, STARTS, CLASSES, SHAPE = 64, 100, 60, 5, 5, (1, 187)
 TEMPERATURE, ALPHA, RATE = 2.0, 0.9, 1e-3
@@ -54,7 +54,7 @@ def beats() -> Pool:
 
 def network(filters: int, hidden: int) -> Classifier:
     """Return one of the pair, with the same weights every time."""
-    with global_stream(0, "init"):
+    with seeded(0, "init"):
         return Classifier(CNN1d(CLASSES, SHAPE, filters, hidden), "none", SHAPE)
 
 
@@ -93,7 +93,7 @@ def ours(pool: Pool, in_loop: bool) -> Callable[[], float]:
 
     def epoch() -> float:
         start = time.perf_counter()
-        trainer.fit([stage], Selection(), lambda record: None)
+        trainer.fit([stage], ModelSelection(), lambda record: None)
         return time.perf_counter() - start
 
     return epoch
@@ -102,11 +102,15 @@ def ours(pool: Pool, in_loop: bool) -> Callable[[], float]:
 def training(pool: Pool, in_loop: bool) -> tuple[Trainer, Stage]:
     """Return the tool's loop and its only stage."""
     student, cpu = network(32, 16), torch.device("cpu")
-    rows = Rows(pool, CLASSES, cpu)
-    sampler = Sampler(pool.y, BATCH, seed=0)
+    rows = SubsetLoader(pool, CLASSES, cpu)
+    sampler = EpochBatchSampler(pool.y, BATCH, seed=0)
     model = network(64, 64).eval()
     with tempfile.TemporaryDirectory() as folder:  # a memory-mapped file stays readable when its name is gone
-        teacher: Teacher = FrozenTeacher(model) if in_loop else kept(Cache(Path(folder), {}, max_gb=1), model, [], Views(rows))[0]
+        teacher: Teacher = (
+            FrozenTeacher(model)
+            if in_loop
+            else get_or_compute_outputs(OutputCacheSpec(Path(folder), {}, max_gb=1), model, [], StoredViews(rows))[0]
+        )
     objective = Objective({"loss": SoftTarget(TEMPERATURE, ALPHA)}, {"loss": 1.0})
     optimizer = torch.optim.Adam(student.parameters(), RATE, fused=True)
     stage = Stage("train", objective, 1, sampler.steps_per_epoch, optimizer, constant(optimizer, sampler.steps_per_epoch))
@@ -120,23 +124,23 @@ def cost_of_states() -> None:
     """Print what asking after every step whether a state is due costs, and what writing one a minute does."""
     pool = beats()
     trainer, stage = training(pool, in_loop=False)
-    selection = Selection()
+    selection = ModelSelection()
     seconds: list[float] = []
     writes: dict[bool, list[float]] = {False: [], True: []}
     with tempfile.TemporaryDirectory() as folder:
-        states = States(Path(folder), "benchmark", every_seconds=3600.0, take_up=False)
+        states = CheckpointManager(Path(folder), "benchmark", every_seconds=3600.0, resume=False)
         for turn in range(TURNS):
             asks = turn % 2 == 1
-            course = Course()
+            course = TrainerState()
             course.begin_epoch(None, 1)
-            trainer.states = states if asks else None
+            trainer.checkpoints = states if asks else None
             start = time.perf_counter()
             trainer.train_epoch(stage, 0, course)
             writes[asks].append(time.perf_counter() - start)
-        selection.see(0, {"macro_f1": 0.0}, trainer.model)
+        selection.update(0, {"macro_f1": 0.0}, trainer.model)
         for _ in range(20):
             start = time.perf_counter()
-            states.save(state_of(course, trainer.model, [stage], selection, None))
+            states.save(capture_state(course, trainer.model, [stage], selection, None))
             seconds.append(time.perf_counter() - start)
     asking = statistics.median(writes[True]) / statistics.median(writes[False]) - 1
     write = statistics.median(seconds)
@@ -176,7 +180,7 @@ def start_up(*words: str) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    keep_freed_memory()
+    disable_malloc_trim()
     compare("teacher in the loop", in_loop=True)
     compare("teacher's outputs cached", in_loop=False)
     cost_of_states()

@@ -49,7 +49,7 @@ def measured(words: list[str]) -> tuple[float, int]:
 
 def main() -> None:
     settings = {"gigabytes": "2", "threads": "2", **dict(word.split("=", 1) for word in sys.argv[1:])}
-    run = layout.find(settings["run"], "run")
+    run = layout.resolve_run(settings["run"], "run")
     models = json.loads((run / layout.MODELS).read_text())["models"]
     entry = models.get("student", models.get("teacher"))
     with tempfile.TemporaryDirectory() as folder:

@@ -17,13 +17,13 @@ if TYPE_CHECKING:  # a table over runs draws, but needs no torch; composing a co
     import torch
 
 
-def derive(seed: int, purpose: str, epoch: int = 0, step: int = 0) -> int:
+def derive_seed(seed: int, purpose: str, epoch: int = 0, step: int = 0) -> int:
     """Return a 63-bit seed that is a function of (seed, purpose, epoch, step) and of nothing else."""
     text = f"{int(seed)}/{purpose}/{int(epoch)}/{int(step)}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def stream(seed: int, purpose: str, epoch: int = 0, step: int = 0) -> torch.Generator:
+def torch_generator(seed: int, purpose: str, epoch: int = 0, step: int = 0) -> torch.Generator:
     """Return a CPU generator for one purpose.
 
     >>> import torch
@@ -34,28 +34,28 @@ def stream(seed: int, purpose: str, epoch: int = 0, step: int = 0) -> torch.Gene
     """
     import torch
 
-    return torch.Generator().manual_seed(derive(seed, purpose, epoch, step))
+    return torch.Generator().manual_seed(derive_seed(seed, purpose, epoch, step))
 
 
-def numpy_stream(seed: int, purpose: str) -> np.random.Generator:
+def numpy_generator(seed: int, purpose: str) -> np.random.Generator:
     """Return a NumPy generator for one purpose (splits, bootstrap draws)."""
     import numpy as np
 
-    return np.random.default_rng(derive(seed, purpose))
+    return np.random.default_rng(derive_seed(seed, purpose))
 
 
 @contextmanager
-def global_stream(seed: int, purpose: str, epoch: int = 0) -> Iterator[None]:
+def seeded(seed: int, purpose: str, epoch: int = 0) -> Iterator[None]:
     """Seed torch's global generators inside the block, for code that takes no generator
     (layer initialisation, dropout), and give them back as they were."""
     import torch
 
     with torch.random.fork_rng():
-        torch.manual_seed(derive(seed, purpose, epoch))
+        torch.manual_seed(derive_seed(seed, purpose, epoch))
         yield
 
 
-def random_state() -> dict[str, torch.Tensor]:
+def get_rng_state() -> dict[str, torch.Tensor]:
     """Return where torch's global generators stand, by device."""
     import torch
 
@@ -65,7 +65,7 @@ def random_state() -> dict[str, torch.Tensor]:
     return state
 
 
-def set_random_state(state: Mapping[str, torch.Tensor]) -> None:
+def set_rng_state(state: Mapping[str, torch.Tensor]) -> None:
     """Put torch's global generators where `random_state` found them; call it inside `global_stream`."""
     import torch
 

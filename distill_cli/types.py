@@ -42,8 +42,8 @@ class Pool:
         y: ``[N]`` int64 class of each row, 0..C-1; -1 where nobody knows it (such a row is never labelled).
         index: ``[N]`` int64 row ids, unique over all pools of the data set (teacher outputs are kept by them).
         group: ``[N]`` names of what must not straddle splits (a patient), or None.
-        labelled: ``[N]`` bool, whether the label may be used in training; by default everywhere.
-        foreign: hash of the rows that are no part of the data set, empty where all are.
+        labeled: ``[N]`` bool, whether the label may be used in training; by default everywhere.
+        extra_fingerprint: hash of the rows that are no part of the data set, empty where all are.
     """
 
     source: Source
@@ -51,11 +51,11 @@ class Pool:
     y: np.ndarray
     index: np.ndarray
     group: np.ndarray | None = None
-    labelled: np.ndarray = field(default_factory=lambda: np.ones(0, dtype=bool))
-    foreign: str = ""
+    labeled: np.ndarray = field(default_factory=lambda: np.ones(0, dtype=bool))
+    extra_fingerprint: str = ""
 
     def __post_init__(self) -> None:
-        if len(self.labelled) == 0:  # not given: all rows
+        if len(self.labeled) == 0:  # not given: all rows
             object.__setattr__(self, "labelled", np.ones(len(self.rows), dtype=bool))
 
     def __len__(self) -> int:
@@ -66,15 +66,17 @@ class Pool:
         """Features ``[N, *shape]``, read into memory on first use."""
         return np.ascontiguousarray(self.source[self.rows])
 
-    def chunks(self, size: int = 4096) -> Iterator[np.ndarray]:
+    def iter_batches(self, size: int = 4096) -> Iterator[np.ndarray]:
         """Yield features in order, `size` rows at a time, without reading all of them into memory."""
         for start in range(0, len(self), size):
             yield np.ascontiguousarray(self.source[self.rows[start : start + size]])
 
-    def take(self, keep: np.ndarray) -> Pool:
+    def select(self, keep: np.ndarray) -> Pool:
         """Return the pool of the rows chosen by a mask or by positions, in that order."""
         group = None if self.group is None else self.group[keep]
-        return Pool(self.source, self.rows[keep], self.y[keep], self.index[keep], group, self.labelled[keep], self.foreign)
+        return Pool(
+            self.source, self.rows[keep], self.y[keep], self.index[keep], group, self.labeled[keep], self.extra_fingerprint
+        )
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class Columns:
     """Names of a table's columns: of the features, in their order, and of the others (label, group, dropped)."""
 
     features: tuple[str, ...]
-    beside: tuple[str, ...]
+    metadata: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -92,17 +94,17 @@ class Dataset:
     Attributes:
         name: what a report calls it.
         train, val, test: the three pools; validation is never cut from test unless `notes` says so.
-        extra: further pools that are scored only, by name (``test_without_202``).
+        extra_test_sets: further pools that are scored only, by name (``test_without_202``).
         class_names: C names in class order.
-        averaged: classes that macro F1 averages over.
+        macro_classes: classes that macro F1 averages over.
         grouped: whether no group straddles the splits.
         source_fingerprint: hash of the source's content, before any split.
         fingerprint: hash of source, settings and split.
-        prepare: input preparation a model gets by default: ``none``, ``standardise`` (statistics of train: of each channel of
+        default_preprocessing: input preparation a model gets by default: ``none``, ``standardise`` (statistics of train: of each channel of
             signals and images, of each feature of tables) or ``standardize_per_element``.
         notes: sentences a reader of the report must know.
         columns: of the table that it was read from, where they have names.
-        drawn_as: shape in which a sample is drawn, where it is not its own: of 64 pixels in a row, an image.
+        display_shape: shape in which a sample is drawn, where it is not its own: of 64 pixels in a row, an image.
         files: name and number of rows of each file it was read from, where row ids count their rows in turn.
     """
 
@@ -113,14 +115,14 @@ class Dataset:
     class_names: tuple[str, ...]
     source_fingerprint: str
     fingerprint: str
-    averaged: tuple[int, ...]
-    extra: Mapping[str, Pool] = field(default_factory=dict)
+    macro_classes: tuple[int, ...]
+    extra_test_sets: Mapping[str, Pool] = field(default_factory=dict)
     grouped: bool = False
     split: str = "random"
-    prepare: str = "none"
+    default_preprocessing: str = "none"
     notes: tuple[str, ...] = ()
     columns: Columns | None = None
-    drawn_as: tuple[int, ...] | None = None
+    display_shape: tuple[int, ...] | None = None
     files: tuple[tuple[str, int], ...] = ()
 
     @property
@@ -131,7 +133,7 @@ class Dataset:
     @property
     def pools(self) -> dict[str, Pool]:
         """All pools by name: train, val, test, then the extra ones."""
-        return {"train": self.train, "val": self.val, "test": self.test, **self.extra}
+        return {"train": self.train, "val": self.val, "test": self.test, **self.extra_test_sets}
 
 
 def has_channels_last(shape: Sequence[int]) -> bool:
@@ -144,19 +146,19 @@ class Batch:
     """What one step sees.
 
     Attributes:
-        x: ``[B, *shape]`` inputs.
+        inputs: ``[B, *shape]`` inputs.
         target: ``[B, C]`` class probabilities, so that mixup and soft labels need no second path.
         index: ``[B]`` row ids, unique over all pools.
-        labelled: ``[B]`` float, 1 where `target` may be used.
+        labeled: ``[B]`` float, 1 where `target` may be used.
         group: ``[B]`` group numbers, or None.
         position: ``[B]`` int64 positions of the rows in their pool, or None where they are of none.
         view: which of the stored views of its rows x shows; 0 where there is one.
     """
 
-    x: Tensor
+    inputs: Tensor
     target: Tensor
     index: Tensor
-    labelled: Tensor
+    labeled: Tensor
     group: Tensor | None = None
     position: Tensor | None = None
     view: int = 0
@@ -177,12 +179,12 @@ class DataFacts:
     Attributes:
         input_shape: shape of one sample.
         class_counts: ``[C]`` labelled training rows of each class.
-        rows: training rows in all.
+        num_samples: training rows in all.
     """
 
     input_shape: tuple[int, ...]
     class_counts: tuple[int, ...]
-    rows: int
+    num_samples: int
 
     @property
     def num_classes(self) -> int:
@@ -205,7 +207,7 @@ class Loss(Protocol):
         ...
 
 
-ONLY_STAGE = "train"  # what the stage of a run without stages is called
+DEFAULT_STAGE = "train"  # what the stage of a run without stages is called
 
 
 @dataclass
@@ -217,11 +219,11 @@ class Stage:
         objective: the weighted losses.
         epochs: passes; `steps_per_epoch` optimizer steps each.
         optimizer: made for the parameters that are trained, of student and objective.
-        schedule: stepped after every optimizer step.
-        train: module paths of the student that are trained; None: all.
-        measure_every: epochs from one measurement of the terms' gradients to the next; 0: never.
-        measure_batches: batches of each measurement.
-        balance: whether factors make the terms' gradients equally long before the first step.
+        lr_scheduler: stepped after every optimizer step.
+        trainable_modules: module paths of the student that are trained; None: all.
+        gradient_log_every: epochs from one measurement of the terms' gradients to the next; 0: never.
+        gradient_log_batches: batches of each measurement.
+        balance_gradients: whether factors make the terms' gradients equally long before the first step.
     """
 
     name: str
@@ -229,23 +231,23 @@ class Stage:
     epochs: int
     steps_per_epoch: int
     optimizer: torch.optim.Optimizer
-    schedule: torch.optim.lr_scheduler.LRScheduler
-    train: tuple[str, ...] | None = None
-    measure_every: int = 0
-    measure_batches: int = 1
-    balance: bool = False
+    lr_scheduler: torch.optim.lr_scheduler.LRScheduler
+    trainable_modules: tuple[str, ...] | None = None
+    gradient_log_every: int = 0
+    gradient_log_batches: int = 1
+    balance_gradients: bool = False
 
-    def done(self, within: int, step: int = 0) -> float:
-        """Return the share of the stage's steps done before a step of its epoch `within`: 0 at the first, 1 at the last."""
-        return (within * self.steps_per_epoch + step) / max(1, self.epochs * self.steps_per_epoch - 1)
+    def progress(self, epoch: int, step: int = 0) -> float:
+        """Return the share of the stage's steps done before a step of its epoch `epoch`: 0 at the first, 1 at the last."""
+        return (epoch * self.steps_per_epoch + step) / max(1, self.epochs * self.steps_per_epoch - 1)
 
-    def measured_at(self, within: int) -> bool:
+    def logs_gradients_at(self, epoch: int) -> bool:
         """Return whether gradients are measured at this epoch of the stage, counted from 0: the first and the last always."""
-        return self.measure_every > 0 and (within % self.measure_every == 0 or within == self.epochs - 1)
+        return self.gradient_log_every > 0 and (epoch % self.gradient_log_every == 0 or epoch == self.epochs - 1)
 
 
 @dataclass(frozen=True)
-class Pull:
+class GradientStats:
     """How hard the weighted terms pull at the student's trained parameters; the losses' own parameters are left out.
 
     Attributes:
@@ -263,7 +265,7 @@ class Pull:
 class EpochRecord:
     """One row of metrics.csv.
 
-    `weights` are those of the epoch's last step, factors of the balance included; `pull` is measured before its first step.
+    `weights` are those of the epoch's last step, factors of the balance included; `gradients` is measured before its first step.
     """
 
     model: str
@@ -272,17 +274,17 @@ class EpochRecord:
     step: int
     lr: float
     loss: float
-    terms: dict[str, float]
+    loss_terms: dict[str, float]
     val: dict[str, float]
     seconds: float
-    best: bool
+    is_best: bool
     weights: dict[str, float] = field(default_factory=dict)
-    pull: Pull | None = None
+    gradients: GradientStats | None = None
 
 
 # (batch, epoch, step) -> batch: what changes a training batch before anybody sees it.
-Change = Callable[[Batch, int, int], Batch]
-EpochListener = Callable[[EpochRecord], None]
+BatchTransform = Callable[[Batch, int, int], Batch]
+EpochCallback = Callable[[EpochRecord], None]
 
 
 class Teacher(Protocol):
@@ -303,4 +305,4 @@ TUNED = "tuned"
 UNCORRECTED = "uncorrected"
 
 
-COMPARED = "test"
+TEST_SPLIT = "test"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import Ran
 
-from distill_cli.utils.timing import peak_memory_bytes, timed
+from distill_cli.utils.timing import measure_latency, peak_memory_bytes
 
 Distill = Callable[..., Ran]
 
@@ -64,9 +64,9 @@ def test_wrong_input_is_one_line(run: Path, distill: Distill, words: list[str], 
 
 def test_as_many_calls_are_timed_as_are_wanted() -> None:
     calls: list[int] = []
-    assert timed(lambda: calls.append(1), seconds=1e-9, least=7)["calls"] == 7
+    assert measure_latency(lambda: calls.append(1), seconds=1e-9, least=7)["calls"] == 7
     assert len(calls) == 12
-    assert timed(lambda: None, seconds=5.0, most=30)["calls"] == 30
+    assert measure_latency(lambda: None, seconds=5.0, most=30)["calls"] == 30
 
 
 def test_peak_memory_never_falls() -> None:

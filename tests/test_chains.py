@@ -15,15 +15,15 @@ from conftest import TINY, Ran
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
-from distill_cli.config.validation.generations import links
+from distill_cli.config.validation.generations import generations
 from distill_cli.data.digits import digits
 from distill_cli.errors import UserError
 from distill_cli.models.classifier import Classifier
 from distill_cli.models.mlp import MLP
-from distill_cli.rng import global_stream
+from distill_cli.rng import seeded
 from distill_cli.runs import layout
 from distill_cli.teachers.output_cache import weights_hash
-from distill_cli.teachers.train import Taught
+from distill_cli.teachers.train import ResolvedTeacher
 from distill_cli.utils import files
 
 Distill = Callable[..., Ran]
@@ -112,8 +112,8 @@ def test_the_rows_of_the_chains_teacher_are_remembered_with_every_student_it_rea
     data = digits()
     excluded = set(data.train.index[data.train.y == 3].tolist())
     for folder in (*folders(ran).values(), ran.folder):
-        assert excluded <= set(layout.read_rows(folder, "student").index.tolist())
-    assert not excluded & set(layout.read_rows(ran.folder, "scratch").index.tolist())
+        assert excluded <= set(layout.read_train_record(folder, "student").index.tolist())
+    assert not excluded & set(layout.read_train_record(ran.folder, "scratch").index.tolist())
 
 
 def config(chain: Any) -> dict[str, Any]:
@@ -127,20 +127,20 @@ def config(chain: Any) -> dict[str, Any]:
 
 def test_a_teacher_has_one_fingerprint_and_its_content_another_hash() -> None:
     entry = {"model": {"hidden": [2]}, "prepare": "none"}
-    with global_stream(0, "init"):
+    with seeded(0, "init"):
         model = Classifier(MLP(3, (4,), (2,)), "none", (4,))
     weights = weights_hash(model)
-    loaded = Taught("weights x", model, entry)
+    loaded = ResolvedTeacher("weights x", model, entry)
     assert (loaded.content_hash(), loaded.fingerprint()) == (weights, f"{weights}-{files.hash_json(entry['model'])}")
     trained = replace(loaded, key="key")
     assert (trained.content_hash(), trained.fingerprint()) == (weights, "key")
     index, values = np.arange(2), np.eye(2)
-    table = Taught("outputs x", None, {}, table=(index, values))
+    table = ResolvedTeacher("outputs x", None, {}, outputs=(index, values))
     assert table.content_hash() == table.fingerprint() == files.hash_bytes(index.tobytes(), values.tobytes())
 
 
 def test_a_link_is_laid_over_the_students_settings() -> None:
-    a, b = links(config([{"name": "a"}, {"name": "b", "seed": 3, "epochs": 9, "terms": {}, "loss": "cross_entropy", "controls": ["scratch"],
+    a, b = generations(config([{"name": "a"}, {"name": "b", "seed": 3, "epochs": 9, "terms": {}, "loss": "cross_entropy", "controls": ["scratch"],
                                          "model": {"hidden": [4]}, "select": {"patience": 2}, "prepare": "none"}]))  # fmt: skip
     assert (a.name, a.config["seed"], a.config["epochs"], a.config["controls"], a.config["chain"]) == ("a", 1007, 2, [], [])
     assert a.config["student"] == config([])["student"] and a.config["loss"] == config([])["loss"]
@@ -151,7 +151,7 @@ def test_a_link_is_laid_over_the_students_settings() -> None:
 
 
 def test_another_class_takes_nothing_from_the_students() -> None:
-    (link,) = links(config([{"name": "a", "model": {"_target_": "my.Net", "width": 3}}]))
+    (link,) = generations(config([{"name": "a", "model": {"_target_": "my.Net", "width": 3}}]))
     assert link.config["student"]["model"] == {"_target_": "my.Net", "width": 3}
 
 
@@ -160,7 +160,7 @@ def test_a_chain_is_a_list(value: Any) -> None:
     with pytest.raises(
         UserError, match=r"^chain=.*: expected a list such as \[\{name: assistant, model: mlp_small\}\], or \[\] for none$"
     ):
-        links(config(value))
+        generations(config(value))
 
 
 NAMED = "expected keys, with a name of letters, digits, '.', '_' and '-' that is not teacher or student, such as {name: assistant, model: mlp_small}"  # fmt: skip

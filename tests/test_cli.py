@@ -23,7 +23,7 @@ from distill_cli import RECIPE_VERSION, __version__
 from distill_cli.cli import hydra_app
 from distill_cli.cli import main as cli
 from distill_cli.config.options import RUN_COMMANDS, conf_dir, options
-from distill_cli.config.overrides import rewrite, split_arguments, sweep_key
+from distill_cli.config.overrides import normalize_override, split_arguments, sweep_key
 from distill_cli.errors import UserError
 
 TOUCHED = ("HYDRA_FULL_ERROR", "DISTILL_FULL_ERROR", "DISTILL_JSON", "DISTILL_INVOCATION", "DISTILL_SWEEP_KEY")
@@ -50,7 +50,7 @@ def door(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
     kept = root.level, root.handlers[:]
 
     def type_line(*argv: str) -> Said:
-        hydra_app.started.clear()
+        hydra_app.output_dirs.clear()
         monkeypatch.setattr(sys, "argv", ["distill", *argv])
         code = cli.main()
         return Said(code, *capsys.readouterr())
@@ -131,7 +131,7 @@ def test_composing_loads_no_torch() -> None:
 def test_help_names_every_command(door: Door) -> None:
     said = door("--help")
     assert said.code == 0
-    for command in (*cli.COMMANDS, *cli.PLAIN):
+    for command in (*cli.COMMANDS, *cli.COMMANDS_WITHOUT_HYDRA):
         assert f"\n  {command} " in said.out
     assert door() == said
 
@@ -171,9 +171,9 @@ def test_help_lists_nothing_that_is_not_read(door: Door) -> None:
 
 
 def test_every_group_says_what_it_is_for() -> None:
-    from distill_cli.config.options import PURPOSES
+    from distill_cli.config.options import GROUP_HELP
 
-    assert set(options([conf_dir()])) <= set(PURPOSES)
+    assert set(options([conf_dir()])) <= set(GROUP_HELP)
 
 
 def test_version_and_train_are_words_too(door: Door) -> None:
@@ -479,9 +479,9 @@ def test_the_gate(door: Door, tmp_path: Path, fake: list[dict], require: str, co
 
 
 def test_a_number_that_rounds_to_its_bound_is_shown_in_full() -> None:
-    from distill_cli.config.requirements import shown
+    from distill_cli.config.requirements import format_value
 
-    assert shown(0.79999, 0.8) == "0.79999"
+    assert format_value(0.79999, 0.8) == "0.79999"
 
 
 # --- sweeps ------------------------------------------------------------------------------------------------------
@@ -580,11 +580,11 @@ def test_an_old_failure_in_a_shared_folder_does_not_fail_a_good_sweep(door: Door
 
 
 def test_a_sweeper_gets_the_objective_and_a_word_where_there_is_none(door: Door, fake: list[dict], capsys) -> None:
-    from distill_cli.config.requirements import objective_of
+    from distill_cli.config.requirements import optimized_metric
 
     report = {"models": {"student": {"val": {"macro_f1": 0.5}}}}
-    assert objective_of(report, "models.student.val.macro_f1") == 0.5
-    assert objective_of(report, "models.student.val.macrof1") != 0.5
+    assert optimized_metric(report, "models.student.val.macro_f1") == 0.5
+    assert optimized_metric(report, "models.student.val.macrof1") != 0.5
     assert capsys.readouterr().err.startswith(
         "objective=models.student.val.macrof1: report.json has no number there; did you mean"
     )
@@ -669,7 +669,7 @@ def test_overrides_come_after_flags(argv: list[str], flags: list[str], overrides
     ],
 )
 def test_an_override_is_rewritten_where_new_keys_are_welcome(command: str, typed: str, handed_on: str) -> None:
-    assert rewrite(command, typed) == handed_on
+    assert normalize_override(command, typed) == handed_on
 
 
 PATHS = (
@@ -699,20 +699,27 @@ def test_a_path_is_the_text_that_was_typed(key: str) -> None:
 
     for text in PATHS:
         if text != "null" or key in ("outputs", "hydra.run.dir", "cache.folder"):
-            assert OverridesParser.create().parse_override(rewrite("distill", f"{key}={text}")).value() == text
-    several = OverridesParser.create().parse_override(rewrite("distill", "teacher.checkpoint=[007,~/a b,c]")).value()
+            assert OverridesParser.create().parse_override(normalize_override("distill", f"{key}={text}")).value() == text
+    several = OverridesParser.create().parse_override(normalize_override("distill", "teacher.checkpoint=[007,~/a b,c]")).value()
     assert several == ["007", str(Path.home() / "a b"), "c"]
 
 
 def test_paths_are_expanded_and_other_values_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLACE", "/there/1_0")
     monkeypatch.setenv("HOME", "/home/me")
-    assert rewrite("distill", "hydra.run.dir=~/x") == "hydra.run.dir=/home/me/x"
-    assert rewrite("distill", "outputs=$PLACE") == "outputs=/there/1_0" == rewrite("distill", "outputs=${PLACE}")
-    assert rewrite("distill", "outputs=~,$PLACE/1,007") == 'outputs=/home/me,/there/1_0/1,"007"'
-    assert rewrite("distill", "hydra.run.dir=$PLACE/${seed}") == "hydra.run.dir=/there/1_0/${seed}"
-    assert rewrite("distill", "search=null") == "search=null" and rewrite("distill", "seed=1_000") == "seed=1_000"
-    assert rewrite("eval", "dataset.path=~/007") == "++dataset.path=/home/me/007"
+    assert normalize_override("distill", "hydra.run.dir=~/x") == "hydra.run.dir=/home/me/x"
+    assert (
+        normalize_override("distill", "outputs=$PLACE")
+        == "outputs=/there/1_0"
+        == normalize_override("distill", "outputs=${PLACE}")
+    )
+    assert normalize_override("distill", "outputs=~,$PLACE/1,007") == 'outputs=/home/me,/there/1_0/1,"007"'
+    assert normalize_override("distill", "hydra.run.dir=$PLACE/${seed}") == "hydra.run.dir=/there/1_0/${seed}"
+    assert (
+        normalize_override("distill", "search=null") == "search=null"
+        and normalize_override("distill", "seed=1_000") == "seed=1_000"
+    )
+    assert normalize_override("eval", "dataset.path=~/007") == "++dataset.path=/home/me/007"
     assert split_arguments(["--config-dir=~/c"])[0] == ["--config-dir", "/home/me/c"]
 
 
@@ -874,7 +881,7 @@ def complete(line: str) -> list[str]:
 
 
 def test_completion_of_commands_groups_and_options() -> None:
-    assert complete("distill ") == [*cli.COMMANDS, *cli.PLAIN]
+    assert complete("distill ") == [*cli.COMMANDS, *cli.COMMANDS_WITHOUT_HYDRA]
     assert "loss=" in complete("distill distill ")
     assert {"loss=cross_entropy", "loss=soft_target"} <= set(complete("distill distill loss="))
     assert complete("distill train-teacher teacher.epo") == ["teacher.epochs="]

@@ -18,7 +18,7 @@ from sklearn.metrics import f1_score
 from torch import Tensor, nn
 
 from distill_cli.data.digits import digits
-from distill_cli.data.leakage import TrainRecord, unite
+from distill_cli.data.leakage import TrainRecord, merge_records
 from distill_cli.models.classifier import Classifier
 from distill_cli.models.ensemble import Ensemble
 from distill_cli.runs import layout
@@ -60,10 +60,10 @@ def test_each_member_prepares_its_own_inputs() -> None:
     for scale in (1, 10):
         member = Classifier(nn.Identity(), "standardise", (4,))
         pool = make_pool()
-        member.prepare.mean.copy_(torch.tensor(pool.x.mean(0) * scale))
-        member.prepare.std.copy_(torch.tensor(pool.x.std(0) * scale))
+        member.preprocessing.mean.copy_(torch.tensor(pool.x.mean(0) * scale))
+        member.preprocessing.std.copy_(torch.tensor(pool.x.std(0) * scale))
         members.append(member)
-    x = make_batch().x
+    x = make_batch().inputs
     by_hand = sum((x - m.prepare.mean) / m.prepare.std for m in members) / 2
     assert torch.allclose(Ensemble(members)(x), by_hand, atol=1e-6)
 
@@ -99,10 +99,10 @@ def test_the_training_rows_of_an_ensemble_are_all_of_its_members() -> None:
     def record(source: str, index: list[int], hashes: list[int], groups: list[str] | None) -> TrainRecord:
         return TrainRecord(source, np.array(index), groups, np.array(hashes, dtype=np.uint64))
 
-    same = unite([record("s", [3, 1], [30, 10], ["b"]), record("s", [1, 2], [10, 10], ["a", "b"])])
+    same = merge_records([record("s", [3, 1], [30, 10], ["b"]), record("s", [1, 2], [10, 10], ["a", "b"])])
     assert (same.source_fingerprint, same.index.tolist(), same.row_hashes.tolist()) == ("s", [1, 2, 3], [10, 10, 30])
     assert same.groups == ["a", "b"]
-    other = unite([record("s", [1], [10], None), record("t", [1], [20], None)])
+    other = merge_records([record("s", [1], [10], None), record("t", [1], [20], None)])
     assert other.source_fingerprint == "" and other.row_hashes.tolist() == [10, 20] and other.groups is None
 
 
@@ -171,7 +171,7 @@ def test_an_ensemble_is_scored_again_and_teaches_again_from_its_run_folder(disti
     assert mixed.code == 0, mixed.err
     inner = mixed.report["models"]["teacher"]["architecture"]["members"]
     assert [len(member.get("members", [])) for member in inner] == [2, 0]
-    rows = layout.read_rows(mixed.folder, "teacher")
+    rows = layout.read_train_record(mixed.folder, "teacher")
     assert sorted(rows.index.tolist()) == sorted(digits().train.index.tolist())
 
 

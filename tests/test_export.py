@@ -19,7 +19,7 @@ from distill_cli import exports
 from distill_cli.errors import UserError
 from distill_cli.exports import onnx_int8
 from distill_cli.exports.parity import Reference, compare
-from distill_cli.exports.subject import Outputs, Written, runner_of
+from distill_cli.exports.subject import Artifact, Outputs, runner_of
 from distill_cli.factory.data import load_dataset
 from distill_cli.metrics.calibration import fit_temperature
 from distill_cli.metrics.classification import ece, log_probabilities
@@ -127,7 +127,7 @@ def test_a_rounded_model_that_loses_too_much_is_refused() -> None:
     logits = np.eye(10, dtype=np.float32)[pool.y]
     wrong = np.roll(logits, 1, axis=0)
     parts = iter([wrong, wrong[:1]])
-    written = Written("onnx-int8", ("x",), 1, lambda x: ((part := next(parts)), part), None)
+    written = Artifact("onnx-int8", ("x",), 1, lambda x: ((part := next(parts)), part), None)
     reference = Reference(pool, logits, tuple(range(10)), 1.0, len(pool), 0.01)
     with pytest.raises(
         UserError, match=r"format=onnx-int8: macro F1 falls by 0\.\d+ to 0\.\d+, more than max_f1_drop=0.01 allows, on"
@@ -162,10 +162,10 @@ def test_nothing_is_overwritten_and_nothing_is_left_half_written(
     )
     real = exports.FORMATS["safetensors"]
 
-    def off_by_a_little(*given: object) -> list[Written]:
+    def off_by_a_little(*given: object) -> list[Artifact]:
         (written,) = real(*given)  # type: ignore[arg-type]
         wrong = lambda x: (written.run(x)[0] + np.float32(1e-3), written.run(x)[1])  # noqa: E731
-        return [Written(written.name, written.files, written.weight_bytes, wrong, written.difference)]
+        return [Artifact(written.name, written.files, written.weight_bytes, wrong, written.difference)]
 
     monkeypatch.setitem(exports.FORMATS, "safetensors", off_by_a_little)
     ran = distill("export", f"run={run}", "output=new/folder")
@@ -179,7 +179,7 @@ def test_sound_formats_are_kept_and_the_others_refused(run: Path, distill: Disti
     def no_layer(subject: object, settings: object) -> None:
         raise UserError("format=c: layer 'gate' (GRU): has no C; use format=onnx")
 
-    def broken(subject: object, folder: Path, settings: object) -> list[Written]:
+    def broken(subject: object, folder: Path, settings: object) -> list[Artifact]:
         (folder / "web").mkdir()
         (folder / "web/index.html").write_text("half")
         raise UserError("format=web: gives outputs that are NaN or infinite; nothing was written")
@@ -298,17 +298,17 @@ def test_outputs_divide_by_the_temperature() -> None:
 
 
 def test_a_new_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
-    from distill_cli.utils.files import new_folder, write_text
+    from distill_cli.utils.files import atomic_folder, write_text
 
-    with pytest.raises(RuntimeError), new_folder(tmp_path / "a") as folder:
+    with pytest.raises(RuntimeError), atomic_folder(tmp_path / "a") as folder:
         write_text(folder / "x", "x")
         raise RuntimeError
     assert not list(tmp_path.iterdir())
-    with new_folder(tmp_path / "a") as folder:
+    with atomic_folder(tmp_path / "a") as folder:
         write_text(folder / "x", "x")
         assert not (tmp_path / "a").exists()
     assert [path.name for path in tmp_path.rglob("*")] == ["a", "x"]
-    with pytest.raises(UserError, match="is there already"), new_folder(tmp_path / "a"):
+    with pytest.raises(UserError, match="is there already"), atomic_folder(tmp_path / "a"):
         pass
 
 

@@ -20,13 +20,13 @@ from distill_cli.exports.c_source import real, string
 from distill_cli.exports.lowering import plan_of
 from distill_cli.exports.memory_plan import places
 from distill_cli.exports.operations import rounded
-from distill_cli.exports.subject import Subject, Written
-from distill_cli.models.classifier import Classifier, Reordered, Shifted
+from distill_cli.exports.subject import Artifact, ExportSource
+from distill_cli.models.classifier import Classifier, LogitOffset, ReorderClasses
 from distill_cli.models.cnn1d import CNN1d
 from distill_cli.models.cnn2d import CNN2d
 from distill_cli.models.mlp import MLP
 from distill_cli.models.resnet1d import ResNet1d
-from distill_cli.rng import global_stream
+from distill_cli.rng import seeded
 
 needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
 
@@ -37,14 +37,14 @@ class Names:
     class_names = ('N "?"', "S\\", "ä", "b", "c")
 
 
-def subject(model: Classifier, shape: tuple[int, ...], temperature: float = 1.0) -> Subject:
+def subject(model: Classifier, shape: tuple[int, ...], temperature: float = 1.0) -> ExportSource:
     about = {"run": "a */ b ??/"}
-    return Subject("stu-dent.2", model, {"prepare": "none", "input_shape": list(shape)}, Names(), temperature, True, about)  # type: ignore[arg-type]
+    return ExportSource("stu-dent.2", model, {"prepare": "none", "input_shape": list(shape)}, Names(), temperature, True, about)  # type: ignore[arg-type]
 
 
 def classifier(network: nn.Module, shape: tuple[int, ...], prepare: str = "none") -> Classifier:
     """An untrained classifier whose statistics and norms are not those that leave everything as it is."""
-    with global_stream(0, "test"):
+    with seeded(0, "test"):
         model = Classifier(network, prepare, shape).eval()
         for name, buffer in model.named_buffers():
             if name.endswith(("mean", "std", "var")):
@@ -66,7 +66,7 @@ def logits_of(model: nn.Module, x: np.ndarray) -> np.ndarray:
     return (found if isinstance(found, Tensor) else found.logits).numpy()
 
 
-def exported(model: Classifier, shape: tuple[int, ...], folder: Path, temperature: float = 1.0) -> list[Written]:
+def exported(model: Classifier, shape: tuple[int, ...], folder: Path, temperature: float = 1.0) -> list[Artifact]:
     return c.write(subject(model, shape, temperature), folder, None)
 
 
@@ -110,7 +110,7 @@ NETWORKS: list[tuple[Any, tuple[int, ...]]] = [
     (lambda s: Mixed(), (4, 11, 10)),
     (lambda s: Means(), (2, 30)),
     (lambda s: nn.Linear(4, 5), (4,)),
-    (lambda s: Shifted(Reordered(MLP(5, s, hidden=(4,)), [4, 2, 0, 1, 3]), [0.5, -1.0, 0.0, 2.0, 0.25]), (6,)),
+    (lambda s: LogitOffset(ReorderClasses(MLP(5, s, hidden=(4,)), [4, 2, 0, 1, 3]), [0.5, -1.0, 0.0, 2.0, 0.25]), (6,)),
 ]
 
 
@@ -120,7 +120,7 @@ NETWORKS: list[tuple[Any, tuple[int, ...]]] = [
     [*((*network, "standardise") for network in NETWORKS), (*NETWORKS[4], "standardize_per_element")],
 )
 def test_the_compiled_files_say_what_pytorch_says(make: Any, shape: tuple[int, ...], prepare: str, tmp_path: Path) -> None:
-    with global_stream(1, "test"):
+    with seeded(1, "test"):
         network = make(shape)
     model = classifier(network, shape, prepare)
     whole, small = exported(model, shape, tmp_path, temperature=1.7)
@@ -244,8 +244,8 @@ def test_settings_that_have_no_c_are_refused(layer: nn.Module, said: str) -> Non
 def test_statistics_of_channels_reach_the_channels_they_are_of(tmp_path: Path) -> None:
     shape = (3, 5, 4)
     model = classifier(MLP(5, shape, hidden=(6,)), shape, "standardise")
-    model.prepare.get_buffer("mean").copy_(torch.tensor([1.0, -2.0, 30.0]).reshape(3, 1, 1))
-    model.prepare.get_buffer("std").copy_(torch.tensor([0.5, 2.0, 9.0]).reshape(3, 1, 1))
+    model.preprocessing.get_buffer("mean").copy_(torch.tensor([1.0, -2.0, 30.0]).reshape(3, 1, 1))
+    model.preprocessing.get_buffer("std").copy_(torch.tensor([0.5, 2.0, 9.0]).reshape(3, 1, 1))
     whole, _ = exported(model, shape, tmp_path)
     x = rows(shape)
     assert np.abs(whole.run(x)[0] - logits_of(model, x)).max() <= 1e-4

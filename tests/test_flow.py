@@ -17,11 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from distill_cli.data.augment import Shift, shifted
-from distill_cli.data.loader import Rows, Sampler
+from distill_cli.data.augment import RandomShift, shifted
+from distill_cli.data.loader import EpochBatchSampler, SubsetLoader
 from distill_cli.data.mixup import Mixup
 from distill_cli.errors import UserError
-from distill_cli.factory.stages import Part
+from distill_cli.factory.stages import StageSpec
 from distill_cli.losses.base import DistillationLoss
 from distill_cli.losses.cross_entropy import CrossEntropy
 from distill_cli.losses.logits_mse import LogitsMSE
@@ -30,22 +30,22 @@ from distill_cli.losses.soft_target import SoftTarget
 from distill_cli.metrics.classification import quick_scores
 from distill_cli.models.classifier import Classifier
 from distill_cli.models.mlp import MLP
-from distill_cli.rng import global_stream
-from distill_cli.runs.training_checkpoint import States
-from distill_cli.teachers.frozen import FrozenTeacher, TableTeacher
-from distill_cli.teachers.train import train_cost
+from distill_cli.rng import seeded
+from distill_cli.runs.training_checkpoint import CheckpointManager
+from distill_cli.teachers.frozen import FrozenTeacher, PrecomputedTeacher
+from distill_cli.teachers.train import training_stats
 from distill_cli.training.fit import make_stage
 from distill_cli.training.lr_schedules import constant
-from distill_cli.training.model_selection import Selection
-from distill_cli.training.state import Course
-from distill_cli.training.trainer import Fit, Precision, Trainer, predict
+from distill_cli.training.model_selection import ModelSelection
+from distill_cli.training.state import TrainerState
+from distill_cli.training.trainer import FitResult, Precision, Trainer, predict
 from distill_cli.types import Batch, DataFacts, EpochRecord, ModelOutput, Pool, Stage
 
 CPU = torch.device("cpu")
 
 
 def network(seed: int = 0, hidden: Sequence[int] = (8,), dropout: float = 0.0) -> Classifier:
-    with global_stream(seed, "init"):
+    with seeded(seed, "init"):
         return Classifier(MLP(3, (4,), hidden, dropout), "none", (4,))
 
 
@@ -78,9 +78,9 @@ class Spy(nn.Module):
 
 
 def trainer(model: Classifier, objective: Objective, pool: Pool, **changes: object) -> tuple[Trainer, Stage]:
-    rows, sampler = Rows(pool, 3, CPU), Sampler(pool.y, 16, seed=0)
+    rows, sampler = SubsetLoader(pool, 3, CPU), EpochBatchSampler(pool.y, 16, seed=0)
     given = {
-        "name": "student", "model": model, "rows": rows, "sampler": sampler, "teachers": [], "seed": 0,
+        "name": "student", "model": model, "train_data": rows, "sampler": sampler, "teachers": [], "seed": 0,
         "precision": Precision("32", CPU),
         "validate": lambda m: quick_scores(predict(m, rows, 32).numpy(), pool.y, (0, 1, 2)), **changes,
     }  # fmt: skip
@@ -91,7 +91,7 @@ def trainer(model: Classifier, objective: Objective, pool: Pool, **changes: obje
 
 def run(model: Classifier, objective: Objective, pool: Pool, **changes: object) -> list[EpochRecord]:
     loop, stage = trainer(model, objective, pool, **changes)
-    return loop.fit([stage], Selection(), lambda record: None).records
+    return loop.fit([stage], ModelSelection(), lambda record: None).history
 
 
 # Batch -> mixup -> student
@@ -99,19 +99,19 @@ def run(model: Classifier, objective: Objective, pool: Pool, **changes: object) 
 
 def test_mixup_blends_inputs_targets_and_labels_by_one_weight() -> None:
     batch = make_batch(8)
-    batch.x = batch.target.clone()  # then inputs and targets must stay equal
-    batch.labelled[0] = 0
+    batch.inputs = batch.target.clone()  # then inputs and targets must stay equal
+    batch.labeled[0] = 0
     mixed = Mixup(0.5, seed=3)(batch, epoch=1, step=2)
-    assert torch.equal(mixed.x, mixed.target)
-    assert not torch.equal(mixed.x, batch.x)
+    assert torch.equal(mixed.inputs, mixed.target)
+    assert not torch.equal(mixed.inputs, batch.inputs)
     assert torch.allclose(mixed.target.sum(1), torch.ones(8))
-    blended = (mixed.labelled == 0).sum()
+    blended = (mixed.labeled == 0).sum()
     assert blended in (1, 2)  # row 0, and the row whose partner it is
 
 
 def test_mixup_is_a_function_of_seed_epoch_and_step() -> None:
     mix = Mixup(0.5, seed=3)
-    first, again, other = (mix(make_batch(8), 1, step).x for step in (2, 2, 3))
+    first, again, other = (mix(make_batch(8), 1, step).inputs for step in (2, 2, 3))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
@@ -133,7 +133,7 @@ def test_shifts_reach_every_offset_and_are_a_function_of_seed_epoch_and_step() -
     x = torch.zeros(400, 1, 9)
     x[:, 0, 4] = 1
     batch = Batch(x, torch.eye(2)[torch.zeros(400, dtype=torch.int64)], torch.arange(400), torch.ones(400))
-    first, again, other = (Shift(2, seed=1)(batch, 0, step).x for step in (0, 0, 1))
+    first, again, other = (RandomShift(2, seed=1)(batch, 0, step).inputs for step in (0, 0, 1))
     assert set(first.argmax(-1).flatten().tolist()) == {2, 3, 4, 5, 6}
     assert torch.equal(first, again) and not torch.equal(first, other)
     assert (first.sum(-1) == 1).all()
@@ -144,11 +144,11 @@ def test_student_and_teachers_see_the_mixed_batch() -> None:
     seen: list[Tensor] = []
 
     def listen(batch: Batch) -> ModelOutput:
-        seen.append(batch.x)
-        return ModelOutput(batch.x[:, :3])
+        seen.append(batch.inputs)
+        return ModelOutput(batch.inputs[:, :3])
 
     def mark(batch: Batch, epoch: int, step: int) -> Batch:
-        return replace(batch, x=torch.full_like(batch.x, 7.0))
+        return replace(batch, inputs=torch.full_like(batch.inputs, 7.0))
 
     model = network()
     inputs: list[Tensor] = []
@@ -156,7 +156,7 @@ def test_student_and_teachers_see_the_mixed_batch() -> None:
     run(model, Objective({"spy": spy}, {"spy": 1.0}), pool, teachers=[listen], changes=[mark])
     assert inputs and all((x == 7).all() for x in inputs)
     assert seen and all((x == 7).all() for x in seen)
-    assert all((batch.x == 7).all() for _, _, batch in spy.seen)
+    assert all((batch.inputs == 7).all() for _, _, batch in spy.seen)
 
 
 # Objective
@@ -198,7 +198,7 @@ def test_a_loss_learns_its_own_parameters_and_the_student_does_not_keep_them() -
 
 def test_a_stage_optimises_the_student_and_every_parameter_of_its_objective() -> None:
     spy, model = Spy(), network()
-    part = Part(
+    part = StageSpec(
         "train", "", Objective({"spy": spy}, {"spy": 1.0}), 2,
         {"_target_": "torch.optim.SGD", "lr": 0.1}, {"_target_": "distill_cli.training.lr_schedules.constant"},
     )  # fmt: skip
@@ -227,7 +227,7 @@ def test_a_controls_cross_entropy_has_the_class_weights_of_what_it_replaces() ->
 
 
 def test_a_teacher_is_bit_equal_after_teaching_and_never_in_train_mode() -> None:
-    with global_stream(0, "init"):
+    with seeded(0, "init"):
         body = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 3))
     model = Classifier(body, "none", (4,))
     model.train()
@@ -244,10 +244,10 @@ def test_a_teacher_is_bit_equal_after_teaching_and_never_in_train_mode() -> None
 
 
 def test_a_table_of_outputs_is_looked_up_by_row_in_whatever_order_batches_come() -> None:
-    pool = make_pool(30).take(np.array([20, 5, 11]))
-    table = TableTeacher(3, torch.as_tensor(pool.index)[:, None].float())
+    pool = make_pool(30).select(np.array([20, 5, 11]))
+    table = PrecomputedTeacher(3, torch.as_tensor(pool.index)[:, None].float())
     for mix in (None, Mixup(0.4, 0)):
-        batch = Rows(pool, 3, torch.device("cpu")).take(torch.tensor([2, 0]))
+        batch = SubsetLoader(pool, 3, torch.device("cpu")).batch_at(torch.tensor([2, 0]))
         batch = mix(batch, 0, 0) if mix else batch
         assert table(batch).logits[:, 0].tolist() == batch.index.tolist() == pool.index[[2, 0]].tolist()
 
@@ -255,9 +255,9 @@ def test_a_table_of_outputs_is_looked_up_by_row_in_whatever_order_batches_come()
 def test_a_teacher_keeps_its_own_input_preparation() -> None:
     pool = make_pool()
     own = Classifier(MLP(3, (4,), (8,)), "standardise", (4,))
-    own.fit_preparation(replace(pool, source=pool.source * 10 + 5))
-    batch = Rows(pool, 3, CPU).take(torch.arange(6))
-    by_hand = (batch.x - torch.tensor((pool.x * 10 + 5).mean(0))) / torch.tensor((pool.x * 10 + 5).std(0))
+    own.fit_preprocessing(replace(pool, source=pool.source * 10 + 5))
+    batch = SubsetLoader(pool, 3, CPU).batch_at(torch.arange(6))
+    by_hand = (batch.inputs - torch.tensor((pool.x * 10 + 5).mean(0))) / torch.tensor((pool.x * 10 + 5).std(0))
     assert torch.allclose(FrozenTeacher(own)(batch).logits, own.network(by_hand), atol=1e-5)
 
 
@@ -267,7 +267,7 @@ def test_a_teacher_keeps_its_own_input_preparation() -> None:
 def test_student_and_control_see_equal_batches_and_start_from_equal_weights() -> None:
     pool, orders = make_pool(), []
     for _ in range(2):
-        sampler = Sampler(pool.y, 16, seed=4)
+        sampler = EpochBatchSampler(pool.y, 16, seed=4)
         orders.append([positions.tolist() for epoch in range(2) for positions in sampler.epoch(epoch)])
     assert orders[0] == orders[1]
     assert orders[0][:4] != orders[0][4:]
@@ -276,21 +276,21 @@ def test_student_and_control_see_equal_batches_and_start_from_equal_weights() ->
 
 
 def test_an_epoch_visits_every_row_once_and_leaves_out_a_lone_last_one() -> None:
-    visited = torch.cat(list(Sampler(np.zeros(50, int), 16, seed=0).epoch(3)))
+    visited = torch.cat(list(EpochBatchSampler(np.zeros(50, int), 16, seed=0).epoch(3)))
     assert sorted(visited.tolist()) == list(range(50))
-    assert [len(p) for p in Sampler(np.zeros(33, int), 16, seed=0).epoch(0)] == [16, 16]
+    assert [len(p) for p in EpochBatchSampler(np.zeros(33, int), 16, seed=0).epoch(0)] == [16, 16]
 
 
 def test_a_fixed_number_of_steps_goes_on_with_the_next_pass() -> None:
-    sampler = Sampler(np.zeros(8, int), 4, seed=0, steps_per_epoch=3)
+    sampler = EpochBatchSampler(np.zeros(8, int), 4, seed=0, steps_per_epoch=3)
     two_epochs = [p.tolist() for epoch in range(2) for p in sampler.epoch(epoch)]
-    passes = [p.tolist() for a_pass in range(3) for p in sampler.order(a_pass).split(4)]
+    passes = [p.tolist() for a_pass in range(3) for p in sampler.permutation(a_pass).split(4)]
     assert two_epochs == passes
 
 
 def test_balanced_sampling_draws_every_class_equally_often() -> None:
     y = np.array([0] * 900 + [1] * 100)
-    drawn = torch.cat(list(Sampler(y, 100, seed=0, power=1.0).epoch(0)))
+    drawn = torch.cat(list(EpochBatchSampler(y, 100, seed=0, power=1.0).epoch(0)))
     assert 0.42 < (torch.as_tensor(y)[drawn] == 1).float().mean() < 0.58
 
 
@@ -304,20 +304,20 @@ def test_the_best_epoch_by_validation_is_kept_not_the_last() -> None:
     loop, stage = trainer(
         model, Objective({"cross_entropy": CrossEntropy()}, {"cross_entropy": 1.0}), make_pool(), validate=validate
     )
-    fit = loop.fit([stage], Selection(), lambda record: None)
+    fit = loop.fit([stage], ModelSelection(), lambda record: None)
     assert fit.best_epoch == 1
     assert all(torch.equal(snapshots[1][k], v) for k, v in model.state_dict().items())
     assert not all(torch.equal(snapshots[2][k], v) for k, v in model.state_dict().items())
 
 
 def test_nll_is_better_when_lower_and_the_first_of_equals_stays() -> None:
-    model, selection = network(), Selection("nll", patience=2)
-    assert selection.see(0, {"nll": 1.0}, model)
-    assert not selection.see(1, {"nll": 1.0}, model)
-    assert not selection.exhausted(1)
-    assert not selection.see(2, {"nll": 2.0}, model)
-    assert selection.exhausted(2)
-    assert selection.see(3, {"nll": 0.5}, model)
+    model, selection = network(), ModelSelection("nll", patience=2)
+    assert selection.update(0, {"nll": 1.0}, model)
+    assert not selection.update(1, {"nll": 1.0}, model)
+    assert not selection.should_stop(1)
+    assert not selection.update(2, {"nll": 2.0}, model)
+    assert selection.should_stop(2)
+    assert selection.update(3, {"nll": 0.5}, model)
 
 
 def test_training_stops_when_patience_is_used_up() -> None:
@@ -327,13 +327,13 @@ def test_training_stops_when_patience_is_used_up() -> None:
         make_pool(),
         validate=lambda m: {"macro_f1": 0.5},
     )
-    assert len(loop.fit([stage], Selection(patience=1), lambda record: None).records) == 2
+    assert len(loop.fit([stage], ModelSelection(patience=1), lambda record: None).history) == 2
 
 
 def test_training_learns() -> None:
     records = run(network(), Objective({"cross_entropy": CrossEntropy()}, {"cross_entropy": 1.0}), make_pool(300))
     assert records[-1].loss < 0.7 * records[0].loss
-    assert records[-1].terms["cross_entropy"] == pytest.approx(records[-1].loss)
+    assert records[-1].loss_terms["cross_entropy"] == pytest.approx(records[-1].loss)
 
 
 def test_dropout_has_a_stream_of_its_own_and_leaves_the_global_one_alone() -> None:
@@ -381,12 +381,12 @@ def test_a_state_with_broken_weights_is_not_kept(tmp_path: Path) -> None:
             zero = student.logits.sum(1) * 0
             return student.logits.square().sum(1) + (zero.sqrt() if self.calls == 5 else zero)
 
-    states = States(tmp_path / "states", "k", every_steps=1)
+    states = CheckpointManager(tmp_path / "states", "k", every_steps=1)
     objective = Objective({"broken": Breaks([0.0])}, {"broken": 1.0})
     with pytest.raises(UserError, match="student: term 'broken' is nan at epoch 2, step 2 of the epoch"):
         run(model, objective, make_pool(), states=states)
     assert not bool(last.isfinite().all())
-    state, said = States(tmp_path / "states", "k").load()
+    state, said = CheckpointManager(tmp_path / "states", "k").load_latest()
     assert state is not None and said == ""
     assert all(bool(v.isfinite().all()) for v in state["model"].values())
     assert state["course"]["steps"] + state["course"]["step"] == 4
@@ -412,26 +412,26 @@ def test_seconds_add_up_to_the_time_that_training_took(
         now[0] += 7
         return {"macro_f1": 0.5, "accuracy": 0.5, "nll": 1.0}
 
-    def train() -> Fit:
-        states = States(tmp_path, "k", every_seconds=30.0, clock=lambda: now[0])
+    def train() -> FitResult:
+        states = CheckpointManager(tmp_path, "k", every_seconds=30.0, clock=lambda: now[0])
         objective = Objective({"cross_entropy": CrossEntropy()}, {"cross_entropy": 1.0})
         loop, stage = trainer(network(), objective, pool, changes=(pass_time,), validate=validate, states=states)
-        return loop.fit([stage], Selection(), lambda record: None)
+        return loop.fit([stage], ModelSelection(), lambda record: None)
 
     if killed_at is not None:
-        save, count = States.save, iter(range(1, 100))
+        save, count = CheckpointManager.save, iter(range(1, 100))
 
-        def saving(self: States, state: object) -> None:
+        def saving(self: CheckpointManager, state: object) -> None:
             save(self, state)  # type: ignore[arg-type]
             if next(count) == killed_at:
                 raise Killed
 
         with monkeypatch.context() as patch, pytest.raises(Killed):
-            patch.setattr(States, "save", saving)
+            patch.setattr(CheckpointManager, "save", saving)
             train()
         now[0] += 1000
     result = train()
-    assert [record.seconds for record in result.records] == [107.0, 107.0, 107.0]
+    assert [record.seconds for record in result.history] == [107.0, 107.0, 107.0]
     assert result.seconds == 300.0
     assert result.samples / result.seconds == pytest.approx(len(pool) / 100)
 
@@ -441,15 +441,15 @@ def test_overflows_of_half_precision_are_counted_and_change_nothing() -> None:
     loop, stage = trainer(network(), Objective({"cross_entropy": CrossEntropy()}, {"cross_entropy": 1000.0}), make_pool())
     loop.precision.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127, growth_interval=1000)
     before = {name: value.clone() for name, value in loop.model.state_dict().items()}
-    course = Course(totals=[0.0])
+    course = TrainerState(loss_sums=[0.0])
     loop.train_step(stage, next(loop.batches(0)), course)
     assert course.skipped_steps == 1
     assert all(torch.equal(value, before[name]) for name, value in loop.model.state_dict().items())
-    result = loop.fit([stage], Selection(), lambda record: None)
+    result = loop.fit([stage], ModelSelection(), lambda record: None)
     assert result.skipped_steps is not None and result.skipped_steps >= 1
-    assert train_cost(result, 3)["skipped_steps"] == result.skipped_steps
+    assert training_stats(result, 3)["skipped_steps"] == result.skipped_steps
     plain, stage = trainer(network(), Objective({"cross_entropy": CrossEntropy()}, {"cross_entropy": 1.0}), make_pool())
-    assert "skipped_steps" not in train_cost(plain.fit([stage], Selection(), lambda record: None), 3)
+    assert "skipped_steps" not in training_stats(plain.fit([stage], ModelSelection(), lambda record: None), 3)
 
 
 @pytest.mark.filterwarnings("ignore:Seems like")
@@ -465,12 +465,12 @@ def test_gradients_are_clipped_to_the_given_norm() -> None:
         return step(*args, **kwargs)
 
     stage.optimizer.step = spy  # type: ignore[method-assign]
-    loop.fit([stage], Selection(), lambda record: None)
+    loop.fit([stage], ModelSelection(), lambda record: None)
     assert norms == pytest.approx([0.5] * len(norms), rel=1e-3)
 
 
 def test_a_bound_on_norms_holds_after_every_step() -> None:
-    with global_stream(0, "init"):
+    with seeded(0, "init"):
         model = Classifier(MLP(3, (4,), (8,), max_norm=0.3), "none", (4,))
     run(model, Objective({"cross_entropy": CrossEntropy()}, {"cross_entropy": 1.0}), make_pool())
     assert model.network.body[1].weight.norm(dim=1).max() <= 0.3 + 1e-6
@@ -482,7 +482,7 @@ def test_bf16_trains_and_predicts_finite_float32() -> None:
         model, Objective({"cross_entropy": CrossEntropy()}, {"cross_entropy": 1.0}), pool, precision=Precision("bf16", CPU)
     )
     assert np.isfinite([r.loss for r in records]).all()
-    assert predict(model, Rows(pool, 3, CPU), 7).dtype == torch.float32
+    assert predict(model, SubsetLoader(pool, 3, CPU), 7).dtype == torch.float32
 
 
 # Pools -> rows
@@ -490,21 +490,21 @@ def test_bf16_trains_and_predicts_finite_float32() -> None:
 
 def test_data_too_large_for_the_device_gives_the_same_batches() -> None:
     pool = make_pool()
-    small, large = Rows(pool, 3, CPU), Rows(pool, 3, CPU, resident_gb=0.0)
+    small, large = SubsetLoader(pool, 3, CPU), SubsetLoader(pool, 3, CPU, resident_gb=0.0)
     assert small.resident and not large.resident
     positions = torch.tensor([3, 59, 0])
-    assert torch.equal(small.take(positions).x, large.take(positions).x)
-    assert torch.equal(torch.cat(list(small.chunks(7))), torch.cat(list(large.chunks(7))))
+    assert torch.equal(small.batch_at(positions).inputs, large.batch_at(positions).inputs)
+    assert torch.equal(torch.cat(list(small.iter_inputs(7))), torch.cat(list(large.iter_inputs(7))))
 
 
 def test_rows_carry_ids_targets_labels_and_groups() -> None:
     pool = make_pool(6)
     labelled = np.array([True, False] * 3)
     pool = Pool(pool.source, pool.rows, pool.y, pool.index, np.array(list("aabbcc")), labelled)
-    batch = Rows(pool, 3, CPU).take(torch.tensor([1, 4]))
+    batch = SubsetLoader(pool, 3, CPU).batch_at(torch.tensor([1, 4]))
     assert batch.index.tolist() == [1001, 1004]
     assert batch.target.tolist() == [[0, 1, 0], [0, 1, 0]]
-    assert batch.labelled.tolist() == [0, 1]
+    assert batch.labeled.tolist() == [0, 1]
     assert batch.group is not None and batch.group.tolist() == [0, 2]
 
 
@@ -537,7 +537,7 @@ def test_a_loss_without_the_base_class_has_its_defaults_for_what_it_leaves_out()
     objective.skip_pretraining()
     objective.bind(facts, ModelOutput(torch.zeros(2, 3)), [])
     assert plain.bound == [facts]
-    assert objective.without_teacher().parts(ModelOutput(torch.zeros(1, 3)), [], make_batch(1))[0] == 2
+    assert objective.without_teacher().weighted_terms(ModelOutput(torch.zeros(1, 3)), [], make_batch(1))[0] == 2
     (_, loss), default = objective.items()[0], DistillationLoss()
     assert isinstance(loss, DistillationLoss)
     for name in {*DistillationLoss.__annotations__} - {"uses_teacher", "pairs"}:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from distill_cli.errors import UserError
-from distill_cli.models.classifier import Reordered, Shifted
+from distill_cli.models.classifier import LogitOffset, ReorderClasses
 from distill_cli.models.mlp import MLP
 from distill_cli.runs import layout
 from distill_cli.runs.checkpoint import build_model
@@ -170,8 +170,8 @@ def test_other_faults_of_a_network_are_one_line(networks: None) -> None:
 def test_logits_in_a_dictionary_will_do(networks: None) -> None:
     model, x = build_model(entry_of("Keyed"), "student.model"), torch.rand(2, 4)
     assert torch.equal(model(x).logits, model.network.head(x))
-    assert torch.equal(Reordered(model.network, [2, 0, 1])(x), model.network.head(x)[:, [2, 0, 1]])
-    assert torch.equal(Shifted(model.network, [1.0, 2.0, 3.0])(x), model.network.head(x) + torch.tensor([1.0, 2.0, 3.0]))
+    assert torch.equal(ReorderClasses(model.network, [2, 0, 1])(x), model.network.head(x)[:, [2, 0, 1]])
+    assert torch.equal(LogitOffset(model.network, [1.0, 2.0, 3.0])(x), model.network.head(x) + torch.tensor([1.0, 2.0, 3.0]))
 
 
 def test_a_network_that_returns_something_else_in_training_is_one_line(networks: None, distill: Distill) -> None:

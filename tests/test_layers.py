@@ -10,7 +10,7 @@ import torch
 from conftest import TINY
 from torch import Tensor, nn
 
-from distill_cli.features.layer_summary import inspect, propose
+from distill_cli.features.layer_summary import inspect, suggest_pairs
 from distill_cli.models.classifier import Classifier
 from distill_cli.models.cnn1d import CNN1d
 from distill_cli.models.resnet1d import ResNet1d
@@ -73,8 +73,8 @@ def test_looking_leaves_no_hooks_and_no_changed_statistics() -> None:
 
 def test_pairs_are_nearest_in_space_then_in_depth_and_no_teacher_layer_twice() -> None:
     student, teacher = inspect(CNN1d(5, BEAT), BEAT), inspect(ResNet1d(5, BEAT), BEAT)
-    assert [(s.path, t.path) for s, t in propose(student, teacher)] == [("conv1", "stem"), ("conv2", "blocks.1")]
-    same = propose(student, student)
+    assert [(s.path, t.path) for s, t in suggest_pairs(student, teacher)] == [("conv1", "stem"), ("conv2", "blocks.1")]
+    same = suggest_pairs(student, student)
     assert [(s.path, t.path) for s, t in same] == [(s.path, s.path) for s, _ in same]
 
 

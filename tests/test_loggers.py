@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from conftest import TINY, Ran
 
-from distill_cli.factory.loggers import Loggers
+from distill_cli.factory.loggers import LoggerCollection
 from distill_cli.loggers.logger import unseen
 from distill_cli.types import EpochRecord
 
@@ -71,23 +71,23 @@ def test_a_resumed_run_has_each_epoch_once(steps: int, distill: Distill, monkeyp
     from mlflow.tracking import MlflowClient
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from distill_cli.runs.training_checkpoint import States
+    from distill_cli.runs.training_checkpoint import CheckpointManager
 
     class Killed(BaseException):
         pass
 
     line = ("distill", *QUICK, "controls=[]", "logger=[csv,tensorboard,mlflow]", "logger.mlflow.store=store")
     line = (*line, "epochs=3", "batch_size=500", "checkpoint.every=2", "resume=auto")
-    save, saved = States.save, [0]
+    save, saved = CheckpointManager.save, [0]
 
-    def saving(self: States, state: Any) -> None:
+    def saving(self: CheckpointManager, state: Any) -> None:
         save(self, state)
         saved[0] += self.folder.name == "student"
         if saved[0] == steps:
             raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(States, "save", saving)
+        patch.setattr(CheckpointManager, "save", saving)
         distill(*line)
     ran = distill(*line)
     assert ran.code == 0, ran.err
@@ -125,7 +125,7 @@ def test_a_server_that_is_not_there_is_not_waited_for(tmp_path: Path) -> None:
 
     said: list[str] = []
     started = time.monotonic()
-    Loggers({"mlflow": MLflow(tmp_path, "http://127.0.0.1:9")}, said.append).epoch(record(1))
+    LoggerCollection({"mlflow": MLflow(tmp_path, "http://127.0.0.1:9")}, said.append).epoch(record(1))
     assert said[0].startswith("logger.mlflow: ") and said[0].endswith("it is left out from here on")
     assert time.monotonic() - started < 30
 
@@ -161,7 +161,7 @@ def test_a_logger_that_fails_is_left_out_and_the_others_go_on() -> None:
 
     said: list[str] = []
     kept = Kept()
-    loggers = Loggers({"far": Broken(), "kept": kept}, said.append)
+    loggers = LoggerCollection({"far": Broken(), "kept": kept}, said.append)
     loggers.epoch(record(2))
     loggers.finish([record(1), record(2)], {})
     assert kept.got == [2, 1] and said == ["logger.far: no server there; it is left out from here on"]

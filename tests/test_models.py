@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from distill_cli.models.classifier import Classifier, Reordered, Standardise
+from distill_cli.models.classifier import Classifier, ReorderClasses, Standardise
 from distill_cli.models.cnn1d import CNN1d
 from distill_cli.models.cnn2d import CNN2d
 from distill_cli.models.mlp import MLP
 from distill_cli.models.resnet1d import ResNet1d
 from distill_cli.pipeline.results import measured
 from distill_cli.profiling.model_cost import macs, parameter_count, weight_bytes
-from distill_cli.rng import global_stream
+from distill_cli.rng import seeded
 from distill_cli.runs.checkpoint import build_model
 from distill_cli.training.lr_schedules import constant, cosine, one_cycle, step
 from distill_cli.types import Pool
@@ -92,9 +92,9 @@ def test_a_stream_gives_the_same_weights_and_leaves_the_global_one_alone() -> No
     torch.manual_seed(1)
     wanted = torch.rand(2)
     torch.manual_seed(1)
-    with global_stream(7, "init"):
+    with seeded(7, "init"):
         a = MLP(3, (4,))
-    with global_stream(7, "init"):
+    with seeded(7, "init"):
         b = MLP(3, (4,))
     assert torch.equal(a.head.weight, b.head.weight)
     assert torch.equal(torch.rand(2), wanted)
@@ -120,13 +120,13 @@ def test_statistics_are_of_channels_of_signals_and_images_and_of_features_of_tab
     x = (draw.normal(size=(5000, *shape)) * scale + 3 * scale).astype(np.float32)  # more rows than are read at once
     pool = Pool(x, np.arange(5000), np.zeros(5000, int), np.arange(5000))
     model = Classifier(MLP(3, shape), "standardise", shape)
-    model.fit_preparation(pool)
+    model.fit_preprocessing(pool)
     axes = (0, *range(2, x.ndim))
     expected = {"mean": x.astype(np.float64).mean(axis=axes), "std": x.astype(np.float64).std(axis=axes)}
     for name, values in expected.items():
-        assert model.prepare.get_buffer(name).shape == statistics
-        np.testing.assert_allclose(model.prepare.get_buffer(name).numpy().ravel(), values, rtol=1e-5)
-    out = model.prepare(torch.from_numpy(x)).numpy()
+        assert model.preprocessing.get_buffer(name).shape == statistics
+        np.testing.assert_allclose(model.preprocessing.get_buffer(name).numpy().ravel(), values, rtol=1e-5)
+    out = model.preprocessing(torch.from_numpy(x)).numpy()
     np.testing.assert_allclose(out.mean(axis=axes), 0, atol=1e-4)
     np.testing.assert_allclose(out.std(axis=axes), 1, atol=1e-4)
 
@@ -134,9 +134,9 @@ def test_statistics_are_of_channels_of_signals_and_images_and_of_features_of_tab
 def test_statistics_of_each_element_are_kept_on_demand() -> None:
     x = np.random.default_rng(0).normal(5, 3, (200, 2, 7)).astype(np.float32)
     model = Classifier(MLP(3, (2, 7)), "standardize_per_element", (2, 7))
-    model.fit_preparation(Pool(x, np.arange(200), np.zeros(200, int), np.arange(200)))
-    np.testing.assert_allclose(model.prepare.get_buffer("mean").numpy(), x.mean(axis=0), rtol=1e-5)
-    np.testing.assert_allclose(model.prepare.get_buffer("std").numpy(), x.std(axis=0), rtol=1e-4)
+    model.fit_preprocessing(Pool(x, np.arange(200), np.zeros(200, int), np.arange(200)))
+    np.testing.assert_allclose(model.preprocessing.get_buffer("mean").numpy(), x.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(model.preprocessing.get_buffer("std").numpy(), x.std(axis=0), rtol=1e-4)
 
 
 def test_preparation_of_an_image_is_a_few_bytes_of_the_weights() -> None:
@@ -153,7 +153,7 @@ def test_preparation_of_an_image_is_a_few_bytes_of_the_weights() -> None:
 
 
 def test_outputs_are_put_into_the_datas_order() -> None:
-    network = Reordered(torch.nn.Identity(), [2, 0, 1])
+    network = ReorderClasses(torch.nn.Identity(), [2, 0, 1])
     assert network(torch.tensor([[10.0, 20.0, 30.0]])).tolist() == [[30, 10, 20]]
 
 

@@ -222,14 +222,14 @@ def test_foreign_weights_with_other_names_and_class_order_teach_the_same(ran: Ra
 
 def test_foreign_outputs_by_row_id_teach_the_same(ran: Ran, distill: Distill, tmp_path: Path) -> None:
     from distill_cli.data.digits import digits
-    from distill_cli.data.loader import Rows
+    from distill_cli.data.loader import SubsetLoader
     from distill_cli.runs.checkpoint import load_model
     from distill_cli.training.trainer import predict
 
     data, (teacher, _) = digits(), load_model(ran.folder, "teacher")
     table = {}
     for pool in data.pools.values():
-        logits = predict(teacher, Rows(pool, 10, torch.device("cpu")), 256)
+        logits = predict(teacher, SubsetLoader(pool, 10, torch.device("cpu")), 256)
         table |= dict(zip(pool.index.tolist(), logits.softmax(1).double().numpy(), strict=True))
     values = np.stack([table[i] for i in range(len(table))])
     np.save(tmp_path / "outputs.npy", values)

@@ -24,13 +24,13 @@ from conftest import TINY, Ran
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from distill_cli.config.resume_policy import read_every
+from distill_cli.config.resume_policy import parse_interval
 from distill_cli.errors import UserError
 from distill_cli.runs import layout, resume, training_checkpoint
-from distill_cli.runs.training_checkpoint import States
+from distill_cli.runs.training_checkpoint import CheckpointManager
 from distill_cli.utils import files, locks
 from distill_cli.utils import signals as stop_signals
-from distill_cli.utils.serialization import pack, unpack
+from distill_cli.utils.serialization import flatten_state, unflatten_state
 
 Run = Callable[..., Ran]
 DIGITS = ("dataset=digits", *TINY, "batch_size=100", "teacher.batch_size=100", "device.threads=1")
@@ -60,9 +60,9 @@ class Killed(BaseException):
 
 def kill_at_save(monkeypatch: pytest.MonkeyPatch, number: int, *, written: bool) -> None:
     """Let the process die at a save of a state, before or after it is written."""
-    save, count = States.save, iter(range(1, 1000))
+    save, count = CheckpointManager.save, iter(range(1, 1000))
 
-    def saving(self: States, state: Any) -> None:
+    def saving(self: CheckpointManager, state: Any) -> None:
         last = next(count) == number
         if last and not written:
             raise Killed
@@ -71,7 +71,7 @@ def kill_at_save(monkeypatch: pytest.MonkeyPatch, number: int, *, written: bool)
         if last:
             raise Killed
 
-    monkeypatch.setattr(States, "save", saving)
+    monkeypatch.setattr(CheckpointManager, "save", saving)
 
 
 def results(folder: Path) -> dict[str, Any]:
@@ -135,7 +135,7 @@ def test_a_signal_saves_the_state_and_says_how_to_go_on(number: int, code: int, 
 
 
 def test_two_processes_do_not_share_a_run_folder(distill: Run, tmp_path: Path) -> None:
-    with resume.owned(tmp_path / "mine"):
+    with resume.lock_run_dir(tmp_path / "mine"):
         ran = distill("distill", *DIGITS, "hydra.run.dir=mine")
     assert ran.code == 2
     who = f"{tmp_path / 'mine'}: process {os.getpid()} on {socket.gethostname()}, since "
@@ -230,8 +230,8 @@ def test_a_run_writes_through_no_link(link: str, distill: Run, monkeypatch: pyte
 # --- states ----------------------------------------------------------------------------------------------------------
 
 
-def kept(folder: Path, key: str = "k", **more: Any) -> States:
-    return States(folder / "s", key, **more)
+def kept(folder: Path, key: str = "k", **more: Any) -> CheckpointManager:
+    return CheckpointManager(folder / "s", key, **more)
 
 
 def test_the_newest_whole_state_of_this_training_is_taken(tmp_path: Path) -> None:
@@ -239,23 +239,23 @@ def test_the_newest_whole_state_of_this_training_is_taken(tmp_path: Path) -> Non
         kept(tmp_path).save({"n": number, "x": torch.full((2,), number)})
     names = sorted(p.name for p in (tmp_path / "s").iterdir())
     assert names == ["state-000000002.safetensors", "state-000000003.safetensors"]
-    assert kept(tmp_path).load()[0]["n"] == 3
+    assert kept(tmp_path).load_latest()[0]["n"] == 3
     newest = tmp_path / "s" / names[1]
     newest.write_bytes(newest.read_bytes()[:50])
     (tmp_path / "s" / ".state-000000004.safetensors.1.abc.tmp").write_bytes(b"half")
-    state, said = kept(tmp_path).load()
+    state, said = kept(tmp_path).load_latest()
     assert state["n"] == 2
     assert said == f"{newest}: damaged, passed over"
     assert len(list((tmp_path / "s").iterdir())) == 2
-    assert kept(tmp_path, "other").load()[0] is None
-    assert kept(tmp_path, take_up=False).load() == (None, "")
+    assert kept(tmp_path, "other").load_latest()[0] is None
+    assert kept(tmp_path, take_up=False).load_latest() == (None, "")
     assert not list((tmp_path / "s").iterdir())
 
 
 def test_going_on_with_other_threads_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept(tmp_path).save({"n": 1})
     monkeypatch.setattr(training_checkpoint, "get_num_threads", lambda: 77)
-    state, said = kept(tmp_path).load()
+    state, said = kept(tmp_path).load_latest()
     assert state == {"n": 1}
     newest = tmp_path / "s" / "state-000000000.safetensors"
     assert said == f"{newest}: written with threads={torch.get_num_threads()}, going on with 77: last digits may differ"
@@ -263,22 +263,22 @@ def test_going_on_with_other_threads_is_said(tmp_path: Path, monkeypatch: pytest
 
 def test_a_state_is_due_by_steps_by_time_and_at_a_signal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     by_steps = kept(tmp_path, every_steps=3)
-    assert [by_steps.due() for _ in range(3)] == [False, False, True]
+    assert [by_steps.should_save() for _ in range(3)] == [False, False, True]
     now = [0.0]
-    by_time = States(tmp_path, "k", every_seconds=2.0, clock=lambda: now[0])
-    assert not by_time.due()
+    by_time = CheckpointManager(tmp_path, "k", every_seconds=2.0, clock=lambda: now[0])
+    assert not by_time.should_save()
     now[0] = 2.0
-    assert by_time.due()
-    with pytest.raises(stop_signals.Interrupted), stop_signals.handled(), stop_signals.listening():
+    assert by_time.should_save()
+    with pytest.raises(stop_signals.Interrupted), stop_signals.install_handlers(), stop_signals.defer_signals():
         never = kept(tmp_path)
-        assert not never.due()
+        assert not never.should_save()
         os.kill(os.getpid(), signal.SIGTERM)
-        assert never.due()
+        assert never.should_save()
         never.save({})
     assert (tmp_path / "s" / "state-000000000.safetensors").exists()
 
 
-def broken_off(distill: Run, monkeypatch: pytest.MonkeyPatch) -> tuple[tuple[str, ...], States]:
+def broken_off(distill: Run, monkeypatch: pytest.MonkeyPatch) -> tuple[tuple[str, ...], CheckpointManager]:
     """Return the line of a killed training, and its states."""
     line = (
         "train-teacher", "dataset=digits", *TINY[:1], "teacher.epochs=2", "teacher.model.hidden=[4]", "checkpoint.every=5", "outputs=o",
@@ -287,13 +287,13 @@ def broken_off(distill: Run, monkeypatch: pytest.MonkeyPatch) -> tuple[tuple[str
         kill_at_save(patch, 2, written=True)
         distill(*line)
     folder = next(Path("o").glob("*/*/resume/teacher"))
-    return line, States(folder, json.loads(read_metadata(next(folder.glob("state-*"))))["key"])
+    return line, CheckpointManager(folder, json.loads(read_metadata(next(folder.glob("state-*"))))["key"])
 
 
 @pytest.mark.parametrize("course", [{"stage": "x"}, {"stage": 9}, {"step": -1}, {"within": 10**9}, {"totals": ["x"], "step": 1}])
 def test_a_strangers_state_is_one_line(course: dict[str, Any], distill: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     line, training_checkpoint = broken_off(distill, monkeypatch)
-    state, _ = training_checkpoint.load()
+    state, _ = training_checkpoint.load_latest()
     assert state is not None
     training_checkpoint.save({**state, "course": {**state["course"], **course}})
     ran = distill(*line, "resume=auto")
@@ -318,7 +318,7 @@ def test_the_state_of_another_teachers_student_is_passed_over(distill: Run, monk
 
 
 def test_without_states_nothing_needs_to_be_kept(tmp_path: Path) -> None:
-    States(tmp_path / "s", "k").save({"a": {1, 2}})
+    CheckpointManager(tmp_path / "s", "k").save({"a": {1, 2}})
     assert not (tmp_path / "s").exists()
 
 
@@ -342,8 +342,8 @@ NESTED = st.recursive(
 @settings(suppress_health_check=[HealthCheck.too_slow], max_examples=50)
 @given(NESTED)
 def test_what_is_packed_comes_back(value: Any) -> None:
-    packed, tensors = pack(value)
-    assert same(unpack(json.loads(json.dumps(packed)), tensors), value)
+    packed, tensors = flatten_state(value)
+    assert same(unflatten_state(json.loads(json.dumps(packed)), tensors), value)
 
 
 def same(one: Any, other: Any) -> bool:
@@ -362,12 +362,12 @@ def same(one: Any, other: Any) -> bool:
 @pytest.mark.parametrize("value", ["", 0, -1, True, "5 days", "min", "0s", "1e9min", 1.5])
 def test_no_such_time(value: Any) -> None:
     with pytest.raises(UserError, match="expected a number of steps"):
-        read_every(value)
+        parse_interval(value)
 
 
 def test_an_owner_that_died_owns_nothing(tmp_path: Path) -> None:
     (tmp_path / ".owner").write_text(json.dumps({"pid": 1, "host": "gone"}))
-    with locks.owned(tmp_path / ".owner", {"pid": 2}) as owner:
+    with locks.try_lock(tmp_path / ".owner", {"pid": 2}) as owner:
         assert owner is None
         assert json.loads((tmp_path / ".owner").read_text()) == {"pid": 2}
 
@@ -382,7 +382,7 @@ def killed_in_the_write_of(path: Path) -> Path:
             if path.suffix:
                 files.write_text(path, "half")
             else:
-                with files.new_folder(path) as folder:
+                with files.atomic_folder(path) as folder:
                     (folder / "file").write_text("half")
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     (left,) = path.parent.glob(f".{glob.escape(path.name)}.*.tmp")
@@ -401,7 +401,7 @@ def test_what_a_killed_writer_left_goes_with_the_next_write(tmp_path: Path, name
     if path.suffix:
         files.write_text(path, "whole")
     else:
-        with files.new_folder(path) as folder:
+        with files.atomic_folder(path) as folder:
             (folder / "file").write_text("whole")
     assert {p.name for p in tmp_path.iterdir()} == {name, *others}
 
@@ -414,8 +414,8 @@ def test_a_file_that_is_copied_again_leaves_no_second_name(tmp_path: Path) -> No
 
 
 def test_a_run_killed_before_it_said_what_it_is_leaves_no_half_of_that(tmp_path: Path) -> None:
-    left = killed_in_the_write_of(tmp_path / "distill" / "killed" / layout.STATES / resume.RUN)
-    assert resume.choose("auto", tmp_path, "distill", tmp_path / "new", "key", sweeping=False) == tmp_path / "new"
+    left = killed_in_the_write_of(tmp_path / "distill" / "killed" / layout.RESUME_DIR / resume.RUN)
+    assert resume.resolve_run_dir("auto", tmp_path, "distill", tmp_path / "new", "key", sweeping=False) == tmp_path / "new"
     assert not left.exists()
 
 
@@ -436,7 +436,7 @@ def test_an_owner_that_goes_leaves_nothing_to_hold(tmp_path: Path, monkeypatch: 
         return number
 
     monkeypatch.setattr(os, "open", open_then_lose)
-    with locks.owned(path, {"pid": 2}) as owner:
+    with locks.try_lock(path, {"pid": 2}) as owner:
         assert owner is None
         assert json.loads(path.read_text()) == {"pid": 2}
 
@@ -452,29 +452,29 @@ with locks.owned("owner", {"pid": 7}), locks.lock("lock"):
 """
     other = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert other.stdin is not None and other.stdout is not None and other.stdout.readline() == "both\n"
-    with locks.owned(tmp_path / "owner", {"pid": 8}) as owner:
+    with locks.try_lock(tmp_path / "owner", {"pid": 8}) as owner:
         assert owner == {"pid": 7}
     go_on = partial(print, file=other.stdin, flush=True)
-    with locks.lock(tmp_path / "lock", go_on):
+    with locks.file_lock(tmp_path / "lock", go_on):
         assert not (tmp_path / "owner").exists()  # removed by the other, before it let go of the lock
     assert other.wait() == 0
 
 
 def test_locks_go_with_their_process(tmp_path: Path) -> None:
     if not (child := os.fork()):
-        with locks.owned(tmp_path / "owner", {"pid": 7}), locks.lock(tmp_path / "lock"):
+        with locks.try_lock(tmp_path / "owner", {"pid": 7}), locks.file_lock(tmp_path / "lock"):
             os._exit(0)
     os.waitpid(child, 0)
-    with locks.owned(tmp_path / "owner", {"pid": 8}) as owner, locks.lock(tmp_path / "lock", lambda: pytest.fail("held")):
+    with locks.try_lock(tmp_path / "owner", {"pid": 8}) as owner, locks.file_lock(tmp_path / "lock", lambda: pytest.fail("held")):
         assert owner is None
 
 
 def test_a_link_is_no_owner_and_no_lock(tmp_path: Path) -> None:
     (tmp_path / "victim").write_text("dear")
     (tmp_path / "link").symlink_to("victim")
-    with pytest.raises(UserError, match="link: cannot write"), locks.owned(tmp_path / "link", {"pid": 2}):
+    with pytest.raises(UserError, match="link: cannot write"), locks.try_lock(tmp_path / "link", {"pid": 2}):
         pass
-    with locks.lock(tmp_path / "link"):
+    with locks.file_lock(tmp_path / "link"):
         assert (tmp_path / "victim").read_text() == "dear"
 
 
@@ -483,7 +483,7 @@ def test_what_stands_in_a_states_place_goes(tmp_path: Path) -> None:
     for number in range(3):
         kept(tmp_path).save({"n": number})
     assert sorted(p.name for p in (tmp_path / "s").iterdir()) == ["state-1000000001.safetensors", "state-1000000002.safetensors"]
-    assert kept(tmp_path).load() == ({"n": 2}, "")
+    assert kept(tmp_path).load_latest() == ({"n": 2}, "")
 
 
 def test_a_flipped_bit_in_a_weight_is_seen(tmp_path: Path) -> None:
@@ -491,11 +491,11 @@ def test_a_flipped_bit_in_a_weight_is_seen(tmp_path: Path) -> None:
         {"w": torch.arange(4.0), "b": torch.ones(2, dtype=torch.bfloat16), "n": torch.empty(0), "s": torch.tensor(3)}
     )
     path = tmp_path / "s" / "state-000000000.safetensors"
-    assert kept(tmp_path).load()[1] == ""
+    assert kept(tmp_path).load_latest()[1] == ""
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    assert kept(tmp_path).load() == (None, f"{path}: damaged, passed over")
+    assert kept(tmp_path).load_latest() == (None, f"{path}: damaged, passed over")
 
 
 def test_a_state_that_fits_nothing_is_one_line(distill: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -518,8 +518,8 @@ def read_metadata(path: Path) -> str:
 def test_a_refused_process_touches_nothing_in_the_owners_folder(distill: Run, tmp_path: Path) -> None:
     """Neither the same line nor another command, alone or in a sweep, though the owner has no training state there yet."""
     mine = tmp_path / "mine"
-    with resume.owned(mine):
-        resume.begin(mine, "distill", "key", "distill distill")
+    with resume.lock_run_dir(mine):
+        resume.mark_started(mine, "distill", "key", "distill distill")
         for name in ("failed.json", "distill.log", ".hydra/config.yaml"):
             (mine / name).parent.mkdir(exist_ok=True)
             (mine / name).write_text("the owner's")

@@ -16,23 +16,23 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from distill_cli.data.loader import Rows, Sampler
+from distill_cli.data.loader import EpochBatchSampler, SubsetLoader
 from distill_cli.errors import UserError
 from distill_cli.factory import controls
-from distill_cli.factory.stages import parts, shared
+from distill_cli.factory.stages import build_stages, split_epochs
 from distill_cli.losses.cross_entropy import CrossEntropy
 from distill_cli.losses.label_smoothing import LabelSmoothing
 from distill_cli.losses.logits_mse import LogitsMSE
 from distill_cli.losses.objective import Objective
-from distill_cli.losses.weight_schedule import Annealed, read_weight
+from distill_cli.losses.weight_schedule import WeightSchedule, parse_weight
 from distill_cli.metrics.classification import quick_scores
 from distill_cli.models.classifier import Classifier
-from distill_cli.rng import global_stream
+from distill_cli.rng import seeded
 from distill_cli.teachers.frozen import FrozenTeacher
-from distill_cli.training.freezing import only, trained_parameters
-from distill_cli.training.gradient_stats import gram, pull
+from distill_cli.training.freezing import freeze_all_but, trainable_parameters
+from distill_cli.training.gradient_stats import gradient_gram_matrix, gradient_stats
 from distill_cli.training.lr_schedules import constant
-from distill_cli.training.model_selection import Selection
+from distill_cli.training.model_selection import ModelSelection
 from distill_cli.training.trainer import Precision, Trainer, predict
 from distill_cli.types import Batch, ModelOutput, Stage
 
@@ -42,7 +42,7 @@ POOL = make_pool(48)
 
 def network(seed: int = 0) -> Classifier:
     """Layers 0..4: linear, batch norm, dropout, ReLU, linear."""
-    with global_stream(seed, "init"):
+    with seeded(seed, "init"):
         layers = [nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.ReLU(), nn.Linear(8, 3)]
         return Classifier(nn.Sequential(*layers), "none", (4,))
 
@@ -56,20 +56,20 @@ class Ones(nn.Module):
         return 1 + 0 * student.logits.sum(1)
 
 
-def two_terms(**weights: float | Annealed) -> Objective:
+def two_terms(**weights: float | WeightSchedule) -> Objective:
     return Objective({"match": LogitsMSE(), "cross_entropy": CrossEntropy()}, {"match": 1.0, "cross_entropy": 1.0, **weights})
 
 
 def stage(name: str, model: Classifier, objective: Objective, epochs: int = 2, **more: Any) -> Stage:
-    parameters = trained_parameters(model.network, more.get("train"))
+    parameters = trainable_parameters(model.network, more.get("train"))
     optimizer = torch.optim.Adam([*parameters, *objective.parameters()], 1e-2)
     return Stage(name, objective, epochs, 3, optimizer, constant(optimizer, 3 * epochs), **more)
 
 
 def trainer(model: Classifier, **changes: Any) -> Trainer:
-    rows = Rows(POOL, 3, CPU)
+    rows = SubsetLoader(POOL, 3, CPU)
     loop = Trainer(
-        name="student", model=model, rows=rows, sampler=Sampler(POOL.y, 16, seed=0), teachers=[FrozenTeacher(network(7))], seed=0,
+        name="student", model=model, train_data=rows, sampler=EpochBatchSampler(POOL.y, 16, seed=0), teachers=[FrozenTeacher(network(7))], seed=0,
         validate=lambda m: quick_scores(predict(m, rows, 32).numpy(), POOL.y, (0, 1, 2)), precision=Precision("32", CPU),
     )  # fmt: skip
     return replace(loop, **changes)
@@ -94,7 +94,7 @@ def test_each_stage_changes_its_own_layers_and_nothing_stays_frozen() -> None:
         stage("third", model, two_terms(), 1),
     ]
     seen.append(weights_of(model))
-    trainer(model).fit(stages, Selection(), lambda record: seen.append(weights_of(model)))
+    trainer(model).fit(stages, ModelSelection(), lambda record: seen.append(weights_of(model)))
     changed = [
         {k.split(".")[1] for k in after if not torch.equal(before[k], after[k])} for before, after in itertools.pairwise(seen)
     ]
@@ -105,7 +105,7 @@ def test_each_stage_changes_its_own_layers_and_nothing_stays_frozen() -> None:
 def test_layers_are_given_back_as_they_were_when_training_fails() -> None:
     model = network()
     model.network.get_submodule("0").requires_grad_(False)
-    with pytest.raises(RuntimeError), only(model.network, ("4",)):
+    with pytest.raises(RuntimeError), freeze_all_but(model.network, ("4",)):
         assert [p.requires_grad for p in model.network.parameters()] == [False] * 4 + [True] * 2
         raise RuntimeError
     assert [p.requires_grad for p in model.network.parameters()] == [False] * 2 + [True] * 4
@@ -116,28 +116,28 @@ def test_layers_are_given_back_as_they_were_when_training_fails() -> None:
 )
 def test_a_path_that_trains_nothing_is_named(path: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        trained_parameters(network().network, [path])
+        trainable_parameters(network().network, [path])
 
 
 def test_the_kept_epoch_is_one_of_the_last_stage() -> None:
     model, seen = network(), []
     stages = [stage("hint", model, two_terms()), stage("soft", model, two_terms())]
     loop = trainer(model, validate=scored(iter([0.9, 0.8, 0.3, 0.2])))
-    fit = loop.fit(stages, Selection(), lambda record: seen.append(weights_of(model)))
+    fit = loop.fit(stages, ModelSelection(), lambda record: seen.append(weights_of(model)))
     assert fit.best_epoch == 2
-    assert [record.best for record in fit.records] == [False, False, True, False]
-    assert [(record.stage, record.epoch, record.step) for record in fit.records] == [
+    assert [record.is_best for record in fit.history] == [False, False, True, False]
+    assert [(record.stage, record.epoch, record.step) for record in fit.history] == [
         ("hint", 1, 3), ("hint", 2, 6), ("soft", 3, 9), ("soft", 4, 12),
     ]  # fmt: skip
     assert all(torch.equal(seen[2][name], tensor) for name, tensor in model.state_dict().items())
-    assert fit.terms == fit.records[2].terms and fit.steps == 12
+    assert fit.terms == fit.history[2].loss_terms and fit.steps == 12
 
 
 def test_patience_counts_in_the_last_stage_only() -> None:
     model = network()
     stages = [stage("hint", model, two_terms(), 4), stage("soft", model, two_terms(), 6)]
     loop = trainer(model, validate=scored(iter([0.5] * 10)))
-    records = loop.fit(stages, Selection(patience=2), lambda record: None).records
+    records = loop.fit(stages, ModelSelection(patience=2), lambda record: None).history
     assert [record.stage for record in records] == ["hint"] * 4 + ["soft"] * 3
 
 
@@ -149,15 +149,15 @@ def test_a_term_that_is_not_finite_is_named_with_its_stage() -> None:
     model = network()
     stages = [stage("hint", model, two_terms(), 1), stage("soft", model, Objective({"bad": Breaks()}, {"bad": 1.0}))]
     with pytest.raises(UserError, match="student: term 'bad' of stage 'soft' is nan at epoch 2, step 1 of the epoch; lower the"):
-        trainer(model).fit(stages, Selection(), lambda record: None)
+        trainer(model).fit(stages, ModelSelection(), lambda record: None)
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=5), st.integers(0, 300))
 def test_a_controls_epochs_are_shared_among_all_stages(like: list[int], more: int) -> None:
     total = len(like) + more
-    found = shared(total, like, "longer")
+    found = split_epochs(total, like, "longer")
     assert sum(found) == total and min(found) >= 1
-    assert shared(sum(like), like, "same") == like
+    assert split_epochs(sum(like), like, "same") == like
 
 
 # Weights that move
@@ -165,10 +165,12 @@ def test_a_controls_epochs_are_shared_among_all_stages(like: list[int], more: in
 
 def test_a_weight_is_that_of_its_step() -> None:
     model = network()
-    objective = Objective({"one": Ones(), "cross_entropy": CrossEntropy()}, {"one": Annealed(4.0, 1.0), "cross_entropy": 1.0})
-    records = trainer(model).fit([stage("train", model, objective)], Selection(), lambda record: None).records
+    objective = Objective(
+        {"one": Ones(), "cross_entropy": CrossEntropy()}, {"one": WeightSchedule(4.0, 1.0), "cross_entropy": 1.0}
+    )
+    records = trainer(model).fit([stage("train", model, objective)], ModelSelection(), lambda record: None).history
     steps = [4 - 3 * step / 5 for step in range(6)]  # two epochs of three steps, from first to last
-    assert [record.terms["one"] for record in records] == pytest.approx([sum(steps[:3]) / 3, sum(steps[3:]) / 3])
+    assert [record.loss_terms["one"] for record in records] == pytest.approx([sum(steps[:3]) / 3, sum(steps[3:]) / 3])
     assert [record.weights["one"] for record in records] == pytest.approx([steps[2], steps[5]])
     assert records[-1].weights["one"] == 1.0
 
@@ -179,8 +181,8 @@ def test_a_weight_is_that_of_its_step() -> None:
      ("step", [1.0, 1.0, 1.0, 0.0, 0.0, 0.0])],
 )  # fmt: skip
 def test_shapes(shape: str, wanted: list[float]) -> None:
-    weight = Annealed(1.0, 0.0, shape, 0.2, 0.6)
-    assert [weight.at(done) for done in (0.0, 0.2, 0.3, 0.4, 0.6, 1.0)] == pytest.approx(wanted)
+    weight = WeightSchedule(1.0, 0.0, shape, 0.2, 0.6)
+    assert [weight.value_at(done) for done in (0.0, 0.2, 0.3, 0.4, 0.6, 1.0)] == pytest.approx(wanted)
 
 
 @given(
@@ -188,18 +190,18 @@ def test_shapes(shape: str, wanted: list[float]) -> None:
     st.lists(st.floats(0, 1), min_size=4, max_size=4).map(sorted),
 )  # fmt: skip
 def test_a_weight_stays_within_its_ends_and_never_turns_back(first: float, last: float, shape: str, at: list[float]) -> None:
-    weight = Annealed(first, last, shape, at[0], at[3])
-    early, late = weight.at(at[1]), weight.at(at[2])
+    weight = WeightSchedule(first, last, shape, at[0], at[3])
+    early, late = weight.value_at(at[1]), weight.value_at(at[2])
     assert min(first, last) <= early <= max(first, last)
     assert (late - early) * (last - first) >= -1e-9 * max(first, last) ** 2
-    assert weight.at(1.0) == last or at[3] == at[0]
+    assert weight.value_at(1.0) == last or at[3] == at[0]
 
 
 def test_a_weight_that_goes_nowhere_gives_the_same_bits_as_a_number() -> None:
     found = []
-    for weight in (0.5, Annealed(0.5, 0.5)):
+    for weight in (0.5, WeightSchedule(0.5, 0.5)):
         model = network()
-        trainer(model).fit([stage("train", model, two_terms(match=weight))], Selection(), lambda record: None)
+        trainer(model).fit([stage("train", model, two_terms(match=weight))], ModelSelection(), lambda record: None)
         found.append(weights_of(model))
     assert all(torch.equal(found[0][name], tensor) for name, tensor in found[1].items())
 
@@ -207,33 +209,33 @@ def test_a_weight_that_goes_nowhere_gives_the_same_bits_as_a_number() -> None:
 @pytest.mark.parametrize(
     ("beside", "hard", "kept"),
     [
-        ({}, Annealed(0.0, 0.5), {"cross_entropy": 1.0}),  # it moved against the teacher's term
+        ({}, WeightSchedule(0.0, 0.5), {"cross_entropy": 1.0}),  # it moved against the teacher's term
         ({}, 0.7, {"cross_entropy": 1.0}),  # it had made room for the teacher's
         ({}, 2.0, {"cross_entropy": 2.0}),
-        ({}, Annealed(0.0, 2.0), {"cross_entropy": 2.0}),
+        ({}, WeightSchedule(0.0, 2.0), {"cross_entropy": 2.0}),
         ({}, 0.0, {"cross_entropy": 1.0}),  # switched off: a cross-entropy joins
-        ({"own": 0.1}, Annealed(0.0, 0.5), {"own": 0.2, "cross_entropy": 1.0}),
-        ({"own": Annealed(0.0, 0.1)}, 0.5, {"own": 0.05, "cross_entropy": 1.0}),
+        ({"own": 0.1}, WeightSchedule(0.0, 0.5), {"own": 0.2, "cross_entropy": 1.0}),
+        ({"own": WeightSchedule(0.0, 0.1)}, 0.5, {"own": 0.05, "cross_entropy": 1.0}),
         (
-            {"own": Annealed(0.0, 0.1)},
-            Annealed(1.0, 0.0),
+            {"own": WeightSchedule(0.0, 0.1)},
+            WeightSchedule(1.0, 0.0),
             {"own": 0.025, "cross_entropy": 0.75},
         ),  # they still move against each other
     ],
 )
 def test_a_controls_weight_stands_still_where_it_moved_against_the_teachers(
-    beside: dict[str, Any], hard: float | Annealed, kept: dict[str, float]
+    beside: dict[str, Any], hard: float | WeightSchedule, kept: dict[str, float]
 ) -> None:
     smooth = LabelSmoothing()
     smooth.is_cross_entropy = False  # as a penalty
     terms = {"match": LogitsMSE(), **dict.fromkeys(beside, smooth), "cross_entropy": CrossEntropy()}
     control = Objective(terms, {"match": 1.0, **beside, "cross_entropy": hard}).without_teacher()
-    control.advance(0.25)
+    control.set_progress(0.25)
     assert control.weights == pytest.approx(kept)
 
 
 def test_a_weight_is_read_from_a_config() -> None:
-    assert read_weight({"from": 1, "to": 0, "shape": "step"}) == Annealed(1, 0, "step")
+    assert parse_weight({"from": 1, "to": 0, "shape": "step"}) == WeightSchedule(1, 0, "step")
 
 
 # Gradients
@@ -243,7 +245,7 @@ def test_shares_and_cosines_are_those_computed_by_hand() -> None:
     w = nn.Parameter(torch.tensor([1.0, 2.0, 0.0], dtype=torch.float64))
     unused = nn.Parameter(torch.ones(2))
     parts = [3 * w[0] + 4 * w[1], 2 * w[1] ** 2 / 2, (w[0] * 0 + 5).detach()]
-    measured = pull(["a", "b", "c"], [gram(parts, [w, unused])])
+    measured = gradient_stats(["a", "b", "c"], [gradient_gram_matrix(parts, [w, unused])])
     # gradients (3, 4, 0), (0, 4, 0) and 0
     assert measured.norms == pytest.approx({"a": 5.0, "b": 4.0, "c": 0.0})
     assert measured.shares == pytest.approx({"a": 5 / 9, "b": 4 / 9, "c": 0.0})
@@ -255,16 +257,16 @@ def test_shares_and_cosines_are_those_computed_by_hand() -> None:
 def test_the_loop_measures_weighted_terms_on_the_first_batch() -> None:
     linear = Classifier(nn.Sequential(nn.Linear(4, 3)), "none", (4,))
     objective, loop = two_terms(match=0.3), trainer(linear)
-    records = loop.fit([stage("train", linear, objective, 3, measure_every=2)], Selection(), lambda record: None).records
-    assert [record.pull is not None for record in records] == [True, False, True]
+    records = loop.fit([stage("train", linear, objective, 3, measure_every=2)], ModelSelection(), lambda record: None).history
+    assert [record.gradients is not None for record in records] == [True, False, True]
     linear = Classifier(nn.Sequential(nn.Linear(4, 3)), "none", (4,))
     start = stage("train", linear, objective)
-    found = trainer(linear).measure(start, 0)
+    found = trainer(linear).measure_gradients(start, 0)
     batch = next(iter(loop.batches(0)))
     with torch.no_grad():
-        z, v = linear(batch.x).logits, loop.teachers[0](batch).logits
+        z, v = linear(batch.inputs).logits, loop.teachers[0](batch).logits
     # d/dz of weight x mean over the batch, then the gradient of a linear layer: sum_b dz_b (x_b, 1)
-    inputs = torch.cat([batch.x, torch.ones(len(batch.x), 1)], 1)
+    inputs = torch.cat([batch.inputs, torch.ones(len(batch.inputs), 1)], 1)
     by_hand = {
         "match": (0.3 * 2 * (z - v) / 3 / len(z)).T @ inputs,
         "cross_entropy": ((z.softmax(1) - batch.target) / len(z)).T @ inputs,
@@ -279,9 +281,9 @@ def test_measuring_changes_nothing() -> None:
     for every in (0, 1):
         model = network()
         fit = trainer(model).fit(
-            [stage("train", model, two_terms(), 3, measure_every=every, measure_batches=2)], Selection(), lambda record: None
+            [stage("train", model, two_terms(), 3, measure_every=every, measure_batches=2)], ModelSelection(), lambda record: None
         )
-        found.append((weights_of(model), [record.terms for record in fit.records]))
+        found.append((weights_of(model), [record.loss_terms for record in fit.history]))
     assert all(torch.equal(found[0][0][name], tensor) for name, tensor in found[1][0].items())
     assert found[0][1] == found[1][1]
 
@@ -289,9 +291,9 @@ def test_measuring_changes_nothing() -> None:
 def test_balance_makes_shares_equal_and_keeps_the_sum_of_lengths() -> None:
     model, objective = network(), two_terms(match=100.0)
     loop, start = trainer(model), stage("train", model, objective, measure_batches=2, balance=True)
-    before = loop.measure(start, 0)
-    loop.balance(start, 0)
-    after = loop.measure(start, 0)
+    before = loop.measure_gradients(start, 0)
+    loop.balance_loss_weights(start, 0)
+    after = loop.measure_gradients(start, 0)
     assert after.shares == pytest.approx({"match": 0.5, "cross_entropy": 0.5}, abs=1e-6)
     assert sum(after.norms.values()) == pytest.approx(sum(before.norms.values()), rel=1e-6)
     assert objective.factors["match"] < 1 < objective.factors["cross_entropy"]
@@ -304,7 +306,7 @@ def test_balance_refuses_a_term_without_a_gradient() -> None:
         "student: balance=start: term 'match' has no gradient at the start of the stage, so no factor makes it count; give it a"
     )
     with pytest.raises(UserError, match=said):
-        trainer(model).fit([start], Selection(), lambda record: None)
+        trainer(model).fit([start], ModelSelection(), lambda record: None)
 
 
 # A run
@@ -331,7 +333,7 @@ def test_a_staged_run_and_its_controls_have_equal_budgets(distill: Callable[...,
     told = {name: [r["stage"] for r in rows if r["model"] == name] for name in ("student", "scratch", "longer", "one")}
     assert told["student"] == told["scratch"] == ["hint"] + ["soft_target"] * 2
     cfg = OmegaConf.load(ran.folder / "config.yaml")
-    trained = [[part.train for part in parts(cfg, plan)] for plan in controls.plan(cfg, cfg.controls)]
+    trained = [[part.trainable_modules for part in build_stages(cfg, plan)] for plan in controls.build_plans(cfg, cfg.controls)]
     assert trained == [
         [("body.1",), None],
         [None, None],

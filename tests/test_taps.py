@@ -11,16 +11,16 @@ import torch
 from conftest import TINY, make_batch
 from torch import Tensor, nn
 
-from distill_cli.features.hooks import find, layers
-from distill_cli.models.classifier import Classifier, Reordered
+from distill_cli.features.hooks import named_layers, resolve_modules
+from distill_cli.models.classifier import Classifier, ReorderClasses
 from distill_cli.models.resnet1d import ResNet1d
-from distill_cli.rng import global_stream
+from distill_cli.rng import seeded
 from distill_cli.teachers.frozen import FrozenTeacher
 from distill_cli.types import ModelOutput
 
 
 def classifier(*modules: tuple[str, nn.Module]) -> Classifier:
-    with global_stream(0, "init"):
+    with seeded(0, "init"):
         return Classifier(nn.Sequential(OrderedDict(modules)), "standardise", (4,))
 
 
@@ -34,20 +34,20 @@ def hooks(model: nn.Module) -> int:
 
 def test_a_tap_keeps_what_an_in_place_layer_overwrites() -> None:
     model, x = in_place(), torch.randn(5, 4)
-    model.tap(["first", "relu"])
+    model.set_feature_layers(["first", "relu"])
     output = model(x)
     first = model.network.get_submodule("first")(x)
     assert (first < 0).any()
     assert torch.equal(output.features["first"], first)
     assert torch.equal(output.features["relu"], first.relu())
-    model.tap(())
+    model.set_feature_layers(())
     assert torch.equal(model(x).logits, output.logits)
     assert model(x).features == {}
 
 
 def test_gradients_of_a_tapped_feature_are_those_of_the_layer() -> None:
     model, x = in_place(), torch.randn(5, 4)
-    model.tap(["first"])
+    model.set_feature_layers(["first"])
     model(x).features["first"].square().sum().backward()
     layer = model.network.get_submodule("first")
     wanted = torch.autograd.grad(layer(x).square().sum(), list(layer.parameters()))
@@ -57,7 +57,7 @@ def test_gradients_of_a_tapped_feature_are_those_of_the_layer() -> None:
 def test_taps_leave_nothing_in_a_model() -> None:
     model = in_place()
     before = list(model.state_dict())
-    model.tap(["first"])
+    model.set_feature_layers(["first"])
     model(torch.randn(2, 4))
     assert list(model.state_dict()) == before
     assert hooks(model) == 0
@@ -71,7 +71,7 @@ def test_taps_leave_nothing_in_a_model() -> None:
 
 def test_hooks_are_gone_after_a_forward_pass_that_failed() -> None:
     model = in_place()
-    model.tap(["first"])
+    model.set_feature_layers(["first"])
     with pytest.raises(RuntimeError):
         model(torch.randn(2, 9))
     assert hooks(model) == 0
@@ -82,7 +82,7 @@ def test_a_frozen_teacher_tells_features_and_its_model_does_not() -> None:
     output = FrozenTeacher(model, ["relu", "first"])(batch)
     assert set(output.features) == {"relu", "first"}
     assert not output.features["first"].requires_grad
-    assert model(batch.x).features == {}
+    assert model(batch.inputs).features == {}
     assert FrozenTeacher(model)(batch).features == {}
 
 
@@ -95,11 +95,11 @@ def test_paths_are_those_of_the_users_network_through_every_shell() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return torch.stack([member(x).logits for member in self.members]).mean(0)
 
-    model = Classifier(Reordered(Mean(), [2, 1, 0]), "none", (4,))
-    model.tap(["members.1.first"])
+    model = Classifier(ReorderClasses(Mean(), [2, 1, 0]), "none", (4,))
+    model.set_feature_layers(["members.1.first"])
     assert set(model(torch.randn(2, 4)).features) == {"members.1.first"}
     resnet = ResNet1d(5, (1, 187))
-    assert [path for path, _ in layers(Classifier(resnet, "none", (1, 187)))] == [n for n, _ in resnet.named_modules() if n]
+    assert [path for path, _ in named_layers(Classifier(resnet, "none", (1, 187)))] == [n for n, _ in resnet.named_modules() if n]
 
 
 def test_a_networks_own_features_stay() -> None:
@@ -112,7 +112,7 @@ def test_a_networks_own_features_stay() -> None:
             return ModelOutput(self.last(x), {"input": x})
 
     model = Classifier(Own(), "none", (4,))
-    model.tap(["last"])
+    model.set_feature_layers(["last"])
     assert set(model(torch.randn(2, 4)).features) == {"input", "last"}
 
 
@@ -142,14 +142,14 @@ class Odd(nn.Module):
 def test_what_cannot_be_tapped_is_said_in_one_line(path: str, said: str) -> None:
     model = Classifier(Odd(), "none", (4,))
     with pytest.raises(ValueError) as caught:
-        model.tap([path])
+        model.set_feature_layers([path])
         model(torch.randn(2, 4))
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_each_path_is_tapped_once() -> None:
-    assert list(find(in_place(), ["first", "relu", "first"])) == ["first", "relu"]
+    assert list(resolve_modules(in_place(), ["first", "relu", "first"])) == ["first", "relu"]
 
 
 LOSS = """

@@ -16,15 +16,15 @@ from conftest import TINY, make_pool
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill_cli.data.loader import Rows, Sampler
-from distill_cli.data.stored_views import Views
+from distill_cli.data.loader import EpochBatchSampler, SubsetLoader
+from distill_cli.data.stored_views import StoredViews
 from distill_cli.errors import UserError
 from distill_cli.models.classifier import Classifier
 from distill_cli.models.cnn1d import CNN1d
 from distill_cli.models.mlp import MLP
-from distill_cli.rng import global_stream
-from distill_cli.teachers.frozen import FrozenTeacher, TableTeacher
-from distill_cli.teachers.output_cache import Cache, kept, weights_hash
+from distill_cli.rng import seeded
+from distill_cli.teachers.frozen import FrozenTeacher, PrecomputedTeacher
+from distill_cli.teachers.output_cache import OutputCacheSpec, get_or_compute_outputs, weights_hash
 from distill_cli.types import Batch, Pool
 from distill_cli.utils import files
 
@@ -32,22 +32,22 @@ CPU = torch.device("cpu")
 
 
 def network(seed: int = 0) -> Classifier:
-    with global_stream(seed, "init"):
+    with seeded(seed, "init"):
         return Classifier(MLP(3, (4,), (8,)), "none", (4,))
 
 
-def cache(folder: Path, **changes: Any) -> Cache:
-    return Cache(**{"folder": folder, "parts": {"teacher": "a", "data": "b"}, "max_gb": 1.0, "chunk": 16, **changes})
+def cache(folder: Path, **changes: Any) -> OutputCacheSpec:
+    return OutputCacheSpec(**{"folder": folder, "parts": {"teacher": "a", "data": "b"}, "max_gb": 1.0, "chunk": 16, **changes})
 
 
-def rows_of(pool: Pool) -> Rows:
-    return Rows(pool, 3, CPU)
+def rows_of(pool: Pool) -> SubsetLoader:
+    return SubsetLoader(pool, 3, CPU)
 
 
 def test_stored_outputs_are_those_of_the_model_whatever_the_order(tmp_path: Path) -> None:
     model, rows = network(), rows_of(make_pool())
-    table, facts = kept(cache(tmp_path), model, ["body.1"], Views(rows))
-    batch = rows.take(torch.tensor([5, 0, 41, 7]))
+    table, facts = get_or_compute_outputs(cache(tmp_path), model, ["body.1"], StoredViews(rows))
+    batch = rows.batch_at(torch.tensor([5, 0, 41, 7]))
     now, then = FrozenTeacher(model, ["body.1"])(batch), table(batch)
     assert torch.allclose(now.logits, then.logits, atol=1e-6)
     assert torch.allclose(now.features["body.1"], then.features["body.1"], atol=1e-6)
@@ -57,11 +57,11 @@ def test_stored_outputs_are_those_of_the_model_whatever_the_order(tmp_path: Path
 
 def test_a_second_run_finds_what_the_first_has_stored(tmp_path: Path) -> None:
     model, rows = network(), rows_of(make_pool())
-    first, _ = kept(cache(tmp_path), model, [], Views(rows))
+    first, _ = get_or_compute_outputs(cache(tmp_path), model, [], StoredViews(rows))
     file = next(tmp_path.glob("*/logits.npy"))
     before = file.stat()
-    second, facts = kept(cache(tmp_path), model, [], Views(rows))
-    batch = rows.take(torch.arange(60))
+    second, facts = get_or_compute_outputs(cache(tmp_path), model, [], StoredViews(rows))
+    batch = rows.batch_at(torch.arange(60))
     assert facts["state"] == "found"
     assert (file.stat().st_ino, file.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     assert torch.equal(first(batch).logits, second(batch).logits)
@@ -77,7 +77,9 @@ def test_a_lock_file_of_another_user_ends_no_run(tmp_path: Path, monkeypatch: py
         return opened(path, *words, **more)
 
     monkeypatch.setattr(os, "open", refuse)
-    states = [kept(cache(tmp_path), network(), [], Views(rows_of(make_pool())))[1]["state"] for _ in range(2)]
+    states = [
+        get_or_compute_outputs(cache(tmp_path), network(), [], StoredViews(rows_of(make_pool())))[1]["state"] for _ in range(2)
+    ]
     assert states == ["made", "found"]
 
 
@@ -92,19 +94,19 @@ def test_of_two_that_cannot_lock_the_second_takes_what_the_first_has_stored(
         return write(*words[:3], parts, *words[4:])
 
     monkeypatch.setattr(files, "write_tables", write_twice)
-    assert kept(cache(tmp_path), network(), [], Views(rows_of(make_pool())))[1]["state"] == "found"
+    assert get_or_compute_outputs(cache(tmp_path), network(), [], StoredViews(rows_of(make_pool())))[1]["state"] == "found"
     assert not list(tmp_path.glob(".*"))
 
 
 def test_stored_outputs_are_read_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept(cache(tmp_path), network(), [], Views(rows_of(make_pool())))
+    get_or_compute_outputs(cache(tmp_path), network(), [], StoredViews(rows_of(make_pool())))
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
-    assert kept(cache(tmp_path), network(), [], Views(rows_of(make_pool())))[1]["state"] == "found"
+    assert get_or_compute_outputs(cache(tmp_path), network(), [], StoredViews(rows_of(make_pool())))[1]["state"] == "found"
 
 
 def test_writing_into_a_table_does_not_reach_the_file(tmp_path: Path) -> None:
     rows = rows_of(make_pool())
-    table, _ = kept(cache(tmp_path), network(), [], Views(rows))
+    table, _ = get_or_compute_outputs(cache(tmp_path), network(), [], StoredViews(rows))
     file = next(tmp_path.glob("*/logits.npy"))
     before = file.read_bytes()
     table._logits.zero_()
@@ -114,7 +116,7 @@ def test_writing_into_a_table_does_not_reach_the_file(tmp_path: Path) -> None:
 def test_the_size_is_checked_before_anything_is_written(tmp_path: Path) -> None:
     asked = cache(tmp_path / "new", max_gb=1e-7)
     with pytest.raises(UserError) as caught:
-        kept(asked, network(), [], Views(rows_of(make_pool())))
+        get_or_compute_outputs(asked, network(), [], StoredViews(rows_of(make_pool())))
     assert str(caught.value) == (
         "cache: the teacher's outputs on 60 rows need 0.00 GiB, and cache.max_gb=1e-07 allows less; set cache.max_gb=0.01, "
         "or let the teacher run in the loop: cache.use=never"
@@ -165,33 +167,33 @@ def spoil(folder: Path, how: str) -> None:
     ],
 )
 def test_what_is_stale_foreign_or_damaged_is_refused_with_the_reason(tmp_path: Path, how: str, said: str) -> None:
-    views = Views(rows_of(make_pool()))
-    kept(cache(tmp_path), network(), [], views)
+    views = StoredViews(rows_of(make_pool()))
+    get_or_compute_outputs(cache(tmp_path), network(), [], views)
     folder = next(p for p in tmp_path.iterdir() if p.is_dir())
     spoil(folder, how)
     with pytest.raises(UserError) as caught:
-        kept(cache(tmp_path), network(), [], views)
+        get_or_compute_outputs(cache(tmp_path), network(), [], views)
     assert str(caught.value) == (
         f"{folder}: these stored outputs of a teacher are refused: {said}; delete the folder, or set cache.use=never"
     )
 
 
 def test_a_writer_that_dies_leaves_nothing_that_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, views = network(), Views(rows_of(make_pool()))
+    model, views = network(), StoredViews(rows_of(make_pool()))
     calls = []
 
     def die(self: FrozenTeacher, batch: Batch) -> Any:
-        calls.append(len(batch.x))
+        calls.append(len(batch.inputs))
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return model(batch.x)
+        return model(batch.inputs)
 
     with monkeypatch.context() as patched:
         patched.setattr(FrozenTeacher, "__call__", die)
         with pytest.raises(KeyboardInterrupt):
-            kept(cache(tmp_path), model, [], views)
+            get_or_compute_outputs(cache(tmp_path), model, [], views)
     assert not [p for p in tmp_path.iterdir() if p.is_dir()]
-    assert kept(cache(tmp_path), model, [], views)[1]["state"] == "made"
+    assert get_or_compute_outputs(cache(tmp_path), model, [], views)[1]["state"] == "made"
 
 
 def test_a_hash_of_weights_sees_values_buffers_and_names() -> None:
@@ -199,7 +201,7 @@ def test_a_hash_of_weights_sees_values_buffers_and_names() -> None:
     assert weights_hash(one) == weights_hash(same) != weights_hash(other)
     prepared = Classifier(one.network, "standardise", (4,))
     before = weights_hash(prepared)
-    prepared.prepare.mean += 1  # type: ignore[operator]
+    prepared.preprocessing.mean += 1  # type: ignore[operator]
     assert weights_hash(prepared) != before
     assert weights_hash(one.half()) != weights_hash(same)
 
@@ -211,26 +213,26 @@ def signal_pool(rows: int = 40) -> Pool:
     return make_pool(rows, 3, (1, 32))
 
 
-def views_of(pool: Pool, count: int = 3, seed: int = 5) -> Views:
-    return Views(rows_of(pool), count, shift=4, alpha=0.4, seed=seed)
+def views_of(pool: Pool, count: int = 3, seed: int = 5) -> StoredViews:
+    return StoredViews(rows_of(pool), count, shift=4, alpha=0.4, seed=seed)
 
 
 def test_the_teacher_says_of_every_batch_what_is_stored(tmp_path: Path) -> None:
     pool = signal_pool()
-    with global_stream(0, "init"):
+    with seeded(0, "init"):
         model = Classifier(CNN1d(3, (1, 32), 4, 4), "none", (1, 32))
-    table, _ = kept(cache(tmp_path), model, ["conv1"], views_of(pool))
+    table, _ = get_or_compute_outputs(cache(tmp_path), model, ["conv1"], views_of(pool))
     teacher, rows, change = FrozenTeacher(model, ["conv1"]), rows_of(pool), views_of(pool)
-    sampler = Sampler(pool.y, 16, seed=1)
+    sampler = EpochBatchSampler(pool.y, 16, seed=1)
     inputs = []
     for epoch in range(4):
         seen = {}
         for step, positions in enumerate(sampler.epoch(epoch)):
-            batch = change(rows.take(positions), epoch, step)
+            batch = change(rows.batch_at(positions), epoch, step)
             now, then = teacher(batch), table(batch)
             assert torch.allclose(now.logits, then.logits, atol=1e-5)
             assert torch.allclose(now.features["conv1"], then.features["conv1"], atol=1e-5)
-            seen |= {int(i): x for i, x in zip(batch.index, batch.x, strict=True)}
+            seen |= {int(i): x for i, x in zip(batch.index, batch.inputs, strict=True)}
         assert len(seen) == 40
         inputs.append(torch.stack([seen[i] for i in sorted(seen)]))
     assert torch.equal(inputs[0], inputs[3])  # three views, in turn
@@ -239,16 +241,18 @@ def test_the_teacher_says_of_every_batch_what_is_stored(tmp_path: Path) -> None:
 
 def test_a_view_mixes_inputs_targets_and_labels_with_a_row_of_the_training_set() -> None:
     pool = signal_pool()
-    pool = replace(pool, labelled=np.arange(40) % 5 > 0)
+    pool = replace(pool, labeled=np.arange(40) % 5 > 0)
     views, rows = views_of(pool), rows_of(pool)
     drawn = views.draws(1)
     assert drawn.partner is not None and drawn.weight is not None
-    batch = Views(rows, 3, 0, 0.4, 5).batch(torch.arange(8), 1)  # no shift: by hand
-    plain, others = rows.take(torch.arange(40)), drawn.partner[:8]
+    batch = StoredViews(rows, 3, 0, 0.4, 5).batch(torch.arange(8), 1)  # no shift: by hand
+    plain, others = rows.batch_at(torch.arange(40)), drawn.partner[:8]
     w = drawn.weight[:8]
-    assert torch.allclose(batch.x, w[:, None, None] * plain.x[:8] + (1 - w[:, None, None]) * plain.x[others], atol=1e-6)
+    assert torch.allclose(
+        batch.inputs, w[:, None, None] * plain.inputs[:8] + (1 - w[:, None, None]) * plain.inputs[others], atol=1e-6
+    )
     assert torch.allclose(batch.target, w[:, None] * plain.target[:8] + (1 - w[:, None]) * plain.target[others], atol=1e-6)
-    assert torch.equal(batch.labelled, plain.labelled[:8] * plain.labelled[others])
+    assert torch.equal(batch.labeled, plain.labeled[:8] * plain.labeled[others])
     assert len(set(drawn.partner.tolist())) > 8  # not partners of one batch
     assert len(set(drawn.weight.tolist())) == 40  # one lambda a row
 
@@ -257,16 +261,16 @@ def test_a_view_mixes_inputs_targets_and_labels_with_a_row_of_the_training_set()
 @given(seed=st.integers(0, 2**31), view=st.integers(0, 2), order=st.permutations(range(12)), size=st.integers(1, 12))
 def test_an_input_depends_on_seed_view_and_row_and_not_on_its_batch(seed: int, view: int, order: list[int], size: int) -> None:
     pool = make_pool(12, 3, (1, 9), seed=1)
-    whole = Views(rows_of(pool), 3, 2, 0.3, seed).batch(torch.arange(12), view)
+    whole = StoredViews(rows_of(pool), 3, 2, 0.3, seed).batch(torch.arange(12), view)
     some = torch.tensor(order[:size])
-    batch = Views(rows_of(pool), 3, 2, 0.3, seed).batch(some, view)
-    assert torch.equal(batch.x, whole.x[some])
+    batch = StoredViews(rows_of(pool), 3, 2, 0.3, seed).batch(some, view)
+    assert torch.equal(batch.inputs, whole.inputs[some])
     assert torch.equal(batch.target, whole.target[some])
 
 
 def test_draws_of_a_row_do_not_depend_on_which_other_rows_there_are() -> None:
     pool = signal_pool()
-    half = pool.take(np.arange(0, 40, 2))
+    half = pool.select(np.arange(0, 40, 2))
     all_drawn, half_drawn = views_of(pool).draws(2), views_of(half).draws(2)
     assert torch.equal(all_drawn.offsets[::2], half_drawn.offsets)
     assert torch.equal(all_drawn.weight[::2], half_drawn.weight)
@@ -279,7 +283,7 @@ def test_other_seeds_and_views_draw_otherwise() -> None:
 
 
 def test_a_table_knows_its_views() -> None:
-    table = TableTeacher(2, torch.tensor([[0.0], [1.0], [10.0], [11.0]]))
+    table = PrecomputedTeacher(2, torch.tensor([[0.0], [1.0], [10.0], [11.0]]))
     batch = Batch(torch.zeros(2, 4), torch.zeros(2, 1), torch.tensor([3, 7]), torch.ones(2), position=torch.tensor([1, 0]))
     assert table(batch).logits.tolist() == [[1.0], [0.0]]
     assert table(replace(batch, view=1)).logits.tolist() == [[11.0], [10.0]]

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from distill_cli.cli import hydra_app  # noqa: F401  (registers resolvers and schema)
 from distill_cli.config.error_messages import HYDRA14
-from distill_cli.config.instantiate import build
+from distill_cli.config.instantiate import instantiate_component
 from distill_cli.config.options import RUN_COMMANDS, conf_dir, options
 from distill_cli.config.validation.check import check, check_component, check_trusted, load_config
 from distill_cli.errors import UserError
@@ -354,24 +354,24 @@ def test_a_users_module_that_breaks_on_import_is_one_line(tmp_path: Path, monkey
 )
 def test_a_constructors_refusal_is_one_line(change: dict, said: str) -> None:
     with pytest.raises(UserError) as error:
-        build({**SOFT, **change}, "loss")
+        instantiate_component({**SOFT, **change}, "loss")
     assert str(error.value) == said
 
 
 def test_build_gives_what_the_signature_names_and_lets_the_config_win() -> None:
     model = {"_target_": "distill_cli.models.mlp.MLP", "hidden": [4]}
     facts = {"num_classes": 3, "input_shape": (5,), "unknown": 1}
-    assert [p.shape for p in build(model, "m", **facts).parameters()][-1] == (3,)
-    assert [p.shape for p in build({**model, "num_classes": 7}, "m", **facts).parameters()][-1] == (7,)
+    assert [p.shape for p in instantiate_component(model, "m", **facts).parameters()][-1] == (3,)
+    assert [p.shape for p in instantiate_component({**model, "num_classes": 7}, "m", **facts).parameters()][-1] == (7,)
     with pytest.raises(UserError, match=r"m: MLP needs 'num_classes'; set it with m\.num_classes=VALUE"):
-        build(model, "m")
+        instantiate_component(model, "m")
 
 
 def test_build_hands_tensors_over_as_they_are() -> None:
     import torch
 
     weight = torch.nn.Parameter(torch.ones(2))
-    optimizer = build({"_target_": "torch.optim.SGD", "lr": 0.1}, "optimizer", params=iter([weight]))
+    optimizer = instantiate_component({"_target_": "torch.optim.SGD", "lr": 0.1}, "optimizer", params=iter([weight]))
     assert optimizer.param_groups[0]["params"][0] is weight
 
 
@@ -379,11 +379,11 @@ def test_build_leaves_a_bug_a_bug(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "my_buggy_losses.py").write_text("def mine():\n    raise KeyError('bug')\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(KeyError):
-        build({"_target_": "my_buggy_losses.mine"}, "loss")
+        instantiate_component({"_target_": "my_buggy_losses.mine"}, "loss")
 
 
 def test_build_passes_plain_lists() -> None:
-    made = build(OmegaConf.create({"_target_": "builtins.dict", "a": [1, {"b": 2}]}), "x")
+    made = instantiate_component(OmegaConf.create({"_target_": "builtins.dict", "a": [1, {"b": 2}]}), "x")
     assert type(made["a"]) is list
     assert type(made["a"][1]) is dict
 

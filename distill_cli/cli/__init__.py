@@ -1,1 +1,1 @@
-"""cli"""
+"""The command line: first word, overrides, Hydra, exit codes."""

@@ -32,14 +32,14 @@ from yaml import YAMLError
 
 from distill_cli import RECIPE_VERSION
 from distill_cli.config import composing
-from distill_cli.config.error_messages import HYDRA14, check_arguments, one_line, stumbled
+from distill_cli.config.error_messages import HYDRA14, check_arguments, composition_error, one_line
 from distill_cli.config.options import SHOWING_COMMANDS, conf_dir
 from distill_cli.config.paths import expanded, is_path
-from distill_cli.config.requirements import RequirementMissed, check_require, objective_of
+from distill_cli.config.requirements import RequirementMissed, check_require, optimized_metric
 from distill_cli.config.resolvers import RESOLVERS
 from distill_cli.errors import UserError, UserErrors, printable
 from distill_cli.utils.pipes import guard
-from distill_cli.utils.signals import Interrupted, before_end, handled, only_once
+from distill_cli.utils.signals import Interrupted, before_end, install_handlers, only_once
 
 BUG, USER_ERROR, MISSED, SIGNALLED = 1, 2, 3, 128
 POLL_SECONDS = 0.1
@@ -53,7 +53,7 @@ FIXED: dict[str, tuple[tuple[Any, ...], str]] = {
 }
 RECORDS = ("failed.json", "missed.json")  # what a job of a sweep leaves that failed, or missed a `require`
 log = logging.getLogger(__name__)
-started: dict[str, Path] = {}  # "job" and "sweep": the folders of this process, told by the callback below
+output_dirs: dict[str, Path] = {}  # "job" and "sweep": the folders of this process, told by the callback below
 
 
 def run_key(*, _root_: DictConfig) -> str:
@@ -77,11 +77,11 @@ composing.install()
 
 def moving_values(cfg: DictConfig) -> dict[str, Any]:
     """Return the resolved values of a config that can move a result, as a report keeps them."""
-    from distill_cli.utils.files import plain
+    from distill_cli.utils.files import to_jsonable
 
     names = [str(key) for key in cfg if key not in NOT_IN_KEY]
     whole = {name: cfg[name] for name in names}
-    return {k: plain(OmegaConf.to_container(v, resolve=True) if OmegaConf.is_config(v) else v) for k, v in whole.items()}
+    return {k: to_jsonable(OmegaConf.to_container(v, resolve=True) if OmegaConf.is_config(v) else v) for k, v in whole.items()}
 
 
 def is_of_job(folder: Path, report: Mapping[str, Any], cfg: DictConfig, hydra_node: Any) -> bool:
@@ -147,12 +147,12 @@ class RecordSweepDir(Callback):
         if (folder / "report.json").is_file():
             said = f"hydra.run.dir={folder}: holds a finished run, and nothing finished is overwritten; choose another folder"
         elif folder.is_dir():
-            from distill_cli.utils.files import refuse_links
+            from distill_cli.utils.files import ensure_no_symlinks
             from distill_cli.utils.locks import refuse_owned
 
             try:
                 refuse_owned(folder.absolute())
-                refuse_links(folder, (".hydra", f"{config.hydra.job.name}.log"))
+                ensure_no_symlinks(folder, (".hydra", f"{config.hydra.job.name}.log"))
             except UserError as e:
                 said = str(e)
         if said:
@@ -161,17 +161,17 @@ class RecordSweepDir(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Note the sweep's folder."""
         refuse_settings(config)
-        started["sweep"] = folder = Path(config.hydra.sweep.dir)
+        output_dirs["sweep"] = folder = Path(config.hydra.sweep.dir)
         if not str(config.hydra.sweeper._target_).endswith(".BasicSweeper"):
-            started["other sweeper"] = folder
+            output_dirs["other sweeper"] = folder
         before_end(lambda: stop_jobs(folder))
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
         """Note the run's folder."""
-        started["job"] = Path(config.hydra.runtime.output_dir)
+        output_dirs["job"] = Path(config.hydra.runtime.output_dir)
 
 
-def task(cfg: DictConfig) -> float:
+def hydra_job(cfg: DictConfig) -> float:
     """Run one job, at module level so that launchers can pickle it.
 
     Returns:
@@ -190,15 +190,15 @@ def task(cfg: DictConfig) -> float:
     typed = [str(o) for o in OmegaConf.to_container(hc.overrides.task, resolve=False) or []]
     code, line, lines = 0, "", list[str]()
     try:
-        with handled():
+        with install_handlers():
             if sweeping and stop_mark(Path(hc.sweep.dir)).exists():
                 raise Interrupted(signal.SIGTERM)
-            report = perform(cfg, command, out, typed, may_skip=sweeping)
-        out = started.get("job", out)
+            report = run_job(cfg, command, out, typed, may_skip=sweeping)
+        out = output_dirs.get("job", out)
         if not report:  # a command that only shows something
             return 0.0
         check_require(report, cfg.require, command)
-        value = objective_of(report, cfg.objective) if sweeping else 0.0
+        value = optimized_metric(report, cfg.objective) if sweeping else 0.0
         return worst(hc.sweeper) if math.isnan(value) else value
     except RequirementMissed as e:
         code, line = MISSED, str(e)
@@ -207,14 +207,14 @@ def task(cfg: DictConfig) -> float:
     except Interrupted as e:
         if not is_worker() or stop_mark(Path(hc.sweep.dir)).exists():
             raise
-        out, code = started.get("job", out), BUG
+        out, code = output_dirs.get("job", out), BUG
         line = f"its process was ended by {signal.Signals(e.signum).name}; {out} is unfinished: run the same line again to go on"
     except Exception as e:
         if os.environ.get("DISTILL_FULL_ERROR") == "1":
             raise
         code = BUG
         log.exception("job failed")
-        out = started.get("job", out)
+        out = output_dirs.get("job", out)
         where = "" if command in SHOWING_COMMANDS else f" (traceback in {out / hc.job.name}.log)"
         line = f"{type(e).__name__}: {' '.join(str(e).split())}{where}"
         if not sweeping:
@@ -226,9 +226,9 @@ def task(cfg: DictConfig) -> float:
             sys.stderr.write(f"distill {command}: {error}{printable(label + one)}\n")
     if not sweeping:
         if code == USER_ERROR and command not in SHOWING_COMMANDS:
-            discard(started.get("job", out), Path(cfg.outputs))
+            remove_empty_run(output_dirs.get("job", out), Path(cfg.outputs))
         raise SystemExit(code)
-    record(out, code, line)
+    write_failure_marker(out, code, line)
     return worst(hc.sweeper)
 
 
@@ -283,11 +283,11 @@ def expand_paths(node: DictConfig, prefix: str = "") -> None:
             node[key] = expanded(text)
 
 
-def perform(cfg: DictConfig, command: str, out: Path, typed: list[str], *, may_skip: bool) -> dict[str, Any]:
+def run_job(cfg: DictConfig, command: str, out: Path, typed: list[str], *, may_skip: bool) -> dict[str, Any]:
     """Return the report of one job: the finished one where there is one, else that of a new run."""
     if may_skip and (report := finished_job(cfg, out)) is not None:
         forget_failures(out)
-        return skipped(out, report)
+        return report_skipped(out, report)
     from distill_cli.config.validation.check import check
 
     try:
@@ -298,7 +298,7 @@ def perform(cfg: DictConfig, command: str, out: Path, typed: list[str], *, may_s
     with run_folder(cfg, command, out, sweeping=may_skip) as folder:
         done = folder / "report.json"
         if (report := finished_job(cfg, folder)) is not None:  # by another process, since it was last looked for
-            return skipped(folder, report)
+            return report_skipped(folder, report)
         if read_finished(done) is not None:
             raise UserError(
                 f"{folder}: holds a finished run of other settings, and nothing finished is overwritten; choose another folder"
@@ -314,7 +314,7 @@ def finished_job(cfg: DictConfig, folder: Path) -> dict[str, Any] | None:
     return report if report is not None and is_of_job(folder, report, cfg, HydraConfig.get()) else None
 
 
-def skipped(folder: Path, report: dict[str, Any]) -> dict[str, Any]:
+def report_skipped(folder: Path, report: dict[str, Any]) -> dict[str, Any]:
     """Say that a run is finished already, and return its report."""
     print(f"skip {folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder} (finished)")
     return report
@@ -326,26 +326,26 @@ def run_folder(cfg: DictConfig, command: str, out: Path, *, sweeping: bool) -> I
     from distill_cli.runs import resume
 
     if command not in resume.RESUMED:
-        with resume.owned(out) if command not in SHOWING_COMMANDS else contextlib.nullcontext():
+        with resume.lock_run_dir(out) if command not in SHOWING_COMMANDS else contextlib.nullcontext():
             forget_failures(out)
             yield out
         return
     hc = HydraConfig.get()
     key = config_key(cfg, hc)
-    folder = resume.choose(cfg.resume, Path(cfg.outputs), command, out, key, sweeping=sweeping)
-    with resume.owned(folder):
+    folder = resume.resolve_run_dir(cfg.resume, Path(cfg.outputs), command, out, key, sweeping=sweeping)
+    with resume.lock_run_dir(folder):
         if folder != out:
-            resume.move_log(out, folder)
-            discard(out, Path(cfg.outputs))
-            started["job"] = folder
+            resume.redirect_log(out, folder)
+            remove_empty_run(out, Path(cfg.outputs))
+            output_dirs["job"] = folder
             print(f"resume: going on in {folder}", file=sys.stderr)
         forget_failures(folder)
         before = frozenset(os.listdir(folder))
-        resume.begin(folder, command, key, shlex.join(["distill", command, *hc.overrides.task]))
+        resume.mark_started(folder, command, key, shlex.join(["distill", command, *hc.overrides.task]))
         try:
             yield folder
         except UserError:
-            resume.take_back(folder, before)
+            resume.clean_up_failed_run(folder, before)
             raise
 
 
@@ -364,18 +364,18 @@ def read_finished(file: Path) -> dict[str, Any] | None:
     return report if isinstance(report, dict) and report.get("recipe_version") == RECIPE_VERSION else None
 
 
-def record(out: Path, code: int, line: str) -> None:
+def write_failure_marker(out: Path, code: int, line: str) -> None:
     """Leave a word in a sweep's job folder: failed.json, or missed.json for a finished job that missed a `require`.
 
     The word names the invocation, because the parent of a parallel launcher hears of its jobs in no other way. Where another
     process runs in the folder the word stands beside it, until the sweep ends.
     """
     from distill_cli.utils.files import write_json
-    from distill_cli.utils.locks import OWNER, owned
+    from distill_cli.utils.locks import OWNER, try_lock
 
     name = "missed.json" if code == MISSED else "failed.json"
     word = {"error": line, "exit": code, "invocation": os.environ.get("DISTILL_INVOCATION")}
-    with owned(out / OWNER, {}) as owner:
+    with try_lock(out / OWNER, {}) as owner:
         write_json(out / name if owner is None else out.with_name(f".{out.name}.{word['invocation']}.refused.json"), word)
 
 
@@ -388,14 +388,14 @@ def read_record(file: Path) -> dict[str, Any]:
     return word if isinstance(word, dict) else {}
 
 
-def discard(out: Path, outputs: Path) -> None:
+def remove_empty_run(out: Path, outputs: Path) -> None:
     """Remove a run folder in which Hydra alone has written, and the folders above it that are empty then.
 
     Where another process is running it stays as it is.
     """
-    from distill_cli.utils.locks import OWNER, owned
+    from distill_cli.utils.locks import OWNER, try_lock
 
-    with contextlib.suppress(UserError), owned(out / OWNER, {}) as owner:  # where a link is in its place nothing is touched
+    with contextlib.suppress(UserError), try_lock(out / OWNER, {}) as owner:  # where a link is in its place nothing is touched
         if owner is None:
             remove_hydras(out)
     remove_empty(out, out.parent, outputs)
@@ -429,36 +429,36 @@ def remove_empty(*folders: Path) -> None:
 
 def run_command(command: str, json_to: TextIO | None = None) -> int:
     """Hand ``sys.argv`` to Hydra and return the exit code; with `json_to`, write the report there."""
-    started.clear()
+    output_dirs.clear()
     raw = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # Hydra raises instead of printing: printing is ours. Launchers hand the environment on to their jobs.
     ours = {"HYDRA_FULL_ERROR": "1", "DISTILL_FULL_ERROR": str(int(raw)), "DISTILL_INVOCATION": secrets.token_hex(4)}
     with environment(ours | {"DISTILL_PROCESS": str(os.getpid())}):
         try:
-            code = start(command, raw=raw)
+            code = invoke_hydra(command, raw=raw)
         finally:
             before_end(None)
-            if "sweep" in started:
+            if "sweep" in output_dirs:
                 with contextlib.suppress(OSError):
-                    stop_mark(started["sweep"]).unlink()
-        if "sweep" in started and code <= SIGNALLED:
-            return finish_sweep(started["sweep"], code, json_to)
-    if json_to is not None and code in (0, MISSED) and "job" in started:
-        json_to.write((started["job"] / "report.json").read_text(encoding="utf-8"))
+                    stop_mark(output_dirs["sweep"]).unlink()
+        if "sweep" in output_dirs and code <= SIGNALLED:
+            return finish_sweep(output_dirs["sweep"], code, json_to)
+    if json_to is not None and code in (0, MISSED) and "job" in output_dirs:
+        json_to.write((output_dirs["job"] / "report.json").read_text(encoding="utf-8"))
     return code
 
 
-def start(command: str, *, raw: bool) -> int:
+def invoke_hydra(command: str, *, raw: bool) -> int:
     """Run Hydra and return the exit code; with `raw`, let its exceptions through."""
     try:
         if "-sc" not in sys.argv:
             check_arguments(command, sys.argv[1:])
         versioned: Any = {"execution_whitelist": ("distill_cli.*",)} if HYDRA14 else {"version_base": "1.3"}
-        with handled():
+        with install_handlers():
             compose_and_run(command, versioned)
     except KeyboardInterrupt as e:
         signum = e.signum if isinstance(e, Interrupted) else signal.SIGINT
-        sys.stderr.write(f"\ndistill {command}: interrupted by {signal.Signals(signum).name}{how_to_go_on(command)}\n")
+        sys.stderr.write(f"\ndistill {command}: interrupted by {signal.Signals(signum).name}{resume_hint(command)}\n")
         return SIGNALLED + signum
     except SystemExit as e:
         return e.code if isinstance(e.code, int) else BUG if e.code else 0
@@ -470,7 +470,7 @@ def start(command: str, *, raw: bool) -> int:
     except Exception as e:
         if raw:
             raise
-        if (line := stumbled(e, command, sys.argv[1:])) is None:
+        if (line := composition_error(e, command, sys.argv[1:])) is None:
             traceback.print_exc()
             return BUG
         sys.stderr.write(f"distill {command}: error: {printable(line)}\n")
@@ -487,29 +487,29 @@ def compose_and_run(command: str, versioned: Mapping[str, Any]) -> None:
     killed = finished = 0
     while True:
         try:
-            hydra.main(config_path=str(conf_dir()), config_name=command, **versioned)(task)()
+            hydra.main(config_path=str(conf_dir()), config_name=command, **versioned)(hydra_job)()
             return
         except BrokenExecutor:
-            done = len(list(started["sweep"].rglob("report.json"))) if "sweep" in started else 0
+            done = len(list(output_dirs["sweep"].rglob("report.json"))) if "sweep" in output_dirs else 0
             killed, finished = (killed + 1 if done == finished else 1), done
             advice = (
                 "out of memory? run the same line again with a smaller hydra.launcher.n_jobs: it goes on from the last states"
             )
-            if killed >= MOST_KILLED or "other sweeper" in started:
+            if killed >= MOST_KILLED or "other sweeper" in output_dirs:
                 raise UserError(f"hydra/launcher: a worker process was killed ({advice})") from None
             sys.stderr.write(f"distill {command}: a worker process was killed; the jobs that are not finished go on\n")
             GlobalHydra.instance().clear()
 
 
-def how_to_go_on(command: str) -> str:
+def resume_hint(command: str) -> str:
     """Return the end of the line that a signal's end of a run is told by."""
-    if "sweep" in started:
-        return f"; {started['sweep']} is unfinished: run the same line again to go on"
-    if command not in ("distill", "train-teacher") or "job" not in started:
+    if "sweep" in output_dirs:
+        return f"; {output_dirs['sweep']} is unfinished: run the same line again to go on"
+    if command not in ("distill", "train-teacher") or "job" not in output_dirs:
         return ""
-    if (started["job"] / "report.json").is_file():
-        return f"; {started['job']} is finished"
-    return f"; {started['job']} is unfinished: run the same line with resume=auto to go on"
+    if (output_dirs["job"] / "report.json").is_file():
+        return f"; {output_dirs['job']} is finished"
+    return f"; {output_dirs['job']} is unfinished: run the same line with resume=auto to go on"
 
 
 @contextlib.contextmanager

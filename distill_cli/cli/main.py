@@ -11,8 +11,8 @@ import sys
 from collections.abc import Iterator
 
 from distill_cli.config.options import SHOWING_COMMANDS
-from distill_cli.config.overrides import by_job, rewrite, split_arguments, sweep_key
-from distill_cli.errors import UserError, near, printable
+from distill_cli.config.overrides import by_job, normalize_override, split_arguments, sweep_key
+from distill_cli.errors import UserError, did_you_mean, printable
 from distill_cli.utils.pipes import guard
 
 COMMANDS = {
@@ -25,7 +25,7 @@ COMMANDS = {
     "layers": "list the modules of teacher and student, and pairs for losses on features",
 }
 ALIASES = {"train": "distill", "version": "--version"}
-PLAIN = {
+COMMANDS_WITHOUT_HYDRA = {
     "report": "one table over runs and sweeps: mean and deviation over seeds, best first",
     "ls": "what can be chosen: distill ls [GROUP[/OPTION]]",
     "verify": "each loss against its formula, finite differences and its word: distill verify [loss=NAME]",
@@ -45,7 +45,7 @@ SHOWING_FLAGS = {"--cfg", "-c", "--info", "-i", "--hydra-help"}
 
 def usage() -> str:
     """Return the text of `distill --help`."""
-    rows = "\n".join(f"  {name:<14} {text}" for name, text in {**COMMANDS, **PLAIN}.items())
+    rows = "\n".join(f"  {name:<14} {text}" for name, text in {**COMMANDS, **COMMANDS_WITHOUT_HYDRA}.items())
     return (
         f"usage: distill COMMAND [GROUP=OPTION ...] [key=value ...] [flags]\n\ncommands:\n{rows}\n\n"
         "  distill COMMAND --help      groups, keys and flags of a command\n"
@@ -57,7 +57,7 @@ def usage() -> str:
 def command_help(command: str) -> str:
     """Return the text of `distill <command> --help`, read from conf/ as it stands, composing nothing."""
     from distill_cli.config.options import (
-        PURPOSES,
+        GROUP_HELP,
         STUDENT_ONLY,
         command_files,
         common_text,
@@ -73,7 +73,7 @@ def command_help(command: str) -> str:
     known = options([conf_dir()])
     hidden = STUDENT_ONLY if command == "train-teacher" else ()
     chosen = [group for text in texts for group in default_options(text) if group not in hidden]
-    rows = "\n".join(f"  {g:<12}{PURPOSES.get(g, '')}\n{'':14}{', '.join(known.get(g, {})) or '-'}" for g in chosen)
+    rows = "\n".join(f"  {g:<12}{GROUP_HELP.get(g, '')}\n{'':14}{', '.join(known.get(g, {})) or '-'}" for g in chosen)
     inner = {place: group for g in chosen for place, group in inner_groups(g).items()}
     rows += "".join(f"\n  {place}={'|'.join(known[group])}" for place, group in inner.items())
     lines: list[str] = []
@@ -142,7 +142,7 @@ def run_hydra(command: str, argv: list[str]) -> int:
     try:
         argv, patterns = take_patterns(argv)
         flags, overrides = split_arguments([a for a in argv if a != "--json"])
-        overrides = [rewrite(command, o) for o in overrides]
+        overrides = [normalize_override(command, o) for o in overrides]
         shown = [flag for flag in flags if flag.split("=")[0] in SHOWING_FLAGS]
         if as_json and shown:
             raise UserError(f"--json prints a report, and {shown[0]} runs nothing; drop one of them")
@@ -176,7 +176,7 @@ def completion(argv: list[str]) -> int:
         line = os.environ.get("COMP_LINE", "")
         words = line.split()
         if len(words) < 2 or (len(words) == 2 and not line.endswith(" ")):
-            print(" ".join({**COMMANDS, **PLAIN}))
+            print(" ".join({**COMMANDS, **COMMANDS_WITHOUT_HYDRA}))
             return 0
         command = ALIASES.get(words[1], words[1])
         if command not in COMMANDS:
@@ -218,10 +218,10 @@ def dispatch(command: str, argv: list[str]) -> int:
         print(f"distill {__version__}")
     elif command in ("-sc", "--shell-completion"):
         return completion(argv)
-    elif command in PLAIN:
+    elif command in COMMANDS_WITHOUT_HYDRA:
         return run_plain(command, argv)
     elif command not in COMMANDS:
-        hint = near(command, [*COMMANDS, *PLAIN, *ALIASES]) or "; see distill --help"
+        hint = did_you_mean(command, [*COMMANDS, *COMMANDS_WITHOUT_HYDRA, *ALIASES]) or "; see distill --help"
         sys.stderr.write(f"distill: error: unknown command '{printable(command)}'{hint}\n")
         return 2
     elif {"-h", "--help"} & set(argv):

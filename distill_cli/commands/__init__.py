@@ -1,1 +1,1 @@
-"""One module a command: ``run(cfg, out) -> report`` under Hydra, ``main(argv) -> exit code`` without."""
+"""One file a command."""

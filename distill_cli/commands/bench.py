@@ -12,14 +12,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from distill_cli import RECIPE_VERSION
 from distill_cli.commands.common import this_job
-from distill_cli.config.validation.run_commands import words
+from distill_cli.config.validation.run_commands import parse_choices
 from distill_cli.exports import onnx, onnx_int8
-from distill_cli.exports.subject import Subject, Written
+from distill_cli.exports.subject import Artifact, ExportSource
 from distill_cli.factory.context import Job
-from distill_cli.factory.data import describe
-from distill_cli.pipeline.load_run import Opened, open_run
+from distill_cli.factory.data import data_section
+from distill_cli.pipeline.load_run import LoadedRun, load_run
 from distill_cli.pipeline.report_sections import Report, provenance_of
-from distill_cli.profiling.latency import LEAST_CALLS, Contestant, contest
+from distill_cli.profiling.latency import LEAST_CALLS, BenchmarkCase, benchmark_in_subprocess
 from distill_cli.profiling.model_cost import macs, parameter_count, peak_activation_bytes, weight_bytes
 from distill_cli.reports.run.benchmark_table import markdown, show
 from distill_cli.runs import layout
@@ -37,7 +37,7 @@ def run(cfg: DictConfig, out: Path) -> dict[str, Any]:
     return report
 
 
-FILES: dict[str, Callable[[Subject, Path, Any], list[Written]]] = {"onnx": onnx.write, "onnx-int8": onnx_int8.write}
+FILES: dict[str, Callable[[ExportSource, Path, Any], list[Artifact]]] = {"onnx": onnx.write, "onnx-int8": onnx_int8.write}
 
 
 def bench(cfg: Any, out: Path, job: Job) -> Report:
@@ -46,8 +46,8 @@ def bench(cfg: Any, out: Path, job: Job) -> Report:
     Raises:
         UserError: what `open_run` refuses, a runtime that is not installed, or too large a batch.
     """
-    opened = open_run(cfg, out, job, "bench")
-    runtimes = words(OmegaConf.to_container(OmegaConf.create([cfg.runtimes]))[0], "runtimes", ("torch", *FILES))  # type: ignore[index]
+    opened = load_run(cfg, out, job, "bench")
+    runtimes = parse_choices(OmegaConf.to_container(OmegaConf.create([cfg.runtimes]))[0], "runtimes", ("torch", *FILES))  # type: ignore[index]
     names = [name for name in (TEACHER, STUDENT) if name in opened.checkpoint["models"]]
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="distill-bench-") as place:
@@ -63,7 +63,7 @@ def bench(cfg: Any, out: Path, job: Job) -> Report:
         "task": "classification",
         "name": opened.report.get("name"),
         "seed": opened.report.get("seed"),
-        "data": describe(opened.dataset, opened.node) | {"run_fingerprint": opened.run_fingerprint},
+        "data": data_section(opened.dataset, opened.dataset_config) | {"run_fingerprint": opened.run_fingerprint},
         "models": {},
         "source_run": named(opened.folder),
         "bench": {
@@ -78,12 +78,12 @@ def bench(cfg: Any, out: Path, job: Job) -> Report:
         "config": OmegaConf.to_container(cfg, resolve=True),
     }
     files.write_text(out / layout.CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
-    files.write_text(out / "report.md", markdown(files.plain(report)))
+    files.write_text(out / "report.md", markdown(files.to_jsonable(report)))
     files.write_json(out / layout.REPORT, report)
     return layout.read_json(out / layout.REPORT)
 
 
-def _of_torch(cfg: Any, opened: Opened, name: str) -> dict[str, Any]:
+def _of_torch(cfg: Any, opened: LoadedRun, name: str) -> dict[str, Any]:
     model, _ = load_model(opened.folder, name)
     shape, file = opened.dataset.input_shape, layout.weights_file(opened.folder, name)
     size: dict[str, Any] = {
@@ -96,9 +96,9 @@ def _of_torch(cfg: Any, opened: Opened, name: str) -> dict[str, Any]:
     return size | _timed(cfg, opened, "torch", str(opened.folder), name)
 
 
-def _of_file(cfg: Any, opened: Opened, name: str, runtime: str, place: Path) -> dict[str, Any]:
+def _of_file(cfg: Any, opened: LoadedRun, name: str, runtime: str, place: Path) -> dict[str, Any]:
     model, entry = load_model(opened.folder, name)
-    (written,) = FILES[runtime](Subject(name, model, entry, opened.dataset), place, cfg)
+    (written,) = FILES[runtime](ExportSource(name, model, entry, opened.dataset), place, cfg)
     file = place / written.files[0]
     size: dict[str, Any] = {
         "parameters": parameter_count(model),
@@ -108,7 +108,9 @@ def _of_file(cfg: Any, opened: Opened, name: str, runtime: str, place: Path) -> 
     return size | _timed(cfg, opened, "onnx", str(file), f"{name} {runtime}")
 
 
-def _timed(cfg: Any, opened: Opened, runtime: str, source: str, name: str) -> dict[str, Any]:
+def _timed(cfg: Any, opened: LoadedRun, runtime: str, source: str, name: str) -> dict[str, Any]:
     opened.context.progress.say(f"{name}: timing {len(cfg.batches)} batch sizes")
-    one = Contestant(runtime, source, name, opened.dataset.input_shape, tuple(cfg.batches), cfg.seconds, torch.get_num_threads())
-    return contest(one)
+    one = BenchmarkCase(
+        runtime, source, name, opened.dataset.input_shape, tuple(cfg.batches), cfg.seconds, torch.get_num_threads()
+    )
+    return benchmark_in_subprocess(one)

@@ -10,14 +10,14 @@ from omegaconf import DictConfig
 
 from distill_cli import RECIPE_VERSION
 from distill_cli.commands.common import show, this_job
-from distill_cli.data.leakage import meets
-from distill_cli.errors import UserError, near
+from distill_cli.data.leakage import find_overlap
+from distill_cli.errors import UserError, did_you_mean
 from distill_cli.factory.context import Job
-from distill_cli.factory.data import describe
+from distill_cli.factory.data import data_section
 from distill_cli.pipeline import evaluation, write_run
-from distill_cli.pipeline.ensemble_report import TOLD, members_report
+from distill_cli.pipeline.ensemble_report import PROVENANCE_KEYS, members_report
 from distill_cli.pipeline.health import Examined, examine
-from distill_cli.pipeline.load_run import open_run
+from distill_cli.pipeline.load_run import load_run
 from distill_cli.pipeline.report_sections import Report, provenance_of
 from distill_cli.pipeline.results import measured
 from distill_cli.pipeline.sample_gallery import allowed, samples
@@ -25,8 +25,8 @@ from distill_cli.reports.run.origin import other_data
 from distill_cli.runs import layout
 from distill_cli.runs.checkpoint import load_model
 from distill_cli.runs.find_run import named
-from distill_cli.teachers.train import COST_KEYS
-from distill_cli.types import COMPARED, STUDENT, TEACHER, Dataset
+from distill_cli.teachers.train import TRAINING_STATS
+from distill_cli.types import STUDENT, TEACHER, TEST_SPLIT, Dataset
 from distill_cli.utils import files
 
 
@@ -41,32 +41,32 @@ KEPT = ("terms", "stages", "teacher_key", "teacher_fingerprint", "teacher_source
 
 def evaluate(cfg: Any, out: Path, job: Job) -> Report:
     """Score every model of the run ``cfg.run`` on its own data or on ``cfg.dataset``."""
-    opened = open_run(cfg, out, job, "eval")
+    opened = load_run(cfg, out, job, "eval")
     source, old, dataset, checkpoint, context = opened.folder, opened.report, opened.dataset, opened.checkpoint, opened.context
-    pools = evaluation.scored_pools(dataset, cfg.split)
+    pools = evaluation.eval_splits(dataset, cfg.split)
     if not pools:
         known = ", ".join(dataset.pools)
-        raise UserError(f"split={cfg.split}: no such split{near(cfg.split, dataset.pools)} (it has: all, {known})")
+        raise UserError(f"split={cfg.split}: no such split{did_you_mean(cfg.split, dataset.pools)} (it has: all, {known})")
 
     logits, models, networks = {}, {}, {}
     member_parts: list[dict[str, Any]] = []
     for name in checkpoint["models"]:
         model, entry = load_model(source, name)
         networks[name] = model.to(context.device)
-        logits[name] = evaluation.logits_of(model, dataset, context, cfg.split)
+        logits[name] = evaluation.predict_splits(model, dataset, context, cfg.split)
         if name == TEACHER:
             told = _members_told(old)
             member_parts = members_report(model, entry, told, logits[name], dataset, context, cfg.split)
-        cost = layout.figures_of(old, name, COST_KEYS)
+        cost = layout.model_metrics(old, name, TRAINING_STATS)
         models[name] = {**measured(model, entry), **cost}
     for name, by_split in evaluation.score_all(logits, pools, dataset, context).items():
         models[name] = by_split | models[name]
-    data = describe(dataset, opened.node) | {"run_fingerprint": opened.run_fingerprint}
+    data = data_section(dataset, opened.dataset_config) | {"run_fingerprint": opened.run_fingerprint}
     data["trained_on"] = opened.trained_on(pools, checkpoint["models"])
     for note in other_data(data) or _seen(source, checkpoint["models"], dataset, cfg.split):
         context.progress.say(f"note: {note}")
         data["notes"].append(note)
-    split = COMPARED if COMPARED in pools else next(iter(pools))
+    split = TEST_SPLIT if TEST_SPLIT in pools else next(iter(pools))
     comparison = evaluation.compare(logits, pools[split], split, dataset, context) if STUDENT in logits else {}
     report = {
         "schema_version": 1,
@@ -89,7 +89,7 @@ def evaluate(cfg: Any, out: Path, job: Job) -> Report:
     for name in (layout.EPOCHS, layout.TEACHER_EPOCHS):  # the same models: their curves are still theirs
         if (source / name).is_file():
             files.copy_file(source / name, out / name)
-    write_run.finish(context, report, cfg, provenance_of(context), [], write_run.predictions(dataset, logits, split), shown)
+    write_run.write_run(context, report, cfg, provenance_of(context), [], write_run.predictions(dataset, logits, split), shown)
     return layout.read_json(out / layout.REPORT)
 
 
@@ -97,13 +97,15 @@ def _members_told(old: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return what a report says of an ensemble's members, less their scores; nothing where it is damaged."""
     parts = old.get("teacher_members")
     known = parts if isinstance(parts, list) and all(isinstance(part, dict) for part in parts) else []
-    return [{key: part.get(key) for key in TOLD} for part in known]
+    return [{key: part.get(key) for key in PROVENANCE_KEYS} for part in known]
 
 
 def _seen(source: Path, names: Iterable[str], dataset: Dataset, split: str) -> list[str]:
     """Return a note for each model that was trained on rows that are scored here."""
     notes = [f"{split}: these rows were trained on; such scores say nothing about new ones"] if split == "train" else []
     for name in names:
-        if layout.rows_file(source, name).is_file() and (met := meets(layout.read_rows(source, name), dataset)):
+        if layout.train_record_file(source, name).is_file() and (
+            met := find_overlap(layout.read_train_record(source, name), dataset)
+        ):
             notes.append(f"{name} was trained on rows that are scored here: {met}")
     return notes

@@ -14,19 +14,19 @@ from omegaconf import DictConfig, OmegaConf
 from distill_cli import RECIPE_VERSION
 from distill_cli.commands.common import this_job
 from distill_cli.config.validation.run_commands import formats
-from distill_cli.errors import UserError, UserErrors, near
+from distill_cli.errors import UserError, UserErrors, did_you_mean
 from distill_cli.exports import FORMATS, LOOKS
 from distill_cli.exports.card import CARD_JSON, README, card_of, show
 from distill_cli.exports.card_markdown import markdown
 from distill_cli.exports.parity import Listener, Reference, compare, scores_of_rounded
-from distill_cli.exports.subject import Subject, Written
+from distill_cli.exports.subject import Artifact, ExportSource
 from distill_cli.factory.context import Job
-from distill_cli.factory.data import describe
+from distill_cli.factory.data import data_section
 from distill_cli.metrics.calibration import fit_temperature
 from distill_cli.metrics.classification import ece, log_probabilities
 from distill_cli.models.classifier import Classifier
 from distill_cli.pipeline import evaluation
-from distill_cli.pipeline.load_run import Opened, open_run
+from distill_cli.pipeline.load_run import LoadedRun, load_run
 from distill_cli.pipeline.report_sections import Report, provenance_of
 from distill_cli.pipeline.results import measured
 from distill_cli.profiling.model_cost import peak_activation_bytes
@@ -36,7 +36,7 @@ from distill_cli.runs import layout
 from distill_cli.runs.checkpoint import load_model
 from distill_cli.runs.find_run import named
 from distill_cli.utils import files
-from distill_cli.utils.timing import timed
+from distill_cli.utils.timing import measure_latency
 
 
 def run(cfg: DictConfig, out: Path) -> dict[str, Any]:
@@ -62,29 +62,29 @@ def export(cfg: Any, out: Path, job: Job) -> Report:
         UserError: what `open_run` refuses, a folder that is there already, or no format is left; nothing is left then.
     """
     target = Path(cfg.output) if cfg.output is not None else out / "export"
-    files.refuse_existing(target, "output")
-    opened = open_run(cfg, out, job, "export")
+    files.ensure_absent(target, "output")
+    opened = load_run(cfg, out, job, "export")
     if cfg.checkpoint_model not in opened.checkpoint["models"]:
         name, known = cfg.checkpoint_model, sorted(opened.checkpoint["models"])
         raise UserError(
-            f"checkpoint_model={name}: {opened.folder} has no such model{near(name, known)} (it has: {', '.join(known)})"
+            f"checkpoint_model={name}: {opened.folder} has no such model{did_you_mean(name, known)} (it has: {', '.join(known)})"
         )
     model, entry = load_model(opened.folder, cfg.checkpoint_model)
     shown = bool(cfg.report.samples) and opened.may_show_samples
-    subject = Subject(cfg.checkpoint_model, model, entry, opened.dataset, 1.0, shown, _about(opened))
+    subject = ExportSource(cfg.checkpoint_model, model, entry, opened.dataset, 1.0, shown, _about(opened))
     names = formats(cfg.format if isinstance(cfg.format, str) else list(cfg.format))
     refused = _looked_at(names, subject, cfg)
     report = _scored(cfg, opened, model, entry)
     temperature = report["export"]["temperature"]["value"]
     subject = replace(subject, temperature=temperature)
-    with files.new_folder(target) as folder:
+    with files.atomic_folder(target) as folder:
         report["export"]["folder"] = str(target)
         sound = [name for name in names if name not in refused]
         report["export"]["formats"] = _write_all(cfg, opened, subject, folder, sound, refused)
         report["export"]["refused"] = refused
-        report = files.plain(report | {"provenance": provenance_of(opened.context)})
+        report = files.to_jsonable(report | {"provenance": provenance_of(opened.context)})
         told: Any = OmegaConf.to_container(cfg.card)
-        card = card_of(report, subject, told, opened.node)
+        card = card_of(report, subject, told, opened.dataset_config)
         files.write_text(folder / README, markdown(card))
         files.write_json(folder / CARD_JSON, card)
     files.write_text(out / layout.CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
@@ -92,14 +92,14 @@ def export(cfg: Any, out: Path, job: Job) -> Report:
     return layout.read_json(out / layout.REPORT)
 
 
-def _scored(cfg: Any, opened: Opened, model: Classifier, entry: Mapping[str, Any]) -> Report:
+def _scored(cfg: Any, opened: LoadedRun, model: Classifier, entry: Mapping[str, Any]) -> Report:
     """Return the report as far as the model itself goes: its scores, its size, its temperature."""
     dataset, context, name = opened.dataset, opened.context, str(cfg.checkpoint_model)
-    pools = evaluation.scored_pools(dataset)
-    logits = evaluation.logits_of(model, dataset, context)
+    pools = evaluation.eval_splits(dataset)
+    logits = evaluation.predict_splits(model, dataset, context)
     scores = evaluation.score_all({name: logits}, pools, dataset, context)[name]
     temperature = fit_temperature(logits["val"], dataset.val.y) if cfg.calibrate else 1.0
-    data = describe(dataset, opened.node) | {"run_fingerprint": opened.run_fingerprint}
+    data = data_section(dataset, opened.dataset_config) | {"run_fingerprint": opened.run_fingerprint}
     data["trained_on"] = opened.trained_on(pools, [name])
     data["notes"] += other_data(data) or _notes(opened, name, scores)
     for note in data["notes"][len(dataset.notes) :]:
@@ -131,22 +131,22 @@ def _ece(logits: np.ndarray, y: np.ndarray, temperature: float) -> dict[str, flo
     return {"before": before, "after": after}
 
 
-def _notes(opened: Opened, name: str, scores: Mapping[str, Any]) -> list[str]:
+def _notes(opened: LoadedRun, name: str, scores: Mapping[str, Any]) -> list[str]:
     """Return what a reader must know where the scores are not those of the run's report."""
     notes = []
     for split, part in scores.items():
-        figures = layout.figures_of(opened.report, name, [split]).get(split)
+        figures = layout.model_metrics(opened.report, name, [split]).get(split)
         before = figures.get("macro_f1") if isinstance(figures, Mapping) else None
         if before != part["macro_f1"]:
             notes.append(f"{split}: macro F1 is {part['macro_f1']:.6f} here and {before} in the run's report")
     return notes
 
 
-def _about(opened: Opened) -> dict[str, str]:
+def _about(opened: LoadedRun) -> dict[str, str]:
     return {"data": opened.dataset.name, "data_fingerprint": opened.dataset.fingerprint, "run": str(opened.report.get("name"))}
 
 
-def _looked_at(names: Sequence[str], subject: Subject, cfg: Any) -> dict[str, str]:
+def _looked_at(names: Sequence[str], subject: ExportSource, cfg: Any) -> dict[str, str]:
     """Return the formats that the model's layers, or this machine, cannot have, each with its line.
 
     Raises:
@@ -164,16 +164,16 @@ def _looked_at(names: Sequence[str], subject: Subject, cfg: Any) -> dict[str, st
 
 
 def _write_all(
-    cfg: Any, opened: Opened, subject: Subject, folder: Path, names: Sequence[str], refused: dict[str, str]
+    cfg: Any, opened: LoadedRun, subject: ExportSource, folder: Path, names: Sequence[str], refused: dict[str, str]
 ) -> dict[str, Any]:
     """Write and check formats, and return what the report says of each; one that is refused leaves no file and joins `refused`.
 
     Raises:
         UserErrors: none is left.
     """
-    dataset, chunk = opened.dataset, opened.context.chunk
+    dataset, chunk = opened.dataset, opened.context.eval_batch_size
     reference = Reference(
-        dataset.val, evaluation.logits_of(subject.model, dataset, opened.context, "val")["val"], dataset.averaged,
+        dataset.val, evaluation.predict_splits(subject.model, dataset, opened.context, "val")["val"], dataset.macro_classes,
         subject.temperature, chunk, cfg.max_f1_drop,
     )  # fmt: skip
     parts: dict[str, Any] = {}
@@ -202,25 +202,25 @@ def _followed(what: str, total: int, cfg: Any) -> Iterator[Listener]:
         yield lambda rows: progress.move(rows, rows)
 
 
-def _rounded(written: Written, reference: Reference, opened: Opened, checked: float, cfg: Any) -> dict[str, Any]:
+def _rounded(written: Artifact, reference: Reference, opened: LoadedRun, checked: float, cfg: Any) -> dict[str, Any]:
     """Return the scores of a file whose weights are rounded; those of any other are the model's."""
     if written.difference is not None:
         return {}
-    pools = evaluation.scored_pools(opened.dataset)
+    pools = evaluation.eval_splits(opened.dataset)
     total = sum(len(pool) for pool in pools.values() if pool is not reference.pool)
     with _followed(f"{written.name}: scoring", total, cfg) as listen:
         return {"macro_f1": scores_of_rounded(written, pools, reference, checked, listen)}
 
 
-def _part(written: Written, reference: Reference, folder: Path, cfg: Any) -> dict[str, Any]:
+def _part(written: Artifact, reference: Reference, folder: Path, cfg: Any) -> dict[str, Any]:
     with _followed(f"{written.name}: checking", len(reference.pool), cfg) as listen:
         parity = compare(written, reference, listen)
-    first = next(reference.pool.chunks(1))
+    first = next(reference.pool.iter_batches(1))
     return {
         "files": {name: (folder / name).stat().st_size for name in written.files},
         "weight_bytes": written.weight_bytes,
         "file_bytes": sum((folder / name).stat().st_size for name in written.files),
         "parity": parity,
-        "latency_ms": {"1": written.time() if written.time else timed(lambda: written.run(first))},
+        "latency_ms": {"1": written.time() if written.time else measure_latency(lambda: written.run(first))},
         **written.facts,
     }

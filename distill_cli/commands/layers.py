@@ -13,11 +13,11 @@ from distill_cli.config.validation.check import targets_in
 from distill_cli.errors import UserError
 from distill_cli.factory.data import load_dataset
 from distill_cli.features.adapters import adapter
-from distill_cli.features.layer_summary import Layer, inspect, propose
+from distill_cli.features.layer_summary import Layer, inspect, suggest_pairs
 from distill_cli.models.classifier import Classifier
 from distill_cli.reports.run.layer_table import show
-from distill_cli.runs.checkpoint import architecture, build_model
-from distill_cli.teachers.resolve import check_fits, combine, from_runs, untrained
+from distill_cli.runs.checkpoint import build_model, model_spec
+from distill_cli.teachers.resolve import build_ensemble, build_untrained_teacher, check_compatible, load_from_runs
 from distill_cli.teachers.train import check_sources
 from distill_cli.types import Dataset
 
@@ -29,7 +29,7 @@ def run(cfg: DictConfig, out: Path) -> dict[str, Any]:
 
 
 @dataclass
-class Proposal:
+class LayerPair:
     """A pair of layers, and how the student's is brought to the teacher's shape."""
 
     student: Layer
@@ -38,15 +38,15 @@ class Proposal:
 
 
 @dataclass
-class Listing:
+class LayerSummary:
     """What the command shows."""
 
     teacher: list[Layer]
     student: list[Layer]
-    proposals: list[Proposal]
+    proposals: list[LayerPair]
 
 
-def layers(cfg: Any) -> Listing:
+def layers(cfg: Any) -> LayerSummary:
     """Look into the models of a config.
 
     Raises:
@@ -56,20 +56,20 @@ def layers(cfg: Any) -> Listing:
     if cfg.teacher.outputs is not None:
         raise UserError(f"teacher.outputs={cfg.teacher.outputs}: a table of outputs has no layers; choose a teacher with weights")
     dataset = load_dataset(cfg.dataset)
-    student = build_model(architecture(cfg.student.model, cfg.student.prepare, dataset), "student.model")
+    student = build_model(model_spec(cfg.student.model, cfg.student.prepare, dataset), "student.model")
     theirs, ours = (inspect(model, dataset.input_shape) for model in (_teacher(cfg, dataset), student))
-    proposals = [Proposal(s, t, how) for s, t in propose(ours, theirs) if (how := _adapter(s, t)) is not None]
-    return Listing(theirs, ours, proposals)
+    proposals = [LayerPair(s, t, how) for s, t in suggest_pairs(ours, theirs) if (how := _adapter(s, t)) is not None]
+    return LayerSummary(theirs, ours, proposals)
 
 
 def _teacher(cfg: Any, dataset: Dataset) -> Classifier:
     node = cfg.teacher
     if node.checkpoint is None:
-        return untrained(node, dataset)
-    members = from_runs(node, targets_in(OmegaConf.to_container(cfg, resolve=True)))
+        return build_untrained_teacher(node, dataset)
+    members = load_from_runs(node, targets_in(OmegaConf.to_container(cfg, resolve=True)))
     for member in members:
-        check_fits(member, dataset)
-    whole = members[0] if len(members) == 1 else combine(members, node.average, None, dataset)
+        check_compatible(member, dataset)
+    whole = members[0] if len(members) == 1 else build_ensemble(members, node.average, None, dataset)
     assert whole.model is not None
     return whole.model
 

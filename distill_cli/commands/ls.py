@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distill_cli.commands.parser import Parser
-from distill_cli.config.options import PURPOSES, common_text, conf_dir, inner_groups, options
-from distill_cli.errors import UserError, near
+from distill_cli.config.options import GROUP_HELP, common_text, conf_dir, inner_groups, options
+from distill_cli.errors import UserError, did_you_mean
 
 HELP = """\
 usage: distill ls [GROUP[/OPTION]] [--config-dir DIR]
@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> int:
     known = options([conf_dir(), *typed.config_dir])
     if not wanted:
         for group, files in known.items():
-            print(f"{group:<12}{PURPOSES.get(group, '')}\n{'':14}{', '.join(files)}")
+            print(f"{group:<12}{GROUP_HELP.get(group, '')}\n{'':14}{', '.join(files)}")
     elif wanted in known:
         width = max(map(len, known[wanted]))
         for option, file in known[wanted].items():
@@ -62,10 +62,12 @@ def find_option(known: dict[str, dict[str, Path]], wanted: str) -> Path:
     group, slash, option = wanted.rpartition("/")
     if not slash or group not in known:
         group = group or option
-        hint = near(group, known) or f" (groups: {', '.join(known)})"
+        hint = did_you_mean(group, known) or f" (groups: {', '.join(known)})"
         raise UserError(f"no group '{group}'{hint}")
     if option not in known[group]:
-        raise UserError(f"no option '{option}' in {group}{near(option, known[group])} (available: {', '.join(known[group])})")
+        raise UserError(
+            f"no option '{option}' in {group}{did_you_mean(option, known[group])} (available: {', '.join(known[group])})"
+        )
     return known[group][option]
 
 

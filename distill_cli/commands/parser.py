@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from distill_cli.config.overrides import config_folder
-from distill_cli.errors import UserError, near
+from distill_cli.errors import UserError, did_you_mean
 
 FLAGS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "--json": ((), {"action": "store_true"}),
@@ -43,7 +43,7 @@ class Parser(argparse.ArgumentParser):
             key, _, value = word.lstrip("-").partition("=")
             if key in self.keys:
                 raise UserError(f"{word}: drop the dashes: {key}={value or self.keys[key]}")
-            raise UserError(f"unknown flag '{word}'{near(word, [*self.flags, '--help']) or f'; see {self.prog} --help'}")
+            raise UserError(f"unknown flag '{word}'{did_you_mean(word, [*self.flags, '--help']) or f'; see {self.prog} --help'}")
         return typed
 
     def error(self, message: str) -> NoReturn:

@@ -10,12 +10,12 @@ from typing import IO, Any
 import torch
 from omegaconf import DictConfig
 
-from distill_cli.config.validation.rules import Rule, check_rules, one_of, shown
-from distill_cli.data.beats import NORMALISATIONS, Cut
+from distill_cli.config.validation.rules import Rule, check_rules, format_value, one_of
+from distill_cli.data.beats import NORMALISATIONS, SegmentationSettings
 from distill_cli.data.csv_columns import ColumnSpec
 from distill_cli.data.csv_reader import SUFFIXES
 from distill_cli.errors import UserError
-from distill_cli.inference.batching import Piece, Stream, Waiting
+from distill_cli.inference.batching import Rebatcher, RowBlock, Stream
 from distill_cli.inference.csv_rows import CsvRows
 from distill_cli.inference.npy_rows import NpyRows
 from distill_cli.inference.predictor import Predictor, open_predictor
@@ -23,7 +23,7 @@ from distill_cli.inference.record_beats import RecordBeats
 from distill_cli.inference.writers import Array, Table, Writer
 from distill_cli.reports.progress import Progress
 from distill_cli.utils import files
-from distill_cli.utils.allocator import keep_freed_memory
+from distill_cli.utils.allocator import disable_malloc_trim
 
 
 def run(cfg: DictConfig, out: Path) -> dict[str, Any]:
@@ -53,7 +53,7 @@ MOST_FAULTS = 3  # that are shown of rows left out
 
 
 @dataclass
-class Done:
+class PredictionSummary:
     """What was done: rows predicted, rows in all, and a line for each that was left out."""
 
     predicted: int = 0
@@ -67,7 +67,7 @@ def predict(cfg: Any) -> Path:
     Raises:
         UserError: an input, a run or an output that cannot be used; no file is left then.
     """
-    keep_freed_memory()
+    disable_malloc_trim()
     if cfg.device.threads is not None:
         torch.set_num_threads(cfg.device.threads)
     source = Path(cfg.input)
@@ -77,7 +77,7 @@ def predict(cfg: Any) -> Path:
     stream = open_input(cfg, source, predictor)
     if output.suffix == ".npy" and isinstance(stream, RecordBeats):
         raise UserError(f"output={output}: an array has no place for the times of beats; choose a .csv")
-    done = Done()
+    done = PredictionSummary()
     with Progress(cfg.progress.level, cfg.progress.every) as progress:
         progress.read(f"predict {source.name}", stream.total)
         progress.say(predictor.origin)
@@ -88,7 +88,7 @@ def predict(cfg: Any) -> Path:
             array = output.suffix == ".npy"
             names = predictor.class_names
             writer: Writer = Array(file, names) if array else Table(file, stream.columns, names)
-            _fill(writer, stream, predictor, cfg.eval_batch_size or predictor.chunk, progress, done)
+            _predict_to(writer, stream, predictor, cfg.eval_batch_size or predictor.batch_size, progress, done)
 
         files.write_atomic(output, fill, binary=output.suffix == ".npy", replace=False)
         for fault in done.faults[:MOST_FAULTS]:
@@ -149,33 +149,35 @@ def _check_settings(cfg: Any, source: Path) -> None:
         unread["peaks"] = cfg.peaks != "auto"
     for key in (key for key, is_set in unread.items() if is_set):
         kind = "a WFDB record" if key == "peaks" else "a .csv"
-        raise UserError(f"{key}={shown(cfg[key])}: is for {kind}, and input={source} is none; drop it")
+        raise UserError(f"{key}={format_value(cfg[key])}: is for {kind}, and input={source} is none; drop it")
 
 
-def _cut(predictor: Predictor, source: Path) -> tuple[Cut, str]:
+def _cut(predictor: Predictor, source: Path) -> tuple[SegmentationSettings, str]:
     """Return how the run's beats were cut, and their lead."""
     node: Mapping[str, Any] = predictor.dataset
     if node.get("_target_") not in BEATS:
         raise UserError(f"input={source}: a WFDB record needs a run on heartbeats; how others would cut it is not known")
     check_rules(node, CUT_RULES, "config.yaml of the run: dataset.")
-    settings = {key.name: node[key.name] for key in fields(Cut) if key.name in node}
+    settings = {key.name: node[key.name] for key in fields(SegmentationSettings) if key.name in node}
     lead = node.get("lead")
-    return Cut(**settings), lead if isinstance(lead, str) else USUAL_LEAD
+    return SegmentationSettings(**settings), lead if isinstance(lead, str) else USUAL_LEAD
 
 
-def _fill(writer: Writer, stream: Stream, predictor: Predictor, size: int, progress: Progress, done: Done) -> None:
+def _predict_to(
+    writer: Writer, stream: Stream, predictor: Predictor, size: int, progress: Progress, done: PredictionSummary
+) -> None:
     """Predict all rows into an open file, `size` at once.
 
     Raises:
         UserError: a row that cannot be used where such rows are not left out, or no row that can.
     """
 
-    def put(batches: Iterable[Piece]) -> None:
+    def put(batches: Iterable[RowBlock]) -> None:
         for batch in batches:
             writer.add(batch.where, predictor.probabilities(batch.x))
             done.predicted += len(batch.x)
 
-    waiting = Waiting(size)
+    waiting = Rebatcher(size)
     for piece in stream.pieces():
         done.faults += piece.faults
         done.read = piece.read

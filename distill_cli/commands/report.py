@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from distill_cli.commands.parser import Parser
 from distill_cli.config.paths import expanded
-from distill_cli.errors import UserError, near
+from distill_cli.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
-    from distill_cli.reports.sweep.table import Standings
+    from distill_cli.reports.sweep.table import Leaderboard
 
 HELP = """\
 usage: distill report FOLDER... [key=value ...] [--json]
@@ -73,7 +73,7 @@ def parse(argv: Sequence[str]) -> Arguments:
         if equals and key in KEYS:
             setattr(found, key, expanded(value) if key == "output" else value)
         elif equals and not Path(word).exists() and "/" not in key:
-            raise UserError(f"unknown key '{key}'{near(key, KEYS)} (it has: {', '.join(KEYS)})")
+            raise UserError(f"unknown key '{key}'{did_you_mean(key, KEYS)} (it has: {', '.join(KEYS)})")
         else:
             found.folders.append(word)
     if not found.folders:
@@ -82,7 +82,9 @@ def parse(argv: Sequence[str]) -> Arguments:
         if getattr(found, key) not in SWITCHES:
             raise UserError(f"{key}={getattr(found, key)}: expected true or false")
     if found.metric not in METRICS:
-        raise UserError(f"metric={found.metric}: no such metric{near(found.metric, METRICS)} (available: {', '.join(METRICS)})")
+        raise UserError(
+            f"metric={found.metric}: no such metric{did_you_mean(found.metric, METRICS)} (available: {', '.join(METRICS)})"
+        )
     return found
 
 
@@ -128,25 +130,25 @@ def _table(folders: Sequence[Path], typed: Arguments) -> None:
     _announce(written, typed)
 
 
-def _chosen(folders: Sequence[Path], typed: Arguments) -> tuple[Standings, list[str]]:
+def _chosen(folders: Sequence[Path], typed: Arguments) -> tuple[Leaderboard, list[str]]:
     """Return the table over folders, sorted and filtered, and the columns that were asked for."""
     from distill_cli.reports.sweep.collect import collect
     from distill_cli.reports.sweep.columns import column_cells
-    from distill_cli.reports.sweep.leaderboard import standings
-    from distill_cli.reports.sweep.sort_and_filter import keep, sort
+    from distill_cli.reports.sweep.leaderboard import build_leaderboard
+    from distill_cli.reports.sweep.sort_and_filter import filter_rows, sort
 
-    result = standings(collect(folders), typed.metric)
+    result = build_leaderboard(collect(folders), typed.metric)
     known = column_cells(result)
     columns = [name for name in typed.columns.split(",") if name]
     for name in columns:
         if name not in known:
-            raise UserError(f"columns={name}: no such column{near(name, known)} (available: {', '.join(known)})")
+            raise UserError(f"columns={name}: no such column{did_you_mean(name, known)} (available: {', '.join(known)})")
     sort(result, typed.sort)
-    keep(result, typed.filter)
+    filter_rows(result, typed.filter)
     return result, columns
 
 
-def _files(result: Standings, folder: str | Path, columns: Sequence[str]) -> list[Path]:
+def _files(result: Leaderboard, folder: str | Path, columns: Sequence[str]) -> list[Path]:
     """Write a table's files and return their paths, the page last."""
     from distill_cli.reports.html.sweep import page as sweep_page
     from distill_cli.reports.sweep import results_files
@@ -154,7 +156,7 @@ def _files(result: Standings, folder: str | Path, columns: Sequence[str]) -> lis
     return [*results_files.write(result, folder, columns), sweep_page.write(result, Path(folder), columns)]
 
 
-def _page_of_run(folder: Path, result: Standings, typed: Arguments) -> list[Path]:
+def _page_of_run(folder: Path, result: Leaderboard, typed: Arguments) -> list[Path]:
     """Draw the page of a finished run again; a failed one has none."""
     from distill_cli.reports.html.run import page as run_page
     from distill_cli.reports.sweep import results_files

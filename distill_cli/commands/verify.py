@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from distill_cli.commands.parser import Parser
-from distill_cli.errors import UserError, near
-from distill_cli.verify.select_losses import Row, chosen, verified
+from distill_cli.errors import UserError, did_you_mean
+from distill_cli.verify.select_losses import Row, select_losses, verify_loss
 
 HELP = """\
 usage: distill verify [loss=NAME,...] [loss.KEY=VALUE ...] [flags]
@@ -71,7 +71,7 @@ def parse(argv: Sequence[str]) -> Arguments:
             except yaml.YAMLError:
                 raise UserError(f"{word}: cannot be read as a value") from None
         else:
-            hint = near(word, ["loss="]) or "; see distill verify --help"
+            hint = did_you_mean(word, ["loss="]) or "; see distill verify --help"
             raise UserError(f"'{word}': expected loss=NAME or loss.KEY=VALUE{hint}")
     return found
 
@@ -86,14 +86,14 @@ def main(argv: Sequence[str]) -> int:
     sys.path.append(os.getcwd())  # a console script lacks it, and `_target_: my_losses.Mine` lies there
     from distill_cli.reports.terminal import console
 
-    wanted = chosen(typed.losses, typed.settings, typed.folders)
+    wanted = select_losses(typed.losses, typed.settings, typed.folders)
 
     on = console(sys.stderr if typed.json else None)
     rows: list[Row] = []
     with on.status("") as status:
         for name, node in wanted.items():
             status.update(f"verifying {name}")
-            rows += verified(name, node, typed.settings)
+            rows += verify_loss(name, node, typed.settings)
     if typed.json:
         print(json.dumps([as_json(row) for row in rows], indent=2, ensure_ascii=False))
     show(rows, on)

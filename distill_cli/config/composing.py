@@ -21,7 +21,7 @@ from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from distill_cli.config.options import PURPOSES, TAKE_SEVERAL, one_option
+from distill_cli.config.options import GROUP_HELP, TAKE_SEVERAL, one_option
 from distill_cli.errors import UserError, nearest
 
 # Groups of presets. An experiment is a whole recipe; hparams are laid over whatever a recipe chooses.
@@ -119,7 +119,7 @@ def refuse_several(defaults: Iterable[ResultDefault]) -> None:
     entries: dict[tuple[Any, ...], list[str]] = {}
     for default in defaults:
         group, _, option = str(default.config_path).partition("/")
-        if group in PURPOSES and group not in TAKE_SEVERAL and group != group_of(default.parent):
+        if group in GROUP_HELP and group not in TAKE_SEVERAL and group != group_of(default.parent):
             entries.setdefault((default.parent, group, default.package), []).append(option)
     for (_, group, place), names in entries.items():
         if len(names) > 1:

@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 from distill_cli.config.options import TAKE_SEVERAL, conf_dir, one_option, options, second_term
 from distill_cli.config.resolvers import RESOLVERS
 from distill_cli.config.validation.read_keys import reads, unread
-from distill_cli.errors import UserError, near, squashed, tokens
+from distill_cli.errors import UserError, did_you_mean, squashed, tokens
 
 HYDRA14 = tuple(int(n) for n in hydra.__version__.split(".")[:2]) >= (1, 4)
 TYPES = {"Integer": "int", "Float": "float", "Boolean": "bool", "string": "str"}
@@ -28,7 +28,7 @@ TOP_GROUPS = ("experiment", "hparams")  # groups whose options set keys of all o
 KEYS_WANTED = "has keys of its own; set {0}.KEY=VALUE"
 
 
-class Line:
+class CommandLine:
     """Words about one failed command line; it knows which keys and options there would have been.
 
     Args:
@@ -79,7 +79,7 @@ class Line:
             return f"{source}{self.package_error(key, source.removesuffix(': ').removeprefix(f'{key}/'))}"
         known = [*self.keys(), *options([conf_dir()])]
         plain = key.removeprefix("student.")  # what trains the student stands without its name
-        return f"{source}unknown key '{key}'{near(plain, [plain]) if plain in known else near(key, known)}"
+        return f"{source}unknown key '{key}'{did_you_mean(plain, [plain]) if plain in known else did_you_mean(key, known)}"
 
     def sweep_without_flag(self, word: str) -> str:
         """Return the words for several values without -m; for a group, a list is no way out."""
@@ -103,7 +103,7 @@ class Line:
     def no_option(self, group: str, option: str, listed: str = "") -> str:
         """Return the words for an option that does not exist, with those that do."""
         known = self.options(group) or [o for o in listed.split() if not o.startswith("_")]
-        hint = f"; did you mean '{match}'?" if (match := self.by_purpose(group, option)) else near(option, known)
+        hint = f"; did you mean '{match}'?" if (match := self.by_purpose(group, option)) else did_you_mean(option, known)
         extra = "; pip install 'distill-cli[sweep]' brings joblib" if (group, option) == ("hydra/launcher", "joblib") else ""
         extra += "; none at all: logger=[]" if (group, option) == ("logger", "none") else ""
         there = f" (available: {', '.join(known)})" if known else ""
@@ -125,14 +125,14 @@ def walk(node: DictConfig, prefix: str = "") -> Iterator[str]:
             yield from walk(inner, f"{prefix}{key!s}.")
 
 
-Words = Callable[[Line, re.Match[str]], str]
+Words = Callable[[CommandLine, re.Match[str]], str]
 SOURCE = r"(?:In '([^']+)': \w+ raised while composing config: )?.*?"
 PATTERNS: list[tuple[str, Words]] = [
     (r"Could not find '(?:(.+)/)?([^'/]+)'(?: Available options in '[^']+': (.*?))? ?Config search path",
      lambda line, m: line.no_option(m[1] or "", m[2], m[3] or "")),
     (r"Could not load '(?:(.+)/)?([^'/]+)'", lambda line, m: line.no_option(m[1] or "", m[2], "")),  # one of a list
     (r"looks like a config group override, but config group '([^']+)' does not exist",
-     lambda line, m: f"unknown group '{m[1]}'{near(m[1], options([conf_dir(), *line.config_dirs]))}"),
+     lambda line, m: f"unknown group '{m[1]}'{did_you_mean(m[1], options([conf_dir(), *line.config_dirs]))}"),
     (r"Could not override '([^']+)'", lambda line, m: line.unknown_key(m[1])),
     (r"Could not delete from config\. '([^']+)' does not exist", lambda line, m: line.unknown_key(m[1])),
     (SOURCE + r"Key '[^']+' (?:not in|is not in) .*?full_key: (\S+)",
@@ -158,7 +158,7 @@ PATTERNS: list[tuple[str, Words]] = [
     (r"UserError raised while resolving interpolation: (.*?)(?: full_key: \S+| object_type=|$)", lambda line, m: m[1]),
     (r"\w+ raised while resolving interpolation: (.*?) full_key: (\S+)", lambda line, m: f"{m[2]}: {m[1]}"),
     (r"Unsupported interpolation type (\w+) full_key: (\S+)",
-     lambda line, m: f"{m[2]}: there is no ${{{m[1]}:...}}{near(m[1], RESOLVERS)}"),
+     lambda line, m: f"{m[2]}: there is no ${{{m[1]}:...}}{did_you_mean(m[1], RESOLVERS)}"),
     (r"Interpolation key '([^']+)' not found(?: full_key: (\S+))?",
      lambda line, m: f"{m[2]}: there is no key '{m[1]}' to take it from"),
     (r"Additional config directory '([^']+)' not found", lambda line, m: f"--config-dir {m[1]}: no such folder"),
@@ -179,22 +179,24 @@ def one_line(error: BaseException, command: str, argv: Sequence[str] = ()) -> st
         return f"{error.filename}: cannot write there ({error.strerror}); choose another folder with outputs="
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         return f"{error.problem_mark.name}: not YAML in line {error.problem_mark.line + 1}: {error.problem}"
-    text = said(error)
+    text = join_messages(error)
     for pattern, words in PATTERNS:
         if m := re.search(pattern, text):
-            return words(Line(command, argv), m)
+            return words(CommandLine(command, argv), m)
     return re.split(r" Config search path| full_key:| See https?:", text)[0]
 
 
-def stumbled(error: Exception, command: str, argv: Sequence[str]) -> str | None:
+def composition_error(error: Exception, command: str, argv: Sequence[str]) -> str | None:
     """Return the line for what Hydra and OmegaConf stumble over while they compose; None for a bug of ours."""
     frames = traceback.extract_tb(error.__traceback__)
     if not {"hydra", "omegaconf"} & set(Path(frames[-1].filename).parts) or any(frame.name == "task" for frame in frames):
         return None
-    return f"{' '.join(w for w in argv if w != '--run')}: cannot be composed ({said(error)}); see distill {command} --help"
+    return (
+        f"{' '.join(w for w in argv if w != '--run')}: cannot be composed ({join_messages(error)}); see distill {command} --help"
+    )
 
 
-def said(error: BaseException) -> str:
+def join_messages(error: BaseException) -> str:
     """Return the messages of an error and of its causes on one line."""
     parts: list[str] = []
     cause: BaseException | None = error
@@ -225,11 +227,11 @@ def check_arguments(command: str, argv: Sequence[str]) -> None:
         flags = [flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")]
         if wrong != str(e):
             key = wrong.split()[0].lstrip("-")
-            flag = "" if reads(command, key) else near(wrong, [*flags, "--json", "--trust"])
+            flag = "" if reads(command, key) else did_you_mean(wrong, [*flags, "--json", "--trust"])
             hint = flag or f"; keys have no dashes: {key}=VALUE"
             raise UserError(f"{wrong}: unknown flag{hint}") from None
         raise UserError(re.sub(r"^argument ([^:]*): ", lambda m: f"{m[1].split('/')[0]}: ", wrong)) from None
-    line = Line(command, argv)
+    line = CommandLine(command, argv)
     for text in parsed.overrides:
         try:
             override = OverridesParser.create().parse_override(text)

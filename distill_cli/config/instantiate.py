@@ -11,19 +11,19 @@ from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from distill_cli.config.trust import leaves
+from distill_cli.config.trust import iter_leaves
 from distill_cli.config.validation.components import check_component, find_target
 from distill_cli.errors import UserError
 
 
-def permission(settings: Mapping[str, Any]) -> dict[str, Any]:
+def hydra_whitelist(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the argument by which Hydra 1.4 is told what it may call; what comes from a run folder was held by check_trusted."""
     if "_execution_whitelist_" not in inspect.signature(instantiate).parameters:
         return {}
-    return {"_execution_whitelist_": [str(value) for key, value in leaves(settings, "", "") if key.endswith("_target_")]}
+    return {"_execution_whitelist_": [str(value) for key, value in iter_leaves(settings, "", "") if key.endswith("_target_")]}
 
 
-def build(node: Mapping[str, Any], path: str, **given: Any) -> Any:
+def instantiate_component(node: Mapping[str, Any], path: str, **given: Any) -> Any:
     """Build a component.
 
     Args:
@@ -45,7 +45,7 @@ def build(node: Mapping[str, Any], path: str, **given: Any) -> Any:
             raise UserError(f"{path}: {target.__qualname__} needs '{name}'; set it with {path}.{name}=VALUE")
     try:
         # A partial keeps what is given out of OmegaConf, which would wrap and copy it.
-        make = instantiate({**settings, "_convert_": "all", "_partial_": True}, **permission(settings))
+        make = instantiate({**settings, "_convert_": "all", "_partial_": True}, **hydra_whitelist(settings))
         return partial(make, **arguments) if settings.get("_partial_") else make(**arguments)
     except Exception as e:
         cause: BaseException = e

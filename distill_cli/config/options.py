@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-PURPOSES = {
+GROUP_HELP = {
     "augment": "changes of training inputs, before mixup",
     "dataset": "the data and how it is split",
     "device": "where it runs, and in what precision",
@@ -49,7 +49,7 @@ OF_A_FINISHED_TEACHER = ("members", "checkpoint", "weights", "outputs")
 # Commands that show or write something and leave no run behind.
 SHOWING_COMMANDS = ("layers", "predict")
 # Keys that are elsewhere now, and what to type.
-MOVED = {
+RENAMED_KEYS = {
     "teacher.cache": "cache.use=auto stores the teacher's outputs, cache.use=never does not",
     "on_bad_row": "on_bad_lines=skip leaves bad rows out, on_bad_lines=fail ends at the first",
     "dataset.unlabelled": "it is spelled dataset.unlabeled",
@@ -59,8 +59,8 @@ MOVED = {
 def moved(key: str) -> str | None:
     """Return what to type in place of a key that is elsewhere now, or of one below it; None for any other key."""
     path = key.lstrip("+").rpartition("@")[2]
-    old = next((old for old in MOVED if path == old or path.startswith(f"{old}.")), None)
-    return None if old is None else f"{old} has moved: {MOVED[old]}"
+    old = next((old for old in RENAMED_KEYS if path == old or path.startswith(f"{old}.")), None)
+    return None if old is None else f"{old} has moved: {RENAMED_KEYS[old]}"
 
 
 def conf_dir() -> Path:

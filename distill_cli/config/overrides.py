@@ -24,8 +24,8 @@ JOINED = tuple(f"{flag}=" for flag in VALUE_FLAGS | CONFIG_FLAGS if flag.startsw
 OPEN_KEYS = ("require", "teacher.rename")  # dictionaries that users fill with keys of their own
 NESTED_GROUP = r"((?:teacher\.(?=\w+=)|student\.(?=model=))(model|optimizer|schedule|augment|mixup|sampling))=([^{].*)"
 # Values that Hydra reads only between quotation marks, such as a path with an umlaut; lists and what is quoted stay as they are.
-FOREIGN = r"[^\x00-\x7f]|[;!#&<>^`~]"
-STRUCTURE = r"""[][{}(),"'\n]|\\$|^\s|\s$"""
+NEEDS_QUOTES = r"[^\x00-\x7f]|[;!#&<>^`~]"
+HAS_SYNTAX = r"""[][{}(),"'\n]|\\$|^\s|\s$"""
 # Settings that cannot change a job's result, so that a sweep is found again whatever they are.
 NOT_HASHED = ("hydra.launcher", "hydra/launcher", "hydra.verbose", "require", "++require", "outputs=", "logger", "progress.")
 
@@ -73,7 +73,7 @@ def config_folder(value: str) -> Path:
     return folder
 
 
-def rewrite(command: str, override: str) -> str:
+def normalize_override(command: str, override: str) -> str:
     """Return an override as Hydra wants it: ``++`` where new keys are welcome, ``group@package`` for a nested group, quoted.
 
     Raises:
@@ -93,7 +93,7 @@ def rewrite(command: str, override: str) -> str:
         return f"{group}@{package}={option}"
     if is_path(key.lstrip("+")):
         override = f"{key}={as_typed(key.lstrip('+'), value)}"
-    elif re.search(FOREIGN, value) and not re.search(STRUCTURE, value):
+    elif re.search(NEEDS_QUOTES, value) and not re.search(HAS_SYNTAX, value):
         override = f'{key}="{value}"'
     open_keys = (*OPEN_KEYS, "dataset") if command in RUN_COMMANDS else OPEN_KEYS
     chooses_group = key == "dataset"

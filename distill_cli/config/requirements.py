@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from distill_cli.errors import UserError, near
+from distill_cli.errors import UserError, did_you_mean
 
 # What report.json holds numbers under.
 NUMERIC_PARTS = ("models", "comparison", "terms", "stages", "data", "budget", "bench", "export")
@@ -49,7 +49,7 @@ def check_bounds(require: Mapping[str, Any]) -> None:
         read_bound(path, bound)
         first = path.split(".")[0]
         if first not in FIRST_WORDS:
-            raise UserError(f"require.{path}: a report has no '{first}'{near(first, FIRST_WORDS)}")
+            raise UserError(f"require.{path}: a report has no '{first}'{did_you_mean(first, FIRST_WORDS)}")
 
 
 def read_bound(path: str, bound: Any) -> tuple[Callable[[float, float], bool], float]:
@@ -65,7 +65,7 @@ def read_bound(path: str, bound: Any) -> tuple[Callable[[float, float], bool], f
         return operator.ge, float(bound)
     found = re.fullmatch(r"(>=|<=|==|>|<|) *([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?) *([A-Za-z%]*)", str(bound).strip(), re.I)
     if isinstance(bound, bool) or not found or found[3] not in UNITS:
-        hint = near(found[3], UNITS) if found and found[3] not in UNITS else ""
+        hint = did_you_mean(found[3], UNITS) if found and found[3] not in UNITS else ""
         raise UserError(f"require.{path}={bound}: expected a number, or a comparison such as '>=0.9' or '<=50kB'{hint}")
     return COMPARISONS[found[1]], float(found[2]) * UNITS[found[3]]
 
@@ -83,7 +83,7 @@ def look_up(report: Mapping[str, Any], path: str, command: str) -> float | None:
     for full in full_paths(report, path, command):
         if full in numbers:
             return numbers[full]
-    raise UserError(f"{path}: report.json has no number there{near(path, numbers)}")
+    raise UserError(f"{path}: report.json has no number there{did_you_mean(path, numbers)}")
 
 
 def full_paths(report: Mapping[str, Any], path: str, command: str) -> Iterator[str]:
@@ -109,17 +109,17 @@ def check_require(report: Mapping[str, Any], require: Mapping[str, Any], command
         except UserError as e:
             raise UserError(f"require.{e}") from None
         if value is None or not holds(value, number):
-            raise RequirementMissed(f"require.{path}={bound} missed: {shown(value, number, holds)}")
+            raise RequirementMissed(f"require.{path}={bound} missed: {format_value(value, number, holds)}")
 
 
-def shown(value: float | None, bound: float, holds: Callable[[float, float], bool] = operator.ge) -> str:
+def format_value(value: float | None, bound: float, holds: Callable[[float, float], bool] = operator.ge) -> str:
     """Return a value with four digits, or with all of them where four would make it look like one that holds."""
     if value is None:
         return "null"
     return str(value if holds(round(value, 4), bound) else round(value, 4))
 
 
-def objective_of(report: Mapping[str, Any], path: str) -> float:
+def optimized_metric(report: Mapping[str, Any], path: str) -> float:
     """Return what a sweeper maximises; NaN, with a word on stderr, where the report has no such number."""
     try:
         value = look_up(report, path, "")

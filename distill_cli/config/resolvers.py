@@ -7,21 +7,21 @@ from collections.abc import Sequence
 from typing import Any
 
 from distill_cli.errors import UserError
-from distill_cli.rng import derive
+from distill_cli.rng import derive_seed
 
 DIGITS = 3
 WHOLE = 1 << 63
 
 
-def share(name: str, root: Any) -> float:
+def trial_uniform(name: str, root: Any) -> float:
     """Return a number in [0, 1), a function of the trial and of the value's name."""
-    return derive(_trial(name, root), f"hparams/{name}") / WHOLE
+    return derive_seed(_trial(name, root), f"hparams/{name}") / WHOLE
 
 
 def uniform(name: str, low: float, high: float, *, _root_: Any) -> float:
     """Return ``${uniform:NAME,LOW,HIGH}``: uniform on [low, high), three significant digits."""
     low, high = _range("uniform", name, low, high)
-    return _rounded(low + (high - low) * share(name, _root_))
+    return _rounded(low + (high - low) * trial_uniform(name, _root_))
 
 
 def log_uniform(name: str, low: float, high: float, *, _root_: Any) -> float:
@@ -29,12 +29,12 @@ def log_uniform(name: str, low: float, high: float, *, _root_: Any) -> float:
     low, high = _range("log_uniform", name, low, high)
     if low <= 0:
         raise UserError(f"log_uniform:{name}: the lower end must be > 0, got {low}")
-    return _rounded(low * (high / low) ** share(name, _root_))
+    return _rounded(low * (high / low) ** trial_uniform(name, _root_))
 
 
 def choice(name: str, values: Sequence[Any], *, _root_: Any) -> Any:
     """Return ``${choice:NAME,[A,B,...]}``: one of the values, each equally likely."""
-    return values[int(share(name, _root_) * len(_some("choice", name, values)))]
+    return values[int(trial_uniform(name, _root_) * len(_some("choice", name, values)))]
 
 
 def listed(name: str, values: Sequence[Any], *, _root_: Any) -> Any:

@@ -11,12 +11,12 @@ AUTO, NEVER = "auto", "never"
 SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 
 
-def takes_up(resume: str | None, sweeping: bool) -> bool:
+def should_resume(resume: str | None, sweeping: bool) -> bool:
     """Return whether an unfinished run is gone on with: as `resume` says; by default in a sweep, with a folder by config."""
     return resume != NEVER and (resume is not None or sweeping)
 
 
-def read_every(value: object) -> tuple[int | None, float | None]:
+def parse_interval(value: object) -> tuple[int | None, float | None]:
     """Return steps and seconds, one of them None; both for null.
 
     >>> read_every("5min"), read_every(1000), read_every(None)

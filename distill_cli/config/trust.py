@@ -17,7 +17,7 @@ from distill_cli.errors import UserError
 from distill_cli.utils.files import read_text
 
 # What the tool writes into model.json though no option names it.
-MADE_HERE = ("distill_cli.models.ensemble.Ensemble",)
+INTERNAL_TARGETS = ("distill_cli.models.ensemble.Ensemble",)
 LARGEST_BYTES = 1_000_000
 LARGEST_NODES = 100_000
 PLAIN_KEYS = {"_partial_": (True, False), "_recursive_": (True, False), "_convert_": ("none", "partial", "object", "all")}
@@ -44,7 +44,7 @@ def load_config(path: str | Path) -> dict[str, Any]:
         raise UserError(f"{path}: not YAML; the file is damaged") from None
     if not isinstance(config, dict):
         raise UserError(f"{path}: holds no keys; the file is damaged")
-    for n, _ in enumerate(leaves(config, "", str(path))):
+    for n, _ in enumerate(iter_leaves(config, "", str(path))):
         if n > LARGEST_NODES:
             raise UserError(f"{path}: more than {LARGEST_NODES} values, so not a config that this tool wrote")
     return config
@@ -52,7 +52,7 @@ def load_config(path: str | Path) -> dict[str, Any]:
 
 def targets_in(config: Any) -> frozenset[str]:
     """Return every `_target_` that a plain config names: what a user typed for this run is theirs to run."""
-    return frozenset(str(value) for key, value in leaves(config, "", "config") if key.rpartition(".")[2] == "_target_")
+    return frozenset(str(value) for key, value in iter_leaves(config, "", "config") if key.rpartition(".")[2] == "_target_")
 
 
 def check_trusted(node: Mapping[str, Any], path: str, also: Collection[str] = (), *, own: bool = False) -> None:
@@ -67,7 +67,7 @@ def check_trusted(node: Mapping[str, Any], path: str, also: Collection[str] = ()
     Raises:
         UserError: names the first key that is refused, and the variable that would allow it.
     """
-    for key, value in leaves(node, "", path):
+    for key, value in iter_leaves(node, "", path):
         last = key.rpartition(".")[2]
         if "${" in key or "${" in str(value):
             raise UserError(f"{path}: {key}={value}: interpolations are not allowed in a config from a run folder")
@@ -86,17 +86,17 @@ def plain_setting(key: str, value: Any) -> bool:
     return isinstance(value, bool | str) and value in PLAIN_KEYS.get(key, ())
 
 
-def leaves(node: Any, key: str, path: str, depth: int = 0) -> Iterator[tuple[str, Any]]:
+def iter_leaves(node: Any, key: str, path: str, depth: int = 0) -> Iterator[tuple[str, Any]]:
     """Yield dotted key and value of all plain values; lists and mappings under a special key count as its value."""
     if depth > 50:
         raise UserError(f"{path}: {key[:60]}...: nested too deep, so not a config that this tool wrote")
     special = re.fullmatch(r"_\w+_", key.rpartition(".")[2]) is not None
     if isinstance(node, Mapping) and not special:
         for name, value in node.items():
-            yield from leaves(value, f"{key}.{name}".lstrip("."), path, depth + 1)
+            yield from iter_leaves(value, f"{key}.{name}".lstrip("."), path, depth + 1)
     elif isinstance(node, list | tuple) and not special:
         for n, value in enumerate(node):
-            yield from leaves(value, f"{key}.{n}", path, depth + 1)
+            yield from iter_leaves(value, f"{key}.{n}", path, depth + 1)
     if special or not isinstance(node, Mapping | list | tuple) or not node:
         yield key, node
 
@@ -124,4 +124,4 @@ def own_targets() -> frozenset[str]:
     """Return every `_target_` that the options shipped with the tool name, and those that it writes itself."""
     files = [file for group in options([conf_dir()]).values() for file in group.values()]
     named = (name for f in files for name in re.findall(r"^\s*_target_:\s*([\w.]+)", f.read_text(encoding="utf-8"), re.M))
-    return frozenset((*named, *MADE_HERE))
+    return frozenset((*named, *INTERNAL_TARGETS))

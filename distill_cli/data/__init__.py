@@ -1,1 +1,1 @@
-"""Sources -> Dataset: one file a data set."""
+"""Data sets, splits, loaders and augmentation."""

@@ -7,34 +7,37 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from distill_cli.rng import stream
+from distill_cli.rng import torch_generator
 from distill_cli.types import Batch
 
 
-class Shift:
+class RandomShift:
     """Move every sample by a whole number of steps along each of its axes but the first (channels); zeros follow.
 
     Offsets are uniform on ``-largest..largest``, drawn from the stream ``shift`` at (epoch, step). With 2 it is the jitter of
     Hinton et al. 2015 (arXiv:1503.02531, section 3).
 
     Args:
-        largest: > 0, in pixels of an image or samples of a signal.
+        max_shift: > 0, in pixels of an image or samples of a signal.
         seed: the run's seed.
     """
 
     def __init__(self, largest: int, seed: int) -> None:
         if largest < 1:
             raise ValueError(f"augment.shift must be >= 1 here, got {largest}")
-        self.largest = largest
+        self.max_shift = largest
         self.seed = seed
 
     def __call__(self, batch: Batch, epoch: int, step: int) -> Batch:
         """Return the batch with moved inputs; everything else is as it was."""
-        axes = batch.x.dim() - 2
+        axes = batch.inputs.dim() - 2
         offsets = torch.randint(
-            -self.largest, self.largest + 1, (len(batch.x), axes), generator=stream(self.seed, "shift", epoch, step)
+            -self.max_shift,
+            self.max_shift + 1,
+            (len(batch.inputs), axes),
+            generator=torch_generator(self.seed, "shift", epoch, step),
         )
-        return replace(batch, x=shifted(batch.x, offsets.to(batch.x.device)))
+        return replace(batch, inputs=shifted(batch.inputs, offsets.to(batch.inputs.device)))
 
 
 def shifted(x: Tensor, offsets: Tensor) -> Tensor:

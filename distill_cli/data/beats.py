@@ -17,7 +17,7 @@ USUAL_INTERVAL_SECONDS = 0.8
 
 
 @dataclass(frozen=True)
-class Cut:
+class SegmentationSettings:
     """How beats are cut.
 
     Attributes:
@@ -45,7 +45,7 @@ class Cut:
             raise UserError(f"heartbeat: normalise must be one of {', '.join(NORMALISATIONS)}, got '{self.normalise}'")
 
 
-def beat_lengths(positions: np.ndarray, cut: Cut) -> np.ndarray:
+def beat_lengths(positions: np.ndarray, cut: SegmentationSettings) -> np.ndarray:
     """Return the length of each beat in samples: `beat` times the median RR interval of its fixed window.
 
     A window of two beats or fewer counts as one of 0.8 s intervals (100 samples at 125 Hz).
@@ -59,7 +59,9 @@ def beat_lengths(positions: np.ndarray, cut: Cut) -> np.ndarray:
     return lengths
 
 
-def cut_beats(signal: np.ndarray, frequency: float, samples: np.ndarray, cut: Cut) -> tuple[np.ndarray, np.ndarray]:
+def cut_beats(
+    signal: np.ndarray, frequency: float, samples: np.ndarray, cut: SegmentationSettings
+) -> tuple[np.ndarray, np.ndarray]:
     """Cut beats that start at their R peak.
 
     Args:
@@ -91,7 +93,7 @@ def cut_beats(signal: np.ndarray, frequency: float, samples: np.ndarray, cut: Cu
 
 
 def _extremes(
-    signal: np.ndarray, positions: np.ndarray, rows: np.ndarray, inside: np.ndarray, cut: Cut
+    signal: np.ndarray, positions: np.ndarray, rows: np.ndarray, inside: np.ndarray, cut: SegmentationSettings
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return what is 0 and what is 1 for each row, as columns."""
     if cut.normalise == "none":

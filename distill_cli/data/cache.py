@@ -11,7 +11,7 @@ import numpy as np
 
 from distill_cli.errors import UserError
 from distill_cli.utils.files import hash_json, make_folder, open_npy, write_json, write_npy
-from distill_cli.utils.locks import lock
+from distill_cli.utils.locks import file_lock
 
 Arrays = dict[str, np.ndarray]
 Built = tuple[Mapping[str, np.ndarray], Mapping[str, Any]]
@@ -43,7 +43,7 @@ def cached_arrays(
         make_folder(folder)
     except UserError:
         raise UserError(f"{cache}: prepared data cannot be written here; choose another folder with dataset.cache=") from None
-    with lock(folder.with_suffix(".lock")):
+    with file_lock(folder.with_suffix(".lock")):
         found = _load(folder)
         if found is None:
             arrays, facts = build()

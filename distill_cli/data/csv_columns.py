@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from distill_cli.data.csv_reader import CsvReader, typed_columns
-from distill_cli.errors import UserError, near
+from distill_cli.errors import UserError, did_you_mean
 
 IN_ORDER = "The model does not know its features by name: columns are taken in their order."
 MOST_NAMES = 5  # in a message
@@ -83,7 +83,7 @@ def dropped_columns(reader: CsvReader, drop: Iterable[str]) -> set[int]:
         elif name.isdecimal() and 1 <= int(name) <= len(names):
             positions.add(int(name) - 1)
         else:
-            known = f"{near(name, names)} (name it, or give its number, 1 to {len(names)})"
+            known = f"{did_you_mean(name, names)} (name it, or give its number, 1 to {len(names)})"
             raise UserError(f"{reader.where}: line {reader.first_line}: {reader.option}drop={name}: no such column{known}")
     return positions
 
@@ -99,7 +99,7 @@ def column_position(reader: CsvReader, name: str, role: str) -> int:
         return names.index(name)
     where = f"columns: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}"
     where = where if reader.has_header else f"no header: columns are 1 to {len(names)}"
-    raise UserError(f"{reader.where}: no {role} column '{name}'{near(name, names)} ({where})")
+    raise UserError(f"{reader.where}: no {role} column '{name}'{did_you_mean(name, names)} ({where})")
 
 
 def _by_name(reader: CsvReader, where: str, ignored: set[int], spec: ColumnSpec) -> tuple[int, ...]:
@@ -114,7 +114,7 @@ def _by_name(reader: CsvReader, where: str, ignored: set[int], spec: ColumnSpec)
     extra = [i for name, i in positions.items() if name not in known]
     missing = [name for name in spec.features if name not in positions]
     if extra:
-        hint = near(names[extra[0]], missing) if len(extra) == 1 else ""
+        hint = did_you_mean(names[extra[0]], missing) if len(extra) == 1 else ""
         lacking = f", and {_quoted(missing)} {'is' if len(missing) == 1 else 'are'} missing" if missing and not hint else ""
         one = f", column {extra[0] + 1}" if len(extra) == 1 else ""
         are = "is no feature" if len(extra) == 1 else "are no features"

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from distill_cli.data.arrays import from_source
-from distill_cli.data.beats import CLASS_NAMES, Cut
+from distill_cli.data.beats import CLASS_NAMES, SegmentationSettings
 from distill_cli.data.heartbeat_source import find_records, from_kaggle, from_records
 from distill_cli.data.splits import check_fraction, cut_validation, stratified_mask, stratified_rows
-from distill_cli.errors import UserError, near
+from distill_cli.errors import UserError, did_you_mean
 from distill_cli.types import Dataset
 
 # de Chazal, O'Dwyer and Reilly 2004 (doi:10.1109/TBME.2004.827359); the paced 102 104 107 217 are left out.
@@ -59,11 +59,11 @@ def heartbeat(
     Raises:
         UserError: no folder, no records, a broken record, an unknown lead, or a setting out of range.
     """
-    cut = Cut(rate, window, beat, rr_window_seconds, normalise)
+    cut = SegmentationSettings(rate, window, beat, rr_window_seconds, normalise)
     check_fraction("test_fraction", test_fraction)
     check_fraction("val_fraction", val_fraction)
     if split not in SPLITS:
-        raise UserError(f"heartbeat: no split '{split}'{near(split, SPLITS)} (splits: {', '.join(SPLITS)})")
+        raise UserError(f"heartbeat: no split '{split}'{did_you_mean(split, SPLITS)} (splits: {', '.join(SPLITS)})")
     folder = Path(root)
     if not folder.is_dir():
         raise UserError(

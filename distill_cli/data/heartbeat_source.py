@@ -10,12 +10,12 @@ import numpy as np
 
 from distill_cli.data import wfdb_source
 from distill_cli.data.arrays import compared_as_numbers
-from distill_cli.data.beats import CLASS_NAMES, Cut, cut_beats
+from distill_cli.data.beats import CLASS_NAMES, SegmentationSettings, cut_beats
 from distill_cli.data.cache import Arrays, Built, cached_arrays
 from distill_cli.data.table import read_table
 from distill_cli.errors import UserError
 from distill_cli.utils.files import hash_file, hash_json
-from distill_cli.utils.locks import lock
+from distill_cli.utils.locks import file_lock
 
 KAGGLE = {"train": "mitbih_train.csv", "test": "mitbih_test.csv"}
 KAGGLE_WINDOW = 187
@@ -29,7 +29,7 @@ def find_records(folder: Path, cache: str, download: bool) -> list[str]:
         return names
     tried = ""
     if download and not any(folder.iterdir()):
-        with lock(Path(cache) / "heartbeat-download.lock"):
+        with file_lock(Path(cache) / "heartbeat-download.lock"):
             if wfdb_source.record_names(folder) or wfdb_source.download_records(folder):
                 return wfdb_source.record_names(folder)
         tried = " (no network to download them)"
@@ -39,7 +39,9 @@ def find_records(folder: Path, cache: str, download: bool) -> list[str]:
     )
 
 
-def from_records(folder: Path, names: list[str], lead: str, cut: Cut, cache: str) -> tuple[Arrays, dict[str, Any], str]:
+def from_records(
+    folder: Path, names: list[str], lead: str, cut: SegmentationSettings, cache: str
+) -> tuple[Arrays, dict[str, Any], str]:
     """Return the cut beats, what is to be told of them, and the fingerprint of the records they were cut from."""
     fingerprint = wfdb_source.source_fingerprint(folder, names)
     settings = {"source": fingerprint, "lead": lead, **asdict(cut), "format": FORMAT}
@@ -47,7 +49,7 @@ def from_records(folder: Path, names: list[str], lead: str, cut: Cut, cache: str
     return arrays, facts, fingerprint
 
 
-def cut_records(folder: Path, names: list[str], lead: str, cut: Cut) -> Built:
+def cut_records(folder: Path, names: list[str], lead: str, cut: SegmentationSettings) -> Built:
     """Cut every record: ``x [N, 1, window]``, ``y``, ``index`` (running number of the annotated beat) and ``record``."""
     headers = {name: wfdb_source.read_header(folder, name) for name in names}
     without = wfdb_source.check_lead(lead, headers)

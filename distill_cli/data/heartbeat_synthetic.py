@@ -8,7 +8,7 @@ from distill_cli.data.arrays import array_fingerprint, from_source
 from distill_cli.data.beats import CLASS_NAMES
 from distill_cli.data.splits import stratified_rows
 from distill_cli.errors import UserError
-from distill_cli.rng import numpy_stream
+from distill_cli.rng import numpy_generator
 from distill_cli.types import Dataset
 
 REAL_COUNTS = np.array([90_583, 2_780, 7_236, 803, 8_039])
@@ -52,7 +52,7 @@ def heartbeat_synthetic(
         raise UserError(f"heartbeat_synthetic: noise must be 0 to 1, got {noise}")
     if seed < 0:
         raise UserError(f"heartbeat_synthetic: seed must be 0 or more, got {seed}")
-    rng = numpy_stream(seed, "heartbeat_synthetic")
+    rng = numpy_generator(seed, "heartbeat_synthetic")
     counts = np.maximum(5, np.round(n * REAL_COUNTS / REAL_COUNTS.sum()).astype(np.int64))
     counts[0] += n - counts.sum()
     y = rng.permutation(np.repeat(np.arange(len(CLASS_NAMES)), counts))

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from distill_cli.data.arrays import is_whole, named_class
-from distill_cli.errors import UserError, near
-from distill_cli.rng import numpy_stream
+from distill_cli.errors import UserError, did_you_mean
+from distill_cli.rng import numpy_generator
 from distill_cli.types import Pool
 
 
@@ -23,7 +23,7 @@ def label_mask(y: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     """
     if not 0 < fraction <= 1:
         raise UserError(f"label_fraction must be above 0 and at most 1, got {fraction}")
-    order = numpy_stream(seed, "labels").permutation(len(y))
+    order = numpy_generator(seed, "labels").permutation(len(y))
     mask = np.zeros(len(y), dtype=bool)
     for c in np.unique(y):
         members = order[y[order] == c]
@@ -31,12 +31,12 @@ def label_mask(y: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     return mask
 
 
-def with_labels(pool: Pool, fraction: float, seed: int) -> Pool:
+def mask_labels(pool: Pool, fraction: float, seed: int) -> Pool:
     """Return the pool with labels left to a stratified part; all rows stay.
 
     Call it before `without_classes`, so that a row keeps its label whatever classes are left out.
     """
-    return replace(pool, labelled=pool.labelled & label_mask(pool.y, fraction, seed))
+    return replace(pool, labeled=pool.labeled & label_mask(pool.y, fraction, seed))
 
 
 def class_positions(class_names: Sequence[str], classes: Sequence[str | int]) -> list[int]:
@@ -54,11 +54,11 @@ def class_positions(class_names: Sequence[str], classes: Sequence[str | int]) ->
             positions.append(c)
         else:
             known = ", ".join(class_names)
-            raise UserError(f"dataset.transfer_exclude: no class '{c}'{near(str(c), class_names)} (classes: {known})")
+            raise UserError(f"dataset.transfer_exclude: no class '{c}'{did_you_mean(str(c), class_names)} (classes: {known})")
     return positions
 
 
-def without_classes(pool: Pool, class_names: Sequence[str], exclude: Sequence[str | int]) -> Pool:
+def drop_classes(pool: Pool, class_names: Sequence[str], exclude: Sequence[str | int]) -> Pool:
     """Return the pool without the rows of some classes (Hinton et al. 2015, section 3: a transfer set without the digit 3).
 
     Raises:
@@ -67,4 +67,4 @@ def without_classes(pool: Pool, class_names: Sequence[str], exclude: Sequence[st
     keep = ~np.isin(pool.y, class_positions(class_names, exclude))
     if not keep.any():
         raise UserError("dataset.transfer_exclude leaves no training row; leave out fewer classes")
-    return pool.take(keep)
+    return pool.select(keep)

@@ -33,21 +33,21 @@ class TrainRecord:
 
 def row_hashes(pool: Pool) -> np.ndarray:
     """Return a 64-bit content hash (BLAKE2b) of each float32 row, uint64 ``[N]``."""
-    rows = (row for x in pool.chunks() for row in x.astype("<f4", copy=False).reshape(len(x), -1))
+    rows = (row for x in pool.iter_batches() for row in x.astype("<f4", copy=False).reshape(len(x), -1))
     return np.frombuffer(b"".join(hashlib.blake2b(row.data, digest_size=8).digest() for row in rows), dtype="<u8")
 
 
-def remember(pool: Pool, dataset: Dataset) -> TrainRecord:
+def record_training_rows(pool: Pool, dataset: Dataset) -> TrainRecord:
     """Return what a model trained on `pool`, rows of this data set, is remembered by.
 
     Unlabeled rows from elsewhere may be rows of this data set under other ids, so with them the source is unknown.
     """
     groups = None if pool.group is None else [str(g) for g in np.unique(pool.group)]
-    source = "" if pool.foreign else dataset.source_fingerprint
+    source = "" if pool.extra_fingerprint else dataset.source_fingerprint
     return TrainRecord(source, pool.index, groups, row_hashes(pool))
 
 
-def unite(records: Sequence[TrainRecord]) -> TrainRecord:
+def merge_records(records: Sequence[TrainRecord]) -> TrainRecord:
     """Return what several models, taken as one, are remembered by: all their training rows and groups.
 
     Where their sources differ the source is unknown.
@@ -61,7 +61,7 @@ def unite(records: Sequence[TrainRecord]) -> TrainRecord:
     return TrainRecord(sources.pop() if len(sources) == 1 else "", index[first], known, hashes[first])
 
 
-def meets(record: TrainRecord, dataset: Dataset) -> str | None:
+def find_overlap(record: TrainRecord, dataset: Dataset) -> str | None:
     """Say in one line how a teacher's training rows or patients meet a student's validation or test rows, or return None.
 
     Rows are compared by id when both come from the same source, else by content: exact float32 equality, so that the same
@@ -105,7 +105,7 @@ def _meetings(record: TrainRecord, dataset: Dataset) -> Iterator[str]:
             yield f"its training rows hold patients of the student's {split} split ({_some(names)})"
 
 
-def repeated(dataset: Dataset) -> list[str]:
+def duplicate_notes(dataset: Dataset) -> list[str]:
     """Say of which scored splits how many rows are equal, to the last bit, to training rows."""
     train, said = row_hashes(dataset.train), []
     for split, pool in dataset.pools.items():

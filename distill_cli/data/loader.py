@@ -8,24 +8,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distill_cli.rng import stream
+from distill_cli.rng import torch_generator
 from distill_cli.tasks.classification.targets import targets
 from distill_cli.types import Batch, Pool
 
 GIGABYTE = 1 << 30
 
 
-class Rows:
+class SubsetLoader:
     """The rows of a pool, ready to be sliced.
 
-    Data up to `resident_gb` lives on the device as tensors; larger data stays where it is (a memory-mapped file) and
+    Data up to `max_device_gb` lives on the device as tensors; larger data stays where it is (a memory-mapped file) and
     is read batch by batch.
 
     Args:
         pool: the rows.
         num_classes: C.
         device: where batches go.
-        resident_gb: limit in GiB.
+        max_device_gb: limit in GiB.
     """
 
     def __init__(self, pool: Pool, num_classes: int, device: torch.device, resident_gb: float = 8.0) -> None:
@@ -36,8 +36,8 @@ class Rows:
         self.x = torch.as_tensor(pool.x, dtype=torch.float32, device=device) if self.resident else None
         self.target = targets(pool.y, num_classes).to(device)
         self.index = torch.as_tensor(pool.index, device=device)
-        self.labelled = torch.as_tensor(pool.labelled, dtype=torch.float32, device=device)
-        self.all_labelled = bool(pool.labelled.all())
+        self.labeled = torch.as_tensor(pool.labeled, dtype=torch.float32, device=device)
+        self.all_labeled = bool(pool.labeled.all())
         self.group = None
         if pool.group is not None:
             self.group = torch.as_tensor(np.unique(pool.group, return_inverse=True)[1], device=device)
@@ -45,19 +45,19 @@ class Rows:
     def __len__(self) -> int:
         return len(self.pool)
 
-    def take(self, positions: Tensor) -> Batch:
+    def batch_at(self, positions: Tensor) -> Batch:
         """Return the batch of the rows at `positions` ``[B]`` (int64, on the CPU)."""
         here = positions if self.device.type == "cpu" else positions.to(self.device, non_blocking=True)
         return Batch(
-            x=self.inputs(positions, here),
+            inputs=self.inputs_at(positions, here),
             target=self.target.index_select(0, here),
             index=self.index.index_select(0, here),
-            labelled=self.labelled[: len(positions)] if self.all_labelled else self.labelled.index_select(0, here),
+            labeled=self.labeled[: len(positions)] if self.all_labeled else self.labeled.index_select(0, here),
             group=None if self.group is None else self.group.index_select(0, here),
             position=here,
         )
 
-    def inputs(self, positions: Tensor, here: Tensor | None = None) -> Tensor:
+    def inputs_at(self, positions: Tensor, here: Tensor | None = None) -> Tensor:
         """Return inputs ``[B, *shape]`` alone."""
         if self.x is not None:
             # index_select copies row by row; plain indexing, element by element, takes several times as long
@@ -65,16 +65,16 @@ class Rows:
         rows = self.pool.rows[positions.numpy()]
         return torch.as_tensor(np.ascontiguousarray(self.pool.source[rows]), dtype=torch.float32).to(self.device)
 
-    def chunks(self, size: int) -> Iterator[Tensor]:
+    def iter_inputs(self, size: int) -> Iterator[Tensor]:
         """Yield inputs in order, `size` rows at a time."""
         for start in range(0, len(self), size):
             if self.x is not None:
                 yield self.x[start : start + size]
             else:
-                yield self.inputs(torch.arange(start, min(start + size, len(self))))
+                yield self.inputs_at(torch.arange(start, min(start + size, len(self))))
 
 
-class Sampler:
+class EpochBatchSampler:
     """Which rows each step sees: a function of (seed, epoch), the same for a student and its controls.
 
     Args:
@@ -82,7 +82,7 @@ class Sampler:
         batch_size: B >= 1; the last batch of a pass may be smaller, unless it would hold a single row, which joins none
             (batch norm cannot train on it).
         seed: the run's seed.
-        power: 0 visits every row once a pass; p > 0 draws with replacement, P(row) ~ count(class)^-p.
+        class_balance_power: 0 visits every row once a pass; p > 0 draws with replacement, P(row) ~ count(class)^-p.
         steps_per_epoch: steps of one epoch; None: as many as a pass over the N rows has. More go on with the next pass.
     """
 
@@ -95,24 +95,24 @@ class Sampler:
             counts = np.bincount(y)
             self.probability = torch.as_tensor(counts[y].astype(np.float64) ** -power)
         whole, rest = divmod(self.rows, self.batch_size)
-        self.steps_of_pass = whole + (rest > 1)
-        self.steps_per_epoch = steps_per_epoch or self.steps_of_pass
+        self.steps_per_pass = whole + (rest > 1)
+        self.steps_per_epoch = steps_per_epoch or self.steps_per_pass
 
     def epoch(self, epoch: int) -> Iterator[Tensor]:
         """Yield the positions ``[B]`` of each step of an epoch, counted from 0."""
         first = epoch * self.steps_per_epoch
         done = first
         while done < first + self.steps_per_epoch:
-            a_pass, within = divmod(done, self.steps_of_pass)
-            order = self.order(a_pass)
-            stop = min(self.steps_of_pass, within + first + self.steps_per_epoch - done)
+            a_pass, within = divmod(done, self.steps_per_pass)
+            order = self.permutation(a_pass)
+            stop = min(self.steps_per_pass, within + first + self.steps_per_epoch - done)
             for step in range(within, stop):
                 yield order[step * self.batch_size : (step + 1) * self.batch_size]
             done += stop - within
 
-    def order(self, a_pass: int) -> Tensor:
+    def permutation(self, a_pass: int) -> Tensor:
         """Return the order ``[N]`` of one pass over the rows."""
-        generator = stream(self.seed, "order", a_pass)
+        generator = torch_generator(self.seed, "order", a_pass)
         if self.probability is None:
             return torch.randperm(self.rows, generator=generator)
         return torch.multinomial(self.probability, self.rows, replacement=True, generator=generator)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from distill_cli.rng import derive
+from distill_cli.rng import derive_seed
 from distill_cli.types import Batch
 
 
@@ -28,14 +28,14 @@ class Mixup:
 
     def __call__(self, batch: Batch, epoch: int, step: int) -> Batch:
         """Return the mixed batch; `index`, `group` and `position` stay those of the first of each pair."""
-        draw = np.random.default_rng(derive(self.seed, "augment", epoch, step))
+        draw = np.random.default_rng(derive_seed(self.seed, "augment", epoch, step))
         weight = float(draw.beta(self.alpha, self.alpha))
-        partner = torch.from_numpy(draw.permutation(len(batch.x))).to(batch.x.device)
+        partner = torch.from_numpy(draw.permutation(len(batch.inputs))).to(batch.inputs.device)
         return Batch(
-            x=torch.lerp(batch.x[partner], batch.x, weight),
+            inputs=torch.lerp(batch.inputs[partner], batch.inputs, weight),
             target=torch.lerp(batch.target[partner], batch.target, weight),
             index=batch.index,
-            labelled=batch.labelled * batch.labelled[partner],
+            labeled=batch.labeled * batch.labeled[partner],
             group=batch.group,
             position=batch.position,
         )

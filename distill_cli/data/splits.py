@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from distill_cli.errors import UserError
-from distill_cli.rng import numpy_stream
+from distill_cli.rng import numpy_generator
 
 Rows = Mapping[str, np.ndarray]
 """Positions of each pool's rows in the source, by pool name."""
@@ -41,7 +41,7 @@ def stratified_mask(y: np.ndarray, fraction: float, seed: int, purpose: str) -> 
     """
     check_fraction(purpose, fraction)
     check_split_seed(seed)
-    order = numpy_stream(seed, f"split/{purpose}").permutation(len(y))
+    order = numpy_generator(seed, f"split/{purpose}").permutation(len(y))
     classes, counts = np.unique(y, return_counts=True)
     mask = np.zeros(len(y), dtype=bool)
     for c, k in zip(classes, _allocate(counts, fraction), strict=True):
@@ -85,7 +85,7 @@ def grouped_rows(y: np.ndarray, group: np.ndarray, shares: Mapping[str, float], 
     classes, y = np.unique(y, return_inverse=True)
     counts = np.zeros((len(names), len(classes)))
     np.add.at(counts, (member, y), 1)
-    order = numpy_stream(split_seed, "split/groups").permutation(len(names))
+    order = numpy_generator(split_seed, "split/groups").permutation(len(names))
     order = order[np.argsort(-counts[order].std(axis=1), kind="stable")]
     wanted = np.array(list(shares.values()))[:, None] * counts.sum(axis=0)
     held = np.zeros_like(wanted)

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from distill_cli.data.augment import shifted
-from distill_cli.data.loader import Rows
-from distill_cli.rng import derive
+from distill_cli.data.loader import SubsetLoader
+from distill_cli.rng import derive_seed
 from distill_cli.types import Batch
 
 
 @dataclass(frozen=True)
-class Draws:
+class ViewParams:
     """What one view does to each of N rows.
 
     Attributes:
@@ -33,7 +33,7 @@ class Draws:
     weight: Tensor | None = None
 
 
-class Views:
+class StoredViews:
     """K views of the rows of a pool, each augmented and mixed by draws of its own; by default one, of the rows as they are.
 
     The draws of a row follow from (seed, view, its row id): offsets uniform on ``-shift..shift`` as in `augment.Shift`; a
@@ -47,13 +47,13 @@ class Views:
         seed: the run's seed.
     """
 
-    def __init__(self, rows: Rows, count: int = 1, shift: int = 0, alpha: float = 0.0, seed: int = 0) -> None:
+    def __init__(self, rows: SubsetLoader, count: int = 1, shift: int = 0, alpha: float = 0.0, seed: int = 0) -> None:
         self.rows = rows
         self.count = count
         self.shift = shift
         self.alpha = alpha
         self.seed = seed
-        self._drawn: tuple[int, Draws] = (-1, Draws())
+        self._drawn: tuple[int, ViewParams] = (-1, ViewParams())
 
     def __call__(self, batch: Batch, epoch: int, step: int) -> Batch:
         """Return the epoch's view of the batch's rows."""
@@ -63,42 +63,44 @@ class Views:
     def batch(self, positions: Tensor, view: int) -> Batch:
         """Return one view of the rows at `positions` ``[B]`` (int64, on the CPU)."""
         drawn = self.draws(view)
-        batch = self.rows.take(positions)
-        batch.x, batch.view = moved(batch.x, drawn, positions), view
+        batch = self.rows.batch_at(positions)
+        batch.inputs, batch.view = apply_shift(batch.inputs, drawn, positions), view
         if drawn.partner is None or drawn.weight is None:
             return batch
-        partner, weight = drawn.partner[positions], drawn.weight[positions].to(batch.x.device)
-        other = self.rows.take(partner)
-        batch.x = torch.lerp(moved(other.x, drawn, partner), batch.x, weight.view(-1, *[1] * (batch.x.dim() - 1)))
+        partner, weight = drawn.partner[positions], drawn.weight[positions].to(batch.inputs.device)
+        other = self.rows.batch_at(partner)
+        batch.inputs = torch.lerp(
+            apply_shift(other.inputs, drawn, partner), batch.inputs, weight.view(-1, *[1] * (batch.inputs.dim() - 1))
+        )
         batch.target = torch.lerp(other.target, batch.target, weight[:, None])
-        batch.labelled = batch.labelled * other.labelled
+        batch.labeled = batch.labeled * other.labeled
         return batch
 
-    def draws(self, view: int) -> Draws:
+    def draws(self, view: int) -> ViewParams:
         """Return what a view does to each row."""
         if self._drawn[0] != view:
             self._drawn = (view, self._draw(view))
         return self._drawn[1]
 
-    def _draw(self, view: int) -> Draws:
+    def _draw(self, view: int) -> ViewParams:
         # One number for every row id up to the largest: a row's draws are the same whatever other rows the pool holds.
         index = self.rows.pool.index
         ids, n = int(index.max()) + 1, len(index)
         offsets = partner = weight = None
         if self.shift:
             axes = self.rows.pool.source.ndim - 2
-            drawn = np.random.default_rng(derive(self.seed, "view/shift", view)).integers(
+            drawn = np.random.default_rng(derive_seed(self.seed, "view/shift", view)).integers(
                 -self.shift, self.shift + 1, (ids, axes)
             )
             offsets = torch.from_numpy(drawn[index])
         if self.alpha:
-            uniform = np.random.default_rng(derive(self.seed, "view/partner", view)).random(ids)[index]
+            uniform = np.random.default_rng(derive_seed(self.seed, "view/partner", view)).random(ids)[index]
             partner = torch.from_numpy((uniform * n).astype(np.int64))
-            shares = np.random.default_rng(derive(self.seed, "view/lambda", view)).beta(self.alpha, self.alpha, ids)[index]
+            shares = np.random.default_rng(derive_seed(self.seed, "view/lambda", view)).beta(self.alpha, self.alpha, ids)[index]
             weight = torch.from_numpy(shares.astype(np.float32))
-        return Draws(offsets, partner, weight)
+        return ViewParams(offsets, partner, weight)
 
 
-def moved(x: Tensor, drawn: Draws, positions: Tensor) -> Tensor:
+def apply_shift(x: Tensor, drawn: ViewParams, positions: Tensor) -> Tensor:
     """Return inputs ``[B, *shape]`` moved by their rows' offsets."""
     return x if drawn.offsets is None else shifted(x, drawn.offsets[positions].to(x.device))

@@ -82,13 +82,13 @@ def read_table(
     if not path.exists():
         raise UserError(f"{path}: no such file; set dataset.path, or dataset.train and dataset.test, to CSV files")
     labels = [] if label is None else [label] if isinstance(label, str) else list(label)
-    known = ColumnSpec((0,), columns.features, columns.beside, drop, header, owner) if columns else ColumnSpec((0,), drop=drop)
+    known = ColumnSpec((0,), columns.features, columns.metadata, drop, header, owner) if columns else ColumnSpec((0,), drop=drop)
     names = (*known.known_names, *labels, *drop, *([] if group is None else [group]))
     reader = CsvReader(path, option="dataset.", delimiter=delimiter, header=header, known_names=names, label_last=True)
     if error := reader.delimiter_error():
         raise UserError(error)
-    if not labels and columns and columns.beside and reader.has_header:
-        labels = [columns.beside[0]]
+    if not labels and columns and columns.metadata and reader.has_header:
+        labels = [columns.metadata[0]]
     label_columns = tuple(column_position(reader, name, "label") for name in labels) or (len(reader.columns) - 1,)
     group_columns: tuple[int, ...] = () if group is None else (column_position(reader, group, "group"),)
     if set(group_columns) & set(label_columns):

@@ -17,13 +17,13 @@ from distill_cli.errors import UserError
 from distill_cli.types import Columns, Dataset, Pool, Source
 from distill_cli.utils.files import open_npy
 
-NOBODY_KNOWS = -1
+UNKNOWN_LABEL = -1
 GROUP = "unlabeled"
 CHUNK = 8192
 OPTION = "dataset.unlabeled"
 
 
-class Joined:
+class ConcatSource:
     """Two sources as one array ``[M1 + M2, *shape]``: rows are looked up where they lie, and nothing is copied.
 
     Args:
@@ -48,7 +48,7 @@ class Joined:
 
 
 @dataclass(frozen=True)
-class Unlabeled:
+class UnlabeledRows:
     """Rows that a student sees without a label.
 
     Attributes:
@@ -64,7 +64,9 @@ class Unlabeled:
     fingerprint: str
 
 
-def read_unlabeled(path: str | Path, shape: Sequence[int], columns: Columns | None = None, drop: Sequence[str] = ()) -> Unlabeled:
+def read_unlabeled(
+    path: str | Path, shape: Sequence[int], columns: Columns | None = None, drop: Sequence[str] = ()
+) -> UnlabeledRows:
     """Read rows from a file: ``.npy``, floats ``[N, *shape]``, which stays on disk; or ``.csv``, one feature a column.
 
     Args:
@@ -95,7 +97,7 @@ def read_unlabeled(path: str | Path, shape: Sequence[int], columns: Columns | No
                 f"{where}: row {start + row} (counted from 0) holds NaN or an infinite value at feature {feature}; "
                 "fill it or leave the row out"
             )
-    return Unlabeled(f"file {path}", x, np.arange(len(x)), array_fingerprint(x))
+    return UnlabeledRows(f"file {path}", x, np.arange(len(x)), array_fingerprint(x))
 
 
 def _read_npy(path: Path, where: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -113,14 +115,14 @@ def _read_npy(path: Path, where: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _read_csv(path: Path, where: str, shape: tuple[int, ...], columns: Columns | None, drop: Sequence[str]) -> np.ndarray:
-    features, metadata = (columns.features, columns.beside) if columns else ((), ())
+    features, metadata = (columns.features, columns.metadata) if columns else ((), ())
     spec = ColumnSpec(shape, features, (*metadata, *drop), owner="the data")
     reader = CsvReader(path, where=where, known_names=spec.known_names)
     positions = match_columns(reader, spec)
     return np.concatenate([chunk.numbers for chunk in reader.chunks(positions)]).reshape(-1, *shape)
 
 
-def from_dataset(other: Dataset, shape: Sequence[int]) -> Unlabeled:
+def from_dataset(other: Dataset, shape: Sequence[int]) -> UnlabeledRows:
     """Return all training rows of another data set, without their labels.
 
     Raises:
@@ -128,10 +130,10 @@ def from_dataset(other: Dataset, shape: Sequence[int]) -> Unlabeled:
     """
     if other.input_shape != tuple(shape):
         raise UserError(f"{OPTION}: {other.name} has samples of shape {other.input_shape}, the data {tuple(shape)}")
-    return Unlabeled(f"data set {other.name}", other.train.source, other.train.rows, other.fingerprint)
+    return UnlabeledRows(f"data set {other.name}", other.train.source, other.train.rows, other.fingerprint)
 
 
-def joined(pool: Pool, extra: Unlabeled, dataset: Dataset) -> Pool:
+def append_unlabeled(pool: Pool, extra: UnlabeledRows, dataset: Dataset) -> Pool:
     """Return a training pool with unlabeled rows behind its own; their ids come after all that the data set has.
 
     Args:
@@ -142,17 +144,17 @@ def joined(pool: Pool, extra: Unlabeled, dataset: Dataset) -> Pool:
     count = len(extra.rows)
     first_id = max(len(pool.source), *(int(p.index.max()) + 1 for p in dataset.pools.values()))
     return Pool(
-        source=Joined(pool.source, extra.source),
+        source=ConcatSource(pool.source, extra.source),
         rows=np.concatenate([pool.rows, len(pool.source) + extra.rows]),
-        y=np.concatenate([pool.y, np.full(count, NOBODY_KNOWS)]),
+        y=np.concatenate([pool.y, np.full(count, UNKNOWN_LABEL)]),
         index=np.concatenate([pool.index, first_id + np.arange(count)]),
         group=None if pool.group is None else np.concatenate([pool.group.astype(str), np.full(count, GROUP)]),
-        labelled=np.concatenate([pool.labelled, np.zeros(count, dtype=bool)]),
-        foreign=extra.fingerprint,
+        labeled=np.concatenate([pool.labeled, np.zeros(count, dtype=bool)]),
+        extra_fingerprint=extra.fingerprint,
     )
 
 
-def equal_rows(extra: Unlabeled, dataset: Dataset) -> dict[str, int]:
+def count_duplicates(extra: UnlabeledRows, dataset: Dataset) -> dict[str, int]:
     """Return how many of the rows are equal, to the last bit, to rows of each scored split."""
     own = row_hashes(replace(dataset.train, source=extra.source, rows=extra.rows))
     return {name: int(np.isin(own, row_hashes(pool)).sum()) for name, pool in dataset.pools.items() if name != "train"}

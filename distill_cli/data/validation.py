@@ -70,7 +70,7 @@ def _check_ids(dataset: Dataset) -> None:
             raise UserError(f"{dataset.name}: row id {ids[counts.argmax()]} occurs twice in {split}; ids must be unique")
     pairs = [("train", split) for split in dataset.pools if split != "train"]
     # The tutorial's own validation is part of its test split: its notes say so.
-    pairs += [("val", split) for split in ("test", *dataset.extra)] if dataset.split != "tutorial" else []
+    pairs += [("val", split) for split in ("test", *dataset.extra_test_sets)] if dataset.split != "tutorial" else []
     for a, b in pairs:
         both = np.intersect1d(dataset.pools[a].index, dataset.pools[b].index)
         if len(both):

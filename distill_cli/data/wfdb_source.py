@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from distill_cli.data.beats import AAMI
-from distill_cli.errors import UserError, near
+from distill_cli.errors import UserError, did_you_mean
 from distill_cli.utils.files import hash_file, hash_json, make_folder
 
 SUFFIXES = (".hea", ".dat", ".atr")
@@ -118,7 +118,7 @@ def check_lead(lead: str, headers: dict[str, Any]) -> list[str]:
     without = [name for name, header in headers.items() if lead not in header.sig_name]
     if len(without) == len(headers):
         leads = sorted({s for h in headers.values() for s in h.sig_name})
-        raise UserError(f"heartbeat: no record has lead '{lead}'{near(lead, leads)} (leads: {', '.join(leads)})")
+        raise UserError(f"heartbeat: no record has lead '{lead}'{did_you_mean(lead, leads)} (leads: {', '.join(leads)})")
     return without
 
 

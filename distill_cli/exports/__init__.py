@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from distill_cli.exports import c, onnx, onnx_int8, safetensors, web
-from distill_cli.exports.subject import Subject, Written
+from distill_cli.exports.subject import Artifact, ExportSource
 
 # Each writes into the folder that it is given, by the settings of `distill export`, and hands back what is to be checked.
-FORMATS: dict[str, Callable[[Subject, Path, Any], list[Written]]] = {
+FORMATS: dict[str, Callable[[ExportSource, Path, Any], list[Artifact]]] = {
     "safetensors": safetensors.write,
     "onnx": onnx.write,
     "onnx-int8": onnx_int8.write,
@@ -16,7 +16,7 @@ FORMATS: dict[str, Callable[[Subject, Path, Any], list[Written]]] = {
     "web": web.write,
 }
 # Each looks at a model's layers and at what is installed, and refuses what cannot be written, before anything is.
-LOOKS: dict[str, Callable[[Subject, Any], object]] = {
+LOOKS: dict[str, Callable[[ExportSource, Any], object]] = {
     "onnx": lambda subject, settings: onnx.look("format=onnx"),
     "onnx-int8": lambda subject, settings: onnx.look("format=onnx-int8"),
     "c": c.look,

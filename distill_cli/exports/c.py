@@ -20,7 +20,7 @@ from distill_cli.exports.c_source import KERNELS, header, identifier, source
 from distill_cli.exports.lowering import plan_of
 from distill_cli.exports.memory_plan import places
 from distill_cli.exports.operations import Plan
-from distill_cli.exports.subject import Subject, Written
+from distill_cli.exports.subject import Artifact, ExportSource
 from distill_cli.utils.files import safe_name, write_text
 
 SAME_LOGIT = 1e-4
@@ -31,13 +31,13 @@ LEAST_ROWS = 32  # of a process
 DRIVER = "driver.c"
 
 
-def look(subject: Subject, settings: Any) -> None:
+def look(subject: ExportSource, settings: Any) -> None:
     """Refuse a layer that has no C, and a machine without a C compiler, before anything is written."""
     find_compiler()
     plan_of(subject.model, subject.input_shape)
 
 
-def write(subject: Subject, folder: Path, settings: Any) -> list[Written]:
+def write(subject: ExportSource, folder: Path, settings: Any) -> list[Artifact]:
     """Write ``NAME.h`` and ``NAME.c``; both kinds of weights are compiled and run.
 
     Raises:
@@ -52,10 +52,10 @@ def write(subject: Subject, folder: Path, settings: Any) -> list[Written]:
     return [_written(folder, name, plan, compiler, int8) for int8 in (False, True)]
 
 
-def _written(folder: Path, name: str, plan: Plan, compiler: str, int8: bool) -> Written:
+def _written(folder: Path, name: str, plan: Plan, compiler: str, int8: bool) -> Artifact:
     binary = Compiled(folder, name, compiler, int8, prod(plan.input_shape), prod(plan.operations[-1].shape))
     facts = {"compiled_bytes": binary.object_bytes, "workspace_bytes": 4 * places(plan).size, "compiler": binary.version}
-    return Written(
+    return Artifact(
         "c-int8" if int8 else "c", (f"{name}.c", f"{name}.h"), weight_bytes(plan, int8), binary.run, None if int8 else SAME_LOGIT,
         facts, binary.time,
     )  # fmt: skip

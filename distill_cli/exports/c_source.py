@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from distill_cli.exports.memory_plan import Places, places
+from distill_cli.exports.memory_plan import BufferPlan, places
 from distill_cli.exports.operations import Operation, Plan, rounded
 
 KERNELS = Path(__file__).parent / "kernels"
@@ -152,7 +152,7 @@ def body(word: str, plan: Plan) -> str:
     return "\n".join([*lines, "}"])
 
 
-def call(n: int, op: Operation, plan: Plan, where: Places) -> str:
+def call(n: int, op: Operation, plan: Plan, where: BufferPlan) -> str:
     """Return the call of one operation's kernel."""
     x, y = place(op.inputs[0], where), place(op.output, where)
     count, (channels, height, width) = prod(op.shape), op.shape
@@ -171,7 +171,7 @@ def call(n: int, op: Operation, plan: Plan, where: Places) -> str:
     return f"relu({x}, {y}, {count})"
 
 
-def place(value: int, where: Places) -> str:
+def place(value: int, where: BufferPlan) -> str:
     """Return the C expression of a value's memory."""
     owner = where.owner[value]
     if owner == 0:

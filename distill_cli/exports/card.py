@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from distill_cli.exports.subject import Subject
+from distill_cli.exports.subject import ExportSource
 from distill_cli.reports import formatting
 from distill_cli.reports.terminal import console, print_line, print_origin, table
 
@@ -20,7 +20,7 @@ NOT_OF_A_ROW = ("root", "path", "cache", "download", "label_fraction", "transfer
 HEADER = ("file", "weights", "in all", "latency, batch 1", "rows checked", "most a logit differs", "changed", "macro F1", "drop")
 
 
-def card_of(report: Mapping[str, Any], subject: Subject, told: Mapping[str, Any], node: Mapping[str, Any]) -> dict[str, Any]:
+def card_of(report: Mapping[str, Any], subject: ExportSource, told: Mapping[str, Any], node: Mapping[str, Any]) -> dict[str, Any]:
     """Return card.json.
 
     Args:

@@ -14,7 +14,7 @@ from torch.fx.passes.shape_prop import ShapeProp
 from distill_cli.errors import UserError
 from distill_cli.exports.folding import fold_scales, with_outputs
 from distill_cli.exports.operations import Operation, Plan, Shape
-from distill_cli.models.classifier import Classifier, Reordered, Shifted, Standardise
+from distill_cli.models.classifier import Classifier, LogitOffset, ReorderClasses, Standardise
 
 NOTHING = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Identity, nn.Flatten)
 CONVOLUTIONS, NORMS = (nn.Conv1d, nn.Conv2d), (nn.BatchNorm1d, nn.BatchNorm2d)
@@ -30,7 +30,7 @@ FLATTENS = {torch.flatten, "flatten"}
 INSTEAD = "format=onnx may take it"
 
 
-class Untranslated(Exception):
+class UnsupportedLayer(Exception):
     """Why there is no operation for a layer."""
 
 
@@ -45,7 +45,7 @@ def plan_of(model: Classifier, input_shape: tuple[int, ...]) -> Plan:
         network = nn.Sequential(network)  # else torch.fx follows what is inside the layer
     try:
         given = _shape(input_shape)
-    except Untranslated as e:
+    except UnsupportedLayer as e:
         raise UserError(f"format=c: the input {e}; {INSTEAD}") from None
     try:
         traced = fx.symbolic_trace(network)
@@ -53,13 +53,13 @@ def plan_of(model: Classifier, input_shape: tuple[int, ...]) -> Plan:
     except Exception as e:  # whatever a network of somebody else's raises when it is given no numbers
         why = " ".join(str(e).split()).split(".")[0]
         raise UserError(f"format=c: {type(network).__name__} cannot be followed layer by layer ({why}); {INSTEAD}") from None
-    walk = _Walk(traced, given)
-    if isinstance(model.prepare, Standardise):
-        walk.prepare(model.prepare)
+    walk = _Lowering(traced, given)
+    if isinstance(model.preprocessing, Standardise):
+        walk.prepare(model.preprocessing)
     for node in traced.graph.nodes:
         try:
             walk.visit(node)
-        except Untranslated as e:
+        except UnsupportedLayer as e:
             raise UserError(f"format=c: layer '{_name(node)}' ({_kind(node, traced)}): {e}; {INSTEAD}") from None
     return with_outputs(fold_scales(Plan(tuple(walk.operations), walk.input_shape)), order, offset)
 
@@ -67,10 +67,10 @@ def plan_of(model: Classifier, input_shape: tuple[int, ...]) -> Plan:
 def _unwrapped(model: Classifier) -> tuple[nn.Module, list[int] | None, np.ndarray | None]:
     """Return the network inside shells that put outputs in another order or shift them."""
     network, order, offset = model.network, None, None
-    if isinstance(network, Shifted):
+    if isinstance(network, LogitOffset):
         offset = network.offset.detach().numpy()
         network = network.network
-    if isinstance(network, Reordered):
+    if isinstance(network, ReorderClasses):
         order = [int(n) for n in network.order]
         network = network.network
     return network, order, offset
@@ -84,7 +84,7 @@ def _shape(of_one: tuple[int, ...]) -> Shape:
         return of_one[0], 1, of_one[1]
     if len(of_one) == 3:
         return of_one[0], of_one[1], of_one[2]
-    raise Untranslated(f"has {len(of_one)} axes a sample; C is written for up to three (channels, height, width)")
+    raise UnsupportedLayer(f"has {len(of_one)} axes a sample; C is written for up to three (channels, height, width)")
 
 
 def _name(node: fx.Node) -> str:
@@ -97,7 +97,7 @@ def _kind(node: fx.Node, traced: fx.GraphModule) -> str:
     return getattr(node.target, "__name__", str(node.target))
 
 
-class _Walk:
+class _Lowering:
     """Goes through a traced network's nodes in order.
 
     Args:
@@ -140,35 +140,35 @@ class _Walk:
         elif node.op in ("call_function", "call_method"):
             self.values[node] = self.call(node, node.target)
         else:
-            raise Untranslated("numbers that a network uses directly have no C; put them into a layer")
+            raise UnsupportedLayer("numbers that a network uses directly have no C; put them into a layer")
 
     def finish(self, node: fx.Node) -> None:
         """See that the last operation makes what the network returns."""
         value = self.input(node)
         if not self.operations or value != self.operations[-1].output:
-            raise Untranslated("what the network returns is not the output of its last layer")
+            raise UnsupportedLayer("what the network returns is not the output of its last layer")
 
     def input(self, node: fx.Node) -> int:
         """Return the number of a node's one input."""
         given = node.args[0]
         if not isinstance(given, fx.Node):
-            raise Untranslated("takes something else than one tensor")
+            raise UnsupportedLayer("takes something else than one tensor")
         return self.values[given]
 
     def shape(self, node: fx.Node) -> Shape:
         """Return the shape of what a node makes."""
         made = node.meta.get("tensor_meta")
         if made is None or not hasattr(made, "shape"):
-            raise Untranslated("makes something else than one tensor")
+            raise UnsupportedLayer("makes something else than one tensor")
         return _shape(tuple(made.shape[1:]))
 
     def module(self, node: fx.Node, module: nn.Module) -> int:
         """Translate a layer."""
         layer, given, shape = str(node.target), self.input(node), self.shape(node)
         if getattr(module, "inplace", False) and len(node.all_input_nodes[0].users) > 1:
-            raise Untranslated("overwrites its input, which another layer reads")
+            raise UnsupportedLayer("overwrites its input, which another layer reads")
         if isinstance(module, nn.Flatten) and module.start_dim != 1:
-            raise Untranslated("flattens something else than one sample")
+            raise UnsupportedLayer("flattens something else than one sample")
         if isinstance(module, NOTHING):
             return self.reshaped(given, shape)
         if isinstance(module, nn.ReLU):
@@ -177,7 +177,7 @@ class _Walk:
             return self.add("conv", layer, (given,), shape, **_conv(module))
         if isinstance(module, nn.Linear):
             if self.shapes[given][1:] != (1, 1):
-                raise Untranslated("takes more than one vector a sample; flatten it first")
+                raise UnsupportedLayer("takes more than one vector a sample; flatten it first")
             return self.add("linear", layer, (given,), shape, **_weights(module))
         if isinstance(module, NORMS):
             return self.add("scale", layer, (given,), shape, arrays=_norm(module))
@@ -186,9 +186,9 @@ class _Walk:
             return self.add(kind, layer, (given,), shape, settings=_pool(module))
         if type(module) in GLOBAL:
             if shape[1:] != (1, 1):
-                raise Untranslated("only an adaptive pool to one number a channel has C")
+                raise UnsupportedLayer("only an adaptive pool to one number a channel has C")
             return self.whole(GLOBAL[type(module)], layer, given)
-        raise Untranslated("there is no C for layers of this type")
+        raise UnsupportedLayer("there is no C for layers of this type")
 
     def call(self, node: fx.Node, target: Any) -> int:
         """Translate a function or a method."""
@@ -198,7 +198,7 @@ class _Walk:
             return self.add("relu", node.name, (self.input(node),), self.shape(node))
         if target in FLATTENS:
             if (node.args[1] if len(node.args) > 1 else node.kwargs.get("start_dim", 0)) != 1:
-                raise Untranslated("flattens something else than one sample; flatten(1) has C")
+                raise UnsupportedLayer("flattens something else than one sample; flatten(1) has C")
             return self.reshaped(self.input(node), self.shape(node))
         if target in GLOBAL_CALLS:
             given = node.args[0]
@@ -206,15 +206,15 @@ class _Walk:
             rank = len(given.meta["tensor_meta"].shape) if isinstance(given, fx.Node) else 0
             wanted = [axes] if isinstance(axes, int) else list(axes or ())  # type: ignore[arg-type]
             if rank < 3 or sorted(a % rank for a in wanted if isinstance(a, int)) != list(range(2, rank)):
-                raise Untranslated("only the maximum or mean of a whole channel has C")
+                raise UnsupportedLayer("only the maximum or mean of a whole channel has C")
             return self.whole(GLOBAL_CALLS[target], node.name, self.input(node))
-        raise Untranslated("there is no C for this call")
+        raise UnsupportedLayer("there is no C for this call")
 
     def sum(self, node: fx.Node) -> int:
         """Translate a + b of two values of one shape."""
         pair = [self.values[a] for a in node.args if isinstance(a, fx.Node)]
         if len(pair) != 2 or len({self.shapes[p] for p in pair}) != 1 or node.kwargs:
-            raise Untranslated("only the sum of two tensors of one shape has C")
+            raise UnsupportedLayer("only the sum of two tensors of one shape has C")
         return self.add("add", node.name, tuple(pair), self.shape(node))
 
     def whole(self, kind: str, layer: str, given: int) -> int:
@@ -237,9 +237,9 @@ def _weights(module: Any) -> dict[str, Any]:
 
 def _conv(module: Any) -> dict[str, Any]:
     if module.padding_mode != "zeros":
-        raise Untranslated(f"padding with {module.padding_mode} has no C, padding with zeros has")
+        raise UnsupportedLayer(f"padding with {module.padding_mode} has no C, padding with zeros has")
     if module.transposed:
-        raise Untranslated("there is no C for transposed convolutions")
+        raise UnsupportedLayer("there is no C for transposed convolutions")
     flat = isinstance(module, nn.Conv1d)
     kernel, stride, dilation = (_sides(v, flat, 1) for v in (module.kernel_size, module.stride, module.dilation))
     padding = _padding(module, kernel, dilation, flat)
@@ -261,7 +261,7 @@ def _padding(module: Any, kernel: tuple[int, int], dilation: tuple[int, int], fl
         return _sides(module.padding, flat, 0)
     span = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
     if any(s % 2 for s in span):
-        raise Untranslated("padding='same' of an even kernel is not the same on both sides, which has no C")
+        raise UnsupportedLayer("padding='same' of an even kernel is not the same on both sides, which has no C")
     return span[0] // 2, span[1] // 2
 
 
@@ -279,19 +279,19 @@ def _window(kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int
 def _pool(module: Any) -> dict[str, int]:
     flat = isinstance(module, (nn.MaxPool1d, nn.AvgPool1d))
     if module.ceil_mode or getattr(module, "return_indices", False) or getattr(module, "divisor_override", None):
-        raise Untranslated("pools with ceil_mode, indices or a divisor of their own have no C")
+        raise UnsupportedLayer("pools with ceil_mode, indices or a divisor of their own have no C")
     if _sides(getattr(module, "dilation", 1), flat, 1) != (1, 1):
-        raise Untranslated("pools with holes have no C")
+        raise UnsupportedLayer("pools with holes have no C")
     kernel, stride, padding = (_sides(v, flat, a) for v, a in ((module.kernel_size, 1), (module.stride, 1), (module.padding, 0)))
     if padding != (0, 0) and not getattr(module, "count_include_pad", True):
-        raise Untranslated("a mean over what is not padding has no C")
+        raise UnsupportedLayer("a mean over what is not padding has no C")
     return _window(kernel, stride, padding)
 
 
 def _norm(module: Any) -> dict[str, np.ndarray]:
     """Return a batch norm as ``factor * x + bias`` a channel, computed in float64."""
     if module.running_mean is None:
-        raise Untranslated("a batch norm without running statistics has no C")
+        raise UnsupportedLayer("a batch norm without running statistics has no C")
     mean, variance = module.running_mean.double(), module.running_var.double()
     factor = 1 / torch.sqrt(variance + module.eps)
     factor = factor if module.weight is None else factor * module.weight.detach().double()

@@ -12,7 +12,7 @@ IN_PLACE = ("relu", "add", "scale", "standardise")
 
 
 @dataclass(frozen=True)
-class Places:
+class BufferPlan:
     """Where each value lies.
 
     Attributes:
@@ -28,7 +28,7 @@ class Places:
     size: int
 
 
-def places(plan: Plan) -> Places:
+def places(plan: Plan) -> BufferPlan:
     """Give each value the first gap that is free while it lives; what is reshaped or written in place shares its memory."""
     last = {value: n for n, op in enumerate(plan.operations) for value in op.inputs}
     owner: dict[int, int] = {0: 0}
@@ -45,7 +45,7 @@ def places(plan: Plan) -> Places:
         if value not in (0, logits):
             taken = sorted((offset[v], offset[v] + sizes[v]) for v in offset if lives[v][1] >= start)
             offset[value] = _first_gap(taken, sizes[value])
-    return Places(owner, offset, logits, max((offset[v] + sizes[v] for v in offset), default=0))
+    return BufferPlan(owner, offset, logits, max((offset[v] + sizes[v] for v in offset), default=0))
 
 
 def _first_gap(taken: list[tuple[int, int]], size: int) -> int:

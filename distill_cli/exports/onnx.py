@@ -16,7 +16,7 @@ import torch
 
 from distill_cli import __version__
 from distill_cli.errors import UserError
-from distill_cli.exports.subject import Outputs, Runner, Subject, Written
+from distill_cli.exports.subject import Artifact, ExportSource, Outputs, Runner
 from distill_cli.profiling.model_cost import weight_bytes
 from distill_cli.utils.files import safe_name, write_bytes
 
@@ -30,16 +30,16 @@ def look(what: str) -> None:
     require(what, "onnx", "onnxscript", "onnxruntime")
 
 
-def write(subject: Subject, folder: Path, settings: Any) -> list[Written]:
+def write(subject: ExportSource, folder: Path, settings: Any) -> list[Artifact]:
     """Write ``NAME.onnx``."""
     name = f"{safe_name(subject.name)}.onnx"
     content = model_bytes(subject)
     write_bytes(folder / name, content)
     facts = {"opset": OPSET, "stored_bytes": initializer_bytes(content)}
-    return [Written("onnx", (name,), weight_bytes(subject.model), runner(session(content)), SAME_LOGIT, facts)]
+    return [Artifact("onnx", (name,), weight_bytes(subject.model), runner(session(content)), SAME_LOGIT, facts)]
 
 
-def model_bytes(subject: Subject, what: str = "format=onnx") -> bytes:
+def model_bytes(subject: ExportSource, what: str = "format=onnx") -> bytes:
     """Return the ONNX file's content: float32, opset 18, `metadata` inside.
 
     Args:
@@ -62,7 +62,7 @@ def model_bytes(subject: Subject, what: str = "format=onnx") -> bytes:
         raise UserError(f"{what}: torch.onnx cannot translate this network: {why}") from None
     assert program is not None
     proto = program.model_proto
-    _forget_where_it_was_made(proto)
+    _strip_metadata(proto)
     import onnx
 
     onnx.helper.set_model_props(proto, metadata(subject))
@@ -71,7 +71,7 @@ def model_bytes(subject: Subject, what: str = "format=onnx") -> bytes:
     return bytes(proto.SerializeToString())
 
 
-def metadata(subject: Subject) -> dict[str, str]:
+def metadata(subject: ExportSource) -> dict[str, str]:
     """Return what the file says of itself: JSON where it is no plain word."""
     return {
         "model": subject.name,
@@ -85,7 +85,7 @@ def metadata(subject: Subject) -> dict[str, str]:
     }
 
 
-def _forget_where_it_was_made(proto: Any) -> None:
+def _strip_metadata(proto: Any) -> None:
     """Take out stack traces and Python names: they hold the paths of this machine, and are larger than a small network."""
     for part in (proto.graph.node, proto.graph.initializer, proto.graph.input, proto.graph.output, proto.graph.value_info):
         for thing in part:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from distill_cli.exports import onnx
-from distill_cli.exports.subject import Subject, Written
-from distill_cli.rng import numpy_stream
+from distill_cli.exports.subject import Artifact, ExportSource
+from distill_cli.rng import numpy_generator
 from distill_cli.utils.files import safe_name, write_bytes
 
 ROWS_AT_ONCE = 64
@@ -22,16 +22,16 @@ ROWS_AT_ONCE = 64
 PERCENTILE = 99.999
 
 
-def write(subject: Subject, folder: Path, settings: Any) -> list[Written]:
+def write(subject: ExportSource, folder: Path, settings: Any) -> list[Artifact]:
     """Write ``NAME.int8.onnx``: ranges of activations from training rows, a scale for each filter, QDQ nodes."""
     name = f"{safe_name(subject.name)}.int8.onnx"
     pool = subject.dataset.train
     count = min(int(settings.calibration_rows), len(pool))
-    chosen = np.sort(numpy_stream(int(settings.seed), "calibration").choice(len(pool), count, replace=False))
-    content = quantised(onnx.model_bytes(subject, "format=onnx-int8"), pool.take(chosen).x)
+    chosen = np.sort(numpy_generator(int(settings.seed), "calibration").choice(len(pool), count, replace=False))
+    content = quantised(onnx.model_bytes(subject, "format=onnx-int8"), pool.select(chosen).x)
     write_bytes(folder / name, content)
     facts = {"opset": onnx.OPSET, "calibration_rows": count}
-    return [Written("onnx-int8", (name,), onnx.initializer_bytes(content), onnx.runner(onnx.session(content)), None, facts)]
+    return [Artifact("onnx-int8", (name,), onnx.initializer_bytes(content), onnx.runner(onnx.session(content)), None, facts)]
 
 
 def quantised(content: bytes, rows: np.ndarray) -> bytes:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from distill_cli.errors import UserError
-from distill_cli.exports.subject import Written
+from distill_cli.exports.subject import Artifact
 from distill_cli.metrics.classification import ece, log_probabilities
 from distill_cli.metrics.confusion import confusion_counts, macro_f1
 from distill_cli.types import Pool
@@ -51,7 +51,7 @@ def _macro_f1(logits: np.ndarray, pool: Pool, averaged: Sequence[int]) -> float:
     return float(macro_f1(counts, averaged))
 
 
-def compare(written: Written, reference: Reference, listen: Listener = lambda rows: None) -> dict[str, Any]:
+def compare(written: Artifact, reference: Reference, listen: Listener = lambda rows: None) -> dict[str, Any]:
     """Run what was written over all rows, in chunks and the first row once more alone.
 
     Returns:
@@ -79,7 +79,7 @@ def compare(written: Written, reference: Reference, listen: Listener = lambda ro
 
 
 def scores_of_rounded(
-    written: Written, pools: Mapping[str, Pool], reference: Reference, checked: float, listen: Listener = lambda rows: None
+    written: Artifact, pools: Mapping[str, Pool], reference: Reference, checked: float, listen: Listener = lambda rows: None
 ) -> dict[str, float]:
     """Return macro F1 of what was written on each split: nothing is decided by it, but it is what a user of the file gets.
 
@@ -98,22 +98,22 @@ def scores_of_rounded(
     return found
 
 
-def _outputs(written: Written, pool: Pool, chunk: int, listen: Listener) -> tuple[np.ndarray, np.ndarray]:
+def _outputs(written: Artifact, pool: Pool, chunk: int, listen: Listener) -> tuple[np.ndarray, np.ndarray]:
     parts, done = [], 0
-    for x in pool.chunks(chunk):
+    for x in pool.iter_batches(chunk):
         parts.append(written.run(x))
         listen(done := done + len(x))
     logits, probabilities = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return logits, probabilities
 
 
-def _run(written: Written, reference: Reference, listen: Listener) -> tuple[np.ndarray, np.ndarray]:
+def _run(written: Artifact, reference: Reference, listen: Listener) -> tuple[np.ndarray, np.ndarray]:
     logits, probabilities = _outputs(written, reference.pool, reference.chunk, listen)
     if logits.shape != reference.logits.shape or probabilities.shape != logits.shape:
         raise UserError(f"format={written.name}: gives outputs of shape {logits.shape}, the model {reference.logits.shape}")
     if not np.isfinite(logits).all() or not np.isfinite(probabilities).all():
         raise UserError(f"format={written.name}: gives outputs that are NaN or infinite; nothing was written")
-    alone, _ = written.run(next(reference.pool.chunks(1)))
+    alone, _ = written.run(next(reference.pool.iter_batches(1)))
     if np.abs(alone - logits[:1]).max() > SAME_ALONE:
         raise UserError(f"format={written.name}: the first row alone and in a batch give different logits; nothing was written")
     return logits, probabilities

@@ -18,7 +18,7 @@ Runner = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
-class Subject:
+class ExportSource:
     """A model on its way out.
 
     Attributes:
@@ -56,7 +56,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Written:
+class Artifact:
     """One thing that an exporter wrote, not yet checked.
 
     Attributes:

@@ -10,9 +10,9 @@ import numpy as np
 
 from distill_cli.errors import UserError
 from distill_cli.exports import onnx
-from distill_cli.exports.subject import Subject, Written
+from distill_cli.exports.subject import Artifact, ExportSource
 from distill_cli.profiling.model_cost import weight_bytes
-from distill_cli.rng import numpy_stream
+from distill_cli.rng import numpy_generator
 from distill_cli.types import Pool
 from distill_cli.utils.files import safe_name, write_bytes, write_text
 
@@ -26,7 +26,7 @@ CDN = f"https://cdn.jsdelivr.net/npm/onnxruntime-web@{VERSION}/dist/"
 ROWS_FOR_RANGE = 1024
 
 
-def look(subject: Subject, settings: Any) -> None:
+def look(subject: ExportSource, settings: Any) -> None:
     """Refuse samples that cannot be drawn, and a runtime that is not there, before anything is written."""
     onnx.look("format=web")
     _drawn(subject.input_shape)
@@ -34,7 +34,7 @@ def look(subject: Subject, settings: Any) -> None:
         _runtime(Path(settings.runtime_path))
 
 
-def write(subject: Subject, folder: Path, settings: Any) -> list[Written]:
+def write(subject: ExportSource, folder: Path, settings: Any) -> list[Artifact]:
     """Write ``web/``: the page, the model as ONNX, rows of validation where they may be shown, the runtime where it is bundled.
 
     Raises:
@@ -71,7 +71,7 @@ def write(subject: Subject, folder: Path, settings: Any) -> list[Written]:
     told = {"runtime": settings.runtime, "runtime_bytes": sum(file.stat().st_size for file in runtime), "samples": shown}
     files = (first, *(name for name in names if name != first))
     run = onnx.runner(onnx.session(content))
-    return [Written("web", files, weight_bytes(subject.model), run, onnx.SAME_LOGIT, told, _in_the_browser)]
+    return [Artifact("web", files, weight_bytes(subject.model), run, onnx.SAME_LOGIT, told, _in_the_browser)]
 
 
 def _in_the_browser() -> dict[str, float | None]:
@@ -98,26 +98,26 @@ def _drawn(shape: tuple[int, ...]) -> tuple[int, int, int]:
     return channels, height, width
 
 
-def _range(subject: Subject, seed: int) -> tuple[float, float]:
+def _range(subject: ExportSource, seed: int) -> tuple[float, float]:
     """Return what drawings range over: the middle 99.8 % of the numbers of some training rows."""
     pool = subject.dataset.train
-    chosen = numpy_stream(seed, "web/range").choice(len(pool), min(ROWS_FOR_RANGE, len(pool)), replace=False)
-    low, high = np.quantile(pool.take(np.sort(chosen)).x, [0.001, 0.999])
+    chosen = numpy_generator(seed, "web/range").choice(len(pool), min(ROWS_FOR_RANGE, len(pool)), replace=False)
+    low, high = np.quantile(pool.select(np.sort(chosen)).x, [0.001, 0.999])
     return float(low), float(high)
 
 
-def _samples(subject: Subject, pool: Pool, count: int, seed: int) -> list[dict[str, Any]]:
+def _samples(subject: ExportSource, pool: Pool, count: int, seed: int) -> list[dict[str, Any]]:
     """Return rows of validation, of each class as many as there are in turn, without their ids."""
-    order = numpy_stream(seed, "web/samples").permutation(len(pool))
+    order = numpy_generator(seed, "web/samples").permutation(len(pool))
     of_class = [[int(i) for i in order if pool.y[i] == c] for c in range(len(subject.class_names))]
     turns = sorted((turn, c, i) for c, rows in enumerate(of_class) for turn, i in enumerate(rows))
     chosen = np.array([i for _, _, i in turns[:count]])
-    x = pool.take(chosen).x.reshape(len(chosen), -1)
+    x = pool.select(chosen).x.reshape(len(chosen), -1)
     labels = [subject.class_names[int(pool.y[i])] for i in chosen]
     return [{"label": label, "x": [float(f"{v:.9g}") for v in row]} for label, row in zip(labels, x, strict=True)]
 
 
-def _html(subject: Subject, facts: dict[str, Any], samples: bool, runtime: str, integrity: str) -> str:
+def _html(subject: ExportSource, facts: dict[str, Any], samples: bool, runtime: str, integrity: str) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 

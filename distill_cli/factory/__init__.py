@@ -1,1 +1,1 @@
-"""factory"""
+"""Settings to objects: data, objectives, stages, controls, loggers."""

@@ -9,22 +9,22 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from distill_cli.config.validation.check import TRAINING_KEYS
-from distill_cli.factory.tuned_settings import Search
+from distill_cli.factory.tuned_settings import SearchResult
 from distill_cli.types import SCRATCH, STUDENT, TUNED
 
 
 @dataclass
-class Plan:
+class TrainingPlan:
     """One training of the student's network.
 
     Attributes:
         name: in the report.
         settings: the keys TRAINING_KEYS.
-        changes: what a control sets itself.
+        overrides: what a control sets itself.
         loss, terms: the nodes of its losses; a control keeps what needs no teacher.
         seed: of weights, order, augmentation, mixup and dropout.
-        same_batches: whether its batches are the student's, so that its epochs have as many steps.
-        same_length: whether it ends with the student, also where the student's patience runs out.
+        match_steps: whether its batches are the student's, so that its epochs have as many steps.
+        match_epochs: whether it ends with the student, also where the student's patience runs out.
     """
 
     name: str
@@ -32,9 +32,9 @@ class Plan:
     seed: int
     loss: Any
     terms: Any
-    changes: dict[str, Any] = field(default_factory=dict)
-    same_batches: bool = True
-    same_length: bool = True
+    overrides: dict[str, Any] = field(default_factory=dict)
+    match_steps: bool = True
+    match_epochs: bool = True
 
     @property
     def is_control(self) -> bool:
@@ -42,7 +42,7 @@ class Plan:
         return self.name != STUDENT
 
 
-def plan(cfg: Any, controls: Sequence[Any] | None, search: Search | None = None) -> list[Plan]:
+def build_plans(cfg: Any, controls: Sequence[Any] | None, search: SearchResult | None = None) -> list[TrainingPlan]:
     """Return the student's plan, then those of its controls.
 
     Args:
@@ -53,23 +53,23 @@ def plan(cfg: Any, controls: Sequence[Any] | None, search: Search | None = None)
     """
     own = {key: _plain(cfg[key]) for key in TRAINING_KEYS}
     losses = (_plain(cfg.loss), _plain(cfg.terms))
-    plans = [Plan(STUDENT, dict(own), cfg.seed, *losses)]
+    plans = [TrainingPlan(STUDENT, dict(own), cfg.seed, *losses)]
     for control in controls or []:
         if control == SCRATCH:
-            plans.append(Plan(SCRATCH, dict(own), cfg.seed, *losses))
+            plans.append(TrainingPlan(SCRATCH, dict(own), cfg.seed, *losses))
             continue
         if control == TUNED and search is not None:
             found, theirs = search.control_training, search.control_losses
             loss, terms = theirs.get("loss", losses[0]), theirs.get("terms", losses[1])
             same = not {"batch_size", "steps_per_epoch"} & set(found)
             length = not {"epochs", "select"} & set(found)
-            plans.append(Plan(TUNED, {**own, **found}, cfg.seed, loss, terms, found, same, length))
+            plans.append(TrainingPlan(TUNED, {**own, **found}, cfg.seed, loss, terms, found, same, length))
             continue
         changes = {key: value for key, value in _plain(control).items() if key != "name"}
         merged = _plain(OmegaConf.merge(OmegaConf.create(own), OmegaConf.create(changes)))
         same = not {"batch_size", "steps_per_epoch"} & set(changes)
         length = not {"epochs", "select", "stages"} & set(changes)
-        plans.append(Plan(str(control["name"]), merged, cfg.seed, *losses, changes, same, length))
+        plans.append(TrainingPlan(str(control["name"]), merged, cfg.seed, *losses, changes, same, length))
     return plans
 
 

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from distill_cli.config.instantiate import build
-from distill_cli.data.label_fraction import with_labels, without_classes
-from distill_cli.data.leakage import repeated
-from distill_cli.data.unlabeled import equal_rows, from_dataset, joined, read_unlabeled
+from distill_cli.config.instantiate import instantiate_component
+from distill_cli.data.label_fraction import drop_classes, mask_labels
+from distill_cli.data.leakage import duplicate_notes
+from distill_cli.data.unlabeled import append_unlabeled, count_duplicates, from_dataset, read_unlabeled
 from distill_cli.data.validation import check_dataset
 from distill_cli.errors import UserError
 from distill_cli.types import Columns, DataFacts, Dataset, Pool
 
 # Keys of every data set that say how its training rows are used, not what they are.
-USE_KEYS = ("label_fraction", "transfer_exclude", "unlabeled")
+SUBSET_KEYS = ("label_fraction", "transfer_exclude", "unlabeled")
 
 
 def load_dataset(node: Mapping[str, Any], columns: Columns | None = None) -> Dataset:
@@ -29,8 +29,8 @@ def load_dataset(node: Mapping[str, Any], columns: Columns | None = None) -> Dat
         columns: names that a finished model knows its features by; a table is then read in their order.
     """
     plain: Any = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
-    settings = {key: value for key, value in plain.items() if key not in USE_KEYS}
-    dataset = build(settings, "dataset", **({} if columns is None else {"columns": columns}))
+    settings = {key: value for key, value in plain.items() if key not in SUBSET_KEYS}
+    dataset = instantiate_component(settings, "dataset", **({} if columns is None else {"columns": columns}))
     if not isinstance(dataset, Dataset):
         raise UserError(f"dataset._target_={settings.get('_target_')}: returned {type(dataset).__name__}, expected a Dataset")
     check_dataset(dataset)
@@ -40,12 +40,12 @@ def load_dataset(node: Mapping[str, Any], columns: Columns | None = None) -> Dat
 def teacher_pool(dataset: Dataset, node: Mapping[str, Any], fraction: float | None) -> Pool:
     """Return the teacher's training rows: all classes, those with a label."""
     labelled = _labelled(dataset, node, fraction)
-    return labelled.take(labelled.labelled)
+    return labelled.select(labelled.labeled)
 
 
 def student_pool(dataset: Dataset, node: Mapping[str, Any]) -> Pool:
     """Return the student's training rows, labelled or not, less the classes left out on purpose."""
-    return without_classes(_labelled(dataset, node, None), dataset.class_names, list(node.get("transfer_exclude") or []))
+    return drop_classes(_labelled(dataset, node, None), dataset.class_names, list(node.get("transfer_exclude") or []))
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class TransferSet:
         ]
 
 
-def transfer_set(dataset: Dataset, node: Mapping[str, Any]) -> TransferSet:
+def build_transfer_set(dataset: Dataset, node: Mapping[str, Any]) -> TransferSet:
     """Return the rows of a student: those of the data set, and those of ``dataset.unlabeled``."""
     pool, wanted = student_pool(dataset, node), node.get("unlabeled")
     if wanted is None:
@@ -83,7 +83,7 @@ def transfer_set(dataset: Dataset, node: Mapping[str, Any]) -> TransferSet:
     else:
         extra = from_dataset(_load_other(wanted, dataset.columns), shape)
     about = {"source": extra.name, "rows": len(extra.rows), "fingerprint": extra.fingerprint}
-    return TransferSet(joined(pool, extra, dataset), {**about, "equal_rows": equal_rows(extra, dataset)})
+    return TransferSet(append_unlabeled(pool, extra, dataset), {**about, "equal_rows": count_duplicates(extra, dataset)})
 
 
 def _load_other(node: Mapping[str, Any], columns: Columns | None) -> Dataset:
@@ -95,16 +95,16 @@ def _load_other(node: Mapping[str, Any], columns: Columns | None) -> Dataset:
 
 def _labelled(dataset: Dataset, node: Mapping[str, Any], fraction: float | None) -> Pool:
     fraction = node.get("label_fraction", 1.0) if fraction is None else fraction
-    return with_labels(dataset.train, fraction, int(node.get("split_seed", 0)))
+    return mask_labels(dataset.train, fraction, int(node.get("split_seed", 0)))
 
 
-def facts(pool: Pool, dataset: Dataset) -> DataFacts:
+def data_facts(pool: Pool, dataset: Dataset) -> DataFacts:
     """Return what losses may know of a training pool."""
-    counts = np.bincount(pool.y[pool.labelled], minlength=len(dataset.class_names))
+    counts = np.bincount(pool.y[pool.labeled], minlength=len(dataset.class_names))
     return DataFacts(dataset.input_shape, tuple(int(n) for n in counts), len(pool))
 
 
-def describe(dataset: Dataset, node: Mapping[str, Any]) -> dict[str, Any]:
+def data_section(dataset: Dataset, node: Mapping[str, Any]) -> dict[str, Any]:
     """Return the report's `data` section."""
     counts = {}
     for name, pool in dataset.pools.items():
@@ -117,11 +117,11 @@ def describe(dataset: Dataset, node: Mapping[str, Any]) -> dict[str, Any]:
         "label_fraction": node.get("label_fraction", 1.0),
         "transfer_exclude": list(node.get("transfer_exclude") or []),
         "class_names": list(dataset.class_names),
-        "averaged": [dataset.class_names[c] for c in dataset.averaged],
+        "averaged": [dataset.class_names[c] for c in dataset.macro_classes],
         "class_counts": counts,
         "fingerprint": dataset.fingerprint,
         "source_fingerprint": dataset.source_fingerprint,
         "input_shape": list(dataset.input_shape),
         "files": [list(file) for file in dataset.files],
-        "notes": [*dataset.notes, *repeated(dataset)],
+        "notes": [*dataset.notes, *duplicate_notes(dataset)],
     }

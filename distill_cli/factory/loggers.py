@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from distill_cli.config.instantiate import build
+from distill_cli.config.instantiate import instantiate_component
 from distill_cli.errors import UserError
 from distill_cli.loggers.logger import Logger
 from distill_cli.types import EpochRecord
 
 
-class Loggers:
+class LoggerCollection:
     """The loggers of one run; one that fails is reported and left out, since hours of training are worth more than a chart.
 
     Args:
@@ -44,10 +44,13 @@ class Loggers:
                 del self.loggers[name]
 
 
-def open_loggers(cfg: Any, folder: Path, say: Callable[[str], object]) -> Loggers:
+def open_loggers(cfg: Any, folder: Path, say: Callable[[str], object]) -> LoggerCollection:
     """Build the loggers of a config for a run folder; nothing is written yet.
 
     Raises:
         UserError: a package is missing.
     """
-    return Loggers({str(name): build(node, f"logger.{name}", folder=folder) for name, node in (cfg.logger or {}).items()}, say)
+    return LoggerCollection(
+        {str(name): instantiate_component(node, f"logger.{name}", folder=folder) for name, node in (cfg.logger or {}).items()},
+        say,
+    )

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from distill_cli.config.instantiate import build
+from distill_cli.config.instantiate import instantiate_component
 from distill_cli.errors import UserError
 from distill_cli.features.pairs import read_pairs
 from distill_cli.losses.base import DistillationLoss, as_loss
 from distill_cli.losses.cross_entropy import CrossEntropy
-from distill_cli.losses.objective import CROSS_ENTROPY, Objective, largest
-from distill_cli.losses.weight_schedule import Annealed, read_weight
-from distill_cli.rng import global_stream
+from distill_cli.losses.objective import CROSS_ENTROPY, Objective, max_weight
+from distill_cli.losses.weight_schedule import WeightSchedule, parse_weight
+from distill_cli.rng import seeded
 
 
 def build_objective(
@@ -29,14 +29,14 @@ def build_objective(
     """
     nodes = {"loss": loss, **{f"terms.{name}": node for name, node in terms.items()}}
     built: dict[str, DistillationLoss] = {}
-    weights: dict[str, float | Annealed] = {}
-    with global_stream(seed, "loss_init", number):
+    weights: dict[str, float | WeightSchedule] = {}
+    with seeded(seed, "loss_init", number):
         for path, node in nodes.items():
             name = path.removeprefix("terms.")
             if name in built or "." in name:
                 raise UserError(f"{where}{path}: a term is named by one word other than 'loss'; choose another name")
-            weights[name] = read_weight(node.get("weight", 1.0))
-            term = build({k: v for k, v in node.items() if k != "weight"}, where + path)
+            weights[name] = parse_weight(node.get("weight", 1.0))
+            term = instantiate_component({k: v for k, v in node.items() if k != "weight"}, where + path)
             try:
                 built[name] = as_loss(term)
             except ValueError as e:
@@ -46,7 +46,7 @@ def build_objective(
                     read_pairs(list(pairs))
                 except ValueError as e:
                     raise UserError(f"{where}{path}: its `pairs`: {e}") from None
-    if not any(largest(weight) for weight in weights.values()):
+    if not any(max_weight(weight) for weight in weights.values()):
         raise UserError(f"{where}loss.weight=0: nothing is left to minimise; give the loss or a term a weight above 0")
     return Objective(built, weights)
 

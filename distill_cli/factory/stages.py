@@ -11,10 +11,10 @@ from omegaconf import OmegaConf
 from distill_cli.config.validation.check import TRAINING_KEYS
 from distill_cli.config.validation.stages import merged, stage_names, stage_settings
 from distill_cli.errors import UserError
-from distill_cli.factory.controls import Plan
+from distill_cli.factory.controls import TrainingPlan
 from distill_cli.factory.objective import build_objective
 from distill_cli.losses.objective import Objective
-from distill_cli.types import ONLY_STAGE
+from distill_cli.types import DEFAULT_STAGE
 
 # Unless asked otherwise, gradients are measured on about one batch in this many steps, so that they cost about a hundredth.
 STEPS_PER_MEASUREMENT = 100
@@ -22,48 +22,48 @@ Pairs = Sequence[tuple[str, str]]
 
 
 @dataclass
-class Part:
+class StageSpec:
     """One stage, before its optimizer exists.
 
     Attributes:
         name: in metrics.csv and the report.
-        where: its place in the config, for messages: ``stages.hint.``; empty without stages.
+        config_path: its place in the config, for messages: ``stages.hint.``; empty without stages.
         objective: what is minimised.
         epochs: how many.
-        optimizer, schedule: components.
-        train: module paths of the student that are trained; None: all.
-        gradients: ``every`` and ``batches`` of the measurement; None: never.
-        balance: whether factors equalise the terms' gradients at its start.
+        optimizer, lr_scheduler: components.
+        trainable_modules: module paths of the student that are trained; None: all.
+        log_gradients: ``every`` and ``batches`` of the measurement; None: never.
+        balance_gradients: whether factors equalise the terms' gradients at its start.
     """
 
     name: str
-    where: str
+    config_path: str
     objective: Objective
     epochs: int
     optimizer: Mapping[str, Any]
-    schedule: Mapping[str, Any]
-    train: tuple[str, ...] | None = None
-    gradients: Mapping[str, Any] | None = None
-    balance: bool = False
+    lr_scheduler: Mapping[str, Any]
+    trainable_modules: tuple[str, ...] | None = None
+    log_gradients: Mapping[str, Any] | None = None
+    balance_gradients: bool = False
 
-    def measure_every(self, steps_per_epoch: int) -> int:
+    def gradient_log_every(self, steps_per_epoch: int) -> int:
         """Return the epochs from one measurement to the next, 0 for never; a single term has the whole gradient anyway."""
-        if self.gradients is None or not self.gradients["batches"] or len(self.objective.names) < 2:
+        if self.log_gradients is None or not self.log_gradients["batches"] or len(self.objective.names) < 2:
             return 0
-        return self.gradients["every"] or -(-STEPS_PER_MEASUREMENT * self.gradients["batches"] // steps_per_epoch)
+        return self.log_gradients["every"] or -(-STEPS_PER_MEASUREMENT * self.log_gradients["batches"] // steps_per_epoch)
 
 
-def pairs_of(parts: Sequence[Part]) -> Pairs:
+def feature_pairs(parts: Sequence[StageSpec]) -> Pairs:
     """Return the module paths (student's, teacher's) of the features that any stage compares, each once."""
     return list(dict.fromkeys(pair for part in parts for pair in part.objective.pairs))
 
 
-def single(objective: Objective, settings: Mapping[str, Any], where: str = "") -> list[Part]:
+def single_stage(objective: Objective, settings: Mapping[str, Any], where: str = "") -> list[StageSpec]:
     """Return the one stage of a training without stages; `settings` are the keys TRAINING_KEYS."""
-    return [Part(ONLY_STAGE, where, objective, settings["epochs"], settings["optimizer"], settings["schedule"])]
+    return [StageSpec(DEFAULT_STAGE, where, objective, settings["epochs"], settings["optimizer"], settings["schedule"])]
 
 
-def parts(cfg: Any, plan: Plan) -> list[Part]:
+def build_stages(cfg: Any, plan: TrainingPlan) -> list[StageSpec]:
     """Return the stages of a plan: the student's, or a control's with cross-entropy in place of the teacher's terms.
 
     A control has the student's stages, with the same epochs, optimizers and schedules. What it sets itself holds in all
@@ -73,9 +73,9 @@ def parts(cfg: Any, plan: Plan) -> list[Part]:
     """
     config: Any = OmegaConf.to_container(cfg, resolve=True) if OmegaConf.is_config(cfg) else dict(cfg)
     config |= {"loss": plan.loss, "terms": plan.terms}
-    names = [] if plan.changes.get("stages") == {} else stage_names(config)
+    names = [] if plan.overrides.get("stages") == {} else stage_names(config)
     found = []
-    for number, name in enumerate(names or [ONLY_STAGE]):
+    for number, name in enumerate(names or [DEFAULT_STAGE]):
         where = f"stages.{name}." if names else ""
         node = stage_settings(config, name) if names else {key: config[key] for key in ("loss", "terms", "balance")}
         objective = build_objective(node["loss"], node["terms"], cfg.seed, where, number)
@@ -85,23 +85,23 @@ def parts(cfg: Any, plan: Plan) -> list[Part]:
         training = {key: plan.settings[key] for key in TRAINING_KEYS}
         if names:
             for key in ("optimizer", "schedule"):
-                training[key] = merged(node[key], plan.changes.get(key, {}))
+                training[key] = merged(node[key], plan.overrides.get(key, {}))
             training["epochs"] = node["epochs"]
         found.append(
-            Part(
+            StageSpec(
                 name, where, objective, training["epochs"], training["optimizer"], training["schedule"],
                 None if train is None else tuple(train), config["gradients"], node["balance"] == "start",
             )
         )  # fmt: skip
-    if names and "epochs" in plan.changes:
-        for part, epochs in zip(found, shared(plan.changes["epochs"], [p.epochs for p in found], plan.name), strict=True):
+    if names and "epochs" in plan.overrides:
+        for part, epochs in zip(found, split_epochs(plan.overrides["epochs"], [p.epochs for p in found], plan.name), strict=True):
             part.epochs = epochs
-    if "stages" in plan.changes and "epochs" not in plan.changes:
+    if "stages" in plan.overrides and "epochs" not in plan.overrides:
         found[0].epochs = sum(stage_settings(config, name)["epochs"] for name in stage_names(config)) or config["epochs"]
     return found
 
 
-def shared(total: int, like: Sequence[int], control: str) -> list[int]:
+def split_epochs(total: int, like: Sequence[int], control: str) -> list[int]:
     """Return `total` epochs over stages in the proportions `like`, at least one each.
 
     Raises:

@@ -13,27 +13,27 @@ from omegaconf import OmegaConf
 from distill_cli import RECIPE_VERSION
 from distill_cli.config.ownership import is_own
 from distill_cli.config.validation.check import TRAINING_KEYS, check, check_config, check_trusted, load_config, targets_in
-from distill_cli.config.validation.rules import shown
+from distill_cli.config.validation.rules import format_value
 from distill_cli.errors import UserError
-from distill_cli.factory.data import USE_KEYS
+from distill_cli.factory.data import SUBSET_KEYS
 from distill_cli.factory.objective import build_objective
-from distill_cli.losses.weight_schedule import Annealed
+from distill_cli.losses.weight_schedule import WeightSchedule
 from distill_cli.metrics.classification import LOWER_IS_BETTER
 from distill_cli.runs import layout
 from distill_cli.types import SCRATCH, STUDENT, Dataset
 
 LOSS_KEYS = ("loss", "terms")
 # What trials may differ in besides: it says which trial it is, or where and how it ran.
-APART = (
+IGNORED_KEYS = (
     "trial", "seed", "outputs", "sweep", "require", "bootstrap", "device", "objective", "controls", "eval_batch_size",
     "logger", "progress",
 )  # fmt: skip
-PLACES = ("folder", "max_gb")  # of `cache`: where stored outputs lie
+CACHE_PATH_KEYS = ("folder", "max_gb")  # of `cache`: where stored outputs lie
 Settings = dict[str, Any]
 
 
 @dataclass
-class Best:
+class BestTrial:
     """What one arm found.
 
     Attributes:
@@ -51,7 +51,7 @@ class Best:
 
 
 @dataclass
-class Search:
+class SearchResult:
     """What a sweep of trials found for both arms.
 
     Attributes:
@@ -64,8 +64,8 @@ class Search:
     folder: str
     metric: str
     seeds: list[int]
-    student: Best
-    control: Best
+    student: BestTrial
+    control: BestTrial
 
     @property
     def control_training(self) -> Settings:
@@ -91,7 +91,7 @@ class Search:
         }
 
 
-def use(cfg: Any, dataset: Dataset) -> tuple[Any, Search | None]:
+def apply_tuned_settings(cfg: Any, dataset: Dataset) -> tuple[Any, SearchResult | None]:
     """Return the config with the student's found settings laid over it, and the search; without `search` both as they are.
 
     Raises:
@@ -108,7 +108,7 @@ def use(cfg: Any, dataset: Dataset) -> tuple[Any, Search | None]:
     return cfg, search
 
 
-def read(folder: Path, config: Mapping[str, Any], dataset: Dataset) -> Search:
+def read(folder: Path, config: Mapping[str, Any], dataset: Dataset) -> SearchResult:
     """Read the trials below a folder.
 
     Args:
@@ -122,7 +122,7 @@ def read(folder: Path, config: Mapping[str, Any], dataset: Dataset) -> Search:
         _check_fits(report, config, dataset, f"{where}: {path.parent.name}")
     configs = [_with_seed(report["config"], report["seed"], config["seed"]) for _, report in reports]
     varied = [key for key in (*TRAINING_KEYS, *LOSS_KEYS) if len({_text(c.get(key)) for c in configs}) > 1]
-    others = sorted({key for c in configs for key in c} - {*varied, *TRAINING_KEYS, *LOSS_KEYS, *APART})
+    others = sorted({key for c in configs for key in c} - {*varied, *TRAINING_KEYS, *LOSS_KEYS, *IGNORED_KEYS})
     if other := [key for key in others if len({_text(_less_places(c, key)) for c in configs}) > 1]:
         raise UserError(
             f"{where}: its trials differ in {other[0]}, which is not carried over; vary the student's training, loss or terms"
@@ -151,7 +151,7 @@ def read(folder: Path, config: Mapping[str, Any], dataset: Dataset) -> Search:
             "vary the training in each, as hparams=random does, so that both had as many"
         )
     seeds = sorted({int(report["seed"]) for _, report in reports})
-    return Search(str(folder), metric, seeds, found[STUDENT], found[SCRATCH])
+    return SearchResult(str(folder), metric, seeds, found[STUDENT], found[SCRATCH])
 
 
 def without_teacher(losses: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -165,8 +165,8 @@ def without_teacher(losses: Mapping[str, Any], where: str) -> dict[str, Any]:
         node = loss if name == "loss" else terms.get(name)
         if own.get(name) is not term:  # it stands for the teacher's terms
             node = {"class_weight": term.class_weight}
-        weight = control.plan[name]
-        found[name] = {**node, "weight": asdict(weight) if isinstance(weight, Annealed) else weight}
+        weight = control.schedules[name]
+        found[name] = {**node, "weight": asdict(weight) if isinstance(weight, WeightSchedule) else weight}
     return found
 
 
@@ -200,11 +200,11 @@ def _check_fits(report: Mapping[str, Any], config: Mapping[str, Any], dataset: D
         raise UserError(f"{where}: its report holds no usable config; the file is damaged")
     if (report.get("data") or {}).get("fingerprint") != dataset.fingerprint:
         raise UserError(f"{where}: this trial was run on other data or another split; search on the data that is used")
-    for key in USE_KEYS:
+    for key in SUBSET_KEYS:
         used = [(c.get("dataset") or {}).get(key) or None for c in (theirs, config)]
         if used[0] != used[1]:
             raise UserError(
-                f"{where}: this trial was run with dataset.{key}={shown(used[0])}, this run has {shown(used[1])}; "
+                f"{where}: this trial was run with dataset.{key}={format_value(used[0])}, this run has {format_value(used[1])}; "
                 "search on the data that is used"
             )
     if _text(theirs["student"].get("model")) != _text(config["student"]["model"]):
@@ -237,7 +237,7 @@ def _score(report: Mapping[str, Any], name: str, metric: str, path: Path) -> flo
     return float(value)
 
 
-def _best(scored: Sequence[tuple[Settings, float, Mapping[str, Any]]], metric: str) -> Best:
+def _best(scored: Sequence[tuple[Settings, float, Mapping[str, Any]]], metric: str) -> BestTrial:
     """Return the best of the distinct settings by mean score over their runs; of equals the first.
 
     Args:
@@ -251,12 +251,14 @@ def _best(scored: Sequence[tuple[Settings, float, Mapping[str, Any]]], metric: s
     pick: Callable[..., str] = min if metric in LOWER_IS_BETTER else max
     text = pick(means, key=lambda t: means[t])
     settings, _, config = groups[text][0]
-    return Best(settings, len(groups), means[text], config)
+    return BestTrial(settings, len(groups), means[text], config)
 
 
 def _less_places(config: Mapping[str, Any], key: str) -> Any:
     value = config.get(key)
-    return {k: v for k, v in value.items() if k not in PLACES} if key == "cache" and isinstance(value, Mapping) else value
+    return (
+        {k: v for k, v in value.items() if k not in CACHE_PATH_KEYS} if key == "cache" and isinstance(value, Mapping) else value
+    )
 
 
 def _text(value: Any) -> str:

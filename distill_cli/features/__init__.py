@@ -1,1 +1,1 @@
-"""Features of a student beside those of its teachers: which layers, brought to one shape, in full precision."""
+"""Intermediate features: hooks, layer pairs, adapters, numerics."""

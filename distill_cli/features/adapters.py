@@ -15,7 +15,7 @@ POOL: dict[int, Callable[..., Tensor]] = {1: F.adaptive_avg_pool1d, 2: F.adaptiv
 INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
-class Same(nn.Identity):
+class IdentityAdapter(nn.Identity):
     """Features that fit as they are."""
 
     description = "as it is"
@@ -86,7 +86,7 @@ def adapter(student: Tensor, teacher: Tensor, *, channels: bool = True, space: b
     widths = (student.shape[1], teacher.shape[1])
     mapped = widths if channels and widths[0] != widths[1] else None
     if size is None and mapped is None:
-        return Same()
+        return IdentityAdapter()
     said = f"channels {widths[0]} to {widths[1]} by a linear map at every position" if mapped else ""
     dtype = torch.float64 if student.dtype == torch.float64 else torch.float32
     return Adapter(mapped, size, ", ".join(filter(None, [_space(here, size), said])), dtype).to(student.device)
@@ -101,9 +101,9 @@ def _space(here: tuple[int, ...], there: tuple[int, ...] | None) -> str:
     return f"space {'x'.join(map(str, here))} to {'x'.join(map(str, there))} {' and '.join(sorted(hows))}"
 
 
-def unadapted(pairs: Sequence[Pair]) -> nn.ModuleList:
+def identity_adapters(pairs: Sequence[Pair]) -> nn.ModuleList:
     """Return what stands for the adapters before they are made: nothing is changed."""
-    return nn.ModuleList(Same() for _ in pairs)
+    return nn.ModuleList(IdentityAdapter() for _ in pairs)
 
 
 def shown(x: Tensor) -> str:

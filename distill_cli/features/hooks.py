@@ -12,12 +12,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from distill_cli.errors import near
+from distill_cli.errors import did_you_mean
 
 SEE = "distill layers lists them"
 
 
-def layers(network: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+def named_layers(network: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
     """Yield path and module of everything inside a network, parents before children, a shared module under each of its names.
 
     A module that says by ``shell_of = "NAME"`` that it is nothing but a shell around one of its children (input preparation,
@@ -29,25 +29,25 @@ def layers(network: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Modul
         if child is not None:
             path = f"{prefix}{name}"
             yield path, child
-            yield from layers(child, f"{path}.")
+            yield from named_layers(child, f"{path}.")
 
 
-def find(network: nn.Module, paths: Iterable[str]) -> dict[str, nn.Module]:
+def resolve_modules(network: nn.Module, paths: Iterable[str]) -> dict[str, nn.Module]:
     """Return the modules at `paths`, each once.
 
     Raises:
         ValueError: there is none at a path; names the path and the nearest that exists.
     """
-    known = dict(layers(network))
+    known = dict(named_layers(network))
     wanted = list(dict.fromkeys(map(str, paths)))
     for path in wanted:
         if path not in known:
-            raise ValueError(f"no module '{path}' in this network{near(path, known)} ({SEE})")
+            raise ValueError(f"no module '{path}' in this network{did_you_mean(path, known)} ({SEE})")
     return {path: known[path] for path in wanted}
 
 
 @contextmanager
-def listening(tapped: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
+def capture_outputs(tapped: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
     """Fill the yielded dictionary with each tapped module's output while the network runs inside the block.
 
     Outputs are copies: a later layer may work in place (``ReLU(inplace=True)``) and would overwrite them. Gradients pass through.
@@ -55,15 +55,15 @@ def listening(tapped: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
     Raises:
         ValueError: a module ran more than once, or not at all, or returned no tensor.
     """
-    heard: dict[str, Tensor] = {}
-    hooks = [module.register_forward_hook(partial(_hear, path, heard)) for path, module in tapped.items()]
+    captured: dict[str, Tensor] = {}
+    hooks = [module.register_forward_hook(partial(_hear, path, captured)) for path, module in tapped.items()]
     try:
-        yield heard
+        yield captured
     finally:
         for hook in hooks:
             hook.remove()
     for path in tapped:
-        if path not in heard:
+        if path not in captured:
             raise ValueError(f"module '{path}' does not run in a forward pass, so it has no output to tap ({SEE} that do)")
 
 

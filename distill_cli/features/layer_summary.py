@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from distill_cli.features.hooks import layers
+from distill_cli.features.hooks import named_layers
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Layer:
     finished: int = 0
 
     @property
-    def can_be_tapped(self) -> bool:
+    def can_be_hooked(self) -> bool:
         """Whether it runs once and returns one tensor."""
         return self.calls == 1 and self.shape is not None
 
@@ -81,7 +81,7 @@ def inspect(model: nn.Module, input_shape: tuple[int, ...]) -> list[Layer]:
     found = {}
     with FlopCounterMode(display=False) as counter:
         count, hooks = _Count(counter), []
-        for path, module in layers(model):
+        for path, module in named_layers(model):
             container = type(module).forward is nn.Module.forward or isinstance(module, nn.Sequential)
             size = sum(p.numel() for p in module.parameters())
             layer = found[path] = Layer(path, type(module).__name__, size, container)
@@ -98,25 +98,25 @@ def inspect(model: nn.Module, input_shape: tuple[int, ...]) -> list[Layer]:
     return list(found.values())
 
 
-def blocks(found: Sequence[Layer]) -> list[Layer]:
+def candidate_layers(found: Sequence[Layer]) -> list[Layer]:
     """Return the layers one would pair, in the order they run, less the last: whatever learns, blocks rather than their parts."""
     chosen: list[Layer] = []
     for layer in found:
         inside = any(layer.path.startswith(f"{above.path}.") for above in chosen)
-        if not inside and layer.can_be_tapped and not layer.container and layer.parameters:
+        if not inside and layer.can_be_hooked and not layer.container and layer.parameters:
             chosen.append(layer)
     return sorted(chosen, key=lambda layer: layer.finished)[:-1]
 
 
-def propose(student: Sequence[Layer], teacher: Sequence[Layer]) -> list[tuple[Layer, Layer]]:
+def suggest_pairs(student: Sequence[Layer], teacher: Sequence[Layer]) -> list[tuple[Layer, Layer]]:
     """Return pairs of layers that could learn from each other: for each block of the student, the teacher's block of as many axes
     that is nearest in space (octaves of its number of positions) and then in depth (share of MACs done); no teacher layer twice.
 
     Norms are passed over: a block before its norm and after it would be two pairs of one thing.
     """
     pairs: list[tuple[Layer, Layer]] = []
-    offered = [layer for layer in blocks(teacher) if "Norm" not in layer.kind]
-    for learning in blocks(student):
+    offered = [layer for layer in candidate_layers(teacher) if "Norm" not in layer.kind]
+    for learning in candidate_layers(student):
         if "Norm" in learning.kind:
             continue
         fitting = [t for t in offered if len(t.shape or ()) == len(learning.shape or ()) and all(t is not p[1] for p in pairs)]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-NOBODY = torch.iinfo(torch.int64).max
+EMPTY = torch.iinfo(torch.int64).max
 
 
-class Places(nn.Module):
+class IdToSlot(nn.Module):
     """A place for each row id, given out in the order in which ids are first seen.
 
     Args:
@@ -20,7 +20,7 @@ class Places(nn.Module):
 
     def __init__(self, rows: int) -> None:
         super().__init__()
-        self.register_buffer("ids", torch.full((rows,), NOBODY))  # ascending
+        self.register_buffer("ids", torch.full((rows,), EMPTY))  # ascending
         self.register_buffer("order", torch.arange(rows))  # the place of each of them
 
     def __call__(self, index: Tensor) -> Tensor:
@@ -38,10 +38,10 @@ class Places(nn.Module):
 
     def add(self, new: Tensor) -> None:
         """Give places to ids that have none."""
-        known = int((self.ids != NOBODY).sum())
+        known = int((self.ids != EMPTY).sum())
         if known + len(new) > len(self.ids):
             raise ValueError(f"{known + len(new)} row ids are too many for a memory of {len(self.ids)} training rows")
-        by_place = torch.full_like(self.ids, NOBODY)
+        by_place = torch.full_like(self.ids, EMPTY)
         by_place[self.order] = self.ids
         by_place[known : known + len(new)] = new
         ids, order = by_place.sort(stable=True)

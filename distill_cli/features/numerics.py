@@ -15,12 +15,12 @@ SHORTEST = 1e-12
 SMALLEST = 2.0**-100
 
 
-def summed(losses: Iterable[Tensor]) -> Tensor:
+def sum_losses(losses: Iterable[Tensor]) -> Tensor:
     """Return the sum over the pairs of a loss."""
     return functools.reduce(operator.add, losses)
 
 
-def unit(x: Tensor, dim: int = -1) -> Tensor:
+def l2_normalize(x: Tensor, dim: int = -1) -> Tensor:
     """Return x divided by its L2 norm along `dim`; a zero vector stays zero, with zero gradient."""
     norm = torch.linalg.vector_norm(x, dim=dim, keepdim=True)
     short = norm < SHORTEST
@@ -38,7 +38,7 @@ def scaled(x: Tensor, start: int = 1) -> Tensor:
     return x * torch.ldexp(torch.ones_like(size), -torch.frexp(size).exponent)
 
 
-def length(x: Tensor, dim: int = -1) -> Tensor:
+def l2_norm(x: Tensor, dim: int = -1) -> Tensor:
     """Return the L2 norm along `dim`; its gradient at zero is zero."""
     return torch.linalg.vector_norm(x, dim=dim)
 
@@ -54,7 +54,7 @@ ROUNDING = 16  # units in the last place by which a constant may seem to vary
 SMALLEST = 2.0**-100  # of a vector whose direction is looked for: the gradient of what is smaller leaves the range of float32
 
 
-def full_precision(x: Tensor) -> Tensor:
+def to_float32(x: Tensor) -> Tensor:
     """Return half-precision values as float32, others as they are: sums of exponentials need the digits."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
 
-from distill_cli.features.numerics import full_precision
+from distill_cli.features.numerics import to_float32
 from distill_cli.types import ModelOutput
 
 # Whose features of three axes are tokens [B, N, D], and not signals [B, C, L].
@@ -73,7 +73,7 @@ def paired(
             learning = _channels_first(learning)
         if tokens in ("teacher", "both"):
             teaching = _channels_first(teaching)
-        found.append((full_precision(learning), full_precision(teaching)))
+        found.append((to_float32(learning), to_float32(teaching)))
     return found
 
 

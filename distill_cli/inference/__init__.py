@@ -1,1 +1,1 @@
-"""inference"""
+"""Predictions for files: rows in, classes and probabilities out."""

@@ -14,7 +14,7 @@ ROW = "row"
 
 
 @dataclass(frozen=True)
-class Piece:
+class RowBlock:
     """Consecutive rows of an input.
 
     Attributes:
@@ -32,10 +32,10 @@ class Piece:
     done: int
     faults: list[str] = field(default_factory=list)
 
-    def part(self, start: int, stop: int) -> Piece:
+    def part(self, start: int, stop: int) -> RowBlock:
         """Return some of its rows, by position, without the faults."""
         where = {name: column[start:stop] for name, column in self.where.items()}
-        return Piece(self.x[start:stop], where, self.read, self.done)
+        return RowBlock(self.x[start:stop], where, self.read, self.done)
 
 
 class Stream(Protocol):
@@ -51,12 +51,12 @@ class Stream(Protocol):
     columns: tuple[str, ...]
     notes: list[str]
 
-    def pieces(self) -> Iterator[Piece]:
+    def pieces(self) -> Iterator[RowBlock]:
         """Yield the rows in order."""
         ...
 
 
-def left_out(fault: str, *, skip: bool) -> str:
+def skip_or_raise(fault: str, *, skip: bool) -> str:
     """Return the fault where bad rows are left out.
 
     Raises:
@@ -67,7 +67,7 @@ def left_out(fault: str, *, skip: bool) -> str:
     return fault
 
 
-class Waiting:
+class Rebatcher:
     """Rows that wait until they are enough for a batch, so that outputs do not depend on how an input was read.
 
     Args:
@@ -76,9 +76,9 @@ class Waiting:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.held: list[Piece] = []
+        self.held: list[RowBlock] = []
 
-    def add(self, piece: Piece) -> Iterator[Piece]:
+    def add(self, piece: RowBlock) -> Iterator[RowBlock]:
         """Take rows, and yield the full batches that there are now."""
         self.held.append(piece)
         if sum(len(held.x) for held in self.held) >= self.size:
@@ -88,13 +88,13 @@ class Waiting:
             for start in range(0, full, self.size):
                 yield whole.part(start, start + self.size)
 
-    def rest(self) -> Iterator[Piece]:
+    def rest(self) -> Iterator[RowBlock]:
         """Yield the rows that are left, at the end."""
         if any(len(held.x) for held in self.held):
             yield self._joined()
         self.held = []
 
-    def _joined(self) -> Piece:
+    def _joined(self) -> RowBlock:
         last = self.held[-1]
         where = {name: np.concatenate([held.where[name] for held in self.held]) for name in last.where}
-        return Piece(np.concatenate([held.x for held in self.held]), where, last.read, last.done)
+        return RowBlock(np.concatenate([held.x for held in self.held]), where, last.read, last.done)

@@ -9,7 +9,7 @@ from pathlib import Path
 from distill_cli.data.csv_columns import IN_ORDER, ColumnSpec, match_columns
 from distill_cli.data.csv_reader import CsvReader
 from distill_cli.errors import UserError
-from distill_cli.inference.batching import ROW, Piece, left_out
+from distill_cli.inference.batching import ROW, RowBlock, skip_or_raise
 
 
 class CsvRows:
@@ -40,12 +40,12 @@ class CsvRows:
         self.total = self.reader.total_bytes
         self.notes = [IN_ORDER] if self.reader.has_header and not spec.features else []
 
-    def pieces(self) -> Iterator[Piece]:
+    def pieces(self) -> Iterator[RowBlock]:
         """Yield the rows in order.
 
         Raises:
             UserError: a row that cannot be used, with line and column, unless such rows are left out.
         """
-        for chunk in self.reader.chunks(self.features, on_error=partial(left_out, skip=self.skip), block=self.block):
+        for chunk in self.reader.chunks(self.features, on_error=partial(skip_or_raise, skip=self.skip), block=self.block):
             x = chunk.numbers.reshape(-1, *self.shape)
-            yield Piece(x, {ROW: chunk.rows}, chunk.rows_read, chunk.bytes_read, chunk.errors)
+            yield RowBlock(x, {ROW: chunk.rows}, chunk.rows_read, chunk.bytes_read, chunk.errors)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from distill_cli.errors import UserError
-from distill_cli.inference.batching import ROW, Piece, left_out
+from distill_cli.inference.batching import ROW, RowBlock, skip_or_raise
 from distill_cli.utils.files import open_npy
 
 CHUNK_VALUES = 1 << 20
@@ -48,7 +48,7 @@ class NpyRows:
         except ValueError:
             raise UserError(f"{self.path}: not a plain .npy array") from None
 
-    def pieces(self) -> Iterator[Piece]:
+    def pieces(self) -> Iterator[RowBlock]:
         """Yield the rows in order.
 
         Raises:
@@ -60,9 +60,9 @@ class NpyRows:
             with np.errstate(over="ignore"):
                 x = self._mapped()[start : start + size].astype(np.float32).reshape(-1, self.width)
             sound = np.isfinite(x).all(axis=1)
-            faults = [left_out(self._fault(start + row, x[row]), skip=self.skip) for row in np.flatnonzero(~sound).tolist()]
+            faults = [skip_or_raise(self._fault(start + row, x[row]), skip=self.skip) for row in np.flatnonzero(~sound).tolist()]
             read = start + len(x)
-            yield Piece(x[sound].reshape(-1, *self.shape), {ROW: start + np.flatnonzero(sound)}, read, read, faults)
+            yield RowBlock(x[sound].reshape(-1, *self.shape), {ROW: start + np.flatnonzero(sound)}, read, read, faults)
 
     def _fault(self, row: int, values: np.ndarray) -> str:
         column = int(np.flatnonzero(~np.isfinite(values))[0])

@@ -53,7 +53,7 @@ class Predictor:
         return node if isinstance(node, Mapping) else {}
 
     @property
-    def chunk(self) -> int:
+    def batch_size(self) -> int:
         """Rows at once when the run was scored."""
         chunk = self.config.get("eval_batch_size")
         return chunk if type(chunk) is int and chunk >= 1 else USUAL_CHUNK

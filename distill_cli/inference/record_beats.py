@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from distill_cli.data.beats import Cut, cut_beats
+from distill_cli.data.beats import SegmentationSettings, cut_beats
 from distill_cli.data.wfdb_source import load_wfdb, read_beats, read_header, read_signal
 from distill_cli.errors import UserError
-from distill_cli.inference.batching import ROW, Piece
+from distill_cli.inference.batching import ROW, RowBlock
 
 PEAKS = ("auto", "annotated", "detected")
 CHUNK = 4096
@@ -33,7 +33,7 @@ class RecordBeats:
 
     columns: tuple[str, ...] = (ROW, "sample", "seconds")
 
-    def __init__(self, path: Path, cut: Cut, lead: str, shape: tuple[int, ...], peaks: str = "auto") -> None:
+    def __init__(self, path: Path, cut: SegmentationSettings, lead: str, shape: tuple[int, ...], peaks: str = "auto") -> None:
         root, name = path.parent, path.name.removesuffix(".hea")
         self.shape, self.notes = shape, []
         if int(np.prod(shape, dtype=np.int64)) != cut.window:
@@ -55,13 +55,13 @@ class RecordBeats:
         self.notes.append(f"{found}{left}.")
         self.total = len(self.x)
 
-    def pieces(self) -> Iterator[Piece]:
+    def pieces(self) -> Iterator[RowBlock]:
         """Yield the beats in order."""
         for start in range(0, self.total, CHUNK):
             x, samples = self.x[start : start + CHUNK], self.samples[start : start + CHUNK]
             end = start + len(x)
             where = {ROW: np.arange(start, end), "sample": samples, "seconds": samples / self.frequency}
-            yield Piece(x.reshape(-1, *self.shape), where, end, end)
+            yield RowBlock(x.reshape(-1, *self.shape), where, end, end)
 
 
 def detected(signal: np.ndarray, frequency: float, where: str) -> np.ndarray:

@@ -1,1 +1,1 @@
-"""Where the numbers of each epoch go besides the terminal: one file a logger."""
+"""Loggers of epochs, one file each."""

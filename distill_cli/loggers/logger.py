@@ -24,11 +24,11 @@ def numbers(record: EpochRecord) -> dict[str, float]:
     """Return an epoch's numbers by the names of metrics.csv; what does not exist is left out."""
     found: dict[str, float | None] = {"loss": record.loss, "lr": record.lr, "seconds": record.seconds}
     found |= {f"val.{name}": value for name, value in record.val.items()}
-    found |= {f"term.{name}": value for name, value in record.terms.items()}
+    found |= {f"term.{name}": value for name, value in record.loss_terms.items()}
     found |= {f"weight.{name}": value for name, value in record.weights.items()}
-    if record.pull is not None:
-        found |= {f"share.{name}": value for name, value in record.pull.shares.items()}
-        found |= {f"cosine.{one}.{other}": value for (one, other), value in record.pull.cosines.items()}
+    if record.gradients is not None:
+        found |= {f"share.{name}": value for name, value in record.gradients.shares.items()}
+        found |= {f"cosine.{one}.{other}": value for (one, other), value in record.gradients.cosines.items()}
     return {name: value for name, value in found.items() if value is not None}
 
 

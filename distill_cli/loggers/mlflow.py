@@ -105,7 +105,7 @@ class MLflow:
         if not remote:
             folder = files.make_folder(self.store).resolve()
             place, address = (folder / "artifacts").as_uri(), f"sqlite:///{folder / 'mlflow.db'}"
-            held = locks.lock(folder / ".lock")  # jobs of a sweep make the database once
+            held = locks.file_lock(folder / ".lock")  # jobs of a sweep make the database once
         with held:
             client = MlflowClient(tracking_uri=address)
             found = client.get_experiment_by_name(self.experiment)

@@ -1,1 +1,1 @@
-"""One way of being wrong a file; the mean over the batch belongs to the objective."""
+"""Loss terms, one file each, and the objective that weighs them."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from distill_cli.features.numerics import largest, length, scaled, unit
+from distill_cli.features.numerics import l2_norm, l2_normalize, largest, scaled
 from distill_cli.features.pairs import Tokens
 from distill_cli.losses.base import FeatureLoss
 from distill_cli.losses.settings import Variant
@@ -49,9 +49,9 @@ class Attention(FeatureLoss):
     def pair_loss(self, s: Tensor, t: Tensor) -> Tensor:
         """Return the loss ``[B]`` of one pair of maps ``[B, C, ...]`` of one space."""
         off = self.attention(s) - self.attention(t)
-        return off.square().mean(dim=1) if self.variant == "code" else length(off) / 2
+        return off.square().mean(dim=1) if self.variant == "code" else l2_norm(off) / 2
 
     def attention(self, x: Tensor) -> Tensor:
         """Return the normalised attention map ``[B, positions]``, which is that of any multiple of x."""
         powers = scaled(x).square() if self.power == 2 else (x.abs() / largest(x)).pow(self.power)
-        return unit(powers.sum(dim=1).flatten(1))
+        return l2_normalize(powers.sum(dim=1).flatten(1))

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from distill_cli.features.adapters import adapters, shown, unadapted
-from distill_cli.features.numerics import summed
+from distill_cli.features.adapters import adapters, identity_adapters, shown
+from distill_cli.features.numerics import sum_losses
 from distill_cli.features.pairs import Pair, Tokens, paired, read_pairs
 from distill_cli.types import Batch, DataFacts, ModelOutput
 
@@ -107,7 +107,7 @@ class FeatureLoss(DistillationLoss):
         super().__init__()
         self.pairs = read_pairs(features, self.least_pairs)
         self.tokens: Tokens = tokens
-        self.adapters = unadapted(self.pairs)
+        self.adapters = identity_adapters(self.pairs)
 
     @property
     def has_adapters(self) -> bool:
@@ -156,7 +156,7 @@ class FeatureLoss(DistillationLoss):
         """Return the sum over the pairs, of each sample ``[B]`` or of the batch (scalar)."""
         # autocast would round matrix products to half precision
         with torch.autocast(batch.index.device.type, enabled=False):
-            return summed(self.pair_losses(student, teachers, batch))
+            return sum_losses(self.pair_losses(student, teachers, batch))
 
 
 class RelationLoss(FeatureLoss):

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from distill_cli.features.numerics import summed, unit
+from distill_cli.features.numerics import l2_normalize, sum_losses
 from distill_cli.losses.base import RelationLoss
 from distill_cli.losses.settings import Variant, check_above_zero
 
@@ -65,9 +65,9 @@ class Correlation(RelationLoss):
 
     def correlations(self, x: Tensor) -> Tensor:
         """Return the kernel ``[B, B]`` of every two rows."""
-        x = unit(x)
+        x = l2_normalize(x)
         cosine = x @ x.T
         if self.kernel == "bilinear":
             return cosine
         rate = 2 * self.gamma
-        return math.exp(-rate) * summed(rate**p / math.factorial(p) * cosine**p for p in range(self.order + 1))
+        return math.exp(-rate) * sum_losses(rate**p / math.factorial(p) * cosine**p for p in range(self.order + 1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from distill_cli.features.numerics import unit
+from distill_cli.features.numerics import l2_normalize
 from distill_cli.losses.base import FeatureLoss
 
 
@@ -29,4 +29,4 @@ class Cosine(FeatureLoss):
 
     def pair_loss(self, s: Tensor, t: Tensor) -> Tensor:
         """Return the loss ``[B]`` of one pair of features of one shape."""
-        return 1 - (unit(s.flatten(1)) * unit(t.flatten(1))).sum(dim=1)
+        return 1 - (l2_normalize(s.flatten(1)) * l2_normalize(t.flatten(1))).sum(dim=1)

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distill_cli.features.memory_bank import Places, last_of_each
-from distill_cli.features.numerics import summed, unit
+from distill_cli.features.memory_bank import IdToSlot, last_of_each
+from distill_cli.features.numerics import l2_normalize, sum_losses
 from distill_cli.losses.base import FeatureLoss
 from distill_cli.losses.settings import Variant, check_above_zero
-from distill_cli.rng import stream
+from distill_cli.rng import torch_generator
 from distill_cli.types import Batch, DataFacts, ModelOutput
 
 
@@ -75,21 +75,23 @@ class CRD(FeatureLoss):
         self.seed = seed
         self.variant = variant
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
-        self.places = Places(0)
+        self.places = IdToSlot(0)
         self.contrasts = nn.ModuleList()
 
     def bind(self, facts: DataFacts, student: ModelOutput, teachers: Sequence[ModelOutput]) -> None:
         """Make the embeddings and the memory, one vector a training row."""
-        if facts.rows < 2:
-            raise ValueError(f"a contrast needs two training rows, got {facts.rows}")
+        if facts.num_samples < 2:
+            raise ValueError(f"a contrast needs two training rows, got {facts.num_samples}")
         found = self.paired_features(student, teachers)
-        self.places = Places(facts.rows).to(found[0][0].device)
-        self.contrasts = nn.ModuleList(Contrast(s, t, facts.rows, self.width, self.seed, n) for n, (s, t) in enumerate(found))
+        self.places = IdToSlot(facts.num_samples).to(found[0][0].device)
+        self.contrasts = nn.ModuleList(
+            MemoryBank(s, t, facts.num_samples, self.width, self.seed, n) for n, (s, t) in enumerate(found)
+        )
 
     def pair_losses(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Iterable[Tensor]:
         """Return the loss of each pair, and count the step."""
         places, learning = self.places(batch.index), self.training and torch.is_grad_enabled()
-        draw = stream(self.seed, "negatives", step=int(self.step))
+        draw = torch_generator(self.seed, "negatives", step=int(self.step))
         drawn = torch.randint(len(self.places.ids), (self.negatives,), generator=draw).to(places.device)
         self.drawn = drawn.unique(return_counts=True)
         contrasts: list[Any] = list(self.contrasts)
@@ -98,9 +100,9 @@ class CRD(FeatureLoss):
         self.step += learning
         return losses
 
-    def contrast(self, contrast: Contrast, s: Tensor, t: Tensor, places: Tensor, learning: bool) -> Tensor:
+    def contrast(self, contrast: MemoryBank, s: Tensor, t: Tensor, places: Tensor, learning: bool) -> Tensor:
         """Return the loss of one pair of features ``[B, D]``."""
-        s, t = unit(contrast.of_student(s)), unit(contrast.of_teacher(t))
+        s, t = l2_normalize(contrast.of_student(s)), l2_normalize(contrast.of_teacher(t))
         code = self.variant == "code"
         drawn, counts = self.drawn
         counts = counts * (drawn != places.unsqueeze(1))  # [B, drawn places]
@@ -111,8 +113,8 @@ class CRD(FeatureLoss):
             scale = contrast.normaliser(side, positive, negative, counts, learning) if code else 0.0
             losses.append(self.nce(positive - scale, negative - scale, counts, len(memory)).mean())
         if learning:
-            contrast.remember(places, s, t, self.momentum)
-        return summed(losses) if code else summed(losses) / 2
+            contrast.update(places, s, t, self.momentum)
+        return sum_losses(losses) if code else sum_losses(losses) / 2
 
     def nce(self, positive: Tensor, negative: Tensor, counts: Tensor, rows: int) -> Tensor:
         """Return ``-log h - N mean log(1 - h)`` of each sample, of log e ``[B]`` and of that of places drawn `counts` times."""
@@ -121,7 +123,7 @@ class CRD(FeatureLoss):
         return -F.logsigmoid(positive - offset) - self.negatives * mean
 
 
-class Contrast(nn.Module):
+class MemoryBank(nn.Module):
     """Embeddings of one pair of layers, and the memory of them ``[M, width]``."""
 
     student: Tensor
@@ -135,18 +137,18 @@ class Contrast(nn.Module):
         # What the last step overwrote: places, student's and teacher's rows; with it a step can be computed again.
         self.overwritten: tuple[Tensor, Tensor, Tensor] | None = None
         for name, like in {"student": s, "teacher": t}.items():
-            start = torch.randn(rows, width, generator=stream(seed, f"memory/{name}/{number}"))
-            self.register_buffer(name, unit(start).to(like))
+            start = torch.randn(rows, width, generator=torch_generator(seed, f"memory/{name}/{number}"))
+            self.register_buffer(name, l2_normalize(start).to(like))
         self.register_buffer("log_z", torch.full((2,), torch.nan).to(s))
 
     @torch.no_grad()
-    def remember(self, places: Tensor, s: Tensor, t: Tensor, momentum: float) -> None:
+    def update(self, places: Tensor, s: Tensor, t: Tensor, momentum: float) -> None:
         """Move the rows at `places` to a batch's embeddings; the step itself has read copies of them."""
         keep = last_of_each(places)
         rows = places[keep]
         self.overwritten = (rows, self.student[rows], self.teacher[rows])
         for memory, new in ((self.student, s), (self.teacher, t)):
-            memory[rows] = unit(momentum * memory[rows] + (1 - momentum) * new[keep].to(memory))
+            memory[rows] = l2_normalize(momentum * memory[rows] + (1 - momentum) * new[keep].to(memory))
 
     def normaliser(self, side: int, positive: Tensor, negative: Tensor, counts: Tensor, learning: bool) -> Tensor:
         """Return ``log Z`` of the first batch: M times the mean of e over its positives and negatives, a constant."""

@@ -39,7 +39,7 @@ class CrossEntropy(DistillationLoss):
 
     def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
         """Return the cross-entropy of each sample ``[B]``."""
-        return cross_entropy(student.logits, batch.target, batch.labelled, self.weights)
+        return cross_entropy(student.logits, batch.target, batch.labeled, self.weights)
 
 
 class WithCrossEntropy(DistillationLoss):

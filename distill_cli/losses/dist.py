@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor
 
-from distill_cli.features.numerics import full_precision, unit_deviations
+from distill_cli.features.numerics import to_float32, unit_deviations
 from distill_cli.losses.cross_entropy import WithCrossEntropy
 from distill_cli.losses.settings import Variant, check_above_zero, check_not_negative, check_variant
 from distill_cli.tasks.classification.targets import mean_logits
@@ -59,7 +59,7 @@ class DIST(WithCrossEntropy):
 
     def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
         """Return the loss of the batch, a scalar."""
-        p = F.softmax(full_precision(student.logits) / self.temperature, dim=-1)
+        p = F.softmax(to_float32(student.logits) / self.temperature, dim=-1)
         q = F.softmax(mean_logits(teachers) / self.temperature, dim=-1)
         between, within = ((unit_deviations(p, d) * unit_deviations(q, d)).sum(dim=d).mean() for d in (1, 0))
         scale = self.temperature**2 if self.variant == "code" else 1.0

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distill_cli.features.numerics import full_precision
+from distill_cli.features.numerics import to_float32
 from distill_cli.losses.cross_entropy import WithCrossEntropy
 from distill_cli.losses.settings import check_above_zero, check_not_negative
 from distill_cli.tasks.classification.targets import mean_logits
@@ -56,8 +56,8 @@ class DKD(WithCrossEntropy):
 
     def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
         """Return the weighted sum of each sample ``[B]``."""
-        z, v = full_precision(student.logits) / self.temperature, mean_logits(teachers) / self.temperature
-        target = torch.where(batch.labelled > 0, batch.target.argmax(dim=-1), v.argmax(dim=-1)).unsqueeze(-1)
+        z, v = to_float32(student.logits) / self.temperature, mean_logits(teachers) / self.temperature
+        target = torch.where(batch.labeled > 0, batch.target.argmax(dim=-1), v.argmax(dim=-1)).unsqueeze(-1)
         others = torch.arange(z.shape[-1] - 1, device=z.device)
         others = others + (others >= target)  # [B, C-1]: every class but the target
         tckd = _kl(_binary(v, target, others), _binary(z, target, others))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from distill_cli.features.adapters import adapter
-from distill_cli.features.numerics import scaled, unit
+from distill_cli.features.numerics import l2_normalize, scaled
 from distill_cli.features.pairs import Tokens
 from distill_cli.losses.base import FeatureLoss
 from distill_cli.losses.settings import Variant
@@ -102,7 +102,7 @@ class FT(FeatureLoss):
         """Return the loss ``[B]`` of one pair of factors of one shape."""
         if self.variant == "code":
             s, t = scaled(s).square().mean(dim=1), scaled(t).square().mean(dim=1)
-        off = (unit(s.flatten(1)) - unit(t.flatten(1))).abs()
+        off = (l2_normalize(s.flatten(1)) - l2_normalize(t.flatten(1))).abs()
         return off.mean(dim=1) if self.variant == "code" else off.sum(dim=1)
 
 

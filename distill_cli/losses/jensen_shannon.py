@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distill_cli.features.numerics import full_precision
+from distill_cli.features.numerics import to_float32
 from distill_cli.losses.base import DistillationLoss
 from distill_cli.losses.settings import check_above_zero
 from distill_cli.tasks.classification.targets import mean_logits
@@ -40,7 +40,7 @@ class JensenShannon(DistillationLoss):
 
     def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
         """Return the divergence of each sample ``[B]``."""
-        log_p = F.log_softmax(full_precision(student.logits) / self.temperature, dim=-1)
+        log_p = F.log_softmax(to_float32(student.logits) / self.temperature, dim=-1)
         log_q = F.log_softmax(mean_logits(teachers) / self.temperature, dim=-1)
         log_m = torch.logaddexp(log_p, log_q) - 0.6931471805599453  # log 2
         of_p = F.kl_div(log_m, log_p, reduction="none", log_target=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor
 
-from distill_cli.features.numerics import full_precision
+from distill_cli.features.numerics import to_float32
 from distill_cli.losses.base import DistillationLoss
 from distill_cli.losses.settings import check_not_negative
 from distill_cli.tasks.classification.targets import mean_logits
@@ -40,7 +40,7 @@ class KLMAE(DistillationLoss):
 
     def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
         """Return the loss of each sample ``[B]``."""
-        log_p = F.log_softmax(full_precision(student.logits), dim=-1)
+        log_p = F.log_softmax(to_float32(student.logits), dim=-1)
         log_q = F.log_softmax(mean_logits(teachers), dim=-1)
         kl = F.kl_div(log_p, log_q, reduction="none", log_target=True).sum(dim=-1)
         return kl + self.mae * (log_q.exp() - log_p.exp()).abs().mean(dim=-1)

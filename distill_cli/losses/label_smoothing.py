@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor
 
-from distill_cli.features.numerics import full_precision
+from distill_cli.features.numerics import to_float32
 from distill_cli.losses.base import DistillationLoss
 from distill_cli.losses.cross_entropy import CrossEntropy
 from distill_cli.losses.settings import check_above_zero, check_share
@@ -38,7 +38,7 @@ class LabelSmoothing(CrossEntropy):
     def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
         """Return the cross-entropy of each sample ``[B]``."""
         smoothed = (1 - self.epsilon) * batch.target + self.epsilon / batch.target.shape[-1]
-        return cross_entropy(student.logits, smoothed, batch.labelled, self.weights)
+        return cross_entropy(student.logits, smoothed, batch.labeled, self.weights)
 
 
 class VirtualTeacher(DistillationLoss):
@@ -74,10 +74,10 @@ class VirtualTeacher(DistillationLoss):
 
     def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
         """Return the weighted sum of each sample ``[B]``."""
-        logits = full_precision(student.logits)
+        logits = to_float32(student.logits)
         target = batch.target.to(logits.dtype)
         virtual = self.correct * target + (1 - self.correct) / (target.shape[-1] - 1) * (1 - target)
         log_q = F.log_softmax(virtual.log() / self.temperature, dim=-1)
         log_p = F.log_softmax(logits / self.temperature, dim=-1)
-        soft = F.kl_div(log_p, log_q, reduction="none", log_target=True).sum(dim=-1) * batch.labelled
-        return (1 - self.alpha) * cross_entropy(logits, target, batch.labelled) + self.alpha * soft
+        soft = F.kl_div(log_p, log_q, reduction="none", log_target=True).sum(dim=-1) * batch.labeled
+        return (1 - self.alpha) * cross_entropy(logits, target, batch.labeled) + self.alpha * soft

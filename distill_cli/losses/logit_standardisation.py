@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distill_cli.features.numerics import full_precision, unit_deviations
+from distill_cli.features.numerics import to_float32, unit_deviations
 from distill_cli.losses.cross_entropy import WithCrossEntropy
 from distill_cli.losses.settings import Variant, check_above_zero, check_not_negative, check_variant
 from distill_cli.tasks.classification.targets import mean_logits
@@ -58,7 +58,7 @@ class LogitStandardisation(WithCrossEntropy):
         """Return the weighted sum of each sample ``[B]``."""
         classes = student.logits.shape[-1]
         scale = (classes - (self.variant == "code")) ** 0.5 / self.temperature  # of deviations of length 1
-        log_p = F.log_softmax(scale * unit_deviations(full_precision(student.logits)), dim=-1)
+        log_p = F.log_softmax(scale * unit_deviations(to_float32(student.logits)), dim=-1)
         log_q = F.log_softmax(scale * unit_deviations(mean_logits(teachers)), dim=-1)
         soft = F.kl_div(log_p, log_q, reduction="none", log_target=True).sum(dim=-1) * (self.soft * self.temperature**2)
         return torch.add(soft, self.cross_entropy(student, teachers, batch), alpha=self.hard) if self.hard else soft

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from distill_cli.features.numerics import full_precision
+from distill_cli.features.numerics import to_float32
 from distill_cli.losses.base import DistillationLoss
 from distill_cli.tasks.classification.targets import mean_logits
 from distill_cli.types import Batch, ModelOutput
@@ -28,4 +28,4 @@ class LogitsMSE(DistillationLoss):
 
     def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
         """Return the loss of each sample ``[B]``."""
-        return (full_precision(student.logits) - mean_logits(teachers)).square().mean(dim=-1)
+        return (to_float32(student.logits) - mean_logits(teachers)).square().mean(dim=-1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from distill_cli.features.numerics import unit
+from distill_cli.features.numerics import l2_normalize
 from distill_cli.losses.base import FeatureLoss
 
 
@@ -35,7 +35,7 @@ class NST(FeatureLoss):
 
     def pair_loss(self, s: Tensor, t: Tensor) -> Tensor:
         """Return the discrepancy ``[B]`` of maps ``[B, C, ...]`` of one space."""
-        s, t = unit(s.flatten(2)), unit(t.flatten(2))
+        s, t = l2_normalize(s.flatten(2)), l2_normalize(t.flatten(2))
         return kernel(t, t) + kernel(s, s) - 2 * kernel(s, t)
 
 

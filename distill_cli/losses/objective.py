@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from distill_cli.losses.base import DistillationLoss, as_loss
 from distill_cli.losses.cross_entropy import CrossEntropy
-from distill_cli.losses.weight_schedule import Annealed
+from distill_cli.losses.weight_schedule import WeightSchedule
 from distill_cli.types import Batch, DataFacts, Loss, ModelOutput
 
 CROSS_ENTROPY = "cross_entropy"
@@ -21,14 +21,14 @@ class Objective(nn.Module):
 
     Args:
         terms: losses by name; a user's that only follows `types.Loss` gets the defaults of `DistillationLoss`.
-        weights: of each term a number >= 0, or how it moves over the steps (`advance`).
+        weights: of each term a number >= 0, or how it moves over the steps (`set_progress`).
 
     Attributes:
         weights: those in use.
         factors: what `balance` multiplied each weight by; empty where it was not called.
     """
 
-    def __init__(self, terms: Mapping[str, Loss], weights: Mapping[str, float | Annealed]) -> None:
+    def __init__(self, terms: Mapping[str, Loss], weights: Mapping[str, float | WeightSchedule]) -> None:
         super().__init__()
         if not terms:
             raise ValueError("an objective needs at least one term")
@@ -36,10 +36,10 @@ class Objective(nn.Module):
             raise ValueError(f"weights for {sorted(weights)}, terms {sorted(terms)}")
         # A list: a ModuleDict refuses names such as `forward` and `train`.
         self.losses = nn.ModuleList(as_loss(term) for term in terms.values())
-        self.plan = {name: weights[name] for name in terms}
+        self.schedules = {name: weights[name] for name in terms}
         self.factors: dict[str, float] = {}
         self.weights: dict[str, float] = {}
-        self.advance(0.0)
+        self.set_progress(0.0)
 
     def items(self) -> list[tuple[str, DistillationLoss]]:
         """Return the terms with their names."""
@@ -48,7 +48,7 @@ class Objective(nn.Module):
 
     @property
     def names(self) -> list[str]:
-        """Names of the terms, in the order of `parts`."""
+        """Names of the terms, in the order of `weighted_terms`."""
         return list(self.weights)
 
     @property
@@ -64,23 +64,23 @@ class Objective(nn.Module):
     @property
     def uses_labels(self) -> bool:
         """Whether any term of a weight above 0 looks at labels."""
-        return any(term.uses_labels for name, term in self.items() if largest(self.plan[name]))
+        return any(term.uses_labels for name, term in self.items() if max_weight(self.schedules[name]))
 
     @property
-    def moves(self) -> bool:
+    def has_schedules(self) -> bool:
         """Whether any weight changes from step to step."""
-        return any(isinstance(weight, Annealed) for weight in self.plan.values())
+        return any(isinstance(weight, WeightSchedule) for weight in self.schedules.values())
 
-    def advance(self, done: float) -> None:
-        """Set the weights for the share `done` (0..1) of the stage's steps."""
-        for name, weight in self.plan.items():
-            value = weight.at(done) if isinstance(weight, Annealed) else float(weight)
+    def set_progress(self, progress: float) -> None:
+        """Set the weights for the share `progress` (0..1) of the stage's steps."""
+        for name, weight in self.schedules.items():
+            value = weight.value_at(progress) if isinstance(weight, WeightSchedule) else float(weight)
             self.weights[name] = value * self.factors.get(name, 1.0)
 
     def balance(self, factors: Mapping[str, float]) -> None:
         """Multiply the weights by `factors` from now on."""
         self.factors = dict(factors)
-        self.advance(0.0)
+        self.set_progress(0.0)
 
     def skip_pretraining(self) -> None:
         """Let the terms that train themselves first go on as if they had."""
@@ -98,19 +98,19 @@ class Objective(nn.Module):
         """
         kept: dict[str, DistillationLoss] = {}
         for name, term in self.items():
-            if not term.uses_teacher and (largest(self.plan[name]) or not term.is_cross_entropy):
+            if not term.uses_teacher and (max_weight(self.schedules[name]) or not term.is_cross_entropy):
                 kept[name] = term
-        weights = {name: self.plan[name] for name in kept}
-        moving = [name for name, weight in weights.items() if isinstance(weight, Annealed)]
+        weights = {name: self.schedules[name] for name in kept}
+        moving = [name for name, weight in weights.items() if isinstance(weight, WeightSchedule)]
         if len(moving) == 1 and kept[moving[0]].is_cross_entropy:
-            weights[moving[0]] = largest(weights[moving[0]])
-        labelled = sum(largest(weights[name]) for name, term in kept.items() if term.is_cross_entropy)
+            weights[moving[0]] = max_weight(weights[moving[0]])
+        labelled = sum(max_weight(weights[name]) for name, term in kept.items() if term.is_cross_entropy)
         if not labelled:
             substitutes = (term.without_teacher() for _, term in self.items())
             kept[CROSS_ENTROPY] = next((loss for loss in substitutes if loss is not None), CrossEntropy())
             weights[CROSS_ENTROPY] = 1.0
         elif labelled < 1:
-            weights = {name: times(weight, 1 / labelled) for name, weight in weights.items()}
+            weights = {name: scaled_weight(weight, 1 / labelled) for name, weight in weights.items()}
         return Objective(kept, weights)
 
     def bind(self, facts: DataFacts, student: ModelOutput, teachers: Sequence[ModelOutput]) -> None:
@@ -120,29 +120,29 @@ class Objective(nn.Module):
 
     def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the total (scalar) and the weighted terms ``[K]``, in the order of `names`."""
-        parts = self.parts(student, teachers, batch)
+        parts = self.weighted_terms(student, teachers, batch)
         if len(parts) == 1:
             return parts[0], parts[0].detach().unsqueeze(0)
         stacked = torch.stack(parts)
         return stacked.sum(), stacked.detach()
 
-    def parts(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> list[Tensor]:
+    def weighted_terms(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> list[Tensor]:
         """Return the weighted terms, scalars through which gradients flow, in the order of `names`."""
         rows = len(batch.index)
-        return [batch_value(term(student, teachers, batch), self.weights[name], rows) for name, term in self.items()]
+        return [reduce_loss(term(student, teachers, batch), self.weights[name], rows) for name, term in self.items()]
 
 
-def largest(weight: float | Annealed) -> float:
+def max_weight(weight: float | WeightSchedule) -> float:
     """Return the most that a weight comes to."""
-    return max(weight.first, weight.last) if isinstance(weight, Annealed) else float(weight)
+    return max(weight.start_value, weight.end_value) if isinstance(weight, WeightSchedule) else float(weight)
 
 
-def times(weight: float | Annealed, factor: float) -> float | Annealed:
+def scaled_weight(weight: float | WeightSchedule, factor: float) -> float | WeightSchedule:
     """Return a weight multiplied by a factor."""
-    return weight.times(factor) if isinstance(weight, Annealed) else factor * weight
+    return weight.scaled(factor) if isinstance(weight, WeightSchedule) else factor * weight
 
 
-def batch_value(loss: Tensor, weight: float = 1.0, rows: int | None = None) -> Tensor:
+def reduce_loss(loss: Tensor, weight: float = 1.0, rows: int | None = None) -> Tensor:
     """Return `weight` times the mean of a loss per sample ``[B]``; a scalar is taken as it is.
 
     Raises:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill_cli.features.numerics import unit
+from distill_cli.features.numerics import l2_normalize
 from distill_cli.losses.base import RelationLoss
 from distill_cli.losses.settings import Variant
 
@@ -52,7 +52,7 @@ class PKT(RelationLoss):
 
 def similarity(x: Tensor) -> Tensor:
     """Return ``(cos + 1) / 2`` of every two rows ``[B, B]``, at least 0."""
-    x = unit(x.flatten(1))
+    x = l2_normalize(x.flatten(1))
     return ((x @ x.T + 1) / 2).clamp(min=0)
 
 

@@ -65,7 +65,7 @@ class Review(FeatureLoss):
         deeper = None
         for fusion, (s, t) in zip(self.adapters[::-1], self.paired_features(student, teachers)[::-1], strict=True):
             fused, deeper = fusion(s, deeper)
-            yield context(fused, t)
+            yield hierarchical_context_loss(fused, t)
 
 
 class Fusion(nn.Module):
@@ -103,7 +103,7 @@ class Fusion(nn.Module):
         return self.outward(x), x
 
 
-def context(s: Tensor, t: Tensor) -> Tensor:
+def hierarchical_context_loss(s: Tensor, t: Tensor) -> Tensor:
     """Return the HCL of two maps of one shape, a scalar."""
     loss, total, weight = F.mse_loss(s, t), 1.0, 1.0
     axes = s.dim() - 2

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distill_cli.features.numerics import distances, summed, unit
+from distill_cli.features.numerics import distances, l2_normalize, sum_losses
 from distill_cli.losses.base import RelationLoss
 from distill_cli.losses.settings import Variant, check_not_negative
 
@@ -56,7 +56,7 @@ class RKD(RelationLoss):
             if weight:
                 losses = F.smooth_l1_loss(relate(s), relate(t), reduction="none")
                 parts.append(weight * (losses.mean() if self.variant == "code" else losses.sum()))
-        return summed(parts)
+        return sum_losses(parts)
 
 
 def relative_distances(x: Tensor) -> Tensor:
@@ -68,6 +68,6 @@ def relative_distances(x: Tensor) -> Tensor:
 
 def angles(x: Tensor) -> Tensor:
     """Return the cosine at j between i and k as ``[B, B, B]`` in the order j, i, k; 0 where two of the three are one sample."""
-    off = unit(x.unsqueeze(0) - x.unsqueeze(1))
+    off = l2_normalize(x.unsqueeze(0) - x.unsqueeze(1))
     one_sample = torch.eye(len(x), dtype=torch.bool, device=x.device)
     return (off @ off.transpose(1, 2)).masked_fill(one_sample, 0.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from distill_cli.features.numerics import scaled, unit
+from distill_cli.features.numerics import l2_normalize, scaled
 from distill_cli.losses.base import RelationLoss
 
 
@@ -34,4 +34,4 @@ class Similarity(RelationLoss):
 def rows(x: Tensor) -> Tensor:
     """Return similarities ``[B, B]``, each row of length 1."""
     flat = scaled(x, 0).flatten(1)
-    return unit(flat @ flat.T)
+    return l2_normalize(flat @ flat.T)

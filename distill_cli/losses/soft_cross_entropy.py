@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor
 
-from distill_cli.features.numerics import full_precision
+from distill_cli.features.numerics import to_float32
 from distill_cli.losses.base import DistillationLoss
 from distill_cli.losses.settings import Variant, check_above_zero, check_variant
 from distill_cli.tasks.classification.targets import mean_logits
@@ -42,7 +42,7 @@ class SoftCrossEntropy(DistillationLoss):
 
     def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
         """Return the cross-entropy of each sample ``[B]``."""
-        log_p = F.log_softmax(full_precision(student.logits) / self.temperature, dim=-1)
+        log_p = F.log_softmax(to_float32(student.logits) / self.temperature, dim=-1)
         q = F.softmax(mean_logits(teachers) / self.temperature, dim=-1)
         scale = self.temperature**2 if self.variant == "paper" else 1.0
         return (q * log_p).sum(dim=-1) * -scale

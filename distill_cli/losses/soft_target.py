@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distill_cli.features.numerics import full_precision
+from distill_cli.features.numerics import to_float32
 from distill_cli.losses.cross_entropy import WithCrossEntropy
 from distill_cli.losses.settings import check_above_zero, check_share
 from distill_cli.tasks.classification.targets import mean_logits
@@ -45,7 +45,7 @@ class SoftTarget(WithCrossEntropy):
     def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
         """Return the weighted sum of each sample ``[B]``."""
         temperature = self.temperature
-        log_p = F.log_softmax(full_precision(student.logits) / temperature, dim=-1)
+        log_p = F.log_softmax(to_float32(student.logits) / temperature, dim=-1)
         log_q = F.log_softmax(mean_logits(teachers) / temperature, dim=-1)
         soft = F.kl_div(log_p, log_q, reduction="none", log_target=True).sum(dim=-1) * (self.alpha * temperature**2)
         if self.alpha == 1:

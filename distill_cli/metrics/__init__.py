@@ -1,1 +1,1 @@
-"""Counts -> F1 and calibration; intervals over rows, groups and seeds."""
+"""Scores, intervals and verdicts."""

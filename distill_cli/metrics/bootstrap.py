@@ -14,7 +14,7 @@ Counts = tuple[np.ndarray, np.ndarray, np.ndarray]
 """(hits, support, predicted), each ``[resamples, C]``."""
 
 
-def draw(
+def resample_counts(
     y: np.ndarray, predictions: Sequence[np.ndarray], num_classes: int, groups: np.ndarray | None, resamples: int, seed: int
 ) -> list[Counts] | None:
     """Return the counts of each prediction, all from the same draws; None where nothing can be drawn.
@@ -27,9 +27,9 @@ def draw(
         resamples: number of draws.
         seed: of the draws.
     """
-    from distill_cli.rng import numpy_stream
+    from distill_cli.rng import numpy_generator
 
-    random = numpy_stream(seed, "bootstrap")
+    random = numpy_generator(seed, "bootstrap")
     if resamples < 1 or not len(y):
         return None
     if groups is None:

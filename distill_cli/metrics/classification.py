@@ -14,6 +14,7 @@ from distill_cli.metrics.statistics import f1_intervals
 __all__ = ["confusion_counts", "ece", "log_probabilities", "macro_f1", "quick_scores", "scores"]
 
 LOWER_IS_BETTER = frozenset({"nll", "ece"})
+DEVIATIONS = 2.0  # above chance, from which a model is believed to know something
 
 
 def log_probabilities(logits: np.ndarray) -> np.ndarray:
@@ -137,3 +138,20 @@ def scores(
     if teacher_logits is not None:
         result["agreement"] = float((predicted == np.asarray(teacher_logits).argmax(axis=1)).mean())
     return result
+
+
+def majority_problem(logits: np.ndarray, y: np.ndarray, classes: int) -> str:
+    """Return how a model is no better than the majority class; empty where accuracy or mean recall is clearly above it.
+
+    A model that looks at nothing has a mean recall of 1 / (classes with rows), whatever it predicts.
+    """
+    counts = np.bincount(y, minlength=classes)
+    shown = counts > 0
+    right = logits.argmax(axis=1) == y
+    share, chance = counts.max() / len(y), 1 / shown.sum()
+    recall = (np.bincount(y, weights=right, minlength=classes)[shown] / counts[shown]).mean()
+    spread = np.sqrt(share * (1 - share) / len(y))
+    recall_spread = np.sqrt((chance * (1 - chance) / counts[shown]).sum()) / shown.sum()
+    if shown.sum() < 2 or right.mean() > share + DEVIATIONS * spread or recall > chance + DEVIATIONS * recall_spread:
+        return ""
+    return f"its accuracy of {right.mean():.3f} is no better than the commonest class alone ({share:.3f})"

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from distill_cli.metrics.bootstrap import draw, macro_f1_of_draws
+from distill_cli.metrics.bootstrap import macro_f1_of_draws, resample_counts
 from distill_cli.metrics.confusion import confusion_counts, f1_of_counts, macro_f1
 
-ENOUGH_SEEDS = 5
+MIN_SEEDS = 5
 INTERVAL_SEEDS = 3  # a t interval of two values is about nine times as wide as they are apart
 POWER = 0.8
 ALPHA = 0.05
-NO_SPREAD = 1e-12
+MIN_STD = 1e-12
 
 
 def f1_intervals(
@@ -44,7 +44,7 @@ def f1_intervals(
         seed: of the draws.
         confidence: 0..1.
     """
-    drawn = draw(y, [predicted], num_classes, groups, resamples, seed)
+    drawn = resample_counts(y, [predicted], num_classes, groups, resamples, seed)
     if drawn is None:
         return None, [None] * num_classes
     hits, support, said = drawn[0]
@@ -73,7 +73,7 @@ def paired_bootstrap(
         ``difference``, ``ci95`` ([low, high] or None), ``resampled`` (``samples`` or ``groups``), ``n_groups`` (or None).
     """
     a, b = (float(macro_f1(confusion_counts(y, p, num_classes), averaged)) for p in (pred_a, pred_b))
-    drawn = draw(y, [pred_a, pred_b], num_classes, groups, resamples, seed)
+    drawn = resample_counts(y, [pred_a, pred_b], num_classes, groups, resamples, seed)
     interval = None
     if drawn is not None:
         interval = _interval(macro_f1_of_draws(drawn[0], averaged, y) - macro_f1_of_draws(drawn[1], averaged, y), confidence)
@@ -112,7 +112,7 @@ def paired_t(differences: Sequence[float], confidence: float = 0.95, bounds: tup
     mean = float(np.mean(differences)) if n else None
     sd = float(np.std(differences, ddof=1)) if n >= 2 else None
     result: dict[str, Any] = {"n": n, "mean": mean, "sd": sd, "ci95": None, "p": None, "minimum_detectable_effect": None}
-    if sd is not None and mean is not None and sd > NO_SPREAD:
+    if sd is not None and mean is not None and sd > MIN_STD:
         test = ttest_1samp(differences, 0.0)
         low, high = bounds or (-math.inf, math.inf)
         result["p"] = float(test.pvalue)
@@ -154,8 +154,8 @@ def _detectable(n: int, alpha: float) -> float:
 
 def verdict_word(n: int, mean: float | None, p: float | None, alpha: float = ALPHA) -> str:
     """Return ``helped``, ``no evidence`` or ``hurt``; below five seeds how many there are."""
-    if n < ENOUGH_SEEDS or mean is None:
-        return f"too few seeds ({n} of {ENOUGH_SEEDS})"
+    if n < MIN_SEEDS or mean is None:
+        return f"too few seeds ({n} of {MIN_SEEDS})"
     if p is None or p >= alpha:
         return "no evidence"
     return "helped" if mean > 0 else "hurt"
@@ -190,7 +190,7 @@ def verdict_one_run(
     where = "" if split == "test" else f", on {split}"
     return (
         f"one seed{where}: distilled {student:.3f}, {control_name} {control:.3f}, difference {comparison['difference']:+.3f}"
-        f"{bootstrapped(comparison)}: no verdict from one seed; run {ENOUGH_SEEDS} or more"
+        f"{bootstrapped(comparison)}: no verdict from one seed; run {MIN_SEEDS} or more"
     )
 
 
@@ -221,7 +221,7 @@ def verdict_over_seeds(
     if not n:
         return f"no seed has both a student and {control_name}: no verdict"
     text = (
-        f"{n} seed{'s' if n > 1 else ''}: {metric} distilled {spread(student)}, {control_name} {spread(control)}, "
+        f"{n} seed{'s' if n > 1 else ''}: {metric} distilled {mean_std(student)}, {control_name} {mean_std(control)}, "
         f"difference {result['mean']:+.3f}"
     )
     if result["ci95"] is not None:
@@ -229,8 +229,8 @@ def verdict_over_seeds(
     elif 1 < n < INTERVAL_SEEDS:
         each = " and ".join(f"{a - b:+.3f}" for a, b in zip(student, control, strict=True))
         text += f" ({each}; a t interval needs {INTERVAL_SEEDS} seeds or more)"
-    if n < ENOUGH_SEEDS:
-        return f"{text}: no verdict from {n} seed{'s' if n > 1 else ''}; run {ENOUGH_SEEDS} or more"
+    if n < MIN_SEEDS:
+        return f"{text}: no verdict from {n} seed{'s' if n > 1 else ''}; run {MIN_SEEDS} or more"
     if result["p"] is None:
         return f"{text}: {result['verdict']}; the difference is the same in every seed, so the seeds are no sample"
     holm_p = result.get("p_holm")
@@ -254,6 +254,6 @@ def bracket(interval: Sequence[float]) -> str:
     return f"[{interval[0]:+.3f}, {interval[1]:+.3f}]"
 
 
-def spread(values: Sequence[float]) -> str:
+def mean_std(values: Sequence[float]) -> str:
     """Return the mean and, of two or more values, the sample standard deviation: ``0.912 +- 0.004``."""
     return f"{np.mean(values):.3f}" + (f" +- {np.std(values, ddof=1):.3f}" if len(values) > 1 else "")

@@ -1,1 +1,1 @@
-"""x -> logits: one file a family of networks."""
+"""Networks, one file a family."""

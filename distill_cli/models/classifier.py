@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from distill_cli.features.hooks import find, listening
+from distill_cli.features.hooks import capture_outputs, resolve_modules
 from distill_cli.types import ModelOutput, Pool
 
 CONSTANT = 1e-8
@@ -40,8 +40,8 @@ class Standardise(nn.Module):
         shape = pool.source.shape[1:]
         shared = tuple(n + 1 for n, size in enumerate(self.mean.shape) if size < shape[n])  # axes that a statistic is taken over
         axes, count = (0, *shared), len(pool) * (np.prod(shape, dtype=np.int64) // self.mean.numel())
-        mean = sum(x.sum(axis=axes, dtype=np.float64, keepdims=True) for x in pool.chunks()) / count
-        variance = sum(np.square(x - mean).sum(axis=axes, keepdims=True) for x in pool.chunks()) / count
+        mean = sum(x.sum(axis=axes, dtype=np.float64, keepdims=True) for x in pool.iter_batches()) / count
+        variance = sum(np.square(x - mean).sum(axis=axes, keepdims=True) for x in pool.iter_batches()) / count
         std = np.sqrt(variance)
         std = np.where(std < CONSTANT, 1.0, std)
         self.mean.copy_(torch.from_numpy(np.asarray(mean)[0]))
@@ -52,7 +52,7 @@ class Standardise(nn.Module):
         return (x - self.mean) / self.std
 
 
-class Reordered(nn.Module):
+class ReorderClasses(nn.Module):
     """A network whose outputs are put into the data's class order."""
 
     shell_of = "network"  # module paths are those of the network inside
@@ -68,7 +68,7 @@ class Reordered(nn.Module):
         return logits_of(self.network(x))[..., self.order]
 
 
-class Shifted(nn.Module):
+class LogitOffset(nn.Module):
     """A network with a fixed number added to the logit of each class.
 
     Args:
@@ -95,7 +95,7 @@ class Classifier(nn.Module):
     Args:
         network: any module from ``[B, *shape]`` to logits ``[B, C]``; a ModelOutput, or an object or a dict with
             ``logits``, will do.
-        prepare: ``none``, ``standardise`` (statistics of each channel, of a table each feature) or ``standardize_per_element``.
+        preprocessing: ``none``, ``standardise`` (statistics of each channel, of a table each feature) or ``standardize_per_element``.
         input_shape: shape of one sample.
     """
 
@@ -105,24 +105,24 @@ class Classifier(nn.Module):
         super().__init__()
         if prepare not in PREPARATIONS:
             raise ValueError(f"prepare={prepare}: expected {' or '.join(PREPARATIONS)}")
-        self.prepare: nn.Module = nn.Identity()
+        self.preprocessing: nn.Module = nn.Identity()
         if prepare != "none":
-            self.prepare = Standardise(input_shape, per_element=prepare == PER_ELEMENT)
+            self.preprocessing = Standardise(input_shape, per_element=prepare == PER_ELEMENT)
         self.network = network
         self._after_step = getattr(network, "after_step", None)
         self._tapped: dict[str, nn.Module] = {}
 
-    def fit_preparation(self, pool: Pool) -> None:
+    def fit_preprocessing(self, pool: Pool) -> None:
         """Take the statistics of the training rows."""
-        if isinstance(self.prepare, Standardise):
-            self.prepare.fit(pool)
+        if isinstance(self.preprocessing, Standardise):
+            self.preprocessing.fit(pool)
 
     def after_step(self) -> None:
         """Let the network restore its own constraints (a bound on norms) after an optimizer step."""
         if self._after_step is not None:
             self._after_step()
 
-    def tap(self, paths: Iterable[str]) -> None:
+    def set_feature_layers(self, paths: Iterable[str]) -> None:
         """From now on return the outputs of the modules at `paths` as features; with no paths, none.
 
         Args:
@@ -131,7 +131,7 @@ class Classifier(nn.Module):
         Raises:
             ValueError: the network has no such module.
         """
-        self._tapped = find(self.network, paths)
+        self._tapped = resolve_modules(self.network, paths)
 
     def forward(self, x: Tensor) -> ModelOutput:
         """Return logits ``[B, C]``, and the outputs of the tapped modules by path.
@@ -141,9 +141,9 @@ class Classifier(nn.Module):
                 tensor.
         """
         if not self._tapped:
-            return _output(self.network(self.prepare(x)))
-        with listening(self._tapped) as heard:
-            output = _output(self.network(self.prepare(x)))
+            return _output(self.network(self.preprocessing(x)))
+        with capture_outputs(self._tapped) as heard:
+            output = _output(self.network(self.preprocessing(x)))
         return with_features(output, heard)
 
 

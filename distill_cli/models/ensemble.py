@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distill_cli.features.numerics import full_precision
+from distill_cli.features.numerics import to_float32
 from distill_cli.models.classifier import Classifier
 
 AVERAGES = ("logits", "probabilities")
@@ -47,7 +47,7 @@ class Ensemble(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits ``[B, C]`` for inputs as the data set gives them."""
-        logits = torch.stack([full_precision(member(x).logits) for member in self.members])
+        logits = torch.stack([to_float32(member(x).logits) for member in self.members])
         weights = self.weights.to(logits.dtype).view(-1, 1, 1)
         if self.average == "logits":
             return (weights * logits).sum(dim=0)

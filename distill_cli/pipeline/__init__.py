@@ -1,1 +1,1 @@
-"""Config -> report: the only place that builds from config."""
+"""What a run is, from a config to its report."""

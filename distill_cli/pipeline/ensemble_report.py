@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from distill_cli.factory.context import Context
+from distill_cli.factory.context import RunContext
 from distill_cli.models.classifier import Classifier
 from distill_cli.models.ensemble import Ensemble
 from distill_cli.pipeline import evaluation
-from distill_cli.runs.checkpoint import described
-from distill_cli.teachers.train import COST_KEYS, Taught
+from distill_cli.runs.checkpoint import architecture_section
+from distill_cli.teachers.train import TRAINING_STATS, ResolvedTeacher
 from distill_cli.types import TEACHER, Dataset
 
-TOLD = ("source", "teacher_key", *COST_KEYS)
-SHOWN = ("n", "macro_f1", "macro_f1_ci95", "accuracy", "nll", "ece", "agreement")
+PROVENANCE_KEYS = ("source", "teacher_key", *TRAINING_STATS)
+SCORE_KEYS = ("n", "macro_f1", "macro_f1_ci95", "accuracy", "nll", "ece", "agreement")
 
 
-def told(taught: Taught) -> list[dict[str, Any]]:
+def member_provenance(taught: ResolvedTeacher) -> list[dict[str, Any]]:
     """Return what is known of each member without scoring it."""
     return [
-        {"source": member.source, "teacher_key": member.key, **{key: member.cost.get(key) for key in COST_KEYS}}
+        {"source": member.origin, "teacher_key": member.key, **{key: member.training_stats.get(key) for key in TRAINING_STATS}}
         for member in taught.members
     ]
 
@@ -31,7 +31,7 @@ def members_report(
     known: Sequence[Mapping[str, Any]],
     whole: evaluation.Logits,
     dataset: Dataset,
-    context: Context,
+    context: RunContext,
     split: str = "all",
 ) -> list[dict[str, Any]]:
     """Return the report's `teacher_members`: one part a member; none where the teacher is a single model.
@@ -51,11 +51,11 @@ def members_report(
     logits = {TEACHER: whole}
     for n, member in enumerate(members):
         assert isinstance(member, Classifier)
-        logits[str(n)] = evaluation.logits_of(member.to(context.device), dataset, context, split)
-    scored = evaluation.score_all(logits, evaluation.scored_pools(dataset, split), dataset, context)
+        logits[str(n)] = evaluation.predict_splits(member.to(context.device), dataset, context, split)
+    scored = evaluation.score_all(logits, evaluation.eval_splits(dataset, split), dataset, context)
     parts = []
     for n, weight in enumerate(model.network.weights.tolist()):
-        scores = {name: {key: part.get(key) for key in SHOWN} for name, part in scored[str(n)].items()}
-        about = {"architecture": described(entry["members"][n]), "weight": weight}
+        scores = {name: {key: part.get(key) for key in SCORE_KEYS} for name, part in scored[str(n)].items()}
+        about = {"architecture": architecture_section(entry["members"][n]), "weight": weight}
         parts.append({**(known[n] if n < len(known) else {}), **about, **scores})
     return parts

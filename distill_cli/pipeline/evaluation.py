@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from distill_cli.factory.context import Context
+from distill_cli.factory.context import RunContext
 from distill_cli.metrics.classification import scores
 from distill_cli.metrics.statistics import paired_bootstrap, verdict_one_run
 from distill_cli.models.classifier import Classifier
@@ -19,18 +19,18 @@ Logits = dict[str, np.ndarray]
 Scores = dict[str, dict[str, Any]]
 
 
-def scored_pools(dataset: Dataset, split: str = "all") -> dict[str, Pool]:
+def eval_splits(dataset: Dataset, split: str = "all") -> dict[str, Pool]:
     """Return the pools that are scored: ``all`` is every one but train."""
     return {k: p for k, p in dataset.pools.items() if (k == split or (split == "all" and k != "train"))}
 
 
-def logits_of(model: Classifier, dataset: Dataset, context: Context, split: str = "all") -> Logits:
+def predict_splits(model: Classifier, dataset: Dataset, context: RunContext, split: str = "all") -> Logits:
     """Return a model's logits on every scored split."""
-    pools = scored_pools(dataset, split)
-    return {name: predict(model, context.rows(pool, dataset), context.chunk).numpy() for name, pool in pools.items()}
+    pools = eval_splits(dataset, split)
+    return {name: predict(model, context.rows(pool, dataset), context.eval_batch_size).numpy() for name, pool in pools.items()}
 
 
-def score_all(logits: Mapping[str, Logits], pools: Mapping[str, Pool], dataset: Dataset, context: Context) -> Scores:
+def score_all(logits: Mapping[str, Logits], pools: Mapping[str, Pool], dataset: Dataset, context: RunContext) -> Scores:
     """Return the scores of each model on each split: ``{model: {split: scores}}``."""
     teacher = logits.get(TEACHER, {})
     return {
@@ -39,7 +39,7 @@ def score_all(logits: Mapping[str, Logits], pools: Mapping[str, Pool], dataset: 
                 by_split[split],
                 pool.y,
                 dataset.class_names,
-                dataset.averaged,
+                dataset.macro_classes,
                 pool.group,
                 context.bootstrap["resamples"],
                 context.bootstrap["seed"],
@@ -52,7 +52,7 @@ def score_all(logits: Mapping[str, Logits], pools: Mapping[str, Pool], dataset: 
     }
 
 
-def compare(logits: Mapping[str, Logits], pool: Pool, split: str, dataset: Dataset, context: Context) -> Scores:
+def compare(logits: Mapping[str, Logits], pool: Pool, split: str, dataset: Dataset, context: RunContext) -> Scores:
     """Return the student's macro F1 minus that of each control, with paired bootstrap intervals."""
     student = logits[STUDENT][split].argmax(axis=1)
     compared = {}
@@ -60,7 +60,7 @@ def compare(logits: Mapping[str, Logits], pool: Pool, split: str, dataset: Datas
         if control in (TEACHER, STUDENT):
             continue
         result = paired_bootstrap(
-            pool.y, student, logits[control][split].argmax(axis=1), len(dataset.class_names), dataset.averaged, pool.group,
+            pool.y, student, logits[control][split].argmax(axis=1), len(dataset.class_names), dataset.macro_classes, pool.group,
             context.bootstrap["resamples"], context.bootstrap["seed"],
         )  # fmt: skip
         compared[control] = {"metric": "macro_f1", "split": split, **result}

@@ -9,57 +9,57 @@ from pathlib import Path
 from typing import Any
 
 from distill_cli.factory import controls
-from distill_cli.factory.context import Context
+from distill_cli.factory.context import RunContext
 from distill_cli.factory.data import TransferSet
 from distill_cli.factory.loggers import open_loggers
-from distill_cli.factory.tuned_settings import Search
+from distill_cli.factory.tuned_settings import SearchResult
 from distill_cli.pipeline import evaluation, write_run
 from distill_cli.pipeline.health import Examined, examine, own_checks
-from distill_cli.pipeline.report_sections import Report, budget, head, provenance_of
-from distill_cli.pipeline.results import Gathered, add_teacher
+from distill_cli.pipeline.report_sections import Report, budget, provenance_of, report_header
+from distill_cli.pipeline.results import RunResults, add_teacher
 from distill_cli.pipeline.sample_gallery import samples
 from distill_cli.pipeline.students import train_students
 from distill_cli.runs import layout
-from distill_cli.runs.checkpoint import architecture
+from distill_cli.runs.checkpoint import model_spec
 from distill_cli.teachers import generations as teacher_generations
 from distill_cli.teachers import train as teacher_training
-from distill_cli.types import COMPARED, STUDENT, TEACHER, Dataset
+from distill_cli.types import STUDENT, TEACHER, TEST_SPLIT, Dataset
 
 
-def run_teacher(cfg: Any, dataset: Dataset, context: Context, out: Path) -> Path:
+def run_teacher(cfg: Any, dataset: Dataset, context: RunContext, out: Path) -> Path:
     """Train the teacher of a config into the run folder `out`, register it, and return the folder."""
     loggers = open_loggers(cfg, out, context.progress.say)
-    started = replace(context, out=out, started=time.time(), loggers=loggers)
+    started = replace(context, run_dir=out, started=time.time(), loggers=loggers)
     taught, result = teacher_training.train(cfg, dataset, started)
-    assert taught.model is not None and taught.record is not None and taught.key is not None
-    gathered = Gathered.of(dataset, started, out)
-    gathered.add(TEACHER, taught.model, taught.entry, taught.cost)
-    layout.save_rows(out, TEACHER, taught.record)
-    models = gathered.scored()
-    report = head("train-teacher", cfg, dataset) | {
+    assert taught.model is not None and taught.train_record is not None and taught.key is not None
+    gathered = RunResults.create(dataset, started, out)
+    gathered.add(TEACHER, taught.model, taught.spec, taught.training_stats)
+    layout.save_train_record(out, TEACHER, taught.train_record)
+    models = gathered.evaluate()
+    report = report_header("train-teacher", cfg, dataset) | {
         "models": models,
         "comparison": {},
-        "verdict": evaluation.verdict(models, {}, COMPARED),
+        "verdict": evaluation.verdict(models, {}, TEST_SPLIT),
         "teacher_key": taught.key,
         "teacher_source": "trained",
         "budget": {"teacher_steps": result.steps, "teacher_seconds": result.seconds},
     }
-    report["notes"] = examine(Examined(report, dataset, gathered.logits, result.records), own_checks(cfg.health))
-    write_run.finish(
-        started, report, cfg, provenance_of(started), result.records, write_run.predictions(dataset, gathered.logits)
+    report["notes"] = examine(Examined(report, dataset, gathered.logits, result.history), own_checks(cfg.health))
+    write_run.write_run(
+        started, report, cfg, provenance_of(started), result.history, write_run.predictions(dataset, gathered.logits)
     )
-    layout.register(context.outputs, taught.key, out)
+    layout.register(context.output_dir, taught.key, out)
     return out
 
 
-def teach(
+def train_and_report(
     cfg: Any,
     transfer: TransferSet,
     dataset: Dataset,
-    context: Context,
-    taught: teacher_training.Taught,
-    also: Mapping[str, Any],
-    found: Search | None = None,
+    context: RunContext,
+    taught: teacher_training.ResolvedTeacher,
+    extra_sections: Mapping[str, Any],
+    tuned_settings: SearchResult | None = None,
 ) -> Report:
     """Train the student of a config and its controls into the run folder ``context.out``, and return the report.
 
@@ -69,41 +69,41 @@ def teach(
         dataset: what is learned and scored.
         context: of this run.
         taught: the teacher.
-        also: what else the report says; the student joins the generations of `chain`.
-        found: where the tuned control's settings come from.
+        extra_sections: what else the report says; the student joins the generations of `chain`.
+        tuned_settings: where the tuned control's settings come from.
     """
-    context = replace(context, loggers=open_loggers(cfg, context.out, context.progress.say))
-    gathered = Gathered.of(dataset, context, context.out)
-    told_of_members = add_teacher(gathered, taught, context.out)
-    entry = architecture(cfg.student.model, cfg.student.prepare, dataset)
-    plans = controls.plan(cfg, cfg.controls, found)
+    context = replace(context, loggers=open_loggers(cfg, context.run_dir, context.progress.say))
+    gathered = RunResults.create(dataset, context, context.run_dir)
+    member_reports = add_teacher(gathered, taught, context.run_dir)
+    entry = model_spec(cfg.student.model, cfg.student.prepare, dataset)
+    plans = controls.build_plans(cfg, cfg.controls, tuned_settings)
     train_students(cfg, plans, gathered, entry, transfer.pool, taught)
-    models = gathered.scored()
-    comparison = evaluation.compare(gathered.logits, dataset.test, COMPARED, dataset, context)
-    report = head("distill", cfg, dataset) | {
+    models = gathered.evaluate()
+    comparison = evaluation.compare(gathered.logits, dataset.test, TEST_SPLIT, dataset, context)
+    report = report_header("distill", cfg, dataset) | {
         "models": models,
         "comparison": comparison,
-        "verdict": evaluation.verdict(models, comparison, COMPARED),
+        "verdict": evaluation.verdict(models, comparison, TEST_SPLIT),
         "terms": list(gathered.stages.values())[-1]["terms"],
         "stages": gathered.stages,
         "teacher_key": taught.key,
         "teacher_fingerprint": taught.fingerprint(),
-        "teacher_source": taught.source,
-        "teacher_members": told_of_members,
+        "teacher_source": taught.origin,
+        "teacher_members": member_reports,
         "unlabeled": transfer.unlabeled,
         "cache": gathered.cache,
         "budget": budget(models),
-        **also,
+        **extra_sections,
     }
     report["data"]["notes"] += transfer.notes
-    if also.get("chain"):
-        report["chain"] = [*also["chain"], teacher_generations.generation(STUDENT, "trained", models[STUDENT])]
-    if found is not None:
-        report["search"] = found.report(cfg.seed)
+    if extra_sections.get("chain"):
+        report["chain"] = [*extra_sections["chain"], teacher_generations.generation(STUDENT, "trained", models[STUDENT])]
+    if tuned_settings is not None:
+        report["search"] = tuned_settings.report(cfg.seed)
     report["notes"] = examine(Examined(report, dataset, gathered.logits, gathered.records), own_checks(cfg.health))
     predictions = write_run.predictions(dataset, gathered.logits)
     shown = None
     if cfg.report.samples:
-        shown = samples(report, dataset, COMPARED, gathered.logits, gathered.networks, context)
-    write_run.finish(context, report, cfg, provenance_of(context), gathered.records, predictions, shown)
-    return layout.read_json(context.out / layout.REPORT)
+        shown = samples(report, dataset, TEST_SPLIT, gathered.logits, gathered.models, context)
+    write_run.write_run(context, report, cfg, provenance_of(context), gathered.records, predictions, shown)
+    return layout.read_json(context.run_dir / layout.REPORT)

@@ -14,13 +14,13 @@ import numpy as np
 
 from distill_cli.config.validation.components import find_target
 from distill_cli.errors import UserError
+from distill_cli.metrics.classification import majority_problem
 from distill_cli.types import Dataset, EpochRecord, Pool, has_channels_last
 
 TEACHER, STUDENT = "teacher", "student"
 LEAST_MOVE = 1e-4  # relative change of all weights, below which nothing was learned
 ANNEALED = 0.1  # rate of the last epoch over the highest, below which a training is at its planned end
 LEAST_FALL = 0.02  # of the loss on validation over the last fifth of the epochs, above which it is still falling
-DEVIATIONS = 2.0  # above chance, from which a model is believed to know something
 SHOWN_ROWS = 5  # of a class in the scored rows, from which "never predicted" means something
 ROWS_A_CLASS = 10  # of validation, on average
 MANY_CLASSES = 15  # with numbers for names: labels, or a measurement
@@ -85,11 +85,6 @@ def examine(examined: Examined, own: Mapping[str, Check] | None = None) -> list[
         except Exception as e:
             notes.append({"check": name, "text": f"this check failed ({type(e).__name__}: {' '.join(str(e).split())})"})
     return notes
-
-
-def teacher_warning(logits: np.ndarray, pool: Pool, classes: int) -> str:
-    """Return what a user must know of a teacher before a student is trained; empty where it is better than the majority class."""
-    return _no_better(logits, pool.y, classes)
 
 
 # The data
@@ -227,7 +222,7 @@ def no_better_than_the_majority(examined: Examined) -> Iterator[str]:
     """A model that knows no more than which class is the commonest."""
     for name in examined.logits:
         for split, logits, pool in examined.scored(name):
-            if split == "test" and (problem := _no_better(logits, pool.y, len(examined.dataset.class_names))):
+            if split == "test" and (problem := majority_problem(logits, pool.y, len(examined.dataset.class_names))):
                 yield f"{name}: on test {problem}; {_remedy(name, examined)}"
 
 
@@ -238,7 +233,7 @@ def classes_never_predicted(examined: Examined) -> Iterator[str]:
     models: dict[tuple[int, ...], list[str]] = {}
     for model in (TEACHER, STUDENT):
         parts = list(examined.scored(model))
-        if not parts or any(_no_better(logits, pool.y, len(names)) for _, logits, pool in parts):
+        if not parts or any(majority_problem(logits, pool.y, len(names)) for _, logits, pool in parts):
             continue
         true = np.bincount(np.concatenate([pool.y for _, _, pool in parts]), minlength=len(names))
         predicted = np.bincount(np.concatenate([logits.argmax(axis=1) for _, logits, _ in parts]), minlength=len(names))
@@ -270,23 +265,6 @@ CHECKS: list[Check] = [
     unmoved_weights, still_learning, probabilities_for_logits, no_better_than_the_majority, classes_never_predicted,
     teacher_below_the_control,
 ]  # fmt: skip
-
-
-def _no_better(logits: np.ndarray, y: np.ndarray, classes: int) -> str:
-    """Return how a model is no better than the majority class; empty where accuracy or mean recall is clearly above it.
-
-    A model that looks at nothing has a mean recall of 1 / (classes with rows), whatever it predicts.
-    """
-    counts = np.bincount(y, minlength=classes)
-    shown = counts > 0
-    right = logits.argmax(axis=1) == y
-    share, chance = counts.max() / len(y), 1 / shown.sum()
-    recall = (np.bincount(y, weights=right, minlength=classes)[shown] / counts[shown]).mean()
-    spread = np.sqrt(share * (1 - share) / len(y))
-    recall_spread = np.sqrt((chance * (1 - chance) / counts[shown]).sum()) / shown.sum()
-    if shown.sum() < 2 or right.mean() > share + DEVIATIONS * spread or recall > chance + DEVIATIONS * recall_spread:
-        return ""
-    return f"its accuracy of {right.mean():.3f} is no better than the commonest class alone ({share:.3f})"
 
 
 def _remedy(model: str, examined: Examined) -> str:

@@ -14,7 +14,7 @@ from distill_cli.config.validation.check import check_trusted, load_config
 from distill_cli.config.validation.values import check_exclude, check_values
 from distill_cli.data.leakage import trained_on
 from distill_cli.errors import UserError
-from distill_cli.factory.context import Context, Job, make_context
+from distill_cli.factory.context import Job, RunContext, make_context
 from distill_cli.factory.data import load_dataset
 from distill_cli.runs import layout
 from distill_cli.runs.checkpoint import columns_of, read_checkpoint
@@ -22,17 +22,17 @@ from distill_cli.runs.find_run import find_run
 from distill_cli.types import Dataset, Pool
 
 # `bootstrap` where the user types none and the run's config, which anyone may have written, has none.
-SCORED_WITH = {"resamples": 1000, "seed": 0}
+DEFAULT_BOOTSTRAP = {"resamples": 1000, "seed": 0}
 
 
 @dataclass(frozen=True)
-class Opened:
+class LoadedRun:
     """A finished run.
 
     Attributes:
         folder: the run folder.
         report: what its report.json holds; written by anyone.
-        node: the config of the data set that was loaded.
+        dataset_config: the config of the data set that was loaded.
         dataset: that data set, of the shape and classes of the run's models.
         checkpoint: what its model.json holds, checked.
         config: the run's resolved config; written by anyone.
@@ -41,11 +41,11 @@ class Opened:
 
     folder: Path
     report: dict[str, Any]
-    node: dict[str, Any]
+    dataset_config: dict[str, Any]
     dataset: Dataset
     checkpoint: dict[str, Any]
     config: dict[str, Any]
-    context: Context
+    context: RunContext
 
     @property
     def run_fingerprint(self) -> str | None:
@@ -60,8 +60,8 @@ class Opened:
 
     def trained_on(self, pools: Mapping[str, Pool], names: Iterable[str]) -> dict[str, dict[str, int]]:
         """Return, for each model, how many rows of each pool it was trained on, where the data are not the run's."""
-        known = [name for name in names if self.is_other_data and layout.rows_file(self.folder, name).is_file()]
-        counts = {name: trained_on(layout.read_rows(self.folder, name), pools) for name in known}
+        known = [name for name in names if self.is_other_data and layout.train_record_file(self.folder, name).is_file()]
+        counts = {name: trained_on(layout.read_train_record(self.folder, name), pools) for name in known}
         return {name: found for name, found in counts.items() if found}
 
     @property
@@ -71,7 +71,7 @@ class Opened:
         return not isinstance(told, dict) or told.get("samples") is not False
 
 
-def open_run(cfg: Any, out: Path, job: Job, command: str) -> Opened:
+def load_run(cfg: Any, out: Path, job: Job, command: str) -> LoadedRun:
     """Open the run ``cfg.run`` on its own data or on ``cfg.dataset``.
 
     Raises:
@@ -80,15 +80,15 @@ def open_run(cfg: Any, out: Path, job: Job, command: str) -> Opened:
     source = find_run(cfg.run, "run")
     report = layout.read_json(source / layout.REPORT)
     config = load_config(source / layout.CONFIG)
-    context = make_context(_as_it_was_scored(cfg, config, command), out, job)
+    context = make_context(_with_original_eval_settings(cfg, config, command), out, job)
     node = _dataset_node(cfg.dataset, config, source / layout.CONFIG)
     checkpoint = read_checkpoint(source)
     dataset = load_dataset(node, columns_of(checkpoint))
     _check_same_shape(dataset, checkpoint, source)
-    return Opened(source, report, node, dataset, checkpoint, config, context)
+    return LoadedRun(source, report, node, dataset, checkpoint, config, context)
 
 
-def _as_it_was_scored(cfg: Any, config: dict[str, Any], command: str) -> Any:
+def _with_original_eval_settings(cfg: Any, config: dict[str, Any], command: str) -> Any:
     """Return the config with the run's own chunk size and draws where the user typed none: the last digits depend on them."""
     changes = {key: config.get(key) for key in ("eval_batch_size", "bootstrap") if key in config}
     typed = OmegaConf.to_container(cfg, resolve=True)
@@ -96,7 +96,7 @@ def _as_it_was_scored(cfg: Any, config: dict[str, Any], command: str) -> Any:
     for key, value in changes.items():
         if isinstance(typed[key], dict):
             own = {k: value.get(k) for k in typed[key]} if isinstance(value, dict) else {}
-            typed[key] = {k: own.get(k, SCORED_WITH[k]) if v is None else v for k, v in typed[key].items()}
+            typed[key] = {k: own.get(k, DEFAULT_BOOTSTRAP[k]) if v is None else v for k, v in typed[key].items()}
         elif typed[key] is None:
             typed[key] = value
     check_values({str(key): value for key, value in typed.items()}, command)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from distill_cli import RECIPE_VERSION
-from distill_cli.factory.context import Context
-from distill_cli.factory.data import describe
+from distill_cli.factory.context import RunContext
+from distill_cli.factory.data import data_section
 from distill_cli.pipeline.run_name import run_name
 from distill_cli.runs.provenance import provenance
 from distill_cli.types import STUDENT, TEACHER, Dataset
@@ -15,7 +15,7 @@ from distill_cli.types import STUDENT, TEACHER, Dataset
 Report = dict[str, Any]
 
 
-def head(command: str, cfg: Any, dataset: Dataset) -> Report:
+def report_header(command: str, cfg: Any, dataset: Dataset) -> Report:
     """Return what every report begins with."""
     return {
         "schema_version": 1,
@@ -24,11 +24,11 @@ def head(command: str, cfg: Any, dataset: Dataset) -> Report:
         "task": "classification",
         "name": run_name(cfg, command, dataset.name),
         "seed": cfg.teacher.seed if command == "train-teacher" else cfg.seed,
-        "data": describe(dataset, cfg.dataset),
+        "data": data_section(dataset, cfg.dataset),
     }
 
 
-def provenance_of(context: Context) -> dict[str, Any]:
+def provenance_of(context: RunContext) -> dict[str, Any]:
     """Return the report's `provenance` section."""
     return provenance(context.device, context.precision, context.started, context.command_line)
 

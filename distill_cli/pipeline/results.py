@@ -7,69 +7,69 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from distill_cli.factory.context import Context
+from distill_cli.factory.context import RunContext
 from distill_cli.models.classifier import Classifier, Standardise
 from distill_cli.pipeline import ensemble_report, evaluation
-from distill_cli.profiling.model_cost import measure, weight_bytes
+from distill_cli.profiling.model_cost import profile_model, weight_bytes
 from distill_cli.runs import layout
-from distill_cli.runs.checkpoint import Checkpoint, described
+from distill_cli.runs.checkpoint import Checkpoint, architecture_section
 from distill_cli.teachers import train as teacher_training
 from distill_cli.types import TEACHER, Dataset, EpochRecord
 from distill_cli.utils import files
 
 
 @dataclass
-class Gathered:
+class RunResults:
     """What a run has so far: weights on disk, and of each model its logits and its figures."""
 
     dataset: Dataset
-    context: Context
+    context: RunContext
     checkpoint: Checkpoint
     logits: dict[str, evaluation.Logits] = field(default_factory=dict)
-    models: dict[str, dict[str, Any]] = field(default_factory=dict)
+    model_figures: dict[str, dict[str, Any]] = field(default_factory=dict)
     records: list[EpochRecord] = field(default_factory=list)
     stages: dict[str, Any] = field(default_factory=dict)
     cache: dict[str, Any] = field(default_factory=dict)
-    networks: dict[str, Classifier] = field(default_factory=dict)
+    models: dict[str, Classifier] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, dataset: Dataset, context: Context, out: Path) -> Gathered:
+    def create(cls, dataset: Dataset, context: RunContext, out: Path) -> RunResults:
         """Return an empty one for a run folder."""
         return cls(dataset, context, Checkpoint(out, dataset.class_names, dataset.columns))
 
     def add(self, name: str, model: Classifier, entry: Mapping[str, Any], cost: Mapping[str, Any]) -> None:
         """Write a model's weights, predict every scored split with it, and measure it."""
         self.checkpoint.add(name, model, entry)
-        self.networks[name] = model
-        self.logits[name] = evaluation.logits_of(model, self.dataset, self.context)
-        self.models[name] = {**measured(model, entry), **cost}
+        self.models[name] = model
+        self.logits[name] = evaluation.predict_splits(model, self.dataset, self.context)
+        self.model_figures[name] = {**measured(model, entry), **cost}
 
-    def scored(self) -> dict[str, dict[str, Any]]:
-        """Return the report's `models`: scores by split, then size and cost."""
-        scores = evaluation.score_all(self.logits, evaluation.scored_pools(self.dataset), self.dataset, self.context)
-        return {name: scores.get(name, {}) | figures for name, figures in self.models.items()}
+    def evaluate(self) -> dict[str, dict[str, Any]]:
+        """Return the report's `model_figures`: scores by split, then size and cost."""
+        scores = evaluation.score_all(self.logits, evaluation.eval_splits(self.dataset), self.dataset, self.context)
+        return {name: scores.get(name, {}) | figures for name, figures in self.model_figures.items()}
 
 
-def add_teacher(gathered: Gathered, taught: teacher_training.Taught, out: Path) -> list[dict[str, Any]]:
+def add_teacher(gathered: RunResults, taught: teacher_training.ResolvedTeacher, out: Path) -> list[dict[str, Any]]:
     """Put the teacher into the run folder, so that the run can be scored again without the folder it came from.
 
     Returns:
         What the report says of an ensemble's members.
     """
-    if taught.record is not None:
-        layout.save_rows(out, TEACHER, taught.record)
-    if taught.epochs is not None:
-        files.write_text(out / layout.TEACHER_EPOCHS, taught.epochs)
+    if taught.train_record is not None:
+        layout.save_train_record(out, TEACHER, taught.train_record)
+    if taught.metrics_csv is not None:
+        files.write_text(out / layout.TEACHER_EPOCHS, taught.metrics_csv)
     if taught.model is not None:
-        gathered.add(TEACHER, taught.model, taught.entry, taught.cost)
+        gathered.add(TEACHER, taught.model, taught.spec, taught.training_stats)
         whole = gathered.logits[TEACHER]
         return ensemble_report.members_report(
-            taught.model, taught.entry, ensemble_report.told(taught), whole, gathered.dataset, gathered.context
+            taught.model, taught.spec, ensemble_report.member_provenance(taught), whole, gathered.dataset, gathered.context
         )
-    pools = evaluation.scored_pools(gathered.dataset)
+    pools = evaluation.eval_splits(gathered.dataset)
     known = {name: taught.logits(pool, gathered.dataset, gathered.context) for name, pool in pools.items()}
     gathered.logits[TEACHER] = {name: values for name, values in known.items() if values is not None}
-    gathered.models[TEACHER] = dict(taught.cost)
+    gathered.model_figures[TEACHER] = dict(taught.training_stats)
     return []
 
 
@@ -77,4 +77,8 @@ def measured(model: Classifier, entry: Mapping[str, Any]) -> dict[str, Any]:
     """Return a model's size and latency, and how much of its weights are statistics of input preparation."""
     statistics = [part for part in model.modules() if isinstance(part, Standardise)]
     prepared = sum(weight_bytes(part) for part in statistics)
-    return {**measure(model, tuple(entry["input_shape"])), "preparation_bytes": prepared, "architecture": described(entry)}
+    return {
+        **profile_model(model, tuple(entry["input_shape"])),
+        "preparation_bytes": prepared,
+        "architecture": architecture_section(entry),
+    }

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from distill_cli.factory.context import Context
+from distill_cli.factory.context import RunContext
 from distill_cli.metrics.classification import log_probabilities
 from distill_cli.models.classifier import Classifier
 from distill_cli.pipeline.evaluation import Logits
@@ -28,7 +28,7 @@ def samples(
     split: str,
     logits: Mapping[str, Logits],
     networks: Mapping[str, Classifier],
-    context: Context,
+    context: RunContext,
 ) -> dict[str, Any] | None:
     """Return the content of samples.json, or None without a teacher and a student on that split.
 
@@ -48,7 +48,7 @@ def samples(
     distance = np.abs(teacher - student).sum(axis=1) / 2
     chosen = np.argsort(-distance, kind="stable")[:GALLERY]
     x = np.asarray(pool.source[pool.rows[chosen]], dtype=np.float32)
-    shape = dataset.drawn_as or dataset.input_shape
+    shape = dataset.display_shape or dataset.input_shape
     names = dataset.class_names
     rows = [
         {
@@ -81,10 +81,10 @@ def column_statistics(dataset: Dataset, shape: Sequence[int]) -> list[dict[str, 
         return None
     names = dataset.columns.features if dataset.columns else [f"feature {n}" for n in range(shape[0])]
     total, squares = np.zeros(shape), np.zeros(shape)
-    for x in dataset.train.chunks():
+    for x in dataset.train.iter_batches():
         total += x.sum(axis=0, dtype=np.float64)
     mean = total / len(dataset.train)
-    for x in dataset.train.chunks():
+    for x in dataset.train.iter_batches():
         squares += ((x - mean) ** 2).sum(axis=0)
     figures = zip(names, rounded(mean), rounded(np.sqrt(squares / len(dataset.train))), strict=True)
     return [{"name": str(name), "mean": middle, "deviation": deviation} for name, middle, deviation in figures]
@@ -111,7 +111,7 @@ def pairs(report: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 @torch.no_grad()
 def _feature_maps(
-    report: Mapping[str, Any], networks: Mapping[str, Classifier], x: np.ndarray, context: Context
+    report: Mapping[str, Any], networks: Mapping[str, Classifier], x: np.ndarray, context: RunContext
 ) -> Iterator[dict[str, Any]]:
     """Yield what each pair of layers says of a few rows, made small enough to be looked at."""
     wanted = pairs(report)
@@ -120,9 +120,9 @@ def _feature_maps(
     heard = {}
     for position, name in enumerate((STUDENT, TEACHER)):
         model, paths = networks[name].to(context.device).eval(), [pair[position] for pair in wanted]
-        model.tap(paths)
+        model.set_feature_layers(paths)
         features = model(torch.from_numpy(x).to(context.device)).features
-        model.tap(())
+        model.set_feature_layers(())
         heard[name] = {path: features[path].float().cpu().numpy() for path in paths}
     for student, teacher in wanted:
         maps = {STUDENT: heard[STUDENT][student], TEACHER: heard[TEACHER][teacher]}

@@ -9,17 +9,17 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from distill_cli.config import ownership
-from distill_cli.factory.context import Context
+from distill_cli.factory.context import RunContext
 from distill_cli.pipeline.evaluation import Logits
 from distill_cli.reports.run.markdown import markdown
 from distill_cli.reports.run.predictions_csv import predictions_csv
 from distill_cli.runs import layout
-from distill_cli.types import COMPARED, Dataset, EpochRecord
+from distill_cli.types import TEST_SPLIT, Dataset, EpochRecord
 from distill_cli.utils import files
 
 
-def finish(
-    context: Context,
+def write_run(
+    context: RunContext,
     report: dict[str, Any],
     cfg: DictConfig,
     provenance: Mapping[str, Any],
@@ -29,25 +29,25 @@ def finish(
 ) -> None:
     """Write everything a finished run leaves beside its checkpoint; `report.json` last, as the mark of a finished run.
     The states that its trainings were kept by go then."""
-    out = context.out
-    files.remove_litter(out, layout.WRITTEN)
+    out = context.run_dir
+    files.remove_all_temporaries(out, layout.RUN_FILES)
     resolved = OmegaConf.to_container(cfg, resolve=True)
-    report = files.plain({**report, "provenance": dict(provenance), "config": resolved})
+    report = files.to_jsonable({**report, "provenance": dict(provenance), "config": resolved})
     context.loggers.finish(records, report)
     if predictions is not None:
         files.write_text(out / "predictions.csv", predictions)
     if samples is not None:
-        files.write_text(out / layout.SAMPLES, json.dumps(files.plain(samples), ensure_ascii=False, allow_nan=False) + "\n")
+        files.write_text(out / layout.SAMPLES, json.dumps(files.to_jsonable(samples), ensure_ascii=False, allow_nan=False) + "\n")
     else:
         (out / layout.SAMPLES).unlink(missing_ok=True)  # of an earlier run into this folder
     files.write_text(out / layout.CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
     ownership.sign(out)
     files.write_text(out / "report.md", markdown(report))
     files.write_json(out / layout.REPORT, report)
-    files.remove([out / layout.STATES])
+    files.remove([out / layout.RESUME_DIR])
 
 
-def predictions(dataset: Dataset, logits: Mapping[str, Logits], split: str = COMPARED) -> str | None:
+def predictions(dataset: Dataset, logits: Mapping[str, Logits], split: str = TEST_SPLIT) -> str | None:
     """Return predictions.csv of a split, or None where no model was scored on it."""
     known = {model: by_split[split] for model, by_split in logits.items() if split in by_split}
     pool = dataset.pools[split]

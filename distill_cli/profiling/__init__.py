@@ -1,1 +1,1 @@
-"""profiling"""
+"""What a model costs: parameters, MACs, bytes, memory, latency."""

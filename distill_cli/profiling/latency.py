@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 
 from distill_cli.errors import UserError
-from distill_cli.rng import numpy_stream
-from distill_cli.utils.timing import peak_memory_bytes, timed
+from distill_cli.rng import numpy_generator
+from distill_cli.utils.timing import measure_latency, peak_memory_bytes
 
 MOST_CALLS, LEAST_CALLS = 100_000, 20
 
 
 @dataclass(frozen=True)
-class Contestant:
+class BenchmarkCase:
     """What is timed.
 
     Attributes:
@@ -42,7 +42,7 @@ class Contestant:
     threads: int
 
 
-def contest(one: Contestant) -> dict[str, Any]:
+def benchmark_in_subprocess(one: BenchmarkCase) -> dict[str, Any]:
     """Time one contestant in a fresh process.
 
     Returns:
@@ -55,7 +55,7 @@ def contest(one: Contestant) -> dict[str, Any]:
     fresh = multiprocessing.get_context("spawn")
     try:
         with ProcessPoolExecutor(1, mp_context=fresh) as pool:
-            return pool.submit(measure, one).result()
+            return pool.submit(run_benchmark, one).result()
     except BrokenProcessPool:
         largest = max(one.batches)
         raise UserError(
@@ -63,7 +63,7 @@ def contest(one: Contestant) -> dict[str, Any]:
         ) from None
 
 
-def measure(one: Contestant) -> dict[str, Any]:
+def run_benchmark(one: BenchmarkCase) -> dict[str, Any]:
     """Time a contestant in this process."""
     prepare = {"torch": _torch, "onnx": _onnx}[one.runtime]
     load = prepare(one)
@@ -74,17 +74,17 @@ def measure(one: Contestant) -> dict[str, Any]:
         "peak_memory_bytes": {},
     }
     run = load()
-    rows = numpy_stream(0, "bench")
+    rows = numpy_generator(0, "bench")
     for batch in sorted(one.batches):
         x = rows.normal(size=(batch, *one.input_shape)).astype(np.float32)
-        times = timed(lambda x=x: run(x), one.seconds, MOST_CALLS, LEAST_CALLS)  # type: ignore[misc]
+        times = measure_latency(lambda x=x: run(x), one.seconds, MOST_CALLS, LEAST_CALLS)  # type: ignore[misc]
         found["latency_ms"][str(batch)] = times
         found["rows_per_second"][str(batch)] = 1000 * batch / times["p50"]
         found["peak_memory_bytes"][str(batch)] = peak_memory_bytes()
     return found
 
 
-def _torch(one: Contestant) -> Callable[[], Callable[[np.ndarray], object]]:
+def _torch(one: BenchmarkCase) -> Callable[[], Callable[[np.ndarray], object]]:
     import torch
 
     from distill_cli.runs.checkpoint import load_model
@@ -103,7 +103,7 @@ def _torch(one: Contestant) -> Callable[[], Callable[[np.ndarray], object]]:
     return load
 
 
-def _onnx(one: Contestant) -> Callable[[], Callable[[np.ndarray], object]]:
+def _onnx(one: BenchmarkCase) -> Callable[[], Callable[[np.ndarray], object]]:
     import onnxruntime
 
     def load() -> Callable[[np.ndarray], object]:

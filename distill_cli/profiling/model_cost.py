@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from distill_cli.utils.timing import timed
+from distill_cli.utils.timing import measure_latency
 
 LATENCY_BATCHES = (1, 256)
 
@@ -34,12 +34,12 @@ def macs(model: nn.Module, input_shape: tuple[int, ...]) -> int:
     return counter.get_total_flops() // 2
 
 
-class _Alive(TorchDispatchMode):
+class _ActivationTracker(TorchDispatchMode):
     """Counts the bytes of the tensors that operations make, as long as they live."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.now = self.most = 0
+        self.now = self.peak = 0
         self._known: dict[int, int] = {}
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -49,10 +49,10 @@ class _Alive(TorchDispatchMode):
         for tensor in tree_leaves(result):
             # Integers are the places of maxima, which a max pool makes only while somebody listens, as here.
             if isinstance(tensor, Tensor) and tensor.is_floating_point() and id_of(tensor) not in given:
-                self.hold(tensor)
+                self.track(tensor)
         return result
 
-    def hold(self, tensor: Tensor) -> None:
+    def track(self, tensor: Tensor) -> None:
         """Count a tensor's storage until it is freed."""
         storage = tensor.untyped_storage()
         key = id_of(tensor)
@@ -60,10 +60,10 @@ class _Alive(TorchDispatchMode):
             return
         self._known[key] = storage.nbytes()
         self.now += storage.nbytes()
-        self.most = max(self.most, self.now)
-        weakref.finalize(storage, self.drop, key)
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self.release, key)
 
-    def drop(self, key: int) -> None:
+    def release(self, key: int) -> None:
         """Forget a storage that was freed."""
         self.now -= self._known.pop(key, 0)
 
@@ -76,10 +76,10 @@ def id_of(tensor: Tensor) -> int:
 @torch.no_grad()
 def peak_activation_bytes(model: nn.Module, input_shape: tuple[int, ...]) -> int:
     """Return the most bytes of one sample's input and intermediate results that live at once, weights and work space left out."""
-    with _Alive() as alive:
+    with _ActivationTracker() as alive:
         x = torch.zeros(1, *input_shape, device=next(model.parameters()).device)
         model(x)
-    return alive.most
+    return alive.peak
 
 
 @torch.no_grad()
@@ -88,12 +88,12 @@ def latency(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, dict[st
     table = {}
     for batch in LATENCY_BATCHES:
         x = torch.rand(batch, *input_shape)
-        found = timed(lambda x=x: model(x))  # type: ignore[misc]
+        found = measure_latency(lambda x=x: model(x))  # type: ignore[misc]
         table[str(batch)] = {"p50": found["p50"], "p99": found["p99"]}
     return table
 
 
-def measure(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, Any]:
+def profile_model(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, Any]:
     """Return all of the above, under the names of the report. The model is left on the CPU, in eval mode."""
     model = model.cpu().eval()
     return {

@@ -73,17 +73,17 @@ class Progress:
 
     def epoch(self, record: EpochRecord) -> None:
         """Take note of a finished epoch."""
-        from distill_cli.types import ONLY_STAGE  # here: a table over runs needs no torch
+        from distill_cli.types import DEFAULT_STAGE  # here: a table over runs needs no torch
 
         self._done += 1
         score = f"val macro_f1 {record.val['macro_f1']:.3f}" if "macro_f1" in record.val else ""
-        if record.best and score:
+        if record.is_best and score:
             self._best = f"best {record.val['macro_f1']:.3f} (epoch {self._done})"
         loss = f"loss {record.loss:.4g}"
-        if len(record.terms) > 1 or self._verbose:
-            loss += f" ({', '.join(f'{term} {value:.4g}' for term, value in record.terms.items())})"
+        if len(record.loss_terms) > 1 or self._verbose:
+            loss += f" ({', '.join(f'{term} {value:.4g}' for term, value in record.loss_terms.items())})"
         scores = ", ".join(part for part in (loss, score, self._best) if part)
-        name = self._name if record.stage == ONLY_STAGE else f"{self._name} ({record.stage})"
+        name = self._name if record.stage == DEFAULT_STAGE else f"{self._name} ({record.stage})"
         rows, at = self._done * self._rows_per_epoch, f"{self._done}/{self._epochs}"
         line = f"{name} {at}: {scores}, {self.rate(rows)}, {self._left(self._done, self._epochs)} left"
         log.info(line)

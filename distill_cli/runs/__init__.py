@@ -1,1 +1,1 @@
-"""runs"""
+"""Run folders: layout, checkpoints, resuming, provenance."""

@@ -12,12 +12,12 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from distill_cli.config.instantiate import build
+from distill_cli.config.instantiate import instantiate_component
 from distill_cli.config.ownership import is_own
 from distill_cli.config.validation.check import check_trusted
 from distill_cli.errors import UserError
-from distill_cli.models.classifier import Classifier, Reordered, Shifted
-from distill_cli.rng import global_stream
+from distill_cli.models.classifier import Classifier, LogitOffset, ReorderClasses
+from distill_cli.rng import seeded
 from distill_cli.runs import layout
 from distill_cli.types import Columns, Dataset, has_channels_last
 from distill_cli.utils.files import write_json
@@ -25,7 +25,7 @@ from distill_cli.utils.files import write_json
 FACTS = ("num_classes", "input_shape")
 LARGEST = 1 << 24
 # What an entry of model.json must hold, as a stranger may have written it.
-SOUND: dict[str, Callable[[Any], bool]] = {
+SPEC_CHECKS: dict[str, Callable[[Any], bool]] = {
     "model": lambda v: isinstance(v, dict) and "_target_" in v,
     "prepare": lambda v: isinstance(v, str),
     "num_classes": lambda v: _is_size(v),
@@ -47,11 +47,11 @@ def _is_size(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= LARGEST
 
 
-def architecture(node: Mapping[str, Any], prepare: str | None, dataset: Dataset) -> dict[str, Any]:
+def model_spec(node: Mapping[str, Any], prepare: str | None, dataset: Dataset) -> dict[str, Any]:
     """Return all that it takes to build a model again: the body of its entry in model.json."""
     return {
         "model": OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else dict(node),
-        "prepare": prepare or dataset.prepare,
+        "prepare": prepare or dataset.default_preprocessing,
         "num_classes": len(dataset.class_names),
         "input_shape": list(dataset.input_shape),
     }
@@ -75,24 +75,24 @@ def build_model(entry: Mapping[str, Any], where: str, seed: int = 0) -> Classifi
     if entry.get("members"):
         given["members"] = [build_model(member, f"{where}.members.{n}", seed) for n, member in enumerate(entry["members"])]
     node = {k: v for k, v in node.items() if k not in given}
-    with global_stream(seed, "init"):
+    with seeded(seed, "init"):
         model = _build(node, where, given, entry)
-        _try(model, shape, classes, where)  # in the stream: lazy layers draw their weights at the first batch
+        _dry_run(model, shape, classes, where)  # in the stream: lazy layers draw their weights at the first batch
     _check_state(model, where)
     return model
 
 
 def _build(node: Mapping[str, Any], where: str, given: Mapping[str, Any], entry: Mapping[str, Any]) -> Classifier:
     try:
-        network = build(node, where, **given)
+        network = instantiate_component(node, where, **given)
     except UserError as e:
         raise UserError(f"{e}{channels_last(entry['input_shape'])}") from None
     if not isinstance(network, nn.Module):
         raise UserError(f"{where}._target_={node.get('_target_')}: returned {type(network).__name__}, expected a torch.nn.Module")
     if entry.get("order") is not None:
-        network = Reordered(network, entry["order"])
+        network = ReorderClasses(network, entry["order"])
     if entry.get("offset") is not None:
-        network = Shifted(network, entry["offset"])
+        network = LogitOffset(network, entry["offset"])
     try:
         return Classifier(network, entry["prepare"], tuple(entry["input_shape"]))
     except ValueError as e:
@@ -100,7 +100,7 @@ def _build(node: Mapping[str, Any], where: str, given: Mapping[str, Any], entry:
 
 
 @torch.no_grad()
-def _try(model: Classifier, shape: tuple[int, ...], classes: int, where: str) -> None:
+def _dry_run(model: Classifier, shape: tuple[int, ...], classes: int, where: str) -> None:
     model.eval()
     try:
         logits = model(torch.zeros(2, *shape)).logits
@@ -149,11 +149,11 @@ def _check_state(model: Classifier, where: str) -> None:
             )
 
 
-def described(entry: Mapping[str, Any]) -> dict[str, Any]:
+def architecture_section(entry: Mapping[str, Any]) -> dict[str, Any]:
     """Return the report's `architecture`: class and arguments, and those of an ensemble's members."""
     node = entry["model"]
     about = {"target": node.get("_target_"), "arguments": {k: v for k, v in node.items() if not k.startswith("_")}}
-    return about | ({"members": [described(member) for member in entry["members"]]} if entry.get("members") else {})
+    return about | ({"members": [architecture_section(member) for member in entry["members"]]} if entry.get("members") else {})
 
 
 class Checkpoint:
@@ -169,7 +169,7 @@ class Checkpoint:
         self.folder = folder
         self.content: dict[str, Any] = {"schema_version": 1, "class_names": list(class_names), "models": {}}
         if columns is not None:
-            self.content["columns"] = {"features": list(columns.features), "beside": list(columns.beside)}
+            self.content["columns"] = {"features": list(columns.features), "beside": list(columns.metadata)}
 
     def add(self, name: str, model: nn.Module, entry: Mapping[str, Any]) -> None:
         """Write one model's weights, then model.json with all models so far."""
@@ -211,7 +211,7 @@ def _are_columns(value: Any) -> bool:
 
 
 def _check_sound(entry: Any, where: str) -> None:
-    if not isinstance(entry, dict) or (lacking := [key for key, sound in SOUND.items() if not sound(entry.get(key))]):
+    if not isinstance(entry, dict) or (lacking := [key for key, sound in SPEC_CHECKS.items() if not sound(entry.get(key))]):
         raise UserError(f"{where} has no usable '{lacking[0] if isinstance(entry, dict) else 'model'}'; the file is damaged")
     if not _is_order(entry.get("order"), entry["num_classes"]):
         raise UserError(f"{where} has an order that is none of {entry['num_classes']} classes; the file is damaged")
@@ -239,7 +239,7 @@ def load_model(folder: Path, name: str, also: Collection[str] = ()) -> tuple[Cla
     entry, where, file = models[name], f"{folder / layout.MODELS}: {name}.model", layout.weights_file(folder, name)
     check_trusted(entry, f"{folder / layout.MODELS}: {name}", also, own=is_own(folder))
     tensors = layout.read_tensors(file)
-    if (sketch := _sketch(entry, where)) is not None:
+    if (sketch := _build_on_meta(entry, where)) is not None:
         layout.check_weights(sketch, tensors, str(file))
     try:
         model = build_model(entry, where)
@@ -251,7 +251,7 @@ def load_model(folder: Path, name: str, also: Collection[str] = ()) -> tuple[Cla
     return model.eval(), entry
 
 
-def _sketch(entry: Mapping[str, Any], where: str) -> Classifier | None:
+def _build_on_meta(entry: Mapping[str, Any], where: str) -> Classifier | None:
     """Build a model without its memory: an entry that asks for more than its weights hold is then refused at no cost.
 
     None where that cannot be done; what is wrong with the entry is said when it is built.

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from distill_cli.errors import UserError
-from distill_cli.reports.sweep.collect import Found, collect
-from distill_cli.reports.sweep.leaderboard import score, standings
+from distill_cli.reports.sweep.collect import RunCollection, collect
+from distill_cli.reports.sweep.leaderboard import build_leaderboard, score
 from distill_cli.runs import layout
 
 METRIC = "macro_f1"
@@ -27,7 +27,7 @@ def find_run(path: str | Path, option: str) -> Path:
     if folder.name == layout.BEST and not folder.exists() and layout.is_sweep(folder.parent):
         chosen, why = best(folder.parent, f"{option}={path}")
     else:
-        chosen, why = layout.find(folder, option), "the newest run in it"
+        chosen, why = layout.resolve_run(folder, option), "the newest run in it"
     if chosen != folder:
         sys.stderr.write(f"{option}={path}: {chosen}, {why}\n")
     return chosen
@@ -46,7 +46,7 @@ def best(sweep: Path, typed: str) -> tuple[Path, str]:
     """
     everything = collect([sweep])
     able = [run for run in everything.finished if (run.folder / layout.MODELS).is_file()]
-    table = standings(Found(finished=able), METRIC)
+    table = build_leaderboard(RunCollection(finished=able), METRIC)
     if not table.rows:
         raise UserError(f"{typed}: no run of this sweep is finished and holds models")
     row = table.rows[0]

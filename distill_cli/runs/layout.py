@@ -24,10 +24,10 @@ SAMPLES = "samples.json"
 EPOCHS = "metrics.csv"
 TEACHER_EPOCHS = "teacher_metrics.csv"
 REGISTER = "teachers"
-STATES = "resume"  # of an unfinished run: training states, and what it is
+RESUME_DIR = "resume"  # of an unfinished run: training states, and what it is
 # All that a run writes in its folder.
-WRITTEN = (
-    "checkpoint", CONFIG, SAMPLES, EPOCHS, TEACHER_EPOCHS, STATES, REPORT, "report.md", "report.html", "predictions.csv", "plots",
+RUN_FILES = (
+    "checkpoint", CONFIG, SAMPLES, EPOCHS, TEACHER_EPOCHS, RESUME_DIR, REPORT, "report.md", "report.html", "predictions.csv", "plots",
     "tensorboard",
 )  # fmt: skip
 LARGEST_JSON = 1 << 28
@@ -41,7 +41,7 @@ def weights_file(folder: Path, name: str) -> Path:
     return folder / "checkpoint" / f"{files.safe_name(name)}.safetensors"
 
 
-def rows_file(folder: Path, name: str) -> Path:
+def train_record_file(folder: Path, name: str) -> Path:
     """Return where the record of a model's training rows lies."""
     return folder / "checkpoint" / "rows" / f"{files.safe_name(name)}.safetensors"
 
@@ -70,7 +70,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def figures_of(report: Mapping[str, Any], name: str, keys: Iterable[str]) -> dict[str, Any]:
+def model_metrics(report: Mapping[str, Any], name: str, keys: Iterable[str]) -> dict[str, Any]:
     """Return some of a model's figures in a report; what is not there, or damaged, is left out."""
     models = report.get("models")
     figures = models.get(name) if isinstance(models, Mapping) else None
@@ -93,7 +93,7 @@ def _is_job(settings: Path) -> bool:
     return place is not None and Path(place[1]).parent.name == name and re.search("^  mode: MULTIRUN$", text, re.M) is not None
 
 
-def find(path: str | Path, option: str) -> Path:
+def resolve_run(path: str | Path, option: str) -> Path:
     """Return the run folder at `path`, or the newest finished one below it that holds models.
 
     Args:
@@ -189,15 +189,17 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: str) ->
     model.load_state_dict(dict(tensors))
 
 
-def save_rows(folder: Path, name: str, rows: TrainRecord) -> None:
+def save_train_record(folder: Path, name: str, rows: TrainRecord) -> None:
     """Write which rows a model was trained on."""
     metadata = {"source_fingerprint": rows.source_fingerprint, "groups": json.dumps(rows.groups)}
-    files.write_arrays(rows_file(folder, name), {"index": rows.index, "row_hashes": rows.row_hashes.view(np.int64)}, metadata)
+    files.write_arrays(
+        train_record_file(folder, name), {"index": rows.index, "row_hashes": rows.row_hashes.view(np.int64)}, metadata
+    )
 
 
-def read_rows(folder: Path, name: str) -> TrainRecord:
+def read_train_record(folder: Path, name: str) -> TrainRecord:
     """Read which rows a model was trained on."""
-    path = rows_file(folder, name)
+    path = train_record_file(folder, name)
     tensors = read_tensors(path)
     with safe_open(path, framework="pt") as f:
         metadata = f.metadata() or {}
@@ -218,15 +220,15 @@ def register(outputs: Path, key: str, folder: Path) -> None:
     entry, begun = outputs / REGISTER / f"{key}.json", outputs / REGISTER / f"{key}.begun.json"
     files.write_json(entry, {"folder": str(relative(folder, outputs))})
     begun.unlink(missing_ok=True)
-    files.remove_left(begun)
+    files.remove_stale_temporaries(begun)
 
 
-def begin(outputs: Path, key: str, name: Path) -> None:
+def mark_started(outputs: Path, key: str, name: Path) -> None:
     """Remember the name of the folder in which a teacher or link is being trained."""
     files.write_json(outputs / REGISTER / f"{key}.begun.json", {"name": str(name)})
 
 
-def begun(outputs: Path, key: str) -> Path | None:
+def started_run(outputs: Path, key: str) -> Path | None:
     """Return the name that `begin` was last told for a key."""
     entry = outputs / REGISTER / f"{key}.begun.json"
     return Path(files.safe_name(str(read_json(entry).get("name")))) if entry.is_file() else None

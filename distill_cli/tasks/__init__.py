@@ -1,1 +1,1 @@
-"""What a task is: its targets, its loss on labels, its metrics."""
+"""What a task is, one folder each."""

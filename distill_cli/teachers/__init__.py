@@ -1,1 +1,1 @@
-"""teachers"""
+"""Which teacher a run has, and how its outputs reach the student."""

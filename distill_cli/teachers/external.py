@@ -12,9 +12,9 @@ from scipy.special import log_softmax
 from distill_cli.data.arrays import compared_as_numbers, is_whole, named_class, number_name
 from distill_cli.data.csv_reader import SUFFIXES, CsvReader
 from distill_cli.errors import UserError
-from distill_cli.models.classifier import Classifier, Reordered
+from distill_cli.models.classifier import Classifier, ReorderClasses
 from distill_cli.runs import layout
-from distill_cli.runs.checkpoint import architecture, build_model
+from distill_cli.runs.checkpoint import build_model, model_spec
 from distill_cli.teachers.weight_files import read_weights
 from distill_cli.types import Dataset
 from distill_cli.utils import files
@@ -34,14 +34,14 @@ def load_weights(node: Mapping[str, Any], dataset: Dataset) -> tuple[Classifier,
         The model, its entry in model.json, and in words how the file was read.
     """
     path = Path(node["weights"])
-    entry = architecture(node["model"], node["prepare"], dataset)
+    entry = model_spec(node["model"], node["prepare"], dataset)
     if node.get("class_order") is not None:
         entry["order"] = _order(list(node["class_order"]), dataset)
     model = build_model(entry, "teacher.model")
-    network = model.network.network if isinstance(model.network, Reordered) else model.network
+    network = model.network.network if isinstance(model.network, ReorderClasses) else model.network
     reading = read_weights(path, network, node.get("weights_key"), node.get("rename") or {})
     layout.load_weights(network, reading.tensors, f"teacher.weights={path}")
-    model.fit_preparation(dataset.train)
+    model.fit_preprocessing(dataset.train)
     return model.eval(), entry, reading.described
 
 
@@ -133,7 +133,7 @@ def _row_id_error(cell: str) -> str | None:
     return None if fits else f"row id '{cell.strip()}' is no whole number >= 0"
 
 
-def lookup(index: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarray | None:
+def select_rows(index: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarray | None:
     """Return the rows of `values` whose ids are `wanted`, or None where one is missing."""
     order = np.argsort(index)
     at = np.searchsorted(index[order], wanted)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from distill_cli.errors import UserError
 from distill_cli.factory.stages import Pairs
-from distill_cli.features.hooks import find, listening
+from distill_cli.features.hooks import capture_outputs, resolve_modules
 from distill_cli.models.classifier import Classifier, with_features
 from distill_cli.types import Batch, ModelOutput
 
@@ -26,7 +26,7 @@ class FrozenTeacher:
     """
 
     def __init__(self, model: nn.Module, paths: Iterable[str] = ()) -> None:
-        self._tapped = find(model, paths)
+        self._tapped = resolve_modules(model, paths)
         self._model = model.eval().requires_grad_(False)
         for module in model.modules():
             module.train = functools.partial(_stay_in_eval, module)  # type: ignore[method-assign]
@@ -34,8 +34,8 @@ class FrozenTeacher:
     @torch.no_grad()
     def __call__(self, batch: Batch) -> ModelOutput:
         """Return the output for the inputs of the batch, as the student sees them."""
-        with listening(self._tapped) as heard:
-            output = self._model(batch.x)
+        with capture_outputs(self._tapped) as heard:
+            output = self._model(batch.inputs)
         return with_features(output, heard)
 
 
@@ -45,7 +45,7 @@ def _stay_in_eval(module: nn.Module, mode: bool = True) -> nn.Module:
     return module
 
 
-class TableTeacher:
+class PrecomputedTeacher:
     """A teacher whose outputs are known by row and view: stored ones of a model, or those of a file.
 
     Tables may be memory-mapped and may lie on another device than the batches.
@@ -66,12 +66,12 @@ class TableTeacher:
         """Return the stored outputs of the batch's rows, in the view that it shows."""
         assert batch.position is not None
         at = batch.position.to(self._logits.device) + batch.view * self._rows
-        here = batch.x.device
+        here = batch.inputs.device
         logits = self._logits.index_select(0, at).to(here)
         return ModelOutput(logits, {path: table.index_select(0, at).to(here) for path, table in self._features.items()})
 
 
-def freeze(model: Classifier, pairs: Pairs) -> FrozenTeacher:
+def freeze_teacher(model: Classifier, pairs: Pairs) -> FrozenTeacher:
     """Return the model as a teacher that tells its features of `pairs`."""
     try:
         return FrozenTeacher(model, [teacher for _, teacher in pairs])

@@ -18,13 +18,13 @@ from omegaconf import OmegaConf
 
 from distill_cli import RECIPE_VERSION
 from distill_cli.config.validation.check import targets_in
-from distill_cli.config.validation.generations import Link, links
+from distill_cli.config.validation.generations import Generation, generations
 from distill_cli.errors import UserError
-from distill_cli.factory.context import Context
-from distill_cli.factory.data import USE_KEYS, TransferSet
+from distill_cli.factory.context import RunContext
+from distill_cli.factory.data import SUBSET_KEYS, TransferSet
 from distill_cli.runs import layout
-from distill_cli.teachers.registry import found_or_made
-from distill_cli.teachers.train import Taught, from_run
+from distill_cli.teachers.registry import find_or_create
+from distill_cli.teachers.train import ResolvedTeacher, load_from_run
 from distill_cli.types import STUDENT, TEACHER, Dataset
 from distill_cli.utils import files
 
@@ -40,34 +40,40 @@ FIGURES = ("parameters", "train_seconds", "steps")
 SHOWN = (*FIGURES, "val", "test")
 
 
-class Distil(Protocol):
+class TrainStudent(Protocol):
     """Trains a student from a teacher into a run folder, and returns the report."""
 
     def __call__(
-        self, cfg: Any, transfer: TransferSet, dataset: Dataset, context: Context, taught: Taught, also: Mapping[str, Any]
+        self,
+        cfg: Any,
+        transfer: TransferSet,
+        dataset: Dataset,
+        context: RunContext,
+        taught: ResolvedTeacher,
+        extra_sections: Mapping[str, Any],
     ) -> dict[str, Any]:
-        """Train into ``context.out``; `also` joins the report."""
+        """Train into ``context.out``; `extra_sections` joins the report."""
         ...
 
 
-def links_of(cfg: Any) -> list[Link]:
+def generations_of(cfg: Any) -> list[Generation]:
     """Return the links of a composed config."""
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
-    return links(plain)
+    return generations(plain)
 
 
 @contextmanager
-def blamed(link: Link) -> Iterator[Any]:
+def prefix_errors(link: Generation) -> Iterator[Any]:
     """Give the link's config, and put its name before what is wrong with it."""
     try:
         yield OmegaConf.create(link.config)
     except UserError as e:
-        raise link.blame(e) from None
+        raise link.prefixed(e) from None
 
 
-def walk(
-    cfg: Any, taught: Taught, transfer: TransferSet, dataset: Dataset, context: Context, distil: Distil
-) -> tuple[Taught, list[dict[str, Any]]]:
+def train_generations(
+    cfg: Any, taught: ResolvedTeacher, transfer: TransferSet, dataset: Dataset, context: RunContext, distil: TrainStudent
+) -> tuple[ResolvedTeacher, list[dict[str, Any]]]:
     """Find or train every link, and return the last as the teacher, with what the report says of each generation.
 
     Args:
@@ -81,7 +87,7 @@ def walk(
     generations: list[dict[str, Any]] = []
     folder: Path | None = None
     typed = targets_in(OmegaConf.to_container(cfg, resolve=True))
-    for link in links_of(cfg):
+    for link in generations_of(cfg):
         if folder is not None:  # so that the link's run folder says by itself what it learned from
             link.config["teacher"] = {
                 **link.config["teacher"],
@@ -89,14 +95,14 @@ def walk(
                 "checkpoint": str(folder),
                 "checkpoint_model": STUDENT,
             }
-        key = link_key(link, taught, transfer, dataset)
+        key = generation_key(link, taught, transfer, dataset)
         train = partial(_train, link, key, taught, transfer, dataset, context, distil)
-        folder, found = found_or_made(context, key, KEY, f"chain: {link.name}", train, context.outputs / FOLDER)
+        folder, found = find_or_create(context, key, KEY, f"chain: {link.name}", train, context.output_dir / FOLDER)
         report = layout.read_json(folder / layout.REPORT)
         if not generations:
-            generations.append(generation(TEACHER, taught.source, layout.figures_of(report, TEACHER, SHOWN)))
-        taught = replace(from_run(folder, STUDENT, f"link {link.name}, {'found' if found else 'trained'}", typed), key=key)
-        generations.append(generation(link.name, taught.source, layout.figures_of(report, STUDENT, SHOWN)))
+            generations.append(generation(TEACHER, taught.origin, layout.model_metrics(report, TEACHER, SHOWN)))
+        taught = replace(load_from_run(folder, STUDENT, f"link {link.name}, {'found' if found else 'trained'}", typed), key=key)
+        generations.append(generation(link.name, taught.origin, layout.model_metrics(report, STUDENT, SHOWN)))
     return taught, generations
 
 
@@ -112,35 +118,42 @@ def generation(name: str, source: str, figures: Mapping[str, Any]) -> dict[str, 
     return {"name": name, "source": source, **{key: figures.get(key) for key in FIGURES}, **scores}
 
 
-def link_key(link: Link, taught: Taught, transfer: TransferSet, dataset: Dataset) -> str:
+def generation_key(link: Generation, taught: ResolvedTeacher, transfer: TransferSet, dataset: Dataset) -> str:
     """Return what a link's run is found by: its teacher, its settings, its data, the recipe version."""
     own = {name: value for name, value in link.config.items() if name not in NOT_IN_KEY}
     data = link.config["dataset"]
-    use = {name: data.get(name) for name in (*USE_KEYS, "split_seed")}
+    use = {name: data.get(name) for name in (*SUBSET_KEYS, "split_seed")}
     return files.hash_json(
         {
             "link": own,
             "teacher": taught.fingerprint(),
             "views": (link.config.get("cache") or {}).get("views"),
             "precision": str(link.config["device"]["precision"]),
-            "data": [dataset.fingerprint, use, transfer.pool.foreign],
+            "data": [dataset.fingerprint, use, transfer.pool.extra_fingerprint],
             "recipe_version": RECIPE_VERSION,
         }
     )
 
 
 def _train(
-    link: Link, key: str, taught: Taught, transfer: TransferSet, dataset: Dataset, context: Context, distil: Distil, name: Path
+    link: Generation,
+    key: str,
+    taught: ResolvedTeacher,
+    transfer: TransferSet,
+    dataset: Dataset,
+    context: RunContext,
+    distil: TrainStudent,
+    name: Path,
 ) -> Path:
-    out = files.make_folder(context.outputs / FOLDER / name)
+    out = files.make_folder(context.output_dir / FOLDER / name)
     cfg = OmegaConf.create(link.config)
-    own = replace(context, out=out, seed=cfg.seed, started=time.time())
+    own = replace(context, run_dir=out, seed=cfg.seed, started=time.time())
     try:
-        with blamed(link):
+        with prefix_errors(link):
             distil(cfg, transfer, dataset, own, taught, {KEY: key, "link": link.name})
     except UserError:
-        if not any((out / layout.STATES).glob("*/*")):  # nothing to go on from
+        if not any((out / layout.RESUME_DIR).glob("*/*")):  # nothing to go on from
             files.remove([out])
         raise
-    layout.register(context.outputs, key, out)
+    layout.register(context.output_dir, key, out)
     return out

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from distill_cli.data.loader import GIGABYTE
-from distill_cli.data.stored_views import Views
+from distill_cli.data.stored_views import StoredViews
 from distill_cli.errors import UserError
 from distill_cli.runs import layout
-from distill_cli.teachers.frozen import FrozenTeacher, TableTeacher
+from distill_cli.teachers.frozen import FrozenTeacher, PrecomputedTeacher
 from distill_cli.types import ModelOutput
 from distill_cli.utils import files, locks
 
@@ -32,7 +32,7 @@ Autocast = Callable[[], contextlib.AbstractContextManager[Any]]
 
 
 @dataclass(frozen=True)
-class Cache:
+class OutputCacheSpec:
     """Where outputs are kept, and what they are outputs of.
 
     Attributes:
@@ -68,7 +68,9 @@ def weights_hash(model: nn.Module) -> str:
     return files.hash_bytes(*parts)
 
 
-def kept(cache: Cache, model: nn.Module, paths: Sequence[str], views: Views) -> tuple[TableTeacher, dict[str, Any]]:
+def get_or_compute_outputs(
+    cache: OutputCacheSpec, model: nn.Module, paths: Sequence[str], views: StoredViews
+) -> tuple[PrecomputedTeacher, dict[str, Any]]:
     """Return the teacher's outputs on all views of the rows as a table, and what a report says of it.
 
     Args:
@@ -90,25 +92,32 @@ def kept(cache: Cache, model: nn.Module, paths: Sequence[str], views: Views) -> 
     device = views.rows.device
     if device.type != "cpu" and size <= cache.resident_gb * GIGABYTE:
         tables = {name: table.to(device) for name, table in tables.items()}
-    table = TableTeacher(len(views.rows), tables[LOGITS], {path: tables[path] for path in paths})
+    table = PrecomputedTeacher(len(views.rows), tables[LOGITS], {path: tables[path] for path in paths})
     check_outputs(cache, folder, teacher, table, views)
     return table, {"state": state, "key": folder.name, "folder": str(folder), "bytes": size, "features": list(paths)}
 
 
 def _made(
-    cache: Cache, folder: Path, teacher: FrozenTeacher, views: Views, shapes: Mapping[str, tuple[int, ...]], rows: int
+    cache: OutputCacheSpec,
+    folder: Path,
+    teacher: FrozenTeacher,
+    views: StoredViews,
+    shapes: Mapping[str, tuple[int, ...]],
+    rows: int,
 ) -> str:
     """Compute the tables, unless another run has meanwhile; return ``made`` or ``found``."""
     size = rows * row_size(shapes)
     # The lock lies beside the folder, so that a cache may be deleted as a whole.
-    with locks.lock(folder.with_suffix(".lock"), lambda: cache.say("teacher's outputs: another run is computing them; waiting")):
+    with locks.file_lock(
+        folder.with_suffix(".lock"), lambda: cache.say("teacher's outputs: another run is computing them; waiting")
+    ):
         if folder.exists():
             return "found"
         check_size(cache, size, rows)
         cache.say(f"teacher's outputs: computing {rows:,} rows ({size / GIGABYTE:.2g} GiB) into {folder}")
         names = file_names(shapes)
         manifest = {"parts": cache.parts, "rows": rows, "files": {file: name for name, file in names.items()}}
-        parts = ({names[k]: v.cpu().numpy() for k, v in part.items()} for part in computed(cache, teacher, views))
+        parts = ({names[k]: v.cpu().numpy() for k, v in part.items()} for part in iter_outputs(cache, teacher, views))
         try:
             files.write_tables(folder, rows, {names[k]: shape for k, shape in shapes.items()}, parts, manifest)
         except UserError:
@@ -118,11 +127,11 @@ def _made(
     return "made"
 
 
-def row_shapes(cache: Cache, teacher: FrozenTeacher, views: Views) -> dict[str, tuple[int, ...]]:
+def row_shapes(cache: OutputCacheSpec, teacher: FrozenTeacher, views: StoredViews) -> dict[str, tuple[int, ...]]:
     """Return the shape of one row of each output, from a try with the first rows."""
     positions = torch.arange(min(2, len(views.rows)))
     try:
-        output = outputs_at(cache, teacher, views, positions, 0)
+        output = forward_samples(cache, teacher, views, positions, 0)
     except ValueError as e:
         raise UserError(f"features of the teacher: {e}") from None
     for name, value in output.items():
@@ -138,7 +147,9 @@ def row_size(shapes: Mapping[str, tuple[int, ...]]) -> int:
     return sum(4 * int(np.prod(shape)) for shape in shapes.values())
 
 
-def outputs_at(cache: Cache, teacher: FrozenTeacher, views: Views, positions: Tensor, view: int) -> dict[str, Tensor]:
+def forward_samples(
+    cache: OutputCacheSpec, teacher: FrozenTeacher, views: StoredViews, positions: Tensor, view: int
+) -> dict[str, Tensor]:
     """Return logits and features of some rows in one view, float32."""
     batch = views.batch(positions, view)
     with cache.autocast():
@@ -146,11 +157,11 @@ def outputs_at(cache: Cache, teacher: FrozenTeacher, views: Views, positions: Te
     return {LOGITS: output.logits.float(), **{path: value.float() for path, value in output.features.items()}}
 
 
-def computed(cache: Cache, teacher: FrozenTeacher, views: Views) -> Iterator[dict[str, Tensor]]:
+def iter_outputs(cache: OutputCacheSpec, teacher: FrozenTeacher, views: StoredViews) -> Iterator[dict[str, Tensor]]:
     """Yield the outputs on all rows, view by view, a chunk at a time."""
     for view, start in itertools.product(range(views.count), range(0, len(views.rows), cache.chunk)):
         positions = torch.arange(start, min(start + cache.chunk, len(views.rows)))
-        yield outputs_at(cache, teacher, views, positions, view)
+        yield forward_samples(cache, teacher, views, positions, view)
 
 
 def file_names(shapes: Mapping[str, Any]) -> dict[str, str]:
@@ -158,7 +169,7 @@ def file_names(shapes: Mapping[str, Any]) -> dict[str, str]:
     return {name: name if name == LOGITS else f"feature_{n}" for n, name in enumerate(shapes)}
 
 
-def check_size(cache: Cache, size: int, rows: int) -> None:
+def check_size(cache: OutputCacheSpec, size: int, rows: int) -> None:
     """Refuse outputs that are larger than what is allowed, or than what the disk has left."""
     what = f"cache: the teacher's outputs on {rows:,} rows need {size / GIGABYTE:.2f} GiB"
     instead = "or let the teacher run in the loop: cache.use=never"
@@ -171,24 +182,24 @@ def check_size(cache: Cache, size: int, rows: int) -> None:
         raise UserError(f"{what}, and {cache.folder} has {left}; choose another folder with cache.folder=, {instead}")
 
 
-def read(cache: Cache, folder: Path, shapes: Mapping[str, tuple[int, ...]], rows: int) -> dict[str, Tensor]:
+def read(cache: OutputCacheSpec, folder: Path, shapes: Mapping[str, tuple[int, ...]], rows: int) -> dict[str, Tensor]:
     """Return the tables of a cache, memory-mapped.
 
     Raises:
         UserError: stale, foreign, or damaged; says what differs.
     """
     if not (folder / MANIFEST).is_file():
-        refuse(folder, f"there is no {MANIFEST}")
+        raise_stale_cache(folder, f"there is no {MANIFEST}")
     try:
         manifest = layout.read_json(folder / MANIFEST)
     except UserError:
-        refuse(folder, f"{MANIFEST} is damaged")
-    found, wanted = manifest.get("parts"), files.plain(cache.parts)
+        raise_stale_cache(folder, f"{MANIFEST} is damaged")
+    found, wanted = manifest.get("parts"), files.to_jsonable(cache.parts)
     if not isinstance(found, dict):
-        refuse(folder, f"its {MANIFEST} names no parts")
+        raise_stale_cache(folder, f"its {MANIFEST} names no parts")
     for name in sorted({*found, *wanted}):
         if found.get(name) != wanted.get(name):
-            refuse(folder, f"it was made with {name} {found.get(name)}, and this run has {wanted.get(name)}")
+            raise_stale_cache(folder, f"it was made with {name} {found.get(name)}, and this run has {wanted.get(name)}")
     tables = {}
     for name, file in file_names(shapes).items():
         path, shape = folder / f"{file}.npy", (rows, *shapes[name])
@@ -196,25 +207,29 @@ def read(cache: Cache, folder: Path, shapes: Mapping[str, tuple[int, ...]], rows
             # Copy-on-write: torch wants memory that may be written to, and the file stays as it is.
             array = files.open_npy(path, "c")
         except ValueError:
-            refuse(folder, f"{path.name} is missing, damaged or cut short")
+            raise_stale_cache(folder, f"{path.name} is missing, damaged or cut short")
         if array.shape != shape or array.dtype != np.float32:
-            refuse(folder, f"{path.name} holds {list(array.shape)} of {array.dtype}, expected {list(shape)} of float32")
+            raise_stale_cache(
+                folder, f"{path.name} holds {list(array.shape)} of {array.dtype}, expected {list(shape)} of float32"
+            )
         tables[name] = torch.from_numpy(array)
     return tables
 
 
-def check_outputs(cache: Cache, folder: Path, teacher: FrozenTeacher, table: TableTeacher, views: Views) -> None:
+def check_outputs(
+    cache: OutputCacheSpec, folder: Path, teacher: FrozenTeacher, table: PrecomputedTeacher, views: StoredViews
+) -> None:
     """Try some rows: stored outputs must be what the teacher says now."""
     positions = torch.linspace(0, len(views.rows) - 1, min(ROWS_TRIED, len(views.rows))).long()
     view = views.count - 1
-    now, then = outputs_at(cache, teacher, views, positions, view), table(views.batch(positions, view))
+    now, then = forward_samples(cache, teacher, views, positions, view), table(views.batch(positions, view))
     for name, value in now.items():
         stored = then.logits if name == LOGITS else then.features[name]
         limit = TOLERANCE[cache.precision] * (1 + float(value.abs().max()))
         if not bool(((value - stored).abs() <= limit).all()):
-            refuse(folder, f"its {name} are not what this teacher says of these rows")
+            raise_stale_cache(folder, f"its {name} are not what this teacher says of these rows")
 
 
-def refuse(folder: Path, why: str) -> NoReturn:
+def raise_stale_cache(folder: Path, why: str) -> NoReturn:
     """Say that a cache is not used, why, and what to do."""
     raise UserError(f"{folder}: these stored outputs of a teacher are refused: {why}; delete the folder, or set cache.use=never")

@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from distill_cli.factory.context import Context
+from distill_cli.factory.context import RunContext
 from distill_cli.runs import layout
 from distill_cli.utils import locks
 
 
-def found_or_made(
-    context: Context, key: str, field: str, what: str, make: Callable[[Path], Path], home: Path
+def find_or_create(
+    context: RunContext, key: str, field: str, what: str, make: Callable[[Path], Path], home: Path
 ) -> tuple[Path, bool]:
     """Return the finished run of a key, and whether it was there.
 
@@ -25,33 +25,33 @@ def found_or_made(
         make: runs it in a folder of its own, below a folder that it adds, registers it, and returns the folder.
         home: that folder.
     """
-    found = layout.registered(context.outputs, key, field)
+    found = layout.registered(context.output_dir, key, field)
     if found is None:
-        lock = context.outputs / layout.REGISTER / f"{key}.lock"
-        with locks.lock(lock, lambda: context.progress.say(f"{what}: another run is training it; waiting")):
-            found = layout.registered(context.outputs, key, field) or _finished(context.outputs, key, field, home)
+        lock = context.output_dir / layout.REGISTER / f"{key}.lock"
+        with locks.file_lock(lock, lambda: context.progress.say(f"{what}: another run is training it; waiting")):
+            found = layout.registered(context.output_dir, key, field) or _finished(context.output_dir, key, field, home)
             if found is None:
-                return make(_begun(context, key, what)), False
+                return make(_started_or_new(context, key, what)), False
     context.progress.say(f"{what}: found {found}")
     return found, True
 
 
 def _finished(outputs: Path, key: str, field: str, home: Path) -> Path | None:
     """Register and return a run that died between its report and its entry in the register."""
-    begun = layout.begun(outputs, key)
+    begun = layout.started_run(outputs, key)
     if begun is None or not layout.is_finished(home / begun):
         return None
     layout.register(outputs, key, home / begun)
     return layout.registered(outputs, key, field)
 
 
-def _begun(context: Context, key: str, what: str) -> Path:
+def _started_or_new(context: RunContext, key: str, what: str) -> Path:
     """Return the folder's name: of the run that was begun and is not finished, where runs are resumed, or a new one."""
-    begun = layout.begun(context.outputs, key)
-    if begun is not None and context.keeping.take_up:
+    begun = layout.started_run(context.output_dir, key)
+    if begun is not None and context.checkpoint_policy.resume:
         context.progress.say(f"{what}: going on in {begun}")
         return begun
-    context.progress.say(f"{what}: none with key {key} in {context.outputs}; training one")
+    context.progress.say(f"{what}: none with key {key} in {context.output_dir}; training one")
     name = Path(f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}")
-    layout.begin(context.outputs, key, name)
+    layout.mark_started(context.output_dir, key, name)
     return name

@@ -11,17 +11,16 @@ from typing import Any, Protocol
 from omegaconf import OmegaConf
 
 from distill_cli.config.validation.check import targets_in
-from distill_cli.data.leakage import meets, unite
+from distill_cli.data.leakage import find_overlap, merge_records
 from distill_cli.errors import UserError
-from distill_cli.factory.context import Context
-from distill_cli.metrics.classification import quick_scores
+from distill_cli.factory.context import RunContext
+from distill_cli.metrics.classification import majority_problem, quick_scores
 from distill_cli.models.classifier import PER_ELEMENT, Classifier
 from distill_cli.models.ensemble import Ensemble
-from distill_cli.pipeline.health import teacher_warning
-from distill_cli.runs.checkpoint import architecture, build_model, columns_of, read_checkpoint
+from distill_cli.runs.checkpoint import build_model, columns_of, model_spec, read_checkpoint
 from distill_cli.runs.find_run import find_run
 from distill_cli.teachers import external
-from distill_cli.teachers.train import Taught, found_or_trained, from_run
+from distill_cli.teachers.train import ResolvedTeacher, find_or_train, load_from_run
 from distill_cli.types import Columns, Dataset
 from distill_cli.utils import files
 
@@ -37,12 +36,12 @@ PREPARED = {
 class TrainRun(Protocol):
     """Trains the teacher of a config into a run folder of its own, and returns the folder."""
 
-    def __call__(self, cfg: Any, dataset: Dataset, context: Context, out: Path) -> Path:
+    def __call__(self, cfg: Any, dataset: Dataset, context: RunContext, out: Path) -> Path:
         """Train into `out`."""
         ...
 
 
-def obtain(cfg: Any, dataset: Dataset, context: Context, train_run: TrainRun) -> Taught:
+def resolve_teacher(cfg: Any, dataset: Dataset, context: RunContext, train_run: TrainRun) -> ResolvedTeacher:
     """Return the teacher that the config asks for, and refuse one that has seen the student's scored rows.
 
     Args:
@@ -54,41 +53,41 @@ def obtain(cfg: Any, dataset: Dataset, context: Context, train_run: TrainRun) ->
     node = cfg.teacher
     if node.weights is not None:
         model, entry, reading = external.load_weights(node, dataset)
-        members = [Taught(f"weights {node.weights}{reading}", model, entry)]
+        members = [ResolvedTeacher(f"weights {node.weights}{reading}", model, entry)]
     elif node.outputs is not None:
         table = external.load_outputs(node, dataset, more_rows=cfg.dataset.get("unlabeled") is not None)
-        members = [Taught(f"outputs {node.outputs}", None, {}, table=table)]
+        members = [ResolvedTeacher(f"outputs {node.outputs}", None, {}, outputs=table)]
     elif node.checkpoint is not None:
-        members = from_runs(node, targets_in(OmegaConf.to_container(cfg, resolve=True)))
+        members = load_from_runs(node, targets_in(OmegaConf.to_container(cfg, resolve=True)))
     else:
-        members = [found_or_trained(member_config(cfg, k), dataset, context, train_run) for k in range(node.members)]
+        members = [find_or_train(member_config(cfg, k), dataset, context, train_run) for k in range(node.members)]
     for member in members:
-        check_fits(member, dataset)
-        if member.record is not None and (met := meets(member.record, dataset)):
-            raise UserError(f"teacher ({member.source}): {met}; train one on this split, or choose the split it was trained on")
+        check_compatible(member, dataset)
+        if member.train_record is not None and (met := find_overlap(member.train_record, dataset)):
+            raise UserError(f"teacher ({member.origin}): {met}; train one on this split, or choose the split it was trained on")
     if node.weights is not None or node.outputs is not None:
         introduce(members[0], dataset, context)
     if len(members) == 1:
         return members[0]
     weights = None if node.member_weights is None else [float(w) for w in node.member_weights]
-    return combine(members, node.average, weights, dataset)
+    return build_ensemble(members, node.average, weights, dataset)
 
 
-def introduce(taught: Taught, dataset: Dataset, context: Context) -> None:
+def introduce(taught: ResolvedTeacher, dataset: Dataset, context: RunContext) -> None:
     """Print what is known of a teacher that came as weights or outputs, with its scores on validation."""
-    prepared = f"; inputs: {PREPARED[taught.entry['prepare']]}" if taught.model is not None else ""
-    context.progress.say(f"teacher: {taught.source}{prepared}")
+    prepared = f"; inputs: {PREPARED[taught.spec['prepare']]}" if taught.model is not None else ""
+    context.progress.say(f"teacher: {taught.origin}{prepared}")
     logits = taught.logits(dataset.val, dataset, context)
     if logits is None:
         context.progress.say("warning: the teacher has no outputs for some rows of validation, so nobody knows how good it is")
         return
-    scores = quick_scores(logits, dataset.val.y, dataset.averaged)
+    scores = quick_scores(logits, dataset.val.y, dataset.macro_classes)
     context.progress.say(f"teacher: macro F1 {scores['macro_f1']:.3f}, accuracy {scores['accuracy']:.3f} on validation")
-    if problem := teacher_warning(logits, dataset.val, len(dataset.class_names)):
+    if problem := majority_problem(logits, dataset.val.y, len(dataset.class_names)):
         context.progress.say(f"warning: the teacher knows nothing of this data: on validation {problem}")
 
 
-def from_runs(node: Any, also: Collection[str] = ()) -> list[Taught]:
+def load_from_runs(node: Any, also: Collection[str] = ()) -> list[ResolvedTeacher]:
     """Return the models of ``teacher.checkpoint``: one run folder, or a list of them; classes of `also` may be built.
 
     Raises:
@@ -105,8 +104,8 @@ def from_runs(node: Any, also: Collection[str] = ()) -> list[Taught]:
         if (place.resolve(), name) in found:
             raise UserError(f"{option}={folder}: its {name} is a member already; let it count more by teacher.member_weights")
         found.append((place.resolve(), name))
-        members.append(from_run(place, name, "checkpoint", also))
-        if several and members[-1].record is None:
+        members.append(load_from_run(place, name, "checkpoint", also))
+        if several and members[-1].train_record is None:
             raise UserError(
                 f"{option}={folder}: its {name} came from foreign weights or outputs, whose training rows nobody knows; "
                 "an ensemble is made of models that this tool trained"
@@ -120,7 +119,7 @@ def teacher_columns(node: Any) -> Columns | None:
         return None
     several = not isinstance(node.checkpoint, str)
     folder, option = (node.checkpoint[0], "teacher.checkpoint.0") if several else (node.checkpoint, "teacher.checkpoint")
-    return columns_of(read_checkpoint(runs.find(folder, option)))
+    return columns_of(read_checkpoint(find_run(folder, option)))
 
 
 def member_config(cfg: Any, k: int) -> Any:
@@ -132,44 +131,46 @@ def member_config(cfg: Any, k: int) -> Any:
     return own
 
 
-def check_fits(taught: Taught, dataset: Dataset) -> None:
+def check_compatible(taught: ResolvedTeacher, dataset: Dataset) -> None:
     """Refuse a teacher that knows other classes, or takes samples of another shape.
 
     Raises:
         UserError: names both.
     """
-    if not taught.entry:
+    if not taught.spec:
         return
-    shape, names = tuple(taught.entry["input_shape"]), taught.entry.get("class_names")
+    shape, names = tuple(taught.spec["input_shape"]), taught.spec.get("class_names")
     if shape != dataset.input_shape:
-        raise UserError(f"teacher ({taught.source}): takes samples of shape {shape}, the data has {dataset.input_shape}")
+        raise UserError(f"teacher ({taught.origin}): takes samples of shape {shape}, the data has {dataset.input_shape}")
     if taught.columns and dataset.columns and taught.columns.features != dataset.columns.features:
         raise UserError(
-            f"teacher ({taught.source}): its features are {', '.join(taught.columns.features)}, in this order; the data's are "
+            f"teacher ({taught.origin}): its features are {', '.join(taught.columns.features)}, in this order; the data's are "
             f"{', '.join(dataset.columns.features)}; train one on this table"
         )
     if names is not None and list(names) != list(dataset.class_names):
         raise UserError(
-            f"teacher ({taught.source}): knows the classes {', '.join(names)}; the data has {', '.join(dataset.class_names)}"
+            f"teacher ({taught.origin}): knows the classes {', '.join(names)}; the data has {', '.join(dataset.class_names)}"
         )
 
 
-def combine(members: Sequence[Taught], average: str, weights: list[float] | None, dataset: Dataset) -> Taught:
+def build_ensemble(
+    members: Sequence[ResolvedTeacher], average: str, weights: list[float] | None, dataset: Dataset
+) -> ResolvedTeacher:
     """Return the ensemble of some teachers as one: its training rows are all of theirs, its cost is the sum of theirs."""
     entry = ensemble_entry(
-        [{k: v for k, v in member.entry.items() if k != "file"} for member in members], average, weights, dataset
+        [{k: v for k, v in member.spec.items() if k != "file"} for member in members], average, weights, dataset
     )
     model = build_model(entry, "teacher")
     for k, member in enumerate(members):
         assert member.model is not None
         model.network.members[k].load_state_dict(member.model.state_dict())  # type: ignore[union-attr, index]
     keys = [member.key for member in members]
-    return Taught(
-        f"ensemble of {len(members)}: " + ", ".join(member.source for member in members),
+    return ResolvedTeacher(
+        f"ensemble of {len(members)}: " + ", ".join(member.origin for member in members),
         model.eval(),
         entry,
-        record=unite([member.record for member in members if member.record is not None]),
-        cost={name: total(members, name) for name in SUMMED},
+        train_record=merge_records([member.train_record for member in members if member.train_record is not None]),
+        training_stats={name: total(members, name) for name in SUMMED},
         key=None if None in keys else files.hash_json([ENSEMBLE, keys, average, weights]),
         members=tuple(replace(member, model=None) for member in members),
     )
@@ -189,15 +190,15 @@ def ensemble_entry(
     }
 
 
-def untrained(node: Any, dataset: Dataset) -> Classifier:
+def build_untrained_teacher(node: Any, dataset: Dataset) -> Classifier:
     """Return the teacher, or the ensemble, that the config would train, with fresh weights."""
-    entry = architecture(node.model, node.prepare, dataset)
+    entry = model_spec(node.model, node.prepare, dataset)
     if node.members == 1:
         return build_model(entry, "teacher.model", node.seed)
     return build_model(ensemble_entry([entry] * node.members, node.average, None, dataset), "teacher.model", node.seed)
 
 
-def total(members: Sequence[Taught], figure: str) -> float | None:
+def total(members: Sequence[ResolvedTeacher], figure: str) -> float | None:
     """Return the sum of a figure over the members, or None where one does not know it."""
-    values = [member.cost.get(figure) for member in members]
+    values = [member.training_stats.get(figure) for member in members]
     return None if None in values else sum(values)  # type: ignore[arg-type]

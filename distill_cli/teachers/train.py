@@ -12,21 +12,21 @@ from omegaconf import OmegaConf
 
 from distill_cli import RECIPE_VERSION
 from distill_cli.config.validation.check import TRAINING_KEYS, targets_in
-from distill_cli.data.leakage import TrainRecord, remember
+from distill_cli.data.leakage import TrainRecord, record_training_rows
 from distill_cli.errors import UserError
-from distill_cli.factory.context import Context
+from distill_cli.factory.context import RunContext
 from distill_cli.factory.data import teacher_pool
 from distill_cli.factory.objective import cross_entropy_objective
-from distill_cli.factory.stages import single
+from distill_cli.factory.stages import single_stage
 from distill_cli.models.classifier import Classifier
 from distill_cli.reports.run.metrics_csv import epochs_of
 from distill_cli.runs import layout
-from distill_cli.runs.checkpoint import architecture, build_model, columns_of, load_model, read_checkpoint
+from distill_cli.runs.checkpoint import build_model, columns_of, load_model, model_spec, read_checkpoint
 from distill_cli.teachers import external
 from distill_cli.teachers.output_cache import weights_hash
-from distill_cli.teachers.registry import found_or_made
+from distill_cli.teachers.registry import find_or_create
 from distill_cli.training.fit import fit
-from distill_cli.training.trainer import Fit
+from distill_cli.training.trainer import FitResult
 from distill_cli.types import Columns, Dataset, Pool
 from distill_cli.utils import files
 
@@ -37,55 +37,55 @@ KEY_PARTS = (*TRAINING_KEYS, "model", "prepare", "seed", "label_fraction", "clas
 
 
 @dataclass
-class Taught:
+class ResolvedTeacher:
     """A teacher ready to teach.
 
     Attributes:
-        source: in words: ``trained``, ``found <folder>``, ``checkpoint <folder>``, ``weights <file>``, ``outputs <file>``.
+        origin: in words: ``trained``, ``found <folder>``, ``checkpoint <folder>``, ``weights <file>``, ``outputs <file>``.
         model: None where only outputs are known.
-        entry: how to build the model again.
-        table: outputs by row id, where there is no model.
-        record: its training rows, None where unknown.
-        cost: the report's training figures.
+        spec: how to build the model again.
+        outputs: outputs by row id, where there is no model.
+        train_record: its training rows, None where unknown.
+        training_stats: the report's training figures.
         key: what it is found by, None where it was not trained by this tool.
-        epochs: its rows of the metrics.csv of the run that trained it, as such a file, None where there are none.
+        metrics_csv: its rows of the metrics.csv of the run that trained it, as such a file, None where there are none.
         members: of an ensemble, without their models, which are in `model`.
         columns: names of the table's columns that it was trained on, None where it had none.
     """
 
-    source: str
+    origin: str
     model: Classifier | None
-    entry: dict[str, Any]
-    table: tuple[np.ndarray, np.ndarray] | None = None
-    record: TrainRecord | None = None
-    cost: dict[str, Any] = field(default_factory=dict)
+    spec: dict[str, Any]
+    outputs: tuple[np.ndarray, np.ndarray] | None = None
+    train_record: TrainRecord | None = None
+    training_stats: dict[str, Any] = field(default_factory=dict)
     key: str | None = None
-    epochs: str | None = None
-    members: tuple[Taught, ...] = ()
+    metrics_csv: str | None = None
+    members: tuple[ResolvedTeacher, ...] = ()
     columns: Columns | None = None
 
-    def logits(self, pool: Pool, dataset: Dataset, context: Context) -> np.ndarray | None:
+    def logits(self, pool: Pool, dataset: Dataset, context: RunContext) -> np.ndarray | None:
         """Return logits ``[N, C]`` on a pool, or None where a table of outputs does not cover it."""
         from distill_cli.training.trainer import predict
 
         if self.model is not None:
             self.model.to(context.device)
-            return predict(self.model, context.rows(pool, dataset), context.chunk).numpy()
-        assert self.table is not None
-        return external.lookup(*self.table, pool.index)
+            return predict(self.model, context.rows(pool, dataset), context.eval_batch_size).numpy()
+        assert self.outputs is not None
+        return external.select_rows(*self.outputs, pool.index)
 
     def content_hash(self) -> str:
         """Return a hash of the weights, or of the table: another teacher in the same folder has another."""
         if self.model is not None:
             return weights_hash(self.model)
-        assert self.table is not None
-        return files.hash_bytes(*(values.tobytes() for values in self.table))
+        assert self.outputs is not None
+        return files.hash_bytes(*(values.tobytes() for values in self.outputs))
 
     def fingerprint(self) -> str:
         """Return what identifies the teacher: its key, or, where this tool did not train it, what it is made of."""
         if self.key is not None or self.model is None:
             return self.key or self.content_hash()
-        return f"{self.content_hash()}-{files.hash_json(self.entry['model'])}"
+        return f"{self.content_hash()}-{files.hash_json(self.spec['model'])}"
 
 
 def teacher_key(node: Mapping[str, Any], dataset: Dataset, dataset_node: Mapping[str, Any], precision: str) -> str:
@@ -93,7 +93,7 @@ def teacher_key(node: Mapping[str, Any], dataset: Dataset, dataset_node: Mapping
     parts = {name: node.get(name) for name in KEY_PARTS}
     if parts["label_fraction"] is None:
         parts["label_fraction"] = dataset_node.get("label_fraction", 1.0)
-    parts["prepare"] = parts["prepare"] or dataset.prepare
+    parts["prepare"] = parts["prepare"] or dataset.default_preprocessing
     return files.hash_json({**parts, "precision": precision, "data": dataset.fingerprint, "recipe_version": RECIPE_VERSION})
 
 
@@ -111,31 +111,33 @@ def check_sources(node: Mapping[str, Any], *, trained: bool = False) -> None:
         raise UserError(f"teacher.{given[0]} and teacher.{given[1]} are both given; a teacher comes from one of them")
 
 
-def found_or_trained(cfg: Any, dataset: Dataset, context: Context, train_run: Any) -> Taught:
+def find_or_train(cfg: Any, dataset: Dataset, context: RunContext, train_run: Any) -> ResolvedTeacher:
     """Return a finished teacher with the same config and data, or train one."""
     key = teacher_key(cfg.teacher, dataset, cfg.dataset, context.precision)
-    home = context.outputs / "train-teacher"
+    home = context.output_dir / "train-teacher"
 
     def make(name: Path) -> Path:
         return train_run(cfg, dataset, context, home / name)
 
-    folder, found = found_or_made(context, key, "teacher_key", "teacher", make, home)
-    return from_run(folder, "teacher", "found" if found else "trained", targets_in(OmegaConf.to_container(cfg, resolve=True)))
+    folder, found = find_or_create(context, key, "teacher_key", "teacher", make, home)
+    return load_from_run(
+        folder, "teacher", "found" if found else "trained", targets_in(OmegaConf.to_container(cfg, resolve=True))
+    )
 
 
-def from_run(folder: Path, name: str, how: str, also: Collection[str] = ()) -> Taught:
+def load_from_run(folder: Path, name: str, how: str, also: Collection[str] = ()) -> ResolvedTeacher:
     """Return a model of a finished run as a teacher; classes of `also` may be built, beside the trusted ones."""
     checkpoint = read_checkpoint(folder)
     model, entry = load_model(folder, name, also)
     report = layout.read_json(folder / layout.REPORT)
-    cost = layout.figures_of(report, name, COST_KEYS)
-    record = layout.read_rows(folder, name) if layout.rows_file(folder, name).is_file() else None
+    cost = layout.model_metrics(report, name, TRAINING_STATS)
+    record = layout.read_train_record(folder, name) if layout.train_record_file(folder, name).is_file() else None
     if record is None and not (name == "teacher" and str(report.get("teacher_source")).startswith(("weights", "outputs"))):
         raise UserError(
-            f"{layout.rows_file(folder, name)}: missing, so nobody can tell what this teacher was trained on; the run is damaged"
+            f"{layout.train_record_file(folder, name)}: missing, so nobody can tell what this teacher was trained on; the run is damaged"
         )
-    return Taught(f"{how} {folder}", model, {**entry, "class_names": checkpoint["class_names"]}, record=record, cost=cost,
-                  key=report.get("teacher_key") if name == "teacher" else None, epochs=_epochs(folder, name),
+    return ResolvedTeacher(f"{how} {folder}", model, {**entry, "class_names": checkpoint["class_names"]}, train_record=record, training_stats=cost,
+                  key=report.get("teacher_key") if name == "teacher" else None, metrics_csv=_epochs(folder, name),
                   columns=columns_of(checkpoint))  # fmt: skip
 
 
@@ -147,7 +149,7 @@ def _epochs(folder: Path, name: str) -> str | None:
     return None
 
 
-COST_KEYS = (
+TRAINING_STATS = (
     "train_seconds",
     "samples_per_second",
     "steps",
@@ -159,27 +161,34 @@ COST_KEYS = (
 )
 
 
-def train_cost(result: Fit, labeled_samples_seen: int) -> dict[str, Any]:
+def training_stats(result: FitResult, labeled_samples_seen: int) -> dict[str, Any]:
     """Return what a training cost, under the names of the report."""
     return {
         "train_seconds": result.seconds,
         "samples_per_second": result.samples / max(result.seconds, 1e-9),
         "steps": result.steps,
-        "epochs": len(result.records),
+        "epochs": len(result.history),
         "best_epoch": result.best_epoch + 1,
         "labeled_samples_seen": labeled_samples_seen,
         "weight_change": result.weight_change,
     } | ({} if result.skipped_steps is None else {"skipped_steps": result.skipped_steps})
 
 
-def train(cfg: Any, dataset: Dataset, context: Context) -> tuple[Taught, Fit]:
+def train(cfg: Any, dataset: Dataset, context: RunContext) -> tuple[ResolvedTeacher, FitResult]:
     """Build and train the teacher of a config."""
     node = cfg.teacher
     pool = teacher_pool(dataset, cfg.dataset, node.label_fraction)
-    entry = architecture(node.model, node.prepare, dataset)
+    entry = model_spec(node.model, node.prepare, dataset)
     model = build_model(entry, "teacher.model", node.seed)
     settings = {name: node[name] for name in TRAINING_KEYS}
-    stages = single(cross_entropy_objective(node.class_weight), settings, "teacher.")
+    stages = single_stage(cross_entropy_objective(node.class_weight), settings, "teacher.")
     result = fit("teacher", model, stages, pool, dataset, [], settings, node.seed, context)
     key = teacher_key(node, dataset, cfg.dataset, context.precision)
-    return Taught("trained", model, entry, record=remember(pool, dataset), cost=train_cost(result, len(pool)), key=key), result
+    return ResolvedTeacher(
+        "trained",
+        model,
+        entry,
+        train_record=record_training_rows(pool, dataset),
+        training_stats=training_stats(result, len(pool)),
+        key=key,
+    ), result

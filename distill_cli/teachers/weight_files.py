@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from distill_cli.errors import UserError, near
+from distill_cli.errors import UserError, did_you_mean
 from distill_cli.runs import layout
 
 # What wrappers put before the names of the network inside: data parallelism, compilation, Lightning.
@@ -57,7 +57,7 @@ def read_weights(path: Path, network: nn.Module, key: str | None, prefixes: Mapp
     if key is not None:
         if key not in places:
             held = ", ".join(place for place in places if place) or "no state dict below its top"
-            raise UserError(f"teacher.weights_key={key}: {path} has none{near(key, list(places))} (it holds {held})")
+            raise UserError(f"teacher.weights_key={key}: {path} has none{did_you_mean(key, list(places))} (it holds {held})")
         places = {key: places[key]}
     if COUNTER not in network.state_dict():
         places = {place: {n: t for n, t in tensors.items() if n != COUNTER} for place, tensors in places.items()}

@@ -1,1 +1,1 @@
-"""training"""
+"""The training loop and everything that fits a model."""

@@ -6,24 +6,24 @@ from collections.abc import Sequence
 
 import torch
 
-from distill_cli.data.loader import Rows
+from distill_cli.data.loader import SubsetLoader
 from distill_cli.errors import UserError
-from distill_cli.factory.stages import Part, pairs_of
-from distill_cli.losses.objective import largest
+from distill_cli.factory.stages import StageSpec, feature_pairs
+from distill_cli.losses.objective import max_weight
 from distill_cli.models.classifier import Classifier
-from distill_cli.rng import global_stream
-from distill_cli.training.freezing import only, trained_parameters
-from distill_cli.training.gradient_stats import kept_buffers, reaches
+from distill_cli.rng import seeded
+from distill_cli.training.freezing import freeze_all_but, trainable_parameters
+from distill_cli.training.gradient_stats import any_gradient_reaches, preserve_buffers
 from distill_cli.types import DataFacts, Teacher
 
 EXAMPLES = 8  # rows that a loss sees before training: some relate samples to each other
 
 
-def bind(
-    parts: Sequence[Part],
+def bind_losses(
+    parts: Sequence[StageSpec],
     model: Classifier,
     teachers: Sequence[Teacher],
-    rows: Rows,
+    rows: SubsetLoader,
     known: DataFacts,
     seed: int,
     batch_size: int,
@@ -46,8 +46,8 @@ def bind(
         UserError: the student has no such module, a module has no one output, a loss refuses what it sees, or gives no
             gradient to anything that its stage trains, or to the student in batches of this size.
     """
-    tap(model, [student for student, _ in pairs_of(parts)], "student")
-    example = rows.take(torch.arange(min(EXAMPLES, len(rows))))
+    set_feature_layers(model, [student for student, _ in feature_pairs(parts)], "student")
+    example = rows.batch_at(torch.arange(min(EXAMPLES, len(rows))))
     model.eval()
     try:
         with torch.no_grad():
@@ -58,33 +58,33 @@ def bind(
     for number, part in enumerate(parts):
         objective, given = part.objective, taught if part.objective.uses_teacher else []
         # a loss makes its own parameters here, from the shapes that it sees
-        with torch.no_grad(), global_stream(seed, "loss_init", number):
+        with torch.no_grad(), seeded(seed, "loss_init", number):
             try:
                 objective.to(rows.device)
-                objective.bind(known, model(example.x), given)
+                objective.bind(known, model(example.inputs), given)
                 objective.to(rows.device)
-                values.append(f"{float(objective(model(example.x), given, example)[0]):.2g}")
+                values.append(f"{float(objective(model(example.inputs), given, example)[0]):.2g}")
             except ValueError as e:
-                raise UserError(f"{part.where}loss: {e}") from None
+                raise UserError(f"{part.config_path}loss: {e}") from None
             except OverflowError as e:
-                raise UserError(f"{part.where}loss: a setting of it is too large ({e.args[-1]})") from None
+                raise UserError(f"{part.config_path}loss: a setting of it is too large ({e.args[-1]})") from None
         check_batches([part], batch_size, known.num_classes)
         try:
-            trained = trained_parameters(model.network, part.train)
+            trained = trainable_parameters(model.network, part.trainable_modules)
         except ValueError as e:
-            raise UserError(f"{part.where}train: {e}") from None
-        with global_stream(seed, "try"), kept_buffers(objective), only(model.network, part.train):
+            raise UserError(f"{part.config_path}train: {e}") from None
+        with seeded(seed, "try"), preserve_buffers(objective), freeze_all_but(model.network, part.trainable_modules):
             objective.skip_pretraining()
-            reached = reaches(objective.parts(model(example.x), given, example), trained)
+            reached = any_gradient_reaches(objective.weighted_terms(model(example.inputs), given, example), trained)
         if not trained:
             raise UserError("student.model: this network has no parameters to train")
         if not reached:
-            wrong = f"train={list(part.train)}" if part.train is not None else "loss"
-            raise UserError(f"{part.where}{wrong}: the loss gives no gradient to any layer that is trained")
+            wrong = f"train={list(part.trainable_modules)}" if part.trainable_modules is not None else "loss"
+            raise UserError(f"{part.config_path}{wrong}: the loss gives no gradient to any layer that is trained")
     return values
 
 
-def check_pretraining(parts: Sequence[Part], steps_per_epoch: int) -> None:
+def check_pretraining(parts: Sequence[StageSpec], steps_per_epoch: int) -> None:
     """See that no stage ends before a loss that first trains itself has reached the student.
 
     Raises:
@@ -96,12 +96,12 @@ def check_pretraining(parts: Sequence[Part], steps_per_epoch: int) -> None:
             if steps <= term.pretrain_steps:
                 path = name if name == "loss" else f"terms.{name}"
                 raise UserError(
-                    f"{part.where}{path}.pretrain_steps={term.pretrain_steps}: the stage has {steps} steps, so this loss would "
+                    f"{part.config_path}{path}.pretrain_steps={term.pretrain_steps}: the stage has {steps} steps, so this loss would "
                     "never reach the student; give it fewer, or the stage more epochs"
                 )
 
 
-def check_batches(parts: Sequence[Part], batch_size: int, classes: int) -> list[str]:
+def check_batches(parts: Sequence[StageSpec], batch_size: int, classes: int) -> list[str]:
     """See that what the losses compare varies within a batch and over the classes.
 
     Args:
@@ -118,9 +118,9 @@ def check_batches(parts: Sequence[Part], batch_size: int, classes: int) -> list[
     notes = []
     for part in parts:
         for name, term in part.objective.items():
-            if not largest(part.objective.plan[name]):
+            if not max_weight(part.objective.schedules[name]):
                 continue
-            place = part.where + (name if name == "loss" else f"terms.{name}")
+            place = part.config_path + (name if name == "loss" else f"terms.{name}")
             if batch_size < term.min_batch_size:
                 raise UserError(
                     f"batch_size={batch_size}: {place} teaches nothing on batches of fewer than {term.min_batch_size} rows; "
@@ -143,14 +143,14 @@ def _needs(rows: int, classes: int) -> str:
     return f"on batches of fewer than {rows} rows" if rows > 1 else f"with fewer than {classes} classes"
 
 
-def uses_teacher(parts: Sequence[Part]) -> bool:
+def uses_teacher(parts: Sequence[StageSpec]) -> bool:
     """Return whether any stage needs a teacher."""
     return any(part.objective.uses_teacher for part in parts)
 
 
-def tap(model: Classifier, paths: Sequence[str], who: str) -> None:
+def set_feature_layers(model: Classifier, paths: Sequence[str], who: str) -> None:
     """Tap a model, or say whose module does not exist."""
     try:
-        model.tap(paths)
+        model.set_feature_layers(paths)
     except ValueError as e:
         raise UserError(f"features of the {who}: {e}") from None

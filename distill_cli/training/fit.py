@@ -12,41 +12,41 @@ import torch
 from torch import nn
 
 from distill_cli import RECIPE_VERSION
-from distill_cli.config.instantiate import build
-from distill_cli.data.augment import Shift
-from distill_cli.data.loader import Rows, Sampler
+from distill_cli.config.instantiate import instantiate_component
+from distill_cli.data.augment import RandomShift
+from distill_cli.data.loader import EpochBatchSampler, SubsetLoader
 from distill_cli.data.mixup import Mixup
-from distill_cli.data.stored_views import Views
+from distill_cli.data.stored_views import StoredViews
 from distill_cli.errors import UserError
-from distill_cli.factory.context import Context
-from distill_cli.factory.data import facts
+from distill_cli.factory.context import RunContext
+from distill_cli.factory.data import data_facts
 from distill_cli.factory.objective import cross_entropy_objective
-from distill_cli.factory.stages import Part
+from distill_cli.factory.stages import StageSpec
 from distill_cli.metrics.classification import quick_scores
 from distill_cli.models.classifier import Classifier
-from distill_cli.rng import global_stream
-from distill_cli.training.bind_losses import bind, uses_teacher
-from distill_cli.training.freezing import trained_parameters
-from distill_cli.training.model_selection import Selection
-from distill_cli.training.trainer import Fit, Precision, Trainer, predict, try_step
-from distill_cli.types import Change, Dataset, Pool, Stage, Teacher
+from distill_cli.rng import seeded
+from distill_cli.training.bind_losses import bind_losses, uses_teacher
+from distill_cli.training.freezing import trainable_parameters
+from distill_cli.training.model_selection import ModelSelection
+from distill_cli.training.trainer import FitResult, Precision, Trainer, dry_run_step, predict
+from distill_cli.types import BatchTransform, Dataset, Pool, Stage, Teacher
 from distill_cli.utils import files
 
 
 def fit(
     name: str,
     model: Classifier,
-    parts: Sequence[Part],
+    parts: Sequence[StageSpec],
     pool: Pool,
     dataset: Dataset,
     teachers: Sequence[Teacher],
     settings: Mapping[str, Any],
     seed: int,
-    context: Context,
+    context: RunContext,
     stop_after: int | None = None,
     views: int = 0,
     taught_by: str | None = None,
-) -> Fit:
+) -> FitResult:
     """Train one model: teacher, student and control all pass here.
 
     Args:
@@ -63,47 +63,52 @@ def fit(
         views: augmented and mixed inputs are so many stored views of the rows; 0: new ones every epoch.
         taught_by: what tells the teacher's weights or outputs apart from another's; None without one.
     """
-    model.fit_preparation(pool)  # inputs need no labels: student and control prepare theirs alike
+    model.fit_preprocessing(pool)  # inputs need no labels: student and control prepare theirs alike
     if not uses_teacher(parts):
-        pool = pool.take(pool.labelled)
+        pool = pool.select(pool.labeled)
     model.to(context.device)
     rows, val = context.rows(pool, dataset), context.rows(dataset.val, dataset)
     batch_size = min(settings["batch_size"], len(rows))
-    values = bind(parts, model, teachers, rows, facts(pool, dataset), seed, batch_size)
-    decided = {"settings": dict(settings), "seed": seed, "stop_after": stop_after, "views": views, "values": values}
-    decided["teacher"] = taught_by
-    key = training_key(parts, pool, dataset, {**decided, "precision": context.precision})
-    _try_train_mode(model, rows, batch_size, name)
-    sampler = Sampler(pool.y, settings["batch_size"], seed, settings["sampling"]["power"], settings["steps_per_epoch"])
+    values = bind_losses(parts, model, teachers, rows, data_facts(pool, dataset), seed, batch_size)
+    key_parts = {"settings": dict(settings), "seed": seed, "stop_after": stop_after, "views": views, "values": values}
+    key_parts["teacher"] = taught_by
+    key = training_key(parts, pool, dataset, {**key_parts, "precision": context.precision})
+    _dry_run_train_mode(model, rows, batch_size, name)
+    sampler = EpochBatchSampler(pool.y, settings["batch_size"], seed, settings["sampling"]["power"], settings["steps_per_epoch"])
     trainer = Trainer(
         name=name,
         model=model,
-        rows=rows,
+        train_data=rows,
         sampler=sampler,
         teachers=teachers,
-        validate=lambda m: quick_scores(predict(m, val, context.chunk).numpy(), dataset.val.y, dataset.averaged),
+        validate=lambda m: quick_scores(predict(m, val, context.eval_batch_size).numpy(), dataset.val.y, dataset.macro_classes),
         seed=seed,
         precision=Precision(context.precision, context.device),
-        changes=changes(settings, seed, dataset.input_shape, "teacher." if name == "teacher" else "", rows, views),
-        clip=settings["clip_grad_norm"],
-        on_rows=context.progress.step,
-        states=context.states(name, key),
-        say=context.progress.say,
+        transforms=build_transforms(settings, seed, dataset.input_shape, "teacher." if name == "teacher" else "", rows, views),
+        clip_grad_norm=settings["clip_grad_norm"],
+        on_progress=context.progress.step,
+        checkpoints=context.checkpoint_manager(name, key),
+        log=context.progress.say,
     )
     stages = [make_stage(model, part, sampler.steps_per_epoch) for part in parts]
     context.progress.start(
         name, sum(stage.epochs for stage in stages), sampler.steps_per_epoch * sampler.batch_size, sampler.steps_per_epoch
     )
     try:
-        return trainer.fit(stages, Selection(**settings["select"], stop_after=stop_after), context.epoch)
+        return trainer.fit(stages, ModelSelection(**settings["select"], max_epochs=stop_after), context.epoch)
     finally:
         context.progress.finish()
-        model.tap(())
+        model.set_feature_layers(())
 
 
-def changes(
-    settings: Mapping[str, Any], seed: int, shape: tuple[int, ...], where: str = "", rows: Rows | None = None, views: int = 0
-) -> list[Change]:
+def build_transforms(
+    settings: Mapping[str, Any],
+    seed: int,
+    shape: tuple[int, ...],
+    where: str = "",
+    rows: SubsetLoader | None = None,
+    views: int = 0,
+) -> list[BatchTransform]:
     """Return what happens to every training batch before it is seen: augmentation, then mixup; or views of the rows with both.
 
     Raises:
@@ -116,12 +121,12 @@ def changes(
             f"the data's samples have shape {shape}; use {where}augment=none"
         )
     if rows is not None and views and (shift or alpha):
-        return [Views(rows, views, shift, alpha, seed)]
-    wanted: list[Change] = [Shift(shift, seed)] if shift else []
+        return [StoredViews(rows, views, shift, alpha, seed)]
+    wanted: list[BatchTransform] = [RandomShift(shift, seed)] if shift else []
     return [*wanted, Mixup(alpha, seed)] if alpha else wanted
 
 
-def check_training(parts: Sequence[Part], where: str = "") -> None:
+def dry_run_optimizers(parts: Sequence[StageSpec], where: str = "") -> None:
     """Build optimizer and schedule of each stage for one number and make a step, so that what cannot work is found at once.
 
     Args:
@@ -132,10 +137,10 @@ def check_training(parts: Sequence[Part], where: str = "") -> None:
         UserError: names the setting's place and what is wrong with it.
     """
     for part in parts:
-        number, place = nn.Parameter(torch.zeros(1)), where + part.where
-        part = replace(part, where=place, objective=cross_entropy_objective("none"), train=None)
+        number, place = nn.Parameter(torch.zeros(1)), where + part.config_path
+        part = replace(part, config_path=place, objective=cross_entropy_objective("none"), trainable_modules=None)
         try:
-            try_step(make_stage(nn.ParameterList([number]), part, 1), number)
+            dry_run_step(make_stage(nn.ParameterList([number]), part, 1), number)
         except UserError:
             raise
         except (ValueError, TypeError, ArithmeticError, RuntimeError) as e:
@@ -144,36 +149,39 @@ def check_training(parts: Sequence[Part], where: str = "") -> None:
             raise UserError(f"{place}optimizer: a step with it is not finite; look at lr={part.optimizer.get('lr')}")
 
 
-def make_stage(model: nn.Module, part: Part, steps_per_epoch: int) -> Stage:
+def make_stage(model: nn.Module, part: StageSpec, steps_per_epoch: int) -> Stage:
     """Make optimizer and schedule for everything that the stage trains, the losses' own parameters included."""
-    student = trained_parameters(model.network if isinstance(model, Classifier) else model, part.train)
+    student = trainable_parameters(model.network if isinstance(model, Classifier) else model, part.trainable_modules)
     parameters = [*student, *(p for p in part.objective.parameters() if p.requires_grad)]
-    optimizer = build(part.optimizer, f"{part.where}optimizer", params=parameters)
+    optimizer = instantiate_component(part.optimizer, f"{part.config_path}optimizer", params=parameters)
     total = part.epochs * steps_per_epoch
-    schedule = build(part.schedule, f"{part.where}schedule", optimizer=optimizer, total_steps=total)
-    every = part.measure_every(steps_per_epoch)
+    schedule = instantiate_component(part.lr_scheduler, f"{part.config_path}schedule", optimizer=optimizer, total_steps=total)
+    every = part.gradient_log_every(steps_per_epoch)
     return Stage(
-        part.name, part.objective, part.epochs, steps_per_epoch, optimizer, schedule, part.train, every,
-        measure_batches=part.gradients["batches"] if every and part.gradients else 1, balance=part.balance,
+        part.name, part.objective, part.epochs, steps_per_epoch, optimizer, schedule, part.trainable_modules, every,
+        gradient_log_batches=part.log_gradients["batches"] if every and part.log_gradients else 1, balance_gradients=part.balance_gradients,
     )  # fmt: skip
 
 
 @torch.no_grad()
-def _try_train_mode(model: nn.Module, rows: Rows, batch_size: int, name: str) -> None:
-    with global_stream(0, "try"):
+def _dry_run_train_mode(model: nn.Module, rows: SubsetLoader, batch_size: int, name: str) -> None:
+    with seeded(0, "try"):
         try:
-            copy.deepcopy(model).train()(rows.take(torch.arange(batch_size)).x)
+            copy.deepcopy(model).train()(rows.batch_at(torch.arange(batch_size)).inputs)
         except (ValueError, TypeError, AttributeError, LookupError, AssertionError) as e:
             why = (str(e).splitlines() or [""])[0] or type(e).__name__
             raise UserError(f"{name}: this network cannot train on batches of {batch_size}: {why}") from None
 
 
-def training_key(parts: Sequence[Part], pool: Pool, dataset: Dataset, decided: Mapping[str, Any]) -> str:
+def training_key(parts: Sequence[StageSpec], pool: Pool, dataset: Dataset, key_parts: Mapping[str, Any]) -> str:
     """Return what decides a training, so that a state of another one is not gone on from.
 
     What its losses are is known by their values on a few rows, to two digits: they follow from the teacher's outputs and the
     student's first weights, and other threads or machines may move the last digits.
     """
-    stages = [[p.name, p.epochs, p.optimizer, p.schedule, p.train, p.balance, p.objective.names] for p in parts]
-    rows = files.hash_bytes(np.ascontiguousarray(pool.index).tobytes(), pool.labelled.tobytes(), pool.foreign.encode())
-    return files.hash_json([RECIPE_VERSION, dataset.fingerprint, rows, stages, decided])
+    stages = [
+        [p.name, p.epochs, p.optimizer, p.lr_scheduler, p.trainable_modules, p.balance_gradients, p.objective.names]
+        for p in parts
+    ]
+    rows = files.hash_bytes(np.ascontiguousarray(pool.index).tobytes(), pool.labeled.tobytes(), pool.extra_fingerprint.encode())
+    return files.hash_json([RECIPE_VERSION, dataset.fingerprint, rows, stages, key_parts])

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from distill_cli.features.hooks import find
+from distill_cli.features.hooks import resolve_modules
 
 
-def trained_parameters(network: nn.Module, paths: Sequence[str] | None) -> list[nn.Parameter]:
+def trainable_parameters(network: nn.Module, paths: Sequence[str] | None) -> list[nn.Parameter]:
     """Return the parameters of the modules at `paths` that require gradients; all that do where `paths` is None.
 
     Raises:
@@ -19,7 +19,7 @@ def trained_parameters(network: nn.Module, paths: Sequence[str] | None) -> list[
     if paths is None:
         return [p for p in network.parameters() if p.requires_grad]
     chosen: dict[int, nn.Parameter] = {}
-    for path, module in find(network, paths).items():
+    for path, module in resolve_modules(network, paths).items():
         found = {id(p): p for p in module.parameters() if p.requires_grad}
         if not found:
             raise ValueError(f"the module '{path}' has no parameters to train")
@@ -27,11 +27,11 @@ def trained_parameters(network: nn.Module, paths: Sequence[str] | None) -> list[
     return list(chosen.values())
 
 
-def stand_still(network: nn.Module, paths: Sequence[str] | None) -> None:
+def set_frozen_modules_to_eval(network: nn.Module, paths: Sequence[str] | None) -> None:
     """Put every module outside `paths` into eval mode: batch norm keeps its statistics there, dropout does nothing."""
     if paths is None:
         return
-    chosen = find(network, paths).values()
+    chosen = resolve_modules(network, paths).values()
     inside = {id(module) for one in chosen for module in one.modules()}
     for module in network.modules():
         holds = any(id(part) in inside for part in module.modules())
@@ -40,9 +40,9 @@ def stand_still(network: nn.Module, paths: Sequence[str] | None) -> None:
 
 
 @contextmanager
-def only(network: nn.Module, paths: Sequence[str] | None) -> Iterator[None]:
+def freeze_all_but(network: nn.Module, paths: Sequence[str] | None) -> Iterator[None]:
     """Let nothing but the modules at `paths` require gradients inside the block, and give all back as they were."""
-    trained = {id(p) for p in trained_parameters(network, paths)}
+    trained = {id(p) for p in trainable_parameters(network, paths)}
     frozen = [p for p in network.parameters() if p.requires_grad and id(p) not in trained]
     for parameter in frozen:
         parameter.requires_grad_(False)

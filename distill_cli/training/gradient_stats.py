@@ -9,10 +9,10 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from distill_cli.types import Pull
+from distill_cli.types import GradientStats
 
 
-def gram(parts: Sequence[Tensor], parameters: Sequence[nn.Parameter]) -> Tensor:
+def gradient_gram_matrix(parts: Sequence[Tensor], parameters: Sequence[nn.Parameter]) -> Tensor:
     """Return the inner products ``[K, K]`` float64 of the gradients of K scalars with respect to `parameters`.
 
     A scalar that does not reach a parameter has a gradient of zero there. `.grad` is neither read nor written.
@@ -30,7 +30,7 @@ def gram(parts: Sequence[Tensor], parameters: Sequence[nn.Parameter]) -> Tensor:
     return result
 
 
-def reaches(parts: Sequence[Tensor], parameters: Sequence[nn.Parameter]) -> bool:
+def any_gradient_reaches(parts: Sequence[Tensor], parameters: Sequence[nn.Parameter]) -> bool:
     """Return whether any of the scalars depends on any of the parameters."""
     live = [part for part in parts if part.requires_grad]
     if not live or not parameters:
@@ -39,7 +39,7 @@ def reaches(parts: Sequence[Tensor], parameters: Sequence[nn.Parameter]) -> bool
     return any(gradient is not None for gradient in found)
 
 
-def pull(names: Sequence[str], grams: Sequence[Tensor]) -> Pull:
+def gradient_stats(names: Sequence[str], grams: Sequence[Tensor]) -> GradientStats:
     """Return norms, shares and cosines of the terms, from the inner products of one or more batches.
 
     Norms are means over the batches; a share is a norm over the sum of all terms' norms; a cosine is the mean over the
@@ -53,10 +53,10 @@ def pull(names: Sequence[str], grams: Sequence[Tensor]) -> Pull:
         known = [float(g[i, j]) / length for g, length in zip(grams, lengths, strict=True) if length > 0]
         cosines[names[i], names[j]] = max(-1.0, min(1.0, sum(known) / len(known))) if known else None
     shares = {name: norm / total if total > 0 else None for name, norm in zip(names, norms, strict=True)}
-    return Pull(dict(zip(names, norms, strict=True)), shares, cosines)
+    return GradientStats(dict(zip(names, norms, strict=True)), shares, cosines)
 
 
-def balancing(measured: Pull) -> dict[str, float]:
+def balancing_factors(measured: GradientStats) -> dict[str, float]:
     """Return the factor of each term that makes all gradients equally long and keeps the sum of their lengths.
 
     Raises:
@@ -70,7 +70,7 @@ def balancing(measured: Pull) -> dict[str, float]:
 
 
 @contextmanager
-def kept_buffers(*modules: nn.Module) -> Iterator[None]:
+def preserve_buffers(*modules: nn.Module) -> Iterator[None]:
     """Give the modules' buffers back as they were: what a forward pass in train mode counts is forgotten."""
     before = [(buffer, buffer.detach().clone()) for module in modules for buffer in module.buffers()]
     try:

@@ -10,55 +10,61 @@ import torch
 from torch import nn
 
 from distill_cli import rng
-from distill_cli.training.model_selection import Selection
-from distill_cli.types import EpochRecord, Pull, Stage
+from distill_cli.training.model_selection import ModelSelection
+from distill_cli.types import EpochRecord, GradientStats, Stage
 
 
 @dataclass
-class Course:
+class TrainerState:
     """All that moves in a training besides weights, optimizers, schedules and random draws.
 
     Attributes:
         stage: stages that are done.
-        within: epochs of the stage under way that are done.
-        step: steps of the epoch under way that are done.
-        records: of all epochs that are done.
-        steps, samples, seconds: of all epochs that are done.
-        totals: of each weighted term over the steps of the epoch under way.
-        rows, spent: rows seen and seconds spent in the epoch under way.
-        pulled: what its gradients measured at its start.
+        epoch_in_stage: epochs of the stage under way that are done.
+        step_in_epoch: steps of the epoch under way that are done.
+        history: of all epochs that are done.
+        global_step, samples_seen, train_seconds: of all epochs that are done.
+        loss_sums: of each weighted term over the steps of the epoch under way.
+        samples_in_epoch, epoch_seconds: rows seen and seconds spent in the epoch under way.
+        gradient_stats: what its gradients measured at its start.
         skipped_steps: steps that loss scaling (fp16) has left out because a gradient was not finite.
     """
 
     stage: int = 0
-    within: int = 0
-    step: int = 0
-    records: list[EpochRecord] = field(default_factory=list)
-    steps: int = 0
-    samples: int = 0
-    seconds: float = 0.0
-    totals: list[float] = field(default_factory=list)
-    rows: int = 0
-    spent: float = 0.0
-    pulled: Pull | None = None
+    epoch_in_stage: int = 0
+    step_in_epoch: int = 0
+    history: list[EpochRecord] = field(default_factory=list)
+    global_step: int = 0
+    samples_seen: int = 0
+    train_seconds: float = 0.0
+    loss_sums: list[float] = field(default_factory=list)
+    samples_in_epoch: int = 0
+    epoch_seconds: float = 0.0
+    gradient_stats: GradientStats | None = None
     skipped_steps: int = 0
 
-    def begin_epoch(self, pulled: Pull | None, terms: int) -> None:
+    def begin_epoch(self, pulled: GradientStats | None, terms: int) -> None:
         """Forget the epoch before."""
-        self.step, self.rows, self.pulled, self.totals = 0, 0, pulled, [0.0] * terms
+        self.step_in_epoch, self.samples_in_epoch, self.gradient_stats, self.loss_sums = 0, 0, pulled, [0.0] * terms
 
     def end_epoch(self, record: EpochRecord, steps: int, seconds: float) -> None:
         """Count an epoch."""
-        self.records.append(record)
-        self.within, self.step, self.spent = self.within + 1, 0, 0.0
-        self.steps, self.samples, self.seconds = self.steps + steps, self.samples + self.rows, self.seconds + seconds
+        self.history.append(record)
+        self.epoch_in_stage, self.step_in_epoch, self.epoch_seconds = self.epoch_in_stage + 1, 0, 0.0
+        self.global_step, self.samples_seen, self.train_seconds = (
+            self.global_step + steps,
+            self.samples_seen + self.samples_in_epoch,
+            self.train_seconds + seconds,
+        )
 
     def end_stage(self) -> None:
         """Count a stage."""
-        self.stage, self.within = self.stage + 1, 0
+        self.stage, self.epoch_in_stage = self.stage + 1, 0
 
 
-def state_of(course: Course, model: nn.Module, stages: Sequence[Stage], selection: Selection, scaler: Any) -> dict[str, Any]:
+def capture_state(
+    course: TrainerState, model: nn.Module, stages: Sequence[Stage], selection: ModelSelection, scaler: Any
+) -> dict[str, Any]:
     """Return everything that the rest of the training depends on.
 
     Args:
@@ -69,26 +75,26 @@ def state_of(course: Course, model: nn.Module, stages: Sequence[Stage], selectio
         scaler: of the loss, or None.
     """
     return {
-        "course": {**asdict(course), "records": [asdict(record) for record in course.records]},
+        "course": {**asdict(course), "records": [asdict(record) for record in course.history]},
         "model": model.state_dict(),
         "stages": [
             {
                 "objective": stage.objective.state_dict(),
                 "factors": stage.objective.factors,
                 "optimizer": stage.optimizer.state_dict(),
-                "schedule": stage.schedule.state_dict(),
+                "schedule": stage.lr_scheduler.state_dict(),
             }
             for stage in stages
         ],
-        "selection": {"best": selection.best, "epoch": selection.epoch, "weights": selection.weights},
+        "selection": {"best": selection.best_score, "epoch": selection.best_epoch, "weights": selection.best_state_dict},
         "scaler": scaler.state_dict() if scaler is not None else None,
-        "random": rng.random_state(),
+        "random": rng.get_rng_state(),
     }
 
 
-def put_back(
-    state: Mapping[str, Any], model: nn.Module, stages: Sequence[Stage], selection: Selection, scaler: Any
-) -> tuple[Course, dict[str, torch.Tensor]]:
+def restore_state(
+    state: Mapping[str, Any], model: nn.Module, stages: Sequence[Stage], selection: ModelSelection, scaler: Any
+) -> tuple[TrainerState, dict[str, torch.Tensor]]:
     """Put a state into what `state_of` took it from, made anew; return where the training stands, and its random draws.
 
     Raises:
@@ -101,42 +107,54 @@ def put_back(
             stage.objective.factors = dict(kept["factors"])
             stage.objective.advance(0.0)
             stage.optimizer.load_state_dict(kept["optimizer"])
-            stage.schedule.load_state_dict(kept["schedule"])
+            stage.lr_scheduler.load_state_dict(kept["schedule"])
         device = next(iter(model.state_dict().values())).device
-        selection.best, selection.epoch = state["selection"]["best"], state["selection"]["epoch"]
-        selection.weights = {name: value.to(device) for name, value in state["selection"]["weights"].items()}
+        selection.best_score, selection.best_epoch = state["selection"]["best"], state["selection"]["epoch"]
+        selection.best_state_dict = {name: value.to(device) for name, value in state["selection"]["weights"].items()}
         if scaler is not None:
             scaler.load_state_dict(state["scaler"])
-        course = Course(**state["course"])
-        course.records = [_record(record) for record in state["course"]["records"]]
-        course.pulled = _pull(state["course"]["pulled"])
-        check(course, stages, selection, model)
+        course = TrainerState(**state["course"])
+        course.history = [_record(record) for record in state["course"]["records"]]
+        course.gradient_stats = _pull(state["course"]["pulled"])
+        validate_state(course, stages, selection, model)
         torch.Generator().set_state(state["random"]["cpu"])
     except (KeyError, TypeError, RuntimeError, AttributeError, IndexError) as e:
         raise ValueError((str(e).splitlines() or [type(e).__name__])[0]) from None
     return course, state["random"]
 
 
-def check(course: Course, stages: Sequence[Stage], selection: Selection, model: nn.Module) -> None:
+def validate_state(course: TrainerState, stages: Sequence[Stage], selection: ModelSelection, model: nn.Module) -> None:
     """See that a state's counts are of these stages: a folder may come from anyone.
 
     Raises:
         ValueError: they are not.
     """
-    counts = [course.stage, course.within, course.step, course.steps, course.samples, course.rows, course.skipped_steps]
+    counts = [
+        course.stage,
+        course.epoch_in_stage,
+        course.step_in_epoch,
+        course.global_step,
+        course.samples_seen,
+        course.samples_in_epoch,
+        course.skipped_steps,
+    ]
     if not all(type(count) is int and count >= 0 for count in counts):
         raise ValueError("its counts are no whole numbers")
-    if course.stage > len(stages) or course.within > max(stage.epochs for stage in stages):
+    if course.stage > len(stages) or course.epoch_in_stage > max(stage.epochs for stage in stages):
         raise ValueError("it is past the end")
     stage = stages[min(course.stage, len(stages) - 1)]
-    if course.step >= stage.steps_per_epoch or (course.step and len(course.totals) != len(stage.objective.names)):
+    if course.step_in_epoch >= stage.steps_per_epoch or (
+        course.step_in_epoch and len(course.loss_sums) != len(stage.objective.names)
+    ):
         raise ValueError("it is past the end of an epoch")
-    if not all(isinstance(value, int | float) for value in (course.seconds, course.spent, *course.totals)):
+    if not all(isinstance(value, int | float) for value in (course.train_seconds, course.epoch_seconds, *course.loss_sums)):
         raise ValueError("its sums are no numbers")
     shapes = {name: value.shape for name, value in model.state_dict().items()}
-    if (course.stage == len(stages) or selection.weights) and shapes != {n: w.shape for n, w in selection.weights.items()}:
+    if (course.stage == len(stages) or selection.best_state_dict) and shapes != {
+        n: w.shape for n, w in selection.best_state_dict.items()
+    }:
         raise ValueError("its best weights are of another model")
-    if type(selection.epoch) is not int or not -1 <= selection.epoch < max(1, len(course.records)):
+    if type(selection.best_epoch) is not int or not -1 <= selection.best_epoch < max(1, len(course.history)):
         raise ValueError("its best epoch is none of its epochs")
 
 
@@ -144,5 +162,5 @@ def _record(kept: Mapping[str, Any]) -> EpochRecord:
     return EpochRecord(**{**kept, "pull": _pull(kept["pull"])})
 
 
-def _pull(kept: Mapping[str, Any] | None) -> Pull | None:
-    return None if kept is None else Pull(**kept)
+def _pull(kept: Mapping[str, Any] | None) -> GradientStats | None:
+    return None if kept is None else GradientStats(**kept)

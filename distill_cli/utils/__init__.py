@@ -1,1 +1,1 @@
-"""utils"""
+"""Files, locks, signals, serialization, timing, devices."""

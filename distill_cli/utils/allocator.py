@@ -10,7 +10,7 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 LARGEST_KEPT = 1 << 30
 
 
-def keep_freed_memory() -> bool:
+def disable_malloc_trim() -> bool:
     """Let glibc reuse the pages of large tensors instead of giving them back to the system after every step.
 
     A step of the heartbeat pair frees and asks for megabytes; by default each time the kernel maps and clears fresh pages,

@@ -62,7 +62,7 @@ def write_atomic(path: str | Path, write: Callable[[IO[Any]], object], *, binary
         UserError: the folder is not writable or the disk is full; or something is at `path`, unless it may be replaced.
     """
     path = Path(path)
-    new = _missing(path)
+    new = _missing_parents(path)
     make_folder(path.parent)
     temporary = _temporary(path)
     try:
@@ -84,14 +84,16 @@ def write_atomic(path: str | Path, write: Callable[[IO[Any]], object], *, binary
 
 def _temporary(path: Path) -> Path:
     """Return a new name beside `path` that says who writes there; what killed writers of `path` have left goes."""
-    remove_left(path)
+    remove_stale_temporaries(path)
     return path.with_name(f".{path.name}.{_machine()}.{os.getpid()}.{secrets.token_hex(3)}.tmp")
 
 
-def remove_left(path: Path) -> None:
+def remove_stale_temporaries(path: Path) -> None:
     """Remove what killed processes of this machine have left beside `path` while they wrote it; others may still be writing."""
     prefix = f".{path.name}.{_machine()}."
-    remove(left for left in path.parent.glob(f"{glob.escape(prefix)}*.tmp") if not _runs(left.name.removeprefix(prefix)))
+    remove(
+        left for left in path.parent.glob(f"{glob.escape(prefix)}*.tmp") if not _process_is_alive(left.name.removeprefix(prefix))
+    )
 
 
 @functools.cache
@@ -99,7 +101,7 @@ def _machine() -> str:
     return hash_bytes(socket.gethostname().encode())[:6]
 
 
-def _runs(writer: str) -> bool:
+def _process_is_alive(writer: str) -> bool:
     """Return whether the process may run that a temporary name begins with."""
     number = writer.partition(".")[0]
     if os.name != "posix" or not number.isdecimal():  # elsewhere `kill` ends a process, and cannot ask for it
@@ -113,7 +115,7 @@ def _runs(writer: str) -> bool:
     return True
 
 
-def _missing(path: Path) -> list[Path]:
+def _missing_parents(path: Path) -> list[Path]:
     """Return the folders above a path that are not there, the nearest first."""
     return [folder for folder in path.parents if not os.path.exists(folder)]  # also where looking is not allowed
 
@@ -137,7 +139,7 @@ def write_bytes(path: str | Path, content: bytes) -> Path:
 
 def write_json(path: str | Path, value: Any) -> Path:
     """Write JSON atomically; NaN and infinities become null, as JSON has none."""
-    return write_text(path, json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    return write_text(path, json.dumps(to_jsonable(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_arrays(path: str | Path, arrays: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> Path:
@@ -192,7 +194,7 @@ def write_tables(path: str | Path, rows: int, shapes: Mapping[str, Sequence[int]
     Raises:
         UserError: the folder is there already or not writable, or the disk is full.
     """
-    with new_folder(path) as temporary:
+    with atomic_folder(path) as temporary:
         with contextlib.ExitStack() as stack:
             opened = {name: stack.enter_context(open(temporary / f"{name}.npy", "wb")) for name in shapes}
             for name, f in opened.items():
@@ -208,7 +210,7 @@ def write_tables(path: str | Path, rows: int, shapes: Mapping[str, Sequence[int]
     return Path(path)
 
 
-def refuse_existing(path: str | Path, option: str = "") -> None:
+def ensure_absent(path: str | Path, option: str = "") -> None:
     """See that nothing is at `path`.
 
     Raises:
@@ -219,7 +221,7 @@ def refuse_existing(path: str | Path, option: str = "") -> None:
         raise UserError(f"{typed}: is there already, and nothing is overwritten; choose another folder")
 
 
-def refuse_links(folder: Path, names: Iterable[str]) -> None:
+def ensure_no_symlinks(folder: Path, names: Iterable[str]) -> None:
     """See that none of some names in a folder is a symbolic link, or holds one: what is written there stays there.
 
     Raises:
@@ -249,15 +251,15 @@ def read_text(path: Path, most: int = 1 << 28) -> str:
 
 
 @contextlib.contextmanager
-def new_folder(path: str | Path) -> Iterator[Path]:
+def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Let the block fill a folder under a temporary name, then rename it: readers see all or nothing.
 
     Raises:
         UserError: something is at `path` already, or the folder is not writable.
     """
     path = Path(path)
-    refuse_existing(path)
-    new = _missing(path)
+    ensure_absent(path)
+    new = _missing_parents(path)
     make_folder(path.parent)
     temporary = _temporary(path)
     try:
@@ -271,20 +273,20 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         _remove_empty(new)
 
 
-def remove_litter(folder: str | Path, below: Iterable[str] = ()) -> None:
+def remove_all_temporaries(folder: str | Path, below: Iterable[str] = ()) -> None:
     """Remove what killed writers have left in a folder and in some folders below it; nobody else may be writing in them."""
     remove(Path(folder).glob(".*.tmp"))
     remove(path for name in below for path in (Path(folder) / name).rglob(".*.tmp"))
 
 
-def plain(value: Any) -> Any:
+def to_jsonable(value: Any) -> Any:
     """Return `value` with NumPy and torch scalars and arrays as Python ones, non-finite floats as None."""
     if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
+        return {str(k): to_jsonable(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(v) for v in value]
+        return [to_jsonable(v) for v in value]
     if hasattr(value, "tolist"):
-        return plain(value.tolist())
+        return to_jsonable(value.tolist())
     if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
         return None
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
@@ -316,7 +318,7 @@ def hash_bytes(*parts: bytes | memoryview) -> str:
 
 def hash_json(value: Any) -> str:
     """Return a short hash of a JSON-able value, independent of the order of keys."""
-    return hash_bytes(json.dumps(plain(value), sort_keys=True, ensure_ascii=False).encode())
+    return hash_bytes(json.dumps(to_jsonable(value), sort_keys=True, ensure_ascii=False).encode())
 
 
 def hash_file(path: str | Path) -> str:

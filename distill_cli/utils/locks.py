@@ -24,7 +24,7 @@ class Owned(UserError):
 
 
 @contextlib.contextmanager
-def owned(path: str | Path, about: Mapping[str, Any]) -> Iterator[dict[str, Any] | None]:
+def try_lock(path: str | Path, about: Mapping[str, Any]) -> Iterator[dict[str, Any] | None]:
     """Hold `path` inside the block, with `about` in it, and remove it at the end; the system drops it when the process dies.
 
     Yields:
@@ -95,7 +95,7 @@ def owner_of(path: str | Path) -> dict[str, Any] | None:
 
 
 @contextlib.contextmanager
-def lock(path: str | Path, waiting: Callable[[], object] | None = None) -> Iterator[None]:
+def file_lock(path: str | Path, waiting: Callable[[], object] | None = None) -> Iterator[None]:
     """Hold an exclusive lock on `path` inside the block; the system drops it when the process dies.
 
     It only saves doing a thing twice: where the file cannot be locked (another user's, or a link), the block runs without.

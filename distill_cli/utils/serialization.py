@@ -12,7 +12,7 @@ TENSOR, ITEMS, TUPLE = "tensor", "items", "tuple"
 PLAIN = (bool, int, float, str, type(None))
 
 
-def pack(value: Any) -> tuple[Any, dict[str, Tensor]]:
+def flatten_state(value: Any) -> tuple[Any, dict[str, Tensor]]:
     """Return a value as JSON, and the tensors that its places name.
 
     Takes dicts (keys: text, whole numbers, or tuples of them), lists, tuples, tensors, numbers, text and None. Tensors are
@@ -25,23 +25,23 @@ def pack(value: Any) -> tuple[Any, dict[str, Tensor]]:
     return _pack(value, tensors), tensors
 
 
-def unpack(packed: Any, tensors: Mapping[str, Tensor]) -> Any:
+def unflatten_state(packed: Any, tensors: Mapping[str, Tensor]) -> Any:
     """Return the value that `pack` was given.
 
     Raises:
         ValueError: a place names no tensor, or is no place that `pack` makes.
     """
     if isinstance(packed, list):
-        return [unpack(item, tensors) for item in packed]
+        return [unflatten_state(item, tensors) for item in packed]
     if not isinstance(packed, dict):
         return packed
     (kind, content), *more = packed.items() or [("nothing", None)]
     if kind == TENSOR and isinstance(content, str) and content in tensors and not more:
         return tensors[content]
     if kind == ITEMS and isinstance(content, list) and not more:
-        return {unpack(key, tensors): unpack(item, tensors) for key, item in content}
+        return {unflatten_state(key, tensors): unflatten_state(item, tensors) for key, item in content}
     if kind == TUPLE and isinstance(content, list) and not more:
-        return tuple(unpack(item, tensors) for item in content)
+        return tuple(unflatten_state(item, tensors) for item in content)
     raise ValueError(f"no such place as {str(packed)[:60]}")
 
 

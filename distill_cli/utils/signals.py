@@ -23,7 +23,7 @@ class Interrupted(KeyboardInterrupt):
         self.signum = signum
 
 
-class _Bell:
+class _SignalState:
     """What the handlers and the loop both see."""
 
     heard: int | None = None
@@ -33,45 +33,45 @@ class _Bell:
     ended = False
 
 
-def heard() -> int | None:
+def stop_requested() -> int | None:
     """Return the signal that has asked a listening training to stop, or None."""
-    return _Bell.heard
+    return _SignalState.heard
 
 
-def stop() -> None:
+def raise_if_requested() -> None:
     """End the run if a signal has asked for it.
 
     Raises:
         Interrupted: one has.
     """
-    if _Bell.heard is not None:
-        signum, _Bell.heard, _Bell.ended = _Bell.heard, None, True
+    if _SignalState.heard is not None:
+        signum, _SignalState.heard, _SignalState.ended = _SignalState.heard, None, True
         raise Interrupted(signum)
 
 
 def before_end(do: Callable[[], object] | None) -> None:
     """Call `do` at the first signal that nobody listens for, before it ends the run; a second one does not wait for it."""
-    _Bell.first = do
+    _SignalState.first = do
 
 
 def only_once() -> None:
     """Let a process that a terminal and its parent may both signal take note of the first signal alone."""
-    _Bell.once = True
+    _SignalState.once = True
 
 
 @contextmanager
-def listening() -> Iterator[None]:
+def defer_signals() -> Iterator[None]:
     """Inside the block the first signal is only noted: whoever trains looks at `heard` after every step."""
-    _Bell.listening = True
+    _SignalState.listening = True
     try:
         yield
-        stop()
+        raise_if_requested()
     finally:
-        _Bell.listening = False
+        _SignalState.listening = False
 
 
 @contextmanager
-def handled() -> Iterator[None]:
+def install_handlers() -> Iterator[None]:
     """Handle these signals inside the block, where this is the main thread; elsewhere Python allows no handlers.
 
     SIGHUP stays ignored where it is, as under nohup.
@@ -79,9 +79,9 @@ def handled() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    _Bell.heard, _Bell.ended = None, False
+    _SignalState.heard, _SignalState.ended = None, False
     ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    before = {n: signal.signal(n, _ring) for n in SIGNALS if n != signal.SIGHUP or not ignored}
+    before = {n: signal.signal(n, _on_signal) for n in SIGNALS if n != signal.SIGHUP or not ignored}
     try:
         yield
     finally:
@@ -89,14 +89,14 @@ def handled() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _ring(signum: int, frame: FrameType | None) -> None:
-    if _Bell.listening and _Bell.heard is None:
-        _Bell.heard = signum
+def _on_signal(signum: int, frame: FrameType | None) -> None:
+    if _SignalState.listening and _SignalState.heard is None:
+        _SignalState.heard = signum
         return
-    if _Bell.once and (_Bell.heard is not None or _Bell.ended):
+    if _SignalState.once and (_SignalState.heard is not None or _SignalState.ended):
         return
-    _Bell.ended = True
-    do, _Bell.first = _Bell.first, None
+    _SignalState.ended = True
+    do, _SignalState.first = _SignalState.first, None
     if do is not None:
         do()
     raise Interrupted(signum)

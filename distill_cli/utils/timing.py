@@ -15,7 +15,9 @@ SECONDS_EACH = 0.5
 MOST_CALLS = 200
 
 
-def timed(call: Callable[[], object], seconds: float = SECONDS_EACH, most: int = MOST_CALLS, least: int = 1) -> dict[str, float]:
+def measure_latency(
+    call: Callable[[], object], seconds: float = SECONDS_EACH, most: int = MOST_CALLS, least: int = 1
+) -> dict[str, float]:
     """Return milliseconds a call, ``{p50, p99, calls}``, after a warm-up of five calls.
 
     Args:

@@ -1,1 +1,1 @@
-"""Holds a loss against its formula, against finite differences, and against what it declares."""
+"""Checks of losses against references, finite differences and their declarations."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from distill_cli.losses.base import DistillationLoss
-from distill_cli.rng import global_stream, stream
+from distill_cli.rng import seeded, torch_generator
 from distill_cli.types import Batch, DataFacts, ModelOutput
 from distill_cli.verify.references.plain import PlainBatch, PlainOutput
 
@@ -31,19 +31,19 @@ class Case:
     def to(self, dtype: torch.dtype, scale: float = 1.0) -> Case:
         """Return the case with outputs times `scale` in another precision; what the data set gives becomes float32."""
         batch = replace(
-            self.batch, x=self.batch.x.float(), target=self.batch.target.float(), labelled=self.batch.labelled.float()
+            self.batch, inputs=self.batch.inputs.float(), target=self.batch.target.float(), labeled=self.batch.labeled.float()
         )
         student = changed(self.student, lambda t: (t * scale).to(dtype))
         return Case(self.name, student, tuple(changed(o, lambda t: (t * scale).to(dtype)) for o in self.teachers), batch)
 
     def unlabeled(self) -> Case:
         """Return the case without labels."""
-        return replace(self, batch=replace(self.batch, labelled=torch.zeros_like(self.batch.labelled)))
+        return replace(self, batch=replace(self.batch, labeled=torch.zeros_like(self.batch.labeled)))
 
     def rows(self, keep: slice) -> Case:
         """Return some of the samples alone."""
         b = self.batch
-        batch = Batch(b.x[keep], b.target[keep], b.index[keep], b.labelled[keep])
+        batch = Batch(b.inputs[keep], b.target[keep], b.index[keep], b.labeled[keep])
         student = changed(self.student, lambda t: t[keep])
         return Case(self.name, student, tuple(changed(o, lambda t: t[keep]) for o in self.teachers), batch)
 
@@ -55,7 +55,7 @@ def changed(output: ModelOutput, change: Callable[[Tensor], Tensor]) -> ModelOut
 
 def draw(purpose: str, *shape: int) -> Tensor:
     """Return normal numbers in float64."""
-    return torch.randn(*shape, generator=stream(0, f"verify/{purpose}"), dtype=torch.float64)
+    return torch.randn(*shape, generator=torch_generator(0, f"verify/{purpose}"), dtype=torch.float64)
 
 
 def make_case(name: str, classes: int, teachers: int, mixed: bool, paths: Sequence[Any] = (), shapes: Sequence[Any] = ()) -> Case:
@@ -107,13 +107,13 @@ def wider_cases(loss: DistillationLoss) -> Iterator[Case]:
         yield make_case(f"features {shapes}, a wider teacher", CLASSES, 1, mixed=False, paths=paths, shapes=wider)
 
 
-def bound(make: Callable[[], DistillationLoss], case: Case) -> DistillationLoss:
+def bind_to_case(make: Callable[[], DistillationLoss], case: Case) -> DistillationLoss:
     """Return a new loss, bound to the case's shapes, in float64.
 
     Raises:
         ValueError: the loss refuses the features.
     """
-    with global_stream(0, "loss_init"):
+    with seeded(0, "loss_init"):
         loss = make()
         example = case.to(torch.float32).rows(slice(0, 2))
         facts = DataFacts((1,), (100,) * case.batch.target.shape[1], 100 * case.batch.target.shape[1])
@@ -128,4 +128,4 @@ def plain(case: Case) -> tuple[PlainOutput, list[PlainOutput], PlainBatch]:
         for o in (case.student, *case.teachers)
     )
     b = case.batch
-    return student, teachers, PlainBatch(b.target.tolist(), b.labelled.tolist(), b.index.tolist())
+    return student, teachers, PlainBatch(b.target.tolist(), b.labeled.tolist(), b.index.tolist())

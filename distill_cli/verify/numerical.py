@@ -17,7 +17,7 @@ from distill_cli.verify.probe import (
     TINY,
     TOLERANCE,
     Bound,
-    Outcome,
+    CheckResult,
     call,
     difference,
     failed,
@@ -43,10 +43,10 @@ def reference_of(loss: Any) -> Callable[..., Any] | None:
     return REFERENCES.get(type(loss).__name__) if shipped else None
 
 
-def value(losses: Bound) -> Outcome:
+def value(losses: Bound) -> CheckResult:
     """Hold every value against the reference."""
     if reference_of(losses[0][0]) is None:
-        return Outcome("no reference")
+        return CheckResult("no reference")
     worst = 0.0
     for original, case in losses:
         loss = copy.deepcopy(original)
@@ -63,17 +63,17 @@ def value(losses: Bound) -> Outcome:
             worst = max(worst, difference(a, b))
             if difference(a, b) > TOLERANCE:
                 return failed(case, f"row {row}: {a:.10g}, by the reference {b:.10g}")
-    return Outcome(f"{worst:.0e}" if worst else "0")
+    return CheckResult(f"{worst:.0e}" if worst else "0")
 
 
-def gradient(losses: Bound) -> Outcome:
+def gradient(losses: Bound) -> CheckResult:
     """Hold the gradient along random directions of every output and parameter against central differences.
 
     In the second step of a training: what a loss fixes in the first batch, as CRD's Z, is a constant of both by then.
     """
     worst = 0.0
     for original, case in losses:
-        loss, used = begun(original, case), begun(original, case)
+        loss, used = after_first_step(original, case), after_first_step(original, case)
         moved, leaves = with_gradient(case)
         start = call(used, moved, copied=False)
         slopes = gradients(start, [*leaves, *parameters(used)])
@@ -85,15 +85,15 @@ def gradient(losses: Bound) -> Outcome:
                 way /= way.norm()
                 analytic = float((slope * way).sum())
                 # The whole slope is the scale: along one direction it may all but vanish.
-                off, numeric = closest(loss, moved, tensor, way, analytic, max(float(slope.norm()), floor))
+                off, numeric = closest_finite_difference(loss, moved, tensor, way, analytic, max(float(slope.norm()), floor))
                 worst = max(worst, off if math.isfinite(off) else math.inf)
                 if not off <= GRADIENT_TOLERANCE:
                     which = [*("logits",), *case.student.features][n] if n < len(leaves) else f"parameter {n - len(leaves)}"
                     return failed(case, f"{which}: slope {analytic:.8g}, by finite differences {numeric:.8g}")
-    return Outcome(f"{worst:.0e}" if worst else "0")
+    return CheckResult(f"{worst:.0e}" if worst else "0")
 
 
-def begun(original: Any, case: Case) -> Any:
+def after_first_step(original: Any, case: Case) -> Any:
     """Return a copy of a loss after the first step of a training, which leaves no graph that could not be copied again."""
     loss = copy.deepcopy(original)
     trained = parameters(loss)
@@ -105,7 +105,9 @@ def begun(original: Any, case: Case) -> Any:
     return loss
 
 
-def closest(loss: Any, case: Case, tensor: Tensor, way: Tensor, analytic: float, scale: float) -> tuple[float, float]:
+def closest_finite_difference(
+    loss: Any, case: Case, tensor: Tensor, way: Tensor, analytic: float, scale: float
+) -> tuple[float, float]:
     """Return how far a slope is from that by central differences, and the latter, at the first step that agrees."""
     for step in STEPS:
         numeric = central(loss, case, tensor, way, step)
@@ -127,7 +129,7 @@ def central(loss: Any, case: Case, tensor: Tensor, way: Tensor, step: float) -> 
     return (ends[0] - ends[1]) / (2 * step)
 
 
-def at_teacher(losses: Bound) -> Outcome:
+def at_teacher(losses: Bound) -> CheckResult:
     """See a loss that says `zero_at_teacher` and its gradient vanish where the student equals its teacher.
 
     On rows without labels: a cross-entropy beside the soft part does not vanish there. ``"gradient"`` leaves the value out.
@@ -135,7 +137,7 @@ def at_teacher(losses: Bound) -> Outcome:
     for loss, case in losses:
         declared = loss.zero_at_teacher
         if not declared:
-            return Outcome("-")
+            return CheckResult("-")
         pairs = {p[0]: p[1] for p in loss.pairs}
         features = {path: case.teachers[0].features[pairs[path]] for path in case.student.features}
         logits = torch.stack([t.logits for t in case.teachers]).mean(dim=0)
@@ -147,4 +149,4 @@ def at_teacher(losses: Bound) -> Outcome:
         steepest = max(float(g.abs().max()) for g in gradients(found, leaves))
         if not steepest <= ZERO:
             return failed(case, f"gradient {steepest:.3g} where the student equals its teacher")
-    return Outcome("0" if declared is True else "flat")
+    return CheckResult("0" if declared is True else "flat")

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from distill_cli.rng import global_stream
+from distill_cli.rng import seeded
 from distill_cli.verify.cases import Case, changed, draw
 
 TOLERANCE = 1e-9  # relative, of values in float64
@@ -19,16 +19,16 @@ TINY = 1e-12
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CheckResult:
     """What a check found: a cell of the table, and words about what is wrong, or none."""
 
     cell: str
     problem: str = ""
 
 
-def failed(case: Case, problem: str) -> Outcome:
+def failed(case: Case, problem: str) -> CheckResult:
     """Return the outcome of a check that a loss does not pass on a case."""
-    return Outcome("FAIL", f"{case.name}: {problem}")
+    return CheckResult("FAIL", f"{case.name}: {problem}")
 
 
 Bound = Sequence[tuple[Any, Case]]  # a loss and the case that it was bound to
@@ -36,7 +36,7 @@ Bound = Sequence[tuple[Any, Case]]  # a loss and the case that it was bound to
 
 def call(loss: Any, case: Case, *, copied: bool = True) -> Tensor:
     """Return the loss of a case: of a copy, because losses may remember, and from the same draws each time."""
-    with global_stream(0, "verify"):
+    with seeded(0, "verify"):
         return (copy.deepcopy(loss) if copied else loss)(case.student, list(case.teachers), case.batch)
 
 

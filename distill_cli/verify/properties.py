@@ -10,23 +10,23 @@ import torch
 from torch import Tensor, nn
 
 from distill_cli.verify.cases import Case, changed
-from distill_cli.verify.probe import TOLERANCE, Bound, Outcome, call, difference, failed, gradients, parameters, with_gradient
+from distill_cli.verify.probe import TOLERANCE, Bound, CheckResult, call, difference, failed, gradients, parameters, with_gradient
 
 LARGE, THOUSANDS = 30.0, 1000.0  # scales of outputs in half and in single precision
 LOSS_SCALE = 2.0**-12  # in half precision: what a gradient scaler may come down to before a steep loss fits
 
 
-def alone(losses: Bound) -> Outcome:
+def batch_independence(losses: Bound) -> CheckResult:
     """See a sample keep its loss when it is a batch by itself."""
     for loss, case in losses:
         whole = call(loss, case).detach()
         if whole.dim() == 0:
-            return Outcome("relates")
+            return CheckResult("relates")
         for row in range(len(whole)):
             single = float(call(loss, case.rows(slice(row, row + 1))).detach())
             if difference(float(whole[row]), single) > TOLERANCE:
                 return failed(case, f"row {row}: {float(whole[row]):.8g} in the batch, {single:.8g} alone")
-    return Outcome("ok")
+    return CheckResult("ok")
 
 
 def hard_cases(case: Case) -> Iterator[tuple[str, torch.dtype, Case]]:
@@ -42,7 +42,7 @@ def hard_cases(case: Case) -> Iterator[tuple[str, torch.dtype, Case]]:
     yield "outputs in the thousands", torch.float32, case.to(torch.float32, THOUSANDS)
 
 
-def finite(losses: Bound) -> Outcome:
+def finite(losses: Bound) -> CheckResult:
     """See loss and gradient stay finite, and in full precision, where digits or differences run out."""
     for original, case in losses:
         loss = copy.deepcopy(original)
@@ -58,10 +58,10 @@ def finite(losses: Bound) -> Outcome:
             if not all(bool(t.isfinite().all()) for t in (found, *gradients(found * LOSS_SCALE if half else found, leaves))):
                 what = "gradient" if found.isfinite().all() else "loss"
                 return failed(case, f"{name}: the {what} is not finite")
-    return Outcome("ok")
+    return CheckResult("ok")
 
 
-def trained(losses: Bound) -> Outcome:
+def trainable_parameters(losses: Bound) -> CheckResult:
     """See every parameter of the loss get a gradient, and none that the optimizer would not find."""
     most = 0
     for original, case in losses:
@@ -75,7 +75,7 @@ def trained(losses: Bound) -> Outcome:
         if idle := [p for p, g in zip(own, gradients(found, own), strict=True) if not g.abs().sum() > 0]:
             return failed(case, f"{len(idle)} of {len(own)} parameter tensors get no gradient")
         most = max(most, sum(p.numel() for p in own))
-    return Outcome(str(most) if most else "none")
+    return CheckResult(str(most) if most else "none")
 
 
 def graph_leaves(value: Tensor) -> list[Tensor]:
@@ -92,7 +92,7 @@ def graph_leaves(value: Tensor) -> list[Tensor]:
     return leaves
 
 
-def untouched(losses: Bound) -> Outcome:
+def untouched(losses: Bound) -> CheckResult:
     """See the outputs and the batch bit-equal after loss and gradient."""
     for loss, case in losses:
         kept = copy.deepcopy(case)
@@ -101,16 +101,16 @@ def untouched(losses: Bound) -> Outcome:
         for before, after in zip(tensors_of(kept), tensors_of(case), strict=True):
             if not torch.equal(before, after):
                 return failed(case, "the loss changed a tensor that it was given")
-    return Outcome("ok")
+    return CheckResult("ok")
 
 
 def tensors_of(case: Case) -> list[Tensor]:
     """Return all tensors of a case."""
     outputs = [t for o in (case.student, *case.teachers) for t in (o.logits, *o.features.values())]
-    return [*outputs, case.batch.x, case.batch.target, case.batch.index, case.batch.labelled]
+    return [*outputs, case.batch.inputs, case.batch.target, case.batch.index, case.batch.labeled]
 
 
-def labels(losses: Bound) -> Outcome:
+def labels(losses: Bound) -> CheckResult:
     """See hidden labels stay hidden, and a loss that says `uses_labels = False` or `uses_teacher = False` keep its word."""
     for loss, case in losses:
         uses = loss.uses_labels
@@ -127,4 +127,4 @@ def labels(losses: Bound) -> Outcome:
             return failed(case, "says uses_teacher = False, and listens to it")
         if (control := loss.without_teacher()) is not None and control.uses_teacher:
             return failed(case, "without_teacher() uses a teacher")
-    return Outcome("ok")
+    return CheckResult("ok")

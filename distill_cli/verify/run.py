@@ -7,24 +7,24 @@ from typing import Any
 
 from distill_cli.losses.base import DistillationLoss, as_loss
 from distill_cli.verify import numerical, properties
-from distill_cli.verify.cases import Case, bound, cases, wider_cases
-from distill_cli.verify.probe import Bound, Outcome
+from distill_cli.verify.cases import Case, bind_to_case, cases, wider_cases
+from distill_cli.verify.probe import Bound, CheckResult
 
 # A heading of the table each.
-CHECKS: dict[str, Callable[[Bound], Outcome]] = {
+CHECKS: dict[str, Callable[[Bound], CheckResult]] = {
     "value": numerical.value,
     "gradient": numerical.gradient,
     "at teacher": numerical.at_teacher,
-    "alone": properties.alone,
+    "alone": properties.batch_independence,
     "finite": properties.finite,
-    "own": properties.trained,
+    "own": properties.trainable_parameters,
     "intact": properties.untouched,
     "labels": properties.labels,
 }
 ON_WIDER_TEACHERS = ("gradient", "finite", "own", "intact")  # where adapters stand between
 
 
-def verify(make: Callable[[], Any]) -> dict[str, Outcome]:
+def verify(make: Callable[[], Any]) -> dict[str, CheckResult]:
     """Return what each check found.
 
     Args:
@@ -49,15 +49,15 @@ def bind_each(make: Callable[[], DistillationLoss], wanted: Iterator[Case]) -> t
     taken, refusals = [], []
     for case in wanted:
         try:
-            taken.append((bound(make, case), case))
+            taken.append((bind_to_case(make, case), case))
         except ValueError as e:
             refusals.append(e)
     return taken, refusals
 
 
-def run(check: Callable[[Bound], Outcome], losses: Bound) -> Outcome:
+def run(check: Callable[[Bound], CheckResult], losses: Bound) -> CheckResult:
     """Return a check's outcome; an exception of the loss is a failure."""
     try:
         return check(losses)
     except Exception as e:
-        return Outcome("FAIL", f"{type(e).__name__}: {' '.join(str(e).split())[:200]}")
+        return CheckResult("FAIL", f"{type(e).__name__}: {' '.join(str(e).split())[:200]}")

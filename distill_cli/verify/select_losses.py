@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill_cli.config.options import conf_dir, options
-from distill_cli.errors import UserError, near
+from distill_cli.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
-    from distill_cli.verify.probe import Outcome
+    from distill_cli.verify.probe import CheckResult
 
 PLACES = [["first", "first"], ["second", "second"]]  # for losses on features: module paths of nothing in particular
 
@@ -25,7 +25,7 @@ class Row:
     loss: str
     variant: str
     source: str
-    outcomes: Mapping[str, Outcome]
+    outcomes: Mapping[str, CheckResult]
 
     @property
     def problems(self) -> list[str]:
@@ -34,7 +34,7 @@ class Row:
         return [f"{name}: {check}: {found.problem}" for check, found in self.outcomes.items() if found.problem]
 
 
-def chosen(names: Sequence[str], settings: Mapping[str, Any], folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
+def select_losses(names: Sequence[str], settings: Mapping[str, Any], folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
     """Return the config of each loss that is to be verified, by name.
 
     Raises:
@@ -45,7 +45,7 @@ def chosen(names: Sequence[str], settings: Mapping[str, Any], folders: Sequence[
         return {str(settings["_target_"]): {}}
     for name in names:
         if name not in known:
-            hint = f"; a class without a yaml: loss._target_={name}" if "." in name else near(name, known)
+            hint = f"; a class without a yaml: loss._target_={name}" if "." in name else did_you_mean(name, known)
             raise UserError(f"loss={name}: no such option{hint} (available: {', '.join(known)})")
     return {name: read_option(name, known[name], folders) for name in names or known}
 
@@ -78,13 +78,13 @@ def read_option(name: str, file: Path, folders: Sequence[Path]) -> dict[str, Any
         raise UserError(f"loss={name}: {one_line(e, 'distill')}") from None
 
 
-def verified(name: str, node: Mapping[str, Any], settings: Mapping[str, Any]) -> list[Row]:
+def verify_loss(name: str, node: Mapping[str, Any], settings: Mapping[str, Any]) -> list[Row]:
     """Return a row for each variant of a loss.
 
     Raises:
         UserError: it cannot be built, or is no loss.
     """
-    from distill_cli.config.instantiate import build
+    from distill_cli.config.instantiate import instantiate_component
     from distill_cli.verify.run import verify
 
     node = {key: value for key, value in {**node, **settings}.items() if key != "weight"}
@@ -99,7 +99,7 @@ def verified(name: str, node: Mapping[str, Any], settings: Mapping[str, Any]) ->
     given = "variant" in settings or "variant" not in parameters
     rows = []
     for variant in [node.get("variant", "-")] if given else variants(target, node):
-        make = partial(build, node if variant == "-" else {**node, "variant": variant}, "loss")
+        make = partial(instantiate_component, node if variant == "-" else {**node, "variant": variant}, "loss")
         try:
             rows.append(Row(name, str(variant), source(target), verify(make)))
         except ValueError as e:

@@ -151,7 +151,7 @@ def test_several_label_columns_are_a_matrix(tmp_path: Path) -> None:
     table = read_table(path, ["blue", "red"])
     assert table.labels.tolist() == [[0, 1], [1, 0]] and table.labels.dtype == np.int64
     assert table.x.tolist() == [[0.5, 1], [1.5, 2]] and table.named is not None
-    assert table.named.features == ("a", "b") and table.named.beside == ("blue", "red")
+    assert table.named.features == ("a", "b") and table.named.metadata == ("blue", "red")
     put(tmp_path, "red,a,blue,b\n1,0.5,0,1\n0,1.5,2,2\n")
     assert error_of(lambda: read_table(path, ["blue", "red"])) == (
         f"{path}: line 3, column 'blue': label '2' is neither 0 nor 1; write 1 where the label holds, else 0"

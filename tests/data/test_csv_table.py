@@ -52,7 +52,7 @@ def test_what_pandas_writes_is_read_back(tmp_path: Path, data: st.DataObject, co
 def test_one_file_is_split_and_its_class_names_are_kept(tmp_path: Path) -> None:
     d = csv_table(path=put(tmp_path, BASE))
     check_dataset(d)
-    assert d.class_names == ("p", "q") and d.name == "t" and d.prepare == "standardise" and d.split == "random"
+    assert d.class_names == ("p", "q") and d.name == "t" and d.default_preprocessing == "standardise" and d.split == "random"
     assert {k: len(p) for k, p in d.pools.items()} == {"train": 6, "val": 2, "test": 2}
     for p in d.pools.values():
         np.testing.assert_array_equal(p.x, np.stack([2 * p.index, p.index + 0.5], axis=1))
@@ -254,7 +254,7 @@ def test_files_are_joined_by_the_names_of_their_columns(tmp_path: Path) -> None:
     train = put(tmp_path, NAMED, "train.csv")
     test = put(tmp_path, "z,kind,x\n-5,p,5\n-6,q,6\n", "test.csv")
     d = csv_table(train=train, test=test, label="kind", drop=["who"])
-    assert d.columns is not None and d.columns.features == ("x", "z") and d.columns.beside == ("kind", "who")
+    assert d.columns is not None and d.columns.features == ("x", "z") and d.columns.metadata == ("kind", "who")
     assert d.test.x.tolist() == [[5, -5], [6, -6]] and d.input_shape == (2,)
     put(tmp_path, "y,z,kind,x\n-5,p,5\n", "test.csv")
     assert fault(lambda: csv_table(train=train, test=test, label="kind", drop=["who"])) == (

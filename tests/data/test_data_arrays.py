@@ -13,7 +13,7 @@ def part(n: int, start: int = 0) -> tuple[np.ndarray, list[str]]:
 
 def test_own_arrays_become_three_pools_of_one_source() -> None:
     d = from_arrays("mine", part(6), part(2, 100), part(4, 200))
-    assert d.class_names == ("no", "yes") and d.averaged == (0, 1) and d.input_shape == (2,)
+    assert d.class_names == ("no", "yes") and d.macro_classes == (0, 1) and d.input_shape == (2,)
     assert [len(p) for p in d.pools.values()] == [6, 2, 4]
     np.testing.assert_array_equal(d.val.x, part(2, 100)[0])
     np.testing.assert_array_equal(d.test.y, [0, 1, 0, 1])

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill_cli.data.label_fraction import label_mask, with_labels, without_classes
+from distill_cli.data.label_fraction import drop_classes, label_mask, mask_labels
 from distill_cli.errors import UserError
 from distill_cli.types import Pool
 
@@ -34,9 +34,9 @@ def test_the_seed_moves_the_labels() -> None:
 
 
 def test_rows_without_a_label_stay() -> None:
-    p = with_labels(pool(np.arange(100) % 2), 0.1, 0)
-    assert len(p) == 100 and p.labelled.sum() == 10
-    assert with_labels(p, 1.0, 0).labelled.sum() == 10  # labels once withheld do not come back
+    p = mask_labels(pool(np.arange(100) % 2), 0.1, 0)
+    assert len(p) == 100 and p.labeled.sum() == 10
+    assert mask_labels(p, 1.0, 0).labeled.sum() == 10  # labels once withheld do not come back
 
 
 @pytest.mark.parametrize("fraction", [0, -0.1, 1.01, float("nan")])
@@ -48,10 +48,10 @@ def test_label_fraction_out_of_range(fraction: float) -> None:
 
 def test_classes_are_left_out_by_name_or_position() -> None:
     y = np.array([0, 1, 2, 1])
-    assert without_classes(pool(y), ("N", "S", "V"), ["S"]).index.tolist() == [100, 102]
-    assert without_classes(pool(y), ("N", "S", "V"), [1]).index.tolist() == [100, 102]
-    assert without_classes(pool(y), ("1", "2", "3"), [1]).y.tolist() == [1, 2, 1]  # the name goes before the position
-    assert len(without_classes(pool(y), ("N", "S", "V"), [])) == 4
+    assert drop_classes(pool(y), ("N", "S", "V"), ["S"]).index.tolist() == [100, 102]
+    assert drop_classes(pool(y), ("N", "S", "V"), [1]).index.tolist() == [100, 102]
+    assert drop_classes(pool(y), ("1", "2", "3"), [1]).y.tolist() == [1, 2, 1]  # the name goes before the position
+    assert len(drop_classes(pool(y), ("N", "S", "V"), [])) == 4
 
 
 @pytest.mark.parametrize(
@@ -70,5 +70,5 @@ def test_classes_are_left_out_by_name_or_position() -> None:
 )
 def test_wrong_classes(names: tuple[str, ...], exclude: list, line: str) -> None:
     with pytest.raises(UserError) as e:
-        without_classes(pool(np.array([0, 1])), names, exclude)
+        drop_classes(pool(np.array([0, 1])), names, exclude)
     assert str(e.value) == line

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from distill_cli.data import heartbeat_source, wfdb_source
-from distill_cli.data.beats import Cut, beat_lengths, cut_beats
+from distill_cli.data.beats import SegmentationSettings, beat_lengths, cut_beats
 from distill_cli.data.heartbeat import DS1, DS2, VALIDATION, heartbeat
-from distill_cli.data.leakage import meets, remember
+from distill_cli.data.leakage import find_overlap, record_training_rows
 from distill_cli.data.validation import check_dataset
 from distill_cli.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:wfdb")
-STANDARD = Cut(125, 187, 1.2, 10, "minmax_beat")
+STANDARD = SegmentationSettings(125, 187, 1.2, 10, "minmax_beat")
 HERE = "put the MIT-BIH records (100.hea, 100.dat, 100.atr, ...) there, or mitbih_train.csv and mitbih_test.csv"
 
 
@@ -55,7 +55,7 @@ def test_a_beat_over_missing_samples_is_dropped() -> None:
 
 def test_signals_are_resampled_to_the_rate() -> None:
     t = np.arange(360 * 12) / 360
-    slow = Cut(100, 150, 1.2, 10, "none")
+    slow = SegmentationSettings(100, 150, 1.2, 10, "none")
     rows, _ = cut_beats(np.sin(2 * np.pi * t), 360, np.array([360 * 3, 360 * 4]), slow)
     assert rows.shape == (2, 150)
     np.testing.assert_allclose(rows[0, :96], np.sin(2 * np.pi * np.arange(96) / 100), atol=0.02)
@@ -65,18 +65,18 @@ def test_signals_are_resampled_to_the_rate() -> None:
 def test_normalisations() -> None:
     signal = np.random.default_rng(0).standard_normal(125 * 20)
     peaks = np.array([300, 1500])
-    raw, _ = cut_beats(signal, 125, peaks, Cut(125, 100, 1.2, 10, "none"))
-    by_window, _ = cut_beats(signal, 125, peaks, Cut(125, 100, 1.2, 10, "minmax_window"))
+    raw, _ = cut_beats(signal, 125, peaks, SegmentationSettings(125, 100, 1.2, 10, "none"))
+    by_window, _ = cut_beats(signal, 125, peaks, SegmentationSettings(125, 100, 1.2, 10, "minmax_window"))
     for i, part in enumerate((signal[:1250], signal[1250:])):
         np.testing.assert_allclose(by_window[i], (raw[i] - part.min()) / (part.max() - part.min()), atol=1e-5)
-    flat, _ = cut_beats(np.ones(500), 125, np.array([100]), Cut(125, 100, 1.2, 10, "minmax_window"))
+    flat, _ = cut_beats(np.ones(500), 125, np.array([100]), SegmentationSettings(125, 100, 1.2, 10, "minmax_window"))
     assert np.isfinite(flat).all()
 
 
 def test_records_become_beats(records: Path, tmp_path: Path) -> None:
     d = heartbeat(str(records), cache=str(tmp_path))
     check_dataset(d)
-    assert d.input_shape == (1, 187) and d.class_names == ("N", "S", "V", "F", "Q") and d.averaged == (0, 1, 2, 3, 4)
+    assert d.input_shape == (1, 187) and d.class_names == ("N", "S", "V", "F", "Q") and d.macro_classes == (0, 1, 2, 3, 4)
     n = sum(len(p) for p in d.pools.values())
     assert n == 44 * 14 and len(d.test) == pytest.approx(0.2 * n, abs=2) and len(d.val) == pytest.approx(0.08 * n, abs=2)
     for p in d.pools.values():
@@ -113,7 +113,7 @@ def test_the_lead_is_found_by_name(records: Path, tmp_path: Path) -> None:
     pytest.importorskip("wfdb")
     halves = {}
     for lead in ("MLII", "V5"):  # the second channel has half the height
-        arrays, _ = heartbeat_source.cut_records(records, ["100", "111"], lead, Cut(125, 187, 1.2, 10, "none"))
+        arrays, _ = heartbeat_source.cut_records(records, ["100", "111"], lead, SegmentationSettings(125, 187, 1.2, 10, "none"))
         halves[lead] = [arrays["x"][arrays["record"] == r].max() for r in ("100", "111")]
     assert halves["MLII"] == pytest.approx([1.0, 0.5], abs=0.1) and halves["V5"] == pytest.approx([0.5, 1.0], abs=0.1)
 
@@ -121,7 +121,7 @@ def test_the_lead_is_found_by_name(records: Path, tmp_path: Path) -> None:
 def test_inter_patient_is_by_records(records: Path, tmp_path: Path) -> None:
     d = heartbeat(str(records), split="inter_patient", cache=str(tmp_path))
     check_dataset(d)
-    assert d.grouped and d.averaged == (0, 1, 2, 3) and list(d.extra) == ["test_without_202"]
+    assert d.grouped and d.macro_classes == (0, 1, 2, 3) and list(d.extra_test_sets) == ["test_without_202"]
     record = np.load(next(tmp_path.rglob("record.npy")))
     of = {k: set(record[p.rows].tolist()) for k, p in d.pools.items()}
     assert of["train"] == set(DS1) - set(VALIDATION) and of["val"] == set(VALIDATION) and of["test"] == set(DS2)
@@ -149,12 +149,12 @@ def test_split_seed_moves_the_random_splits_only(records: Path, tmp_path: Path) 
 def test_a_teacher_of_the_random_split_has_seen_the_patients_of_inter_patient(records: Path, tmp_path: Path) -> None:
     random = heartbeat(str(records), cache=str(tmp_path))
     student = heartbeat(str(records), split="inter_patient", cache=str(tmp_path))
-    assert "of the student's val split" in (meets(remember(random.train, random), student) or "")
-    assert meets(remember(student.train, student), student) is None
+    assert "of the student's val split" in (find_overlap(record_training_rows(random.train, random), student) or "")
+    assert find_overlap(record_training_rows(student.train, student), student) is None
     # another cut of the same records is the same source: ids number annotated beats, whatever the settings
     other = heartbeat(str(records), split_seed=1, window=100, beat=0.8, cache=str(tmp_path))
     assert other.source_fingerprint == student.source_fingerprint and other.fingerprint != student.fingerprint
-    assert meets(remember(other.train, other), student) is not None
+    assert find_overlap(record_training_rows(other.train, other), student) is not None
 
 
 def test_beats_are_cut_once_and_memory_mapped(records: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from distill_cli.data.digits import digits
-from distill_cli.data.leakage import meets, remember
-from distill_cli.data.loader import Rows
-from distill_cli.data.unlabeled import Joined, from_dataset, joined, read_unlabeled
+from distill_cli.data.leakage import find_overlap, record_training_rows
+from distill_cli.data.loader import SubsetLoader
+from distill_cli.data.unlabeled import ConcatSource, append_unlabeled, from_dataset, read_unlabeled
 from distill_cli.errors import UserError
 from distill_cli.losses.cross_entropy import CrossEntropy
 from distill_cli.losses.soft_target import SoftTarget
@@ -32,7 +32,7 @@ def write(name: str, rows: int = 40, shape: tuple[int, ...] = (64,), seed: int =
 
 def test_joined_sources_are_looked_up_where_they_lie() -> None:
     first, second = np.arange(12, dtype=np.float32).reshape(4, 3), 100 + np.arange(6, dtype=np.float64).reshape(2, 3)
-    both = Joined(first, second)
+    both = ConcatSource(first, second)
     rows = np.array([5, 0, 4, 3, 0])
     assert both.shape == (6, 3) and len(both) == 6
     assert both[rows].dtype == np.float32
@@ -42,29 +42,31 @@ def test_joined_sources_are_looked_up_where_they_lie() -> None:
 def test_unlabeled_rows_come_last_with_ids_that_nobody_has(tmp_path: Path) -> None:
     data = digits()
     extra = read_unlabeled(write(str(tmp_path / "more.npy")), (64,))
-    pool = joined(data.train, extra, data)
-    assert len(pool) == len(data.train) + 40 and pool.labelled.sum() == len(data.train)
+    pool = append_unlabeled(data.train, extra, data)
+    assert len(pool) == len(data.train) + 40 and pool.labeled.sum() == len(data.train)
     own = set(np.concatenate([p.index for p in data.pools.values()]).tolist())
     assert not own & set(pool.index[-40:].tolist()) and len(np.unique(pool.index)) == len(pool)
     assert np.array_equal(pool.x[-40:], np.load(tmp_path / "more.npy"))
     assert np.array_equal(pool.x[:-40], data.train.x)
-    assert np.array_equal(pool.take(pool.labelled).x, data.train.x)
-    assert pool.take(pool.labelled).foreign == extra.fingerprint != ""
+    assert np.array_equal(pool.select(pool.labeled).x, data.train.x)
+    assert pool.select(pool.labeled).extra_fingerprint == extra.fingerprint != ""
 
 
 def test_a_model_that_saw_scored_rows_without_labels_is_remembered_for_it(tmp_path: Path) -> None:
     data = digits()
-    pool = joined(data.train, from_dataset(digits(split_seed=3), (64,)), data)
+    pool = append_unlabeled(data.train, from_dataset(digits(split_seed=3), (64,)), data)
     seen = np.isin(data.val.index, digits(split_seed=3).train.index).sum()
-    assert f"its training rows hold {seen} rows of the student's val split" in (meets(remember(pool, data), data) or "")
-    harmless = joined(data.train, read_unlabeled(write(str(tmp_path / "more.npy")), (64,)), data)
-    assert meets(remember(harmless, data), data) is None
+    assert f"its training rows hold {seen} rows of the student's val split" in (
+        find_overlap(record_training_rows(pool, data), data) or ""
+    )
+    harmless = append_unlabeled(data.train, read_unlabeled(write(str(tmp_path / "more.npy")), (64,)), data)
+    assert find_overlap(record_training_rows(harmless, data), data) is None
 
 
 def test_they_reach_the_soft_term_and_not_the_cross_entropy(tmp_path: Path) -> None:
     data = digits()
-    pool = joined(data.train, read_unlabeled(write(str(tmp_path / "more.npy")), (64,)), data)
-    batch = Rows(pool, 10, torch.device("cpu")).take(torch.tensor([0, 1, len(pool) - 2, len(pool) - 1]))
+    pool = append_unlabeled(data.train, read_unlabeled(write(str(tmp_path / "more.npy")), (64,)), data)
+    batch = SubsetLoader(pool, 10, torch.device("cpu")).batch_at(torch.tensor([0, 1, len(pool) - 2, len(pool) - 1]))
     assert batch.target.sum(1).tolist() == [1, 1, 0, 0]
     student = ModelOutput(torch.randn(4, 10, generator=torch.Generator().manual_seed(0)))
     teacher = [ModelOutput(torch.randn(4, 10, generator=torch.Generator().manual_seed(1)))]

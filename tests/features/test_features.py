@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from distill_cli.features.adapters import Same, adapter, adapters
-from distill_cli.features.numerics import distances, length, unit
+from distill_cli.features.adapters import IdentityAdapter, adapter, adapters
+from distill_cli.features.numerics import distances, l2_norm, l2_normalize
 from distill_cli.features.pairs import Pair, Tokens, paired, read_pairs
 from distill_cli.types import ModelOutput
 
@@ -102,7 +102,7 @@ def test_a_student_gets_the_teachers_shape(
     x = tensor(*student, dtype=dtype)
     made = adapter(x, tensor(*teacher))
     assert made.description == said
-    assert isinstance(made, Same) == (said == "as it is")
+    assert isinstance(made, IdentityAdapter) == (said == "as it is")
     assert made(tensor(5, *student[1:], dtype=dtype)).shape == (5, *teacher[1:])
     assert made(x).dtype == dtype
 
@@ -141,7 +141,7 @@ def test_tokens_are_mapped_along_their_width() -> None:
 
 
 def test_zero_vectors_have_zero_gradients() -> None:
-    for function in (unit, length, distances):
+    for function in (l2_normalize, l2_norm, distances):
         x = torch.zeros(3, 4, requires_grad=True)
         value = function(x)
         value.sum().backward()
@@ -151,6 +151,6 @@ def test_zero_vectors_have_zero_gradients() -> None:
 
 def test_unit_vectors_and_distances_are_those_of_their_definitions() -> None:
     x = tensor(5, 4, dtype=torch.float64)
-    assert torch.allclose(unit(x), x / x.square().sum(1, keepdim=True).sqrt())
-    assert torch.allclose(unit(x, 0), x / x.square().sum(0, keepdim=True).sqrt())
+    assert torch.allclose(l2_normalize(x), x / x.square().sum(1, keepdim=True).sqrt())
+    assert torch.allclose(l2_normalize(x, 0), x / x.square().sum(0, keepdim=True).sqrt())
     assert torch.allclose(distances(x), (x[:, None] - x[None]).square().sum(-1).sqrt())

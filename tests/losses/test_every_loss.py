@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 import torch
 
-from distill_cli.rng import global_stream
+from distill_cli.rng import seeded
 from distill_cli.types import Batch, DataFacts, ModelOutput
 from distill_cli.verify.run import CHECKS
-from distill_cli.verify.select_losses import chosen, signature, source, verified
+from distill_cli.verify.select_losses import select_losses, signature, source, verify_loss
 
 ROOT = Path(__file__).resolve().parents[2]
-LOSSES = chosen([], {}, [])
+LOSSES = select_losses([], {}, [])
 # What would make a factor or a term invisible at an option's own settings.
 OTHERWISE: dict[str, dict[str, Any]] = {
     "ab": {"margin": 0.3},
@@ -41,7 +41,7 @@ OTHERWISE: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_loss_passes_every_check(name: str) -> None:
     for settings in ({}, *([OTHERWISE[name]] if name in OTHERWISE else [])):
-        rows = verified(name, LOSSES[name], settings)
+        rows = verify_loss(name, LOSSES[name], settings)
         assert not [line for row in rows for line in row.problems]
         assert all(set(row.outcomes) == set(CHECKS) for row in rows)
         assert "no reference" not in {row.outcomes["value"].cell for row in rows}
@@ -95,7 +95,7 @@ def test_a_loss_reads_what_it_requires_and_nothing_else(name: str, outputs: dict
     for fields in (("logits", "features"), target.requires):
         student, teacher = (only(outputs[who], fields) for who in ("student", "teacher"))
         loss = target(**settings).eval()
-        with global_stream(0, "loss_init"):
+        with seeded(0, "loss_init"):
             loss.bind(outputs["facts"], student, [teacher])
         values.append(loss(student, [teacher], outputs["batch"]))
     assert torch.equal(*values)
@@ -150,7 +150,7 @@ def reaches(loss: Any, rows: int, classes: int) -> bool:
 
     student, teacher = output(), output()
     leaves = [x.requires_grad_() for x in (student.logits, *student.features.values())]
-    with global_stream(0, "loss_init"):
+    with seeded(0, "loss_init"):
         loss.bind(DataFacts((1,), (20,) * classes, 20 * classes), student, [teacher])
     target = torch.eye(classes, dtype=torch.float64)[torch.arange(rows) % classes]
     value = loss.double()(student, [teacher], Batch(draw(rows, 1), target, torch.arange(rows), torch.ones(rows)))

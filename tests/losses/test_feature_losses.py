@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from distill_cli.features.memory_bank import Places, last_of_each
+from distill_cli.features.memory_bank import IdToSlot, last_of_each
 from distill_cli.losses.ab import AB
 from distill_cli.losses.attention import Attention
 from distill_cli.losses.correlation import Correlation
@@ -26,13 +26,13 @@ from distill_cli.losses.hint import Hint
 from distill_cli.losses.nst import NST
 from distill_cli.losses.objective import Objective
 from distill_cli.losses.pkt import PKT
-from distill_cli.losses.review import Review, context
+from distill_cli.losses.review import Review, hierarchical_context_loss
 from distill_cli.losses.rkd import RKD
 from distill_cli.losses.similarity import Similarity
 from distill_cli.losses.vid import VID
 from distill_cli.models.classifier import Classifier
 from distill_cli.models.cnn1d import CNN1d
-from distill_cli.rng import global_stream
+from distill_cli.rng import seeded
 from distill_cli.teachers.frozen import FrozenTeacher
 from distill_cli.types import Batch, DataFacts, ModelOutput
 
@@ -59,7 +59,7 @@ def call(loss: Any, s: Tensor, t: Tensor, index: list[int] | None = None) -> Ten
 
 
 def bound(loss: Any, s: Tensor, t: Tensor) -> Any:
-    with global_stream(0, "loss_init"):
+    with seeded(0, "loss_init"):
         Objective({"loss": loss}, {"loss": 1.0}).bind(FACTS, output(s), [output(t)])
     return loss
 
@@ -152,7 +152,7 @@ def test_the_review_of_images_averages_to_four_two_and_one() -> None:
     s, t = features(2, 3, 8, 8), features(2, 3, 8, 8, seed=1)
     pooled = [nn.functional.avg_pool2d(s - t, 8 // n).square().mean() / 2 ** (k + 1) for k, n in enumerate((4, 2, 1))]
     wanted = ((s - t).square().mean() + sum(pooled)) / (1 + 1 / 2 + 1 / 4 + 1 / 8)
-    assert context(s, t).item() == pytest.approx(wanted.item())
+    assert hierarchical_context_loss(s, t).item() == pytest.approx(wanted.item())
     loss = bound(Review(PAIR), s, features(2, 5, 4, 4))
     assert call(loss, s, features(2, 5, 4, 4)).isfinite()
 
@@ -173,7 +173,7 @@ def test_vectors_are_refused_where_maps_are_compared(make: Callable[..., Any]) -
 
 
 def test_places_are_given_in_the_order_of_sight_to_any_ids() -> None:
-    places = Places(5)
+    places = IdToSlot(5)
     assert places(torch.tensor([2**40, -3, 2**40])).tolist() == [1, 0, 1]
     assert places(torch.tensor([7])).tolist() == [2]
     assert places(torch.tensor([-3, 7, 2**40])).tolist() == [0, 2, 1]
@@ -185,7 +185,7 @@ def test_places_are_given_in_the_order_of_sight_to_any_ids() -> None:
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.lists(st.integers(-(2**60), 2**60), min_size=1, max_size=6), min_size=1, max_size=5))
 def test_every_id_keeps_a_place_of_its_own(batches: list[list[int]]) -> None:
-    places, known = Places(30), {}
+    places, known = IdToSlot(30), {}
     for ids in batches:
         for row, place in zip(ids, places(torch.tensor(ids)).tolist(), strict=True):
             assert known.setdefault(row, place) == place
@@ -269,22 +269,22 @@ def test_a_paraphraser_is_trained_first_and_then_stands_still() -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_a_student_learns_by_it_in_bf16_and_the_teacher_stays_as_it_is(name: str) -> None:
-    with global_stream(1, "init"):
+    with seeded(1, "init"):
         student = Classifier(CNN1d(3, (1, 60), filters=4, hidden=4), "none", (1, 60))
         teacher_model = Classifier(CNN1d(3, (1, 60), filters=6, hidden=8), "none", (1, 60))
     pairs = [["conv1", "conv1"], ["conv2", "conv2"]]
-    student.tap(["conv1", "conv2"])
-    teacher_model.tap(["conv1", "conv2"])
+    student.set_feature_layers(["conv1", "conv2"])
+    teacher_model.set_feature_layers(["conv1", "conv2"])
     teacher = FrozenTeacher(teacher_model)
     kept = copy.deepcopy(teacher_model.state_dict())
     batch = Batch(features(6, 1, 60).float(), torch.eye(3).repeat(2, 1), torch.arange(6), torch.ones(6))
     objective = Objective({"loss": ALL[name](pairs)}, {"loss": 1.0})
-    with torch.no_grad(), global_stream(1, "loss_init"):
-        objective.bind(FACTS, student(batch.x), [teacher(batch)])
+    with torch.no_grad(), seeded(1, "loss_init"):
+        objective.bind(FACTS, student(batch.inputs), [teacher(batch)])
     optimizer = torch.optim.SGD([*student.parameters(), *objective.parameters()], lr=1e-4)
     start = copy.deepcopy([*student.network.conv1.parameters(), *objective.parameters()])
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss, _ = objective(student(batch.x), [teacher(batch)], batch)
+        loss, _ = objective(student(batch.inputs), [teacher(batch)], batch)
     loss.backward()
     optimizer.step()
     assert loss.dtype == torch.float32 and loss.isfinite()

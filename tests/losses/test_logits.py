@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill_cli.errors import UserError
-from distill_cli.factory.stages import Part
+from distill_cli.factory.stages import StageSpec
 from distill_cli.losses.base import DistillationLoss
 from distill_cli.losses.cross_entropy import CrossEntropy
 from distill_cli.losses.dist import DIST
@@ -74,7 +74,7 @@ def test_at_high_temperature_the_soft_gradient_tends_to_that_of_logits(loss: tor
 
 def test_rows_without_a_label_keep_their_soft_term_only() -> None:
     batch = make_batch(ROWS, CLASSES)
-    batch.labelled[0] = 0
+    batch.labeled[0] = 0
     z, v = logits(15), logits(16)
     value = call(SoftTarget(2.0, 0.9), z, v, batch)
     assert value[0].item() == pytest.approx(0.9 * 4 * kl(softmax(v[0].tolist(), 2), softmax(z[0].tolist(), 2)), rel=1e-6)
@@ -163,7 +163,7 @@ def test_with_two_classes_nothing_is_left_to_decouple() -> None:
 
 def test_a_row_without_a_label_is_decoupled_by_its_teachers_first_class() -> None:
     z, v, batch, top = logits(22), logits(23), make_batch(ROWS, CLASSES), make_batch(ROWS, CLASSES)
-    batch.labelled[:] = 0
+    batch.labeled[:] = 0
     top.target = torch.eye(CLASSES)[v.argmax(1)]
     assert torch.equal(call(DKD(hard=1.0), z, v, batch), call(DKD(), z, v, top))
 
@@ -298,7 +298,7 @@ def test_values_out_of_range_are_refused(make: object, said: str) -> None:
 
 def checked(loss: DistillationLoss, batch_size: int, classes: int, weight: float = 1.0) -> list[str]:
     objective = Objective({"loss": loss, "labels": CrossEntropy()}, {"loss": weight, "labels": 1.0})
-    return check_batches([Part("train", "", objective, 1, {}, {})], batch_size, classes)
+    return check_batches([StageSpec("train", "", objective, 1, {}, {})], batch_size, classes)
 
 
 def test_a_part_without_a_gradient_is_noted() -> None:

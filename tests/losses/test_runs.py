@@ -11,7 +11,7 @@ import pytest
 from conftest import Ran
 from safetensors.torch import load_file
 
-from distill_cli.verify.select_losses import chosen
+from distill_cli.verify.select_losses import select_losses
 
 LAYERS = "[[conv1,conv1],[conv2,conv2]]"
 SMALL = ("experiment=smoke", "dataset.n=200", "epochs=1", "teacher.epochs=1", "bootstrap.resamples=20", "student.model.filters=4",
@@ -20,7 +20,7 @@ SMALL = ("experiment=smoke", "dataset.n=200", "epochs=1", "teacher.epochs=1", "b
 
 @pytest.mark.slow
 def test_every_loss_takes_part_in_a_run(distill: Callable[..., Ran]) -> None:
-    losses = chosen([], {}, [])
+    losses = select_losses([], {}, [])
     words = []
     for name, node in losses.items():
         words += [f"+loss@terms.a_{name}={name}", f"terms.a_{name}.weight=1e-6"]

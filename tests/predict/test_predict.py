@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from conftest import TINY, Ran
 
-from distill_cli.data.beats import CLASS_NAMES, Cut, cut_beats
+from distill_cli.data.beats import CLASS_NAMES, SegmentationSettings, cut_beats
 from distill_cli.data.wfdb_source import read_record
 
 CLASSES = ["no", "yes", "=maybe"]
@@ -260,7 +260,7 @@ def test_a_record_is_cut_like_the_data_set(beats: Path, tmp_path: Path, predict:
     from distill_cli.data.wfdb_source import read_header
 
     signal, samples, _ = read_record(tmp_path, "7", read_header(tmp_path, "7"), "MLII")
-    np.save("cut.npy", cut_beats(signal, 360, samples, Cut())[0][:, None])
+    np.save("cut.npy", cut_beats(signal, 360, samples, SegmentationSettings())[0][:, None])
     assert predict(f"run={beats}", "input=cut.npy").code == 0
     assert pd.read_csv("cut_predictions.csv")["N"].tolist() == got["N"].tolist()
 

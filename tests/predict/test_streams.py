@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from distill_cli.data.csv_columns import ColumnSpec
 from distill_cli.errors import UserError
-from distill_cli.inference.batching import ROW, Piece, Waiting
+from distill_cli.inference.batching import ROW, Rebatcher, RowBlock
 from distill_cli.inference.csv_rows import CsvRows
 from distill_cli.inference.npy_rows import NpyRows
 
@@ -28,7 +28,7 @@ def table(folder: Path, text: str | bytes) -> Path:
 
 
 def read(stream: Any) -> tuple[np.ndarray, list[int], list[str], int]:
-    pieces: list[Piece] = list(stream.pieces())
+    pieces: list[RowBlock] = list(stream.pieces())
     x = np.concatenate([p.x for p in pieces])
     assert pieces[-1].done == stream.total
     return x, [n for p in pieces for n in p.where[ROW].tolist()], [f for p in pieces for f in p.faults], pieces[-1].read
@@ -163,11 +163,11 @@ def test_arrays(tmp_path: Path) -> None:
 
 @given(sizes=st.lists(st.integers(0, 9), min_size=1, max_size=8), size=st.integers(1, 7))
 def test_batches_do_not_depend_on_pieces(sizes: list[int], size: int) -> None:
-    waiting, got, read_so_far = Waiting(size), [], 0
+    waiting, got, read_so_far = Rebatcher(size), [], 0
     for n in sizes:
         rows = np.arange(read_so_far, read_so_far + n)
         read_so_far += n
-        got += list(waiting.add(Piece(rows[:, None].astype(np.float32), {ROW: rows}, read_so_far, read_so_far)))
+        got += list(waiting.add(RowBlock(rows[:, None].astype(np.float32), {ROW: rows}, read_so_far, read_so_far)))
     got += list(waiting.rest())
     assert [len(b.x) for b in got] == [size] * (sum(sizes) // size) + [sum(sizes) % size] * (sum(sizes) % size > 0)
     assert [n for b in got for n in b.where[ROW].tolist()] == list(range(sum(sizes)))

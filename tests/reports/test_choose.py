@@ -11,9 +11,9 @@ import pytest
 from distill_cli.commands.report import main
 from distill_cli.errors import UserError
 from distill_cli.reports.sweep.collect import collect
-from distill_cli.reports.sweep.leaderboard import mean, standings
-from distill_cli.reports.sweep.sort_and_filter import CONDITIONS, keep, sort
-from distill_cli.reports.sweep.table import Standings
+from distill_cli.reports.sweep.leaderboard import build_leaderboard, mean
+from distill_cli.reports.sweep.sort_and_filter import CONDITIONS, filter_rows, sort
+from distill_cli.reports.sweep.table import Leaderboard
 
 
 @pytest.fixture
@@ -28,11 +28,11 @@ def sweep(tmp_path: Path, make_report: Callable[..., dict[str, Any]], write_run:
     return tmp_path / "sweep"
 
 
-def table(folder: Path) -> Standings:
-    return standings(collect([folder]))
+def table(folder: Path) -> Leaderboard:
+    return build_leaderboard(collect([folder]))
 
 
-def temperatures(result: Standings) -> list[float]:
+def temperatures(result: Leaderboard) -> list[float]:
     return [row.runs[0].report["config"]["loss"]["temperature"] for row in result.rows]
 
 
@@ -56,16 +56,16 @@ def test_rows_for_which_every_condition_holds_are_kept(sweep: Path, wanted: str,
     result = table(sweep)
     if left is None:
         with pytest.raises(UserError, match="no column and no key of the config is called 'temperature'; did you mean"):
-            keep(result, wanted)
+            filter_rows(result, wanted)
         return
-    keep(result, wanted)
+    filter_rows(result, wanted)
     assert sorted(temperatures(result)) == left
     assert any(f"filter {wanted}: {len(left)} of 3 rows" in note for note in result.notes) == (len(left) < 3)
 
 
 def test_a_filter_changes_no_test_of_what_it_keeps(sweep: Path) -> None:
     whole, kept = table(sweep), table(sweep)
-    keep(kept, "n>=2")
+    filter_rows(kept, "n>=2")
     row = next(row for row in whole.rows if len(row.runs) == 2)
     assert [c.result for c in kept.rows[0].comparisons] == [c.result for c in row.comparisons]
     assert kept.rows[0].label == row.label
@@ -82,7 +82,7 @@ def test_a_filter_changes_no_test_of_what_it_keeps(sweep: Path) -> None:
 )
 def test_a_filter_that_cannot_be_says_so(sweep: Path, wanted: str, line: str) -> None:
     with pytest.raises(UserError) as e:
-        keep(table(sweep), wanted)
+        filter_rows(table(sweep), wanted)
     assert str(e.value) == line
 
 

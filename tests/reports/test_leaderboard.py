@@ -19,9 +19,9 @@ from distill_cli.metrics.statistics import holm, minimum_detectable_effect
 from distill_cli.reports.sweep import columns as columns_of
 from distill_cli.reports.sweep import print_leaderboard, results_files
 from distill_cli.reports.sweep.collect import collect
-from distill_cli.reports.sweep.leaderboard import standings
+from distill_cli.reports.sweep.leaderboard import build_leaderboard
 from distill_cli.reports.sweep.sort_and_filter import sort
-from distill_cli.reports.sweep.table import Standings
+from distill_cli.reports.sweep.table import Leaderboard
 from distill_cli.reports.sweep.write_sweep import sweep_report
 
 Make = Callable[..., dict[str, Any]]
@@ -53,8 +53,8 @@ def sweep(tmp_path: Path, make_report: Make, write_run: Write) -> Path:
     return tmp_path / "sweep"
 
 
-def table(folder: Path, metric: str = "macro_f1") -> Standings:
-    return standings(collect([folder]), metric)
+def table(folder: Path, metric: str = "macro_f1") -> Leaderboard:
+    return build_leaderboard(collect([folder]), metric)
 
 
 def test_runs_that_differ_in_their_seed_share_a_row_and_validation_orders_them(sweep: Path) -> None:
@@ -311,4 +311,4 @@ def test_where_stored_outputs_lie_is_no_setting_and_their_views_are(tmp_path: Pa
             make_report(), seed, 0.9, 0.8, outputs=folder, cache={"folder": f"{folder}/cache", "views": views, "max_gb": 4}
         )
         write_run(tmp_path / str(seed), report, ["experiment=x", f"seed={seed}"])
-    assert sorted(len(row.runs) for row in standings(collect([tmp_path])).rows) == [1, 2]
+    assert sorted(len(row.runs) for row in build_leaderboard(collect([tmp_path])).rows) == [1, 2]

@@ -19,9 +19,9 @@ from distill_cli.reports.html.sweep import page as sweep_page
 from distill_cli.reports.html.sweep.varied_settings import Swept, swept
 from distill_cli.reports.sweep import results_files
 from distill_cli.reports.sweep.collect import collect
-from distill_cli.reports.sweep.leaderboard import mean, standings
-from distill_cli.reports.sweep.sort_and_filter import keep, sort
-from distill_cli.reports.sweep.table import Standings
+from distill_cli.reports.sweep.leaderboard import build_leaderboard, mean
+from distill_cli.reports.sweep.sort_and_filter import filter_rows, sort
+from distill_cli.reports.sweep.table import Leaderboard
 from distill_cli.utils import files
 
 HOSTILE = "</script><img src=x onerror=window.hacked=1>"
@@ -48,8 +48,8 @@ def sweep(tmp_path: Path, make_report: Callable[..., dict[str, Any]], write_run:
 
 
 @pytest.fixture
-def result(sweep: Path) -> Standings:
-    return standings(collect([sweep]))
+def result(sweep: Path) -> Leaderboard:
+    return build_leaderboard(collect([sweep]))
 
 
 def column(seen: Seen, key: str) -> list[str]:
@@ -58,7 +58,7 @@ def column(seen: Seen, key: str) -> list[str]:
     return [shown.nth(n).locator("td").nth(heads.index(key)).inner_text() for n in range(shown.count())]
 
 
-def test_the_table_sorts_and_filters_and_shows_the_reports_numbers(sweep: Path, result: Standings, browser: Any) -> None:
+def test_the_table_sorts_and_filters_and_shows_the_reports_numbers(sweep: Path, result: Leaderboard, browser: Any) -> None:
     page = sweep_page.write(result, sweep)
     seen = Seen(browser, page)
     assert column(seen, "student") == [
@@ -92,13 +92,13 @@ def test_the_table_sorts_and_filters_and_shows_the_reports_numbers(sweep: Path, 
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 360), ("dark", 1280)])
-def test_nothing_is_wider_than_the_screen(sweep: Path, result: Standings, browser: Any, scheme: str, width: int) -> None:
+def test_nothing_is_wider_than_the_screen(sweep: Path, result: Leaderboard, browser: Any, scheme: str, width: int) -> None:
     seen = Seen(browser, sweep_page.write(result, sweep), viewport={"width": width, "height": 800}, color_scheme=scheme)
     assert seen.page.evaluate("document.documentElement.scrollWidth") <= width
     assert seen.said == []
 
 
-def test_settings_and_score_stand_side_by_side(sweep: Path, result: Standings, browser: Any) -> None:
+def test_settings_and_score_stand_side_by_side(sweep: Path, result: Leaderboard, browser: Any) -> None:
     seen = Seen(browser, sweep_page.write(result, sweep))
     marks = seen.page.locator("#parallel .chart path[aria-roledescription=point]")
     assert marks.count() == 9  # three rows on three axes
@@ -111,7 +111,7 @@ def test_settings_and_score_stand_side_by_side(sweep: Path, result: Standings, b
     assert seen.said == []
 
 
-def test_axes_hold_each_value_at_its_place(result: Standings) -> None:
+def test_axes_hold_each_value_at_its_place(result: Leaderboard) -> None:
     drawn = parallel.section(result, swept(result.rows))
     assert drawn is not None
     chart = drawn.charts[0]
@@ -147,15 +147,15 @@ def test_any_settings_have_a_table_and_a_page(
     for number, given_settings in enumerate(rows):
         (folder / str(number) / ".hydra").mkdir(parents=True)
         files.write_json(folder / str(number) / "report.json", {**report, "config": {"seed": 0, "given": given_settings}})
-    result = standings(collect([folder]))
+    result = build_leaderboard(collect([folder]))
     assert "<table" in sweep_page.page(result, folder)
     results_files.write(result, folder)
     sort(result, "student")
-    keep(result, "student>=0")
+    filter_rows(result, "student>=0")
     shutil.rmtree(folder)
 
 
-def test_what_a_reader_looks_for_comes_first_and_settings_last(sweep: Path, result: Standings) -> None:
+def test_what_a_reader_looks_for_comes_first_and_settings_last(sweep: Path, result: Leaderboard) -> None:
     found = sweep_page.table(result, swept(result.rows), sweep, [])
     keys = [column["key"] for column in found["head"]]
     assert keys[:6] == ["method", "student", "scratch", "difference", "verdict", "runs"]
@@ -166,7 +166,7 @@ def test_what_a_reader_looks_for_comes_first_and_settings_last(sweep: Path, resu
     assert [column["key"] for column in sweep_page.table(result, [], sweep, ["method", "n"])["head"]] == ["method", "n", "runs"]
 
 
-def test_the_page_is_titled_by_its_data(sweep: Path, result: Standings) -> None:
+def test_the_page_is_titled_by_its_data(sweep: Path, result: Leaderboard) -> None:
     assert sweep_page.title(result) == "heartbeat"
     for number, row in enumerate(result.rows):
         row.runs[0].report["name"] = f"heartbeat: student {number}"
@@ -185,7 +185,7 @@ def test_one_axis_holds_no_values_of_several_losses(
         loss = {"_target_": f"distill_cli.losses.{name}", "alpha": float(number), "weight": 1.0}
         config = {"seed": 0, "loss": loss if beta is None else {**loss, "beta": beta}}
         write_run(tmp_path / str(number), make_report(0, config=config), [f"loss={name}", f"loss.beta={beta}"])
-    rows = standings(collect([tmp_path])).rows
+    rows = build_leaderboard(collect([tmp_path])).rows
     order = [row.runs[0].report["config"]["loss"]["alpha"] for row in rows]
     found = {axis.path: {n: v for n, v in zip(order, axis.values, strict=True) if v is not None} for axis in swept(rows)}
     assert found["loss"] == {0: "dkd", 1: "dkd", 2: "dist", 3: "dist", 4: "soft_target"}
@@ -195,7 +195,7 @@ def test_one_axis_holds_no_values_of_several_losses(
     assert set(found) == {"loss", "dkd.beta", "dist.beta", "dkd.alpha", "dist.alpha"}  # what has one value for its loss is none
 
 
-def test_settings_that_differ_are_found(result: Standings) -> None:
+def test_settings_that_differ_are_found(result: Leaderboard) -> None:
     found = {s.path: s for s in swept(result.rows)}
     assert list(found) == ["loss.temperature", "loss.name"]  # what was typed first
     assert sorted(found["loss.temperature"].values) == [1.0, 4.0, 80.0]

@@ -1,1 +1,1 @@
-"""validation"""
+"""Checks of a composed config before anything is trained."""

@@ -13,22 +13,22 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from distill_cli.config.instantiate import build
+from distill_cli.config.instantiate import instantiate_component
 from distill_cli.config.options import RUN_COMMANDS
 from distill_cli.config.requirements import check_bounds
 from distill_cli.config.trust import check_trusted, load_config, targets_in
 from distill_cli.config.validation.components import check_component
-from distill_cli.config.validation.generations import links
-from distill_cli.config.validation.rules import shown
+from distill_cli.config.validation.generations import generations
+from distill_cli.config.validation.rules import format_value
 from distill_cli.config.validation.stages import COMPONENTS, stage_names, stage_settings
 from distill_cli.config.validation.unlabeled import check_unlabeled
 from distill_cli.config.validation.values import TRAINING_KEYS, check_typed, check_values, control_settings
-from distill_cli.errors import UserError, near
+from distill_cli.errors import UserError, did_you_mean
 
-__all__ = ["TRAINING_KEYS", "build", "check", "check_component", "check_trusted", "load_config", "targets_in"]
+__all__ = ["TRAINING_KEYS", "check", "check_component", "check_trusted", "instantiate_component", "load_config", "targets_in"]
 
 # Keys beside a component's own, read by the pipeline.
-BESIDE = {"loss": ("weight",), "terms": ("weight",), "dataset": ("label_fraction", "transfer_exclude", "unlabeled")}
+EXTRA_KEYS = {"loss": ("weight",), "terms": ("weight",), "dataset": ("label_fraction", "transfer_exclude", "unlabeled")}
 
 
 def check(cfg: DictConfig, command: str, typed: list[str] | None = None) -> None:
@@ -48,14 +48,14 @@ def check(cfg: DictConfig, command: str, typed: list[str] | None = None) -> None
     check_known(cfg)
     config: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     if not isinstance(config["require"], Mapping):
-        raise UserError(f"require={shown(config['require'])}: expected paths of report.json, such as require.macro_f1=0.8")
+        raise UserError(f"require={format_value(config['require'])}: expected paths of report.json, such as require.macro_f1=0.8")
     check_bounds(config["require"])
     check_config(config, command, typed)
-    for link in links(config) if command == "distill" else ():
+    for link in generations(config) if command == "distill" else ():
         try:
             check_config(link.config, command)
         except UserError as e:
-            raise link.blame(e) from None
+            raise link.prefixed(e) from None
 
 
 def check_config(config: Mapping[str, Any], command: str, typed: list[str] | None = None) -> None:
@@ -67,7 +67,7 @@ def check_config(config: Mapping[str, Any], command: str, typed: list[str] | Non
     check_values(config, command)
     check_unlabeled(config.get("dataset") or {})
     for path, node in components(config, command):
-        extra = BESIDE.get(path.removeprefix("stages.").split(".")[path.startswith("stages.")], ())
+        extra = EXTRA_KEYS.get(path.removeprefix("stages.").split(".")[path.startswith("stages.")], ())
         chosen = typed if any(re.match(r"\+?(experiment|hparams)=", word) for word in typed or ()) else None
         check_component(path, {k: v for k, v in node.items() if k not in extra}, chosen)
 
@@ -82,7 +82,7 @@ def check_known(cfg: DictConfig, prefix: str = "") -> None:
     known = [f.name for f in fields(schema)]
     for key in map(str, cfg):
         if key not in known:
-            raise UserError(f"unknown key '{prefix}{key}'{near(key, known)}")
+            raise UserError(f"unknown key '{prefix}{key}'{did_you_mean(key, known)}")
     for key in set(known) - set(cfg.keys()):
         raise UserError(f"~{prefix}{key}: this key cannot be taken away; set it to another value")
     for key in known:
@@ -117,5 +117,7 @@ def components(config: Mapping[str, Any], command: str) -> Iterator[tuple[str, M
             node = node[key]
         if not isinstance(node, Mapping) or "_target_" not in node:
             group = path.split(".")[-1]
-            raise UserError(f"{path}={shown(node)}: has no _target_; choose one with {path}=OPTION; see distill ls {group}")
+            raise UserError(
+                f"{path}={format_value(node)}: has no _target_; choose one with {path}=OPTION; see distill ls {group}"
+            )
         yield path, node

@@ -12,8 +12,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from hydra.utils import get_object
 
-from distill_cli.config.validation.rules import shown
-from distill_cli.errors import UserError, near
+from distill_cli.config.validation.rules import format_value
+from distill_cli.errors import UserError, did_you_mean
 
 PLAIN_TYPES = {bool: "bool", int: "int", float: "float", str: "str", NoneType: "null"}
 
@@ -43,11 +43,11 @@ def check_component(path: str, node: Mapping[str, Any], typed: Collection[str] |
             continue
         if key not in parameters and not takes_any:
             preset = typed is not None and not any(word.lstrip("+").startswith(f"{path}.{key}=") for word in typed)
-            hint = f", and a preset sets it; take it away with ~{path}.{key}" if preset else near(key, parameters)
+            hint = f", and a preset sets it; take it away with ~{path}.{key}" if preset else did_you_mean(key, parameters)
             raise UserError(f"{path}.{key}: {target.__qualname__} has no such parameter{hint}")
         built = isinstance(value, Mapping) and "_target_" in value
-        if key in hints and not built and not fits(value, hints[key]):
-            raise UserError(f"{path}.{key}={shown(value)}: expected {hint_text(hints[key])}")
+        if key in hints and not built and not matches_type_hint(value, hints[key]):
+            raise UserError(f"{path}.{key}={format_value(value)}: expected {hint_text(hints[key])}")
 
 
 def parameter_names(target: Callable[..., Any]) -> list[str] | None:
@@ -82,14 +82,14 @@ def find_target(path: str, name: Any) -> Callable[..., Any]:
         cause: BaseException = e.__cause__ or e
         part_missing = isinstance(cause, ModuleNotFoundError) and f"{name}.".startswith(f"{cause.name}.")
         if part_missing or isinstance(cause, AttributeError):
-            raise UserError(f"{where}: not found{near_part(str(name))}") from None
+            raise UserError(f"{where}: not found{suggest_import(str(name))}") from None
         raise UserError(f"{where}: {type(cause).__name__}: {' '.join(str(cause).split())}") from None
     if not callable(found):
         raise UserError(f"{where}: not a class or a function")
     return found
 
 
-def near_part(name: str) -> str:
+def suggest_import(name: str) -> str:
     """Return a hint at what the deepest module of a dotted path that exists has under a similar name."""
     parts = name.split(".")
     for n in range(len(parts) - 1, 0, -1):
@@ -97,16 +97,16 @@ def near_part(name: str) -> str:
             room = get_object(".".join(parts[:n]))
         except Exception:
             continue
-        return near(parts[n], [*dir(room), *(m.name for m in pkgutil.iter_modules(getattr(room, "__path__", [])))])
+        return did_you_mean(parts[n], [*dir(room), *(m.name for m in pkgutil.iter_modules(getattr(room, "__path__", [])))])
     return f"; is '{parts[0]}' installed, or a file in {Path.cwd()}?"
 
 
-def fits(value: Any, hint: Any) -> bool:
+def matches_type_hint(value: Any, hint: Any) -> bool:
     """Return whether a plain value can be meant for a parameter with this hint; hints of other classes say yes."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         known = [h for h in inner if h in PLAIN_TYPES or get_origin(h) is not None]
-        return any(fits(value, h) for h in known or inner)
+        return any(matches_type_hint(value, h) for h in known or inner)
     if origin is Literal:
         return value in inner
     if hint in PLAIN_TYPES:
@@ -118,7 +118,7 @@ def fits(value: Any, hint: Any) -> bool:
             return isinstance(value, Mapping)
         if origin is tuple or hasattr(origin, "__iter__"):
             elements = [h for h in inner if h is not Ellipsis][:1]
-            return isinstance(value, list | tuple) and all(fits(v, h) for v in value for h in elements)
+            return isinstance(value, list | tuple) and all(matches_type_hint(v, h) for v in value for h in elements)
     return True
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from distill_cli.config.validation.rules import shown
+from distill_cli.config.validation.rules import format_value
 from distill_cli.errors import UserError
 
 
@@ -20,7 +20,7 @@ def check_ensemble(teacher: Mapping[str, Any]) -> None:
     for key in ("weights", "outputs"):
         if isinstance(teacher[key], list):
             raise UserError(
-                f"teacher.{key}={shown(teacher[key])}: expected one file; an ensemble is made of run folders "
+                f"teacher.{key}={format_value(teacher[key])}: expected one file; an ensemble is made of run folders "
                 "(teacher.checkpoint=[RUN_A,RUN_B]) or trained here (teacher.members=5)"
             )
         if members > 1 and teacher[key] is not None:
@@ -31,16 +31,16 @@ def check_ensemble(teacher: Mapping[str, Any]) -> None:
         raise UserError(f"teacher.members={members}: members are trained here; teacher.checkpoint=[RUN_A,RUN_B] needs no number")
     if isinstance(folders, list):
         if not folders or not all(isinstance(folder, str) and folder.strip() for folder in folders):
-            raise UserError(f"teacher.checkpoint={shown(folders)}: expected a run folder, or a list of them")
+            raise UserError(f"teacher.checkpoint={format_value(folders)}: expected a run folder, or a list of them")
         members = len(folders)
     elif not isinstance(folders, str | None):
-        raise UserError(f"teacher.checkpoint={shown(folders)}: expected a run folder, or a list of them")
+        raise UserError(f"teacher.checkpoint={format_value(folders)}: expected a run folder, or a list of them")
     if isinstance(names, list):
         if not isinstance(folders, list) or len(names) != members or not all(isinstance(name, str) for name in names):
             wanted = f"{members} names, one a folder of teacher.checkpoint" if isinstance(folders, list) else "one name"
-            raise UserError(f"teacher.checkpoint_model={shown(names)}: expected {wanted}")
+            raise UserError(f"teacher.checkpoint_model={format_value(names)}: expected {wanted}")
     elif not isinstance(names, str):
-        raise UserError(f"teacher.checkpoint_model={shown(names)}: expected teacher, student or a control's name")
+        raise UserError(f"teacher.checkpoint_model={format_value(names)}: expected teacher, student or a control's name")
     check_weights(teacher["member_weights"], members)
 
 
@@ -54,10 +54,10 @@ def check_weights(weights: Any, members: int) -> None:
         return
     if members == 1:
         raise UserError(
-            f"teacher.member_weights={shown(weights)}: there is one teacher; set teacher.members or a list of teacher.checkpoint"
+            f"teacher.member_weights={format_value(weights)}: there is one teacher; set teacher.members or a list of teacher.checkpoint"
         )
     numbers = isinstance(weights, list) and all(isinstance(w, int | float) and not isinstance(w, bool) for w in weights)
     if not numbers or len(weights) != members or not all(0 <= w < math.inf for w in weights) or not sum(weights):
         raise UserError(
-            f"teacher.member_weights={shown(weights)}: expected {members} numbers >= 0, one a member, not all of them 0"
+            f"teacher.member_weights={format_value(weights)}: expected {members} numbers >= 0, one a member, not all of them 0"
         )

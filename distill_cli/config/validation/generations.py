@@ -11,9 +11,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from distill_cli.config.options import conf_dir, options
-from distill_cli.config.validation.rules import at_least, check_keys, check_rules, shown
+from distill_cli.config.validation.rules import at_least, check_keys, check_rules, format_value
 from distill_cli.config.validation.values import STUDENT_ONLY
-from distill_cli.errors import UserError, near
+from distill_cli.errors import UserError, did_you_mean
 from distill_cli.utils.files import safe_name
 
 NOT_OF_A_LINK = ("student", "chain", "search")
@@ -23,12 +23,12 @@ WHOLE_KEYS = ("terms", "stages")
 LINK_KEYS = ("name", "seed", "model", "prepare", *(key for key in STUDENT_ONLY if key not in NOT_OF_A_LINK))
 MISSING = "???"  # how an option's file says that a value has to be given
 OPTION_KEYS = ("model", "loss", "optimizer", "schedule", "augment", "mixup", "sampling")
-ENDS = ("teacher", "student")
+RESERVED_NAMES = ("teacher", "student")
 SEED_STEP = 1000
 
 
 @dataclass(frozen=True)
-class Link:
+class Generation:
     """One generation between teacher and student.
 
     Attributes:
@@ -39,12 +39,12 @@ class Link:
     name: str
     config: dict[str, Any]
 
-    def blame(self, error: UserError) -> UserError:
+    def prefixed(self, error: UserError) -> UserError:
         """Return an error of its config with its name before it."""
         return UserError(f"chain.{self.name}: {error}")
 
 
-def links(config: Mapping[str, Any]) -> list[Link]:
+def generations(config: Mapping[str, Any]) -> list[Generation]:
     """Return the links of a plain, resolved config, from the teacher's end to the student's.
 
     Raises:
@@ -52,19 +52,21 @@ def links(config: Mapping[str, Any]) -> list[Link]:
     """
     chain = config.get("chain") or []
     if not isinstance(chain, list):
-        raise UserError(f"chain={shown(chain)}: expected a list such as [{{name: assistant, model: mlp_small}}], or [] for none")
-    found: list[Link] = []
+        raise UserError(
+            f"chain={format_value(chain)}: expected a list such as [{{name: assistant, model: mlp_small}}], or [] for none"
+        )
+    found: list[Generation] = []
     for n, node in enumerate(chain):
         name = node.get("name") if isinstance(node, Mapping) else None
-        if not isinstance(node, Mapping) or not isinstance(name, str) or safe_name(name) != name or name in ENDS:
+        if not isinstance(node, Mapping) or not isinstance(name, str) or safe_name(name) != name or name in RESERVED_NAMES:
             raise UserError(
-                f"chain.{n}={shown(node)}: expected keys, with a name of letters, digits, '.', '_' and '-' that is not "
-                f"{' or '.join(ENDS)}, such as {{name: assistant, model: mlp_small}}"
+                f"chain.{n}={format_value(node)}: expected keys, with a name of letters, digits, '.', '_' and '-' that is not "
+                f"{' or '.join(RESERVED_NAMES)}, such as {{name: assistant, model: mlp_small}}"
             )
         if name in {link.name for link in found}:
             raise UserError(f"chain.{n}.name={name}: there is such a link already; each needs a name of its own")
         check_keys(node, LINK_KEYS, f"chain.{name}.")
-        found.append(Link(name, _config(config, n, name, node)))
+        found.append(Generation(name, _config(config, n, name, node)))
     return found
 
 
@@ -79,7 +81,7 @@ def _config(config: Mapping[str, Any], n: int, name: str, node: Mapping[str, Any
         "trial": None,
         "seed": config["teacher"]["seed"] + SEED_STEP * (n + 1),
     }
-    own |= {key: _laid_over(base.get(key), value, key) for key, value in changes.items() if key != "name"}
+    own |= {key: _merged(base.get(key), value, key) for key, value in changes.items() if key != "name"}
     if own["seed"] is None:
         raise UserError(f"chain.{name}.seed=null: expected int")
     check_rules(own, {"seed": at_least(0)}, f"chain.{name}.")
@@ -88,7 +90,7 @@ def _config(config: Mapping[str, Any], n: int, name: str, node: Mapping[str, Any
     return own
 
 
-def _laid_over(base: Any, value: Any, key: str) -> Any:
+def _merged(base: Any, value: Any, key: str) -> Any:
     """Return `value`, with what it leaves out taken from `base` where both are of the same kind."""
     if not isinstance(base, Mapping) or not isinstance(value, Mapping) or key in WHOLE_KEYS:
         return value
@@ -103,7 +105,7 @@ def _option(path: str, key: str, value: Any) -> Any:
         return value
     known = options(_folders())[key]
     if value not in known:
-        raise UserError(f"{path}={value}: no such option{near(value, known)} (available: {', '.join(known)})")
+        raise UserError(f"{path}={value}: no such option{did_you_mean(value, known)} (available: {', '.join(known)})")
     content: Any = OmegaConf.to_container(OmegaConf.load(known[value]), resolve=True)
     if "defaults" in content:
         raise UserError(f"{path}={value}: this option is made of others; write its keys out in the chain")

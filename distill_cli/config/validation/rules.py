@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from distill_cli.errors import UserError, near
+from distill_cli.errors import UserError, did_you_mean
 
 MISSING = object()
 
@@ -17,22 +17,22 @@ class Rule:
     """What one value must be: a kind of number, a condition and how to say it; or one of some words."""
 
     kind: str = "number"
-    holds: Callable[[Any], bool] = math.isfinite
-    says: str = "finite"
-    words: tuple[Any, ...] = ()
+    predicate: Callable[[Any], bool] = math.isfinite
+    description: str = "finite"
+    choices: tuple[Any, ...] = ()
     optional: bool = False
 
-    def broken(self, value: Any) -> str:
+    def violation(self, value: Any) -> str:
         """Return what is wrong with `value`, or an empty string."""
         null = " or null" if self.optional else ""
-        words = " or ".join(dict.fromkeys(map(shown, self.words)))
+        words = " or ".join(dict.fromkeys(map(format_value, self.choices)))
         if value is None:
             return "" if self.optional else f"expected {words or self.kind}"
         if words:
-            return "" if value in self.words else f"expected {words}{null}{near(value, self.words)}"
+            return "" if value in self.choices else f"expected {words}{null}{did_you_mean(value, self.choices)}"
         if isinstance(value, bool) or not isinstance(value, int if self.kind == "int" else (int, float)):
             return f"expected {self.kind}{null}"
-        return "" if math.isfinite(value) and self.holds(value) else f"must be {self.says}{null}"
+        return "" if math.isfinite(value) and self.predicate(value) else f"must be {self.description}{null}"
 
 
 def at_least(low: int, kind: str = "int", *, optional: bool = False) -> Rule:
@@ -42,7 +42,7 @@ def at_least(low: int, kind: str = "int", *, optional: bool = False) -> Rule:
 
 def one_of(*words: Any) -> Rule:
     """Return the rule that a value is one of `words`."""
-    return Rule(words=words)
+    return Rule(choices=words)
 
 
 def look_up(config: Mapping[str, Any], path: str) -> Any:
@@ -63,11 +63,11 @@ def check_rules(config: Mapping[str, Any], rules: Mapping[str, Rule], prefix: st
     """
     for path, rule in rules.items():
         value = look_up(config, path)
-        if value is not MISSING and (wrong := rule.broken(value)):
-            raise UserError(f"{prefix}{path}={shown(value)}: {wrong}")
+        if value is not MISSING and (wrong := rule.violation(value)):
+            raise UserError(f"{prefix}{path}={format_value(value)}: {wrong}")
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     """Return a value as a user would type it."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
@@ -82,10 +82,10 @@ def check_keys(node: Mapping[str, Any], known: Iterable[str], prefix: str) -> No
     """
     for key in node:
         if key not in known:
-            raise UserError(f"unknown key '{prefix}{key}'{near(str(key), known)}")
+            raise UserError(f"unknown key '{prefix}{key}'{did_you_mean(str(key), known)}")
 
 
-def check_whole(node: Mapping[str, Any], known: Iterable[str], prefix: str) -> None:
+def check_complete(node: Mapping[str, Any], known: Iterable[str], prefix: str) -> None:
     """Refuse unknown keys, and keys that are not there, which ``~key`` and a user's own option can bring.
 
     Raises:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from distill_cli.config.validation.rules import Rule, at_least, check_keys, check_rules, one_of, shown
+from distill_cli.config.validation.rules import Rule, at_least, check_keys, check_rules, format_value, one_of
 from distill_cli.errors import UserError
-from distill_cli.losses.weight_schedule import SHAPES, read_weight
+from distill_cli.losses.weight_schedule import SHAPES, parse_weight
 from distill_cli.utils.files import safe_name
 
 COMPONENTS = ("loss", "optimizer", "schedule")
 STAGE_KEYS = ("epochs", "terms", "train", "balance", *COMPONENTS)
-BALANCE = Rule(words=("start",), optional=True)
+BALANCE = Rule(choices=("start",), optional=True)
 WEIGHT_KEYS = ("from", "to", "shape", "start", "end")
 
 
@@ -43,17 +43,19 @@ def check_stages(config: Mapping[str, Any]) -> None:
     check_rules(config, {"balance": BALANCE})
     gradients = config["gradients"]
     if not isinstance(gradients, Mapping):
-        raise UserError(f"gradients={shown(gradients)}: has keys of its own; set gradients.KEY=VALUE")
+        raise UserError(f"gradients={format_value(gradients)}: has keys of its own; set gradients.KEY=VALUE")
     check_keys(gradients, ("every", "batches"), "gradients.")
     check_rules(config, {"gradients.every": at_least(1, optional=True), "gradients.batches": at_least(0)})
     stages = config["stages"]
     if not isinstance(stages, Mapping):
-        raise UserError(f"stages={shown(stages)}: expected stages by name; choose some with stages=OPTION; see distill ls stages")
+        raise UserError(
+            f"stages={format_value(stages)}: expected stages by name; choose some with stages=OPTION; see distill ls stages"
+        )
     for name, node in stages.items():
         if not isinstance(name, str) or safe_name(name) != name or "." in name:
             raise UserError(f"stages.{name}: a stage is named by one word of letters, digits, '_' and '-'; choose another name")
         if not isinstance(node, Mapping):
-            raise UserError(f"stages.{name}={shown(node)}: expected keys, such as {{epochs: 10}}")
+            raise UserError(f"stages.{name}={format_value(node)}: expected keys, such as {{epochs: 10}}")
         check_stage(config, f"stages.{name}.", node)
 
 
@@ -63,10 +65,14 @@ def check_stage(config: Mapping[str, Any], prefix: str, node: Mapping[str, Any])
     check_rules(node, {"epochs": at_least(1, optional=True), "balance": BALANCE}, prefix)
     for key in COMPONENTS:
         if not isinstance(node.get(key, {}), Mapping):
-            raise UserError(f"{prefix}{key}={shown(node[key])}: expected keys, or an option with {key}@{prefix}{key}=OPTION")
+            raise UserError(
+                f"{prefix}{key}={format_value(node[key])}: expected keys, or an option with {key}@{prefix}{key}=OPTION"
+            )
     train = node.get("train")
     if train is not None and not (isinstance(train, list) and train and all(isinstance(path, str) and path for path in train)):
-        raise UserError(f"{prefix}train={shown(train)}: expected a list of modules of the student, such as [conv1], or null")
+        raise UserError(
+            f"{prefix}train={format_value(train)}: expected a list of modules of the student, such as [conv1], or null"
+        )
     check_losses(merged(config["loss"], node.get("loss") or {}), node.get("terms") or {}, prefix)
 
 
@@ -74,7 +80,9 @@ def check_losses(loss: Mapping[str, Any], terms: Any, prefix: str) -> None:
     """Check the weights of a loss and further terms, and the names of the terms."""
     check_weight(loss, f"{prefix}loss.weight")
     if not isinstance(terms, Mapping):
-        raise UserError(f"{prefix}terms={shown(terms)}: expected losses by name; add one with +loss@{prefix}terms.NAME=OPTION")
+        raise UserError(
+            f"{prefix}terms={format_value(terms)}: expected losses by name; add one with +loss@{prefix}terms.NAME=OPTION"
+        )
     for name, node in terms.items():
         if not isinstance(node, Mapping) or "_target_" not in node:
             raise UserError(f"{prefix}terms.{name}: not a loss; add one with +loss@{prefix}terms.{name}=OPTION")
@@ -94,6 +102,6 @@ def check_weight(node: Mapping[str, Any], path: str) -> None:
     numbers = {key: at_least(0, "number") for key in ("from", "to", "start", "end")}
     check_rules(weight, {**numbers, "shape": one_of(*SHAPES)}, f"{path}.")
     try:
-        read_weight(weight)
+        parse_weight(weight)
     except ValueError as e:
         raise UserError(f"{path}: {e}") from None

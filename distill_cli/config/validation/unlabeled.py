@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from distill_cli.config.validation.rules import shown
+from distill_cli.config.validation.rules import format_value
 from distill_cli.errors import UserError
 
 OPTION = "dataset.unlabeled"
@@ -21,7 +21,9 @@ def check_unlabeled(dataset: Mapping[str, Any]) -> None:
     if node is None or (isinstance(node, str) and node.strip()):
         return
     if not isinstance(node, Mapping) or "_target_" not in node:
-        raise UserError(f"{OPTION}={shown(node)}: expected a .npy or .csv file, or a data set by +dataset@{OPTION}=OPTION")
+        raise UserError(f"{OPTION}={format_value(node)}: expected a .npy or .csv file, or a data set by +dataset@{OPTION}=OPTION")
     for key, neutral in (("label_fraction", (None, 1)), ("transfer_exclude", (None, [])), ("unlabeled", (None,))):
         if node.get(key) not in neutral:
-            raise UserError(f"{OPTION}.{key}={shown(node[key])}: all training rows of this source are used; leave this key out")
+            raise UserError(
+                f"{OPTION}.{key}={format_value(node[key])}: all training rows of this source are used; leave this key out"
+            )

@@ -5,24 +5,33 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from distill_cli.config.options import MOVED, RUN_COMMANDS, STUDENT_ONLY, TRAINING_KEYS, common_keys, moved
-from distill_cli.config.resume_policy import read_every
+from distill_cli.config.options import RENAMED_KEYS, RUN_COMMANDS, STUDENT_ONLY, TRAINING_KEYS, common_keys, moved
+from distill_cli.config.resume_policy import parse_interval
 from distill_cli.config.validation.ensembles import check_ensemble
-from distill_cli.config.validation.rules import MISSING, Rule, at_least, check_rules, check_whole, look_up, one_of, shown
-from distill_cli.config.validation.run_commands import check_opening
+from distill_cli.config.validation.rules import (
+    MISSING,
+    Rule,
+    at_least,
+    check_complete,
+    check_rules,
+    format_value,
+    look_up,
+    one_of,
+)
+from distill_cli.config.validation.run_commands import check_run_command
 from distill_cli.config.validation.stages import check_losses, check_stages
-from distill_cli.errors import UserError, near
+from distill_cli.errors import UserError, did_you_mean
 from distill_cli.utils.files import safe_name
 
 # Controls without a name of their own; the report calls them the same.
-PLAIN_CONTROLS = ("scratch", "tuned")
-TAKEN_NAMES = ("teacher", "student", "scratch", "tuned", "uncorrected")
+BUILTIN_CONTROLS = ("scratch", "tuned")
+RESERVED_NAMES = ("teacher", "student", "scratch", "tuned", "uncorrected")
 MOST_THREADS, MOST_POWER = 512, 10
 
 
 def fraction(*, optional: bool) -> Rule:
     """Return the rule ``0 < value <= 1``."""
-    return Rule(holds=lambda v: 0 < v <= 1, says="above 0 and at most 1", optional=optional)
+    return Rule(predicate=lambda v: 0 < v <= 1, description="above 0 and at most 1", optional=optional)
 
 
 TRAINING_RULES = {
@@ -31,10 +40,10 @@ TRAINING_RULES = {
     "steps_per_epoch": at_least(1, optional=True),
     "augment.shift": at_least(0),
     "mixup.alpha": at_least(0, "number"),
-    "sampling.power": Rule(holds=lambda v: 0 <= v <= MOST_POWER, says=f">= 0 and at most {MOST_POWER}"),
+    "sampling.power": Rule(predicate=lambda v: 0 <= v <= MOST_POWER, description=f">= 0 and at most {MOST_POWER}"),
     "select.metric": one_of("macro_f1", "accuracy", "nll"),
     "select.patience": at_least(1, optional=True),
-    "clip_grad_norm": Rule(holds=lambda v: v > 0, says="> 0", optional=True),
+    "clip_grad_norm": Rule(predicate=lambda v: v > 0, description="> 0", optional=True),
 }
 CACHE_RULES = {
     "cache.use": one_of("auto", "never"),
@@ -80,24 +89,26 @@ def check_values(config: Mapping[str, Any], command: str) -> None:
         if (value := look_up(config, key)) is not MISSING and not str(value or "").strip():
             raise UserError(f"{key} is empty: name a folder")
     if command in RUN_COMMANDS:
-        check_opening(config, command)
+        check_run_command(config, command)
         return
     for group in ("dataset", "teacher", *(() if command == "train-teacher" else ("student", "loss"))):
         if not isinstance(config.get(group), Mapping):
             raise UserError(f"{group} is required: choose one with {group}=OPTION; see distill ls {group}")
     check_exclude(config["dataset"])
-    read_every(config["checkpoint"]["every"])
+    parse_interval(config["checkpoint"]["every"])
     if not isinstance(config["logger"], Mapping | None):
-        raise UserError(f"logger={shown(config['logger'])}: expected one or more of distill ls logger, such as [csv,tensorboard]")
+        raise UserError(
+            f"logger={format_value(config['logger'])}: expected one or more of distill ls logger, such as [csv,tensorboard]"
+        )
     check_rules(config, TEACHER_RULES)
-    for key in MOVED:
+    for key in RENAMED_KEYS:
         if look_up(config, key) is not MISSING:
             raise UserError(str(moved(key)))
-    check_whole(config["teacher"], common_keys("teacher"), "teacher.")
+    check_complete(config["teacher"], common_keys("teacher"), "teacher.")
     check_groups(config["teacher"], "teacher.")
     check_ensemble(config["teacher"])
     if command == "distill":
-        check_whole(config["student"], common_keys("student"), "student.")
+        check_complete(config["student"], common_keys("student"), "student.")
         check_rules(config, {"student.bias_fix": one_of(True, False)})
         check_groups(config, "")
         check_rules(config, TRAINING_RULES)
@@ -116,16 +127,18 @@ def check_exclude(dataset: Mapping[str, Any]) -> None:
     """
     exclude = dataset.get("transfer_exclude") or []
     if not isinstance(exclude, list):
-        raise UserError(f"dataset.transfer_exclude={shown(exclude)}: expected a list of classes, such as [3]")
+        raise UserError(f"dataset.transfer_exclude={format_value(exclude)}: expected a list of classes, such as [3]")
 
 
 def check_groups(config: Mapping[str, Any], prefix: str) -> None:
     """Check that the groups without a `_target_` are there, with keys that have a rule."""
     for group in ("augment", "mixup", "sampling", "select"):
         if not isinstance(config.get(group), Mapping):
-            raise UserError(f"{prefix}{group}={shown(config.get(group))}: has keys of its own; set {prefix}{group}.KEY=VALUE")
+            raise UserError(
+                f"{prefix}{group}={format_value(config.get(group))}: has keys of its own; set {prefix}{group}.KEY=VALUE"
+            )
         known = [path.partition(".")[2] for path in TRAINING_RULES if path.startswith(f"{group}.")]
-        check_whole(config[group], known, f"{prefix}{group}.")
+        check_complete(config[group], known, f"{prefix}{group}.")
 
 
 def control_settings(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -136,10 +149,10 @@ def control_settings(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[s
     """
     controls = config["controls"]
     if not isinstance(controls, list):
-        raise UserError(f"controls={shown(controls)}: expected a list such as [scratch], or [] for none")
+        raise UserError(f"controls={format_value(controls)}: expected a list such as [scratch], or [] for none")
     names: set[str] = set()
     for n, control in enumerate(controls):
-        if isinstance(control, str) and control in PLAIN_CONTROLS and control not in names:
+        if isinstance(control, str) and control in BUILTIN_CONTROLS and control not in names:
             if control == "tuned" and config.get("search") is None:
                 raise UserError(f"controls.{n}=tuned: its settings come from a sweep of trials; give search=FOLDER")
             names.add(control)
@@ -147,14 +160,14 @@ def control_settings(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[s
         if control == "matched":
             raise UserError(f"controls.{n}=matched: this control is called scratch; set controls=[scratch]")
         if not isinstance(control, Mapping):
-            known = ", ".join(PLAIN_CONTROLS)
-            listed = isinstance(control, str) and control in PLAIN_CONTROLS
-            hint = "listed twice" if listed else f"expected {known} or {{name: ...}}{near(control, PLAIN_CONTROLS)}"
-            raise UserError(f"controls.{n}={shown(control)}: {hint}")
+            known = ", ".join(BUILTIN_CONTROLS)
+            listed = isinstance(control, str) and control in BUILTIN_CONTROLS
+            hint = "listed twice" if listed else f"expected {known} or {{name: ...}}{did_you_mean(control, BUILTIN_CONTROLS)}"
+            raise UserError(f"controls.{n}={format_value(control)}: {hint}")
         name = control.get("name")
-        if not isinstance(name, str) or safe_name(name) != name or name.casefold() in {*TAKEN_NAMES, *names}:
-            said = f"controls.{n}.name={shown(name)}: each needs a name of its own, of letters, digits, '.', '_' and '-'"
-            raise UserError(f"{said}, and none of {', '.join(TAKEN_NAMES)}")
+        if not isinstance(name, str) or safe_name(name) != name or name.casefold() in {*RESERVED_NAMES, *names}:
+            said = f"controls.{n}.name={format_value(name)}: each needs a name of its own, of letters, digits, '.', '_' and '-'"
+            raise UserError(f"{said}, and none of {', '.join(RESERVED_NAMES)}")
         names.add(name.casefold())
         settings = {k: v for k, v in control.items() if k != "name"}
         check_control(config, f"controls.{name}.", settings)
@@ -166,16 +179,18 @@ def check_control(config: Mapping[str, Any], prefix: str, settings: Mapping[str,
     for key, value in settings.items():
         if key == "stages":
             if value != {}:
-                raise UserError(f"{prefix}stages={shown(value)}: expected {{}}, one stage; else it has those of the student")
+                raise UserError(
+                    f"{prefix}stages={format_value(value)}: expected {{}}, one stage; else it has those of the student"
+                )
             continue
         if key not in TRAINING_KEYS:
-            raise UserError(f"{prefix}{key}: the student's training has no such key{near(key, TRAINING_KEYS)}")
+            raise UserError(f"{prefix}{key}: the student's training has no such key{did_you_mean(key, TRAINING_KEYS)}")
         if isinstance(config.get(key), Mapping):
             if not isinstance(value, Mapping):
-                raise UserError(f"{prefix}{key}={shown(value)}: expected keys, such as {{{next(iter(config[key]))}: ...}}")
+                raise UserError(f"{prefix}{key}={format_value(value)}: expected keys, such as {{{next(iter(config[key]))}: ...}}")
             for inner in value:
                 if inner not in config[key]:
-                    raise UserError(f"{prefix}{key}.{inner}: {key} has no such key{near(inner, config[key])}")
+                    raise UserError(f"{prefix}{key}.{inner}: {key} has no such key{did_you_mean(inner, config[key])}")
     check_rules(settings, TRAINING_RULES, prefix)
 
 

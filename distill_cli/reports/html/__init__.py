@@ -1,1 +1,1 @@
-"""html"""
+"""Reports as one HTML file that works offline."""

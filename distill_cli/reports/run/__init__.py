@@ -1,1 +1,1 @@
-"""run"""
+"""The report of one run as Markdown, CSV and terminal tables."""

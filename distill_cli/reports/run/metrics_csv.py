@@ -24,11 +24,11 @@ def epochs_csv(records: Sequence[EpochRecord]) -> str:
     a weight is not the same in all epochs of a stage, ``share.<name>`` and ``cosine.<name>.<name>`` where gradients are known,
     ``val.macro_f1``, ``val.accuracy``, ``val.nll``, seconds, best (1 or 0). A cell is empty where there is no such value.
     """
-    terms = list(dict.fromkeys(name for record in records for name in record.terms))
+    terms = list(dict.fromkeys(name for record in records for name in record.loss_terms))
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     moving = [name for name in terms if moves(records, name)]
-    pulls = [record.pull for record in records if record.pull is not None]
+    pulls = [record.gradients for record in records if record.gradients is not None]
     measured = list(dict.fromkeys(name for pull in pulls for name in pull.shares))
     pairs = list(dict.fromkeys(pair for pull in pulls for pair in pull.cosines))
     names = [
@@ -40,12 +40,12 @@ def epochs_csv(records: Sequence[EpochRecord]) -> str:
     )
     for r in records:
         head = [spreadsheet_cell(r.model), spreadsheet_cell(r.stage), r.epoch, r.step, r.lr, r.loss]
-        parts: list[float | None] = [r.terms.get(name) for name in terms]
+        parts: list[float | None] = [r.loss_terms.get(name) for name in terms]
         parts += [r.weights.get(name) for name in moving]
-        parts += [r.pull.shares.get(name) if r.pull else None for name in measured]
-        parts += [r.pull.cosines.get(pair) if r.pull else None for pair in pairs]
+        parts += [r.gradients.shares.get(name) if r.gradients else None for name in measured]
+        parts += [r.gradients.cosines.get(pair) if r.gradients else None for pair in pairs]
         parts += [r.val.get(key) for key in VALIDATION]
-        writer.writerow([*head, *("" if part is None else part for part in parts), r.seconds, int(r.best)])
+        writer.writerow([*head, *("" if part is None else part for part in parts), r.seconds, int(r.is_best)])
     return out.getvalue()
 
 

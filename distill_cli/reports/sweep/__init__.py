@@ -1,1 +1,1 @@
-"""sweep"""
+"""Tables over the runs of a sweep."""

@@ -14,7 +14,7 @@ from distill_cli.utils.files import read_text
 
 SCHEMA_VERSION = 1
 # Commands that train and score nothing new: their reports are no rows of a table.
-UNRANKED = ("export", "bench")
+COMMANDS_WITHOUT_SCORES = ("export", "bench")
 LARGEST_OVERRIDES = 1_000_000  # bytes
 
 
@@ -41,7 +41,7 @@ class Run:
 
 
 @dataclass
-class Found:
+class RunCollection:
     """Runs below some folders.
 
     Attributes:
@@ -67,13 +67,13 @@ def is_run(folder: Path) -> bool:
     return any((folder / name).exists() for name in ("report.json", "failed.json", ".hydra"))
 
 
-def collect(folders: Sequence[str | Path]) -> Found:
+def collect(folders: Sequence[str | Path]) -> RunCollection:
     """Return the runs that the folders are or hold, at any depth, each once.
 
     Raises:
         UserError: a folder is not there, or is or holds no run.
     """
-    found, seen = Found(), set()
+    found, seen = RunCollection(), set()
     for folder in map(Path, folders):
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder; name a run folder, or a folder that holds some")
@@ -85,7 +85,7 @@ def collect(folders: Sequence[str | Path]) -> Found:
         for run in runs:
             if run.resolve() not in seen:
                 seen.add(run.resolve())
-                _sort_in(found, run)
+                _add(found, run)
     return found
 
 
@@ -102,11 +102,11 @@ def run_folders(folder: Path) -> list[Path]:
     return sorted(runs)
 
 
-def _sort_in(found: Found, folder: Path) -> None:
+def _add(found: RunCollection, folder: Path) -> None:
     if (folder / "report.json").exists():
         try:
             run = read_run(folder)
-            if run.report.get("command") not in UNRANKED:
+            if run.report.get("command") not in COMMANDS_WITHOUT_SCORES:
                 found.finished.append(run)
         except UserError as e:
             found.unreadable.append(str(e))

@@ -5,28 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from distill_cli.metrics.statistics import ENOUGH_SEEDS, INTERVAL_SEEDS, bracket, p_text, spread, verdict_over_seeds
+from distill_cli.metrics.statistics import INTERVAL_SEEDS, MIN_SEEDS, bracket, mean_std, p_text, verdict_over_seeds
 from distill_cli.reports import formatting
 from distill_cli.reports.formatting import MISSING
 from distill_cli.reports.sweep.sort_and_filter import latency, size
-from distill_cli.reports.sweep.table import Comparison, Row, Standings
+from distill_cli.reports.sweep.table import Comparison, Leaderboard, Row
 
 TITLES = {"macro_f1": "macro F1", "accuracy": "accuracy", "nll": "NLL", "ece": "ECE"}
 FOLDERS_TITLE = "run folders"
 
 
-def default_columns(result: Standings) -> list[str]:
+def default_columns(result: Leaderboard) -> list[str]:
     """Return the columns that a table shows unless others are asked for."""
     return ["method", "n", "val", "student", *result.controls, "teacher", "difference", "p", "verdict", "folders"]
 
 
-def column_cells(result: Standings) -> dict[str, tuple[str, Callable[[Row], str]]]:
+def column_cells(result: Leaderboard) -> dict[str, tuple[str, Callable[[Row], str]]]:
     """Return every column: its title and what it shows of a row."""
     columns: dict[str, tuple[str, Callable[[Row], str]]] = {
         "method": ("method", lambda row: row.label),
         "n": ("n", lambda row: str(len(row.runs))),
         "seeds": ("seeds", lambda row: " ".join(str(seed) for seed in row.seeds)),
-        "val": (f"val {TITLES[result.metric]}", lambda row: spread(row.val) if row.val else MISSING),
+        "val": (f"val {TITLES[result.metric]}", lambda row: mean_std(row.val) if row.val else MISSING),
     }
     for name in ("student", *result.controls, "teacher"):
         columns[name] = (f"{name}, test", _model_cell(name))
@@ -47,7 +47,7 @@ def _model_cell(name: str) -> Callable[[Row], str]:
         values = row.test.get(name)
         if not values:
             return MISSING
-        return f"{values[0]:.3f}" if name == "teacher" and row.one_teacher else spread(values)
+        return f"{values[0]:.3f}" if name == "teacher" and row.one_teacher else mean_std(values)
 
     return cell
 
@@ -73,14 +73,14 @@ def _has_two_values(comparison: Comparison) -> bool:
 
 def _p_cell(result: Mapping[str, Any]) -> str:
     p = result["p"] if result.get("p_holm") is None else result["p_holm"]
-    return MISSING if p is None or result["n"] < ENOUGH_SEEDS else p_text(p)
+    return MISSING if p is None or result["n"] < MIN_SEEDS else p_text(p)
 
 
 def _detectable_cell(result: Mapping[str, Any]) -> str:
     return MISSING if result["minimum_detectable_effect"] is None else f"{result['minimum_detectable_effect']:.3f}"
 
 
-def caption(result: Standings) -> list[str]:
+def caption(result: Leaderboard) -> list[str]:
     """Return the sentences below the table: what it holds, how it is sorted, what is missing."""
     found = result.found
     counts = {"finished": len(found.finished), "unfinished": len(found.unfinished), "failed": len(found.failed)}
@@ -100,13 +100,13 @@ def caption(result: Standings) -> list[str]:
     return lines + result.notes
 
 
-def problems(result: Standings) -> list[str]:
+def problems(result: Leaderboard) -> list[str]:
     """Return one line for each run that failed or cannot be read."""
     failed = [f"failed: {folder}: {line}" for folder, line in result.found.failed]
     return failed + [f"unreadable: {line}" for line in result.found.unreadable]
 
 
-def sentences(result: Standings, only: Sequence[Comparison] | None = None) -> list[str]:
+def sentences(result: Leaderboard, only: Sequence[Comparison] | None = None) -> list[str]:
     """Return the verdict on each row against each of its controls, or on those comparisons alone."""
     several = len(result.rows) > 1
     kept = [(row, c) for row, c in result.comparisons if only is None or any(c is other for other in only)]

@@ -17,7 +17,7 @@ from distill_cli.reports.terminal import console, print_line, print_models
 
 
 @dataclass(frozen=True)
-class TwoRuns:
+class RunComparison:
     """Two runs.
 
     Attributes:
@@ -25,7 +25,7 @@ class TwoRuns:
         model: which of their models is compared: student, or teacher where a run has no student.
         split: on which.
         result: `paired_bootstrap` of a minus b, or None.
-        why_not: why there is no result, or None.
+        reason: why there is no result, or None.
     """
 
     a: Run
@@ -33,7 +33,7 @@ class TwoRuns:
     model: str
     split: str
     result: dict[str, Any] | None
-    why_not: str | None
+    reason: str | None
 
     @property
     def side_by_side(self) -> dict[str, Any]:
@@ -49,14 +49,14 @@ class TwoRuns:
     def verdict(self) -> str:
         """One sentence."""
         if self.result is None:
-            return f"A and B are not compared row by row: {self.why_not}"
+            return f"A and B are not compared row by row: {self.reason}"
         return (
             f"{self.model}, {self.split} macro F1, A minus B: {self.result['difference']:+.3f}{bootstrapped(self.result)}: "
             "one run each, no verdict on the methods"
         )
 
 
-def compare(a: Run, b: Run) -> TwoRuns:
+def compare(a: Run, b: Run) -> RunComparison:
     """Return the comparison of two finished runs; it needs the same data and the predictions of both."""
     models = [{name for name, model in run.report["models"].items() if model} for run in (a, b)]
     model = "student" if "student" in models[0] & models[1] else "teacher"
@@ -66,9 +66,9 @@ def compare(a: Run, b: Run) -> TwoRuns:
             raise UserError("one has a student, the other only a teacher")
         if found[0] != found[1]:
             raise UserError(f"one is scored on {found[0]}, the other on {found[1]}")
-        return TwoRuns(a, b, model, found[0], _paired(a, b, model, found[0]), None)
+        return RunComparison(a, b, model, found[0], _paired(a, b, model, found[0]), None)
     except UserError as e:
-        return TwoRuns(a, b, model, found[0], None, str(e))
+        return RunComparison(a, b, model, found[0], None, str(e))
 
 
 def _paired(a: Run, b: Run, model: str, split: str) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def _paired(a: Run, b: Run, model: str, split: str) -> dict[str, Any]:
     )
 
 
-def show(result: TwoRuns, file: IO[str] | None = None) -> None:
+def show(result: RunComparison, file: IO[str] | None = None) -> None:
     """Print the models of both runs side by side, and what the rows they share say."""
     on = console(file)
     print_models(on, result.side_by_side)
@@ -107,7 +107,7 @@ def show(result: TwoRuns, file: IO[str] | None = None) -> None:
     print_line(on, result.verdict, style="bold")
 
 
-def as_json(result: TwoRuns) -> dict[str, Any]:
+def as_json(result: RunComparison) -> dict[str, Any]:
     """Return the comparison as `distill report A B --json` prints it."""
     return {
         "a": str(result.a.folder),
@@ -115,6 +115,6 @@ def as_json(result: TwoRuns) -> dict[str, Any]:
         "model": result.model,
         "models": {"a": result.a.report["models"], "b": result.b.report["models"]},
         "comparison": result.result,
-        "why_not": result.why_not,
+        "why_not": result.reason,
         "verdict": result.verdict,
     }

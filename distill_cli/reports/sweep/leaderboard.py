@@ -6,17 +6,17 @@ import math
 from collections.abc import Sequence
 
 from distill_cli.metrics.classification import LOWER_IS_BETTER
-from distill_cli.metrics.statistics import ENOUGH_SEEDS, holm, minimum_detectable_effect, paired_t, verdict_word
-from distill_cli.reports.sweep.collect import Found, Run
+from distill_cli.metrics.statistics import MIN_SEEDS, holm, minimum_detectable_effect, paired_t, verdict_word
+from distill_cli.reports.sweep.collect import Run, RunCollection
 from distill_cli.reports.sweep.settings import labels, same_setting
 from distill_cli.reports.sweep.sort_and_filter import sort
-from distill_cli.reports.sweep.table import Comparison, Row, Standings
+from distill_cli.reports.sweep.table import Comparison, Leaderboard, Row
 
 METRICS = ("macro_f1", "accuracy", "nll", "ece")
 UNBOUNDED = ("nll",)  # the others lie between 0 and 1
 
 
-def standings(found: Found, metric: str = "macro_f1") -> Standings:
+def build_leaderboard(found: RunCollection, metric: str = "macro_f1") -> Leaderboard:
     """Return the table of the finished runs, best first by the mean VALIDATION score: test scores never choose.
 
     Args:
@@ -29,7 +29,7 @@ def standings(found: Found, metric: str = "macro_f1") -> Standings:
     rows = [_row(label, group, metric) for label, group in zip(names, groups, strict=True)]
     controls = list(dict.fromkeys(c.control for row in rows for c in row.comparisons))
     controls.sort(key=control_order)
-    table = Standings(metric, rows, controls, shared, found, notes)
+    table = Leaderboard(metric, rows, controls, shared, found, notes)
     _correct(table)
     sort(table, "validation")
     if any(row.one_teacher and len(row.runs) > 1 for row in rows):
@@ -88,14 +88,14 @@ def _row(label: str, runs: list[Run], metric: str) -> Row:
     return Row(label, runs, val, {name: values for name, values in test.items() if values}, comparisons)
 
 
-def _correct(table: Standings) -> None:
+def _correct(table: Leaderboard) -> None:
     """Fill in the tests; their words follow the corrected p."""
     sign = -1 if table.metric in LOWER_IS_BETTER else 1
     found = [comparison for _, comparison in table.comparisons]
     for c in found:
         bounds = None if table.metric in UNBOUNDED else (-1.0, 1.0)
         c.result = paired_t([sign * (a - b) for a, b in zip(c.student, c.scores, strict=True)], bounds=bounds)
-    tested = [c for c in found if c.result["n"] >= ENOUGH_SEEDS]
+    tested = [c for c in found if c.result["n"] >= MIN_SEEDS]
     adjusted = holm([c.result["p"] for c in tested]) if len(tested) > 1 else [None] * len(tested)
     corrected = sum(p is not None for p in adjusted)
     for c, p in zip(tested, adjusted, strict=True):

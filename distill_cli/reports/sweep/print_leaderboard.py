@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING
 
 from distill_cli.reports.sweep.columns import caption, column_cells, default_columns, problems, sentences
-from distill_cli.reports.sweep.table import Standings
+from distill_cli.reports.sweep.table import Leaderboard
 from distill_cli.reports.terminal import console, print_line, table
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ MOST_ROWS = 20  # whose run folders are named below a table that has no place fo
 COLUMN_GAP = 2
 
 
-def show(result: Standings, columns: Sequence[str] = (), file: IO[str] | None = None) -> None:
+def show(result: Leaderboard, columns: Sequence[str] = (), file: IO[str] | None = None) -> None:
     """Print the table, its caption, what failed, and the verdicts of a short table.
 
     Args:
@@ -46,7 +46,7 @@ def show(result: Standings, columns: Sequence[str] = (), file: IO[str] | None = 
         print_line(on, line, style="bold")
 
 
-def _fitting(result: Standings, columns: Sequence[str], on: Console) -> tuple[Table | None, list[str]]:
+def _fitting(result: Leaderboard, columns: Sequence[str], on: Console) -> tuple[Table | None, list[str]]:
     """Return the widest table that the terminal holds and what it leaves out, or None."""
     known = column_cells(result)
     kept = list(columns or default_columns(result))
@@ -79,7 +79,7 @@ def _width(header: Sequence[str], rows: Sequence[Sequence[str]], names: Sequence
     return total
 
 
-def _show_folders(on: Console, result: Standings) -> None:
+def _show_folders(on: Console, result: Leaderboard) -> None:
     """Name the run folders of a table that is too narrow for them."""
     for row in result.rows[:MOST_ROWS]:
         print_line(on, f"{row.label}: {' '.join(result.folders(row))}")
@@ -87,7 +87,7 @@ def _show_folders(on: Console, result: Standings) -> None:
         print_line(on, f"the run folders of {len(result.rows) - MOST_ROWS} more rows: results.csv")
 
 
-def _show_stacked(on: Console, result: Standings, columns: Sequence[str]) -> None:
+def _show_stacked(on: Console, result: Leaderboard, columns: Sequence[str]) -> None:
     known = column_cells(result)
     for row in result.rows:
         print_line(on, row.label, style="bold")

@@ -13,13 +13,13 @@ from distill_cli.errors import UserError
 from distill_cli.reports.formatting import markdown_table, markdown_text, spreadsheet_cell
 from distill_cli.reports.sweep.columns import caption, column_cells, default_columns, problems, sentences
 from distill_cli.reports.sweep.leaderboard import mean
-from distill_cli.reports.sweep.table import Standings
+from distill_cli.reports.sweep.table import Leaderboard
 from distill_cli.utils.files import write_text
 
 TEXTS = ("method", "folders")  # columns that hold what users named
 
 
-def markdown(result: Standings, columns: Sequence[str] = ()) -> str:
+def markdown(result: Leaderboard, columns: Sequence[str] = ()) -> str:
     """Return results.md; `columns` are by default those of `default_columns`."""
     known = column_cells(result)
     names = list(columns or default_columns(result))
@@ -36,7 +36,7 @@ def markdown(result: Standings, columns: Sequence[str] = ()) -> str:
     return "\n".join(lines) + "\n"
 
 
-def as_dicts(result: Standings) -> list[dict[str, Any]]:
+def as_dicts(result: Leaderboard) -> list[dict[str, Any]]:
     """Return one flat dict a row, with the columns of results.csv (``docs/report-schema.md``)."""
     models = list(dict.fromkeys(["student", *result.controls, "teacher", *(name for row in result.rows for name in row.test)]))
     table = []
@@ -62,7 +62,7 @@ def _spread(name: str, values: Sequence[float]) -> dict[str, float | None]:
     return {f"{name}.mean": mean(values) if values else None, f"{name}.std": deviation}
 
 
-def results_csv(result: Standings) -> str:
+def results_csv(result: Leaderboard) -> str:
     """Return results.csv: numbers in full, empty where there is none."""
     rows = as_dicts(result)
     out = io.StringIO()
@@ -73,7 +73,7 @@ def results_csv(result: Standings) -> str:
     return out.getvalue()
 
 
-def as_json(result: Standings) -> dict[str, Any]:
+def as_json(result: Leaderboard) -> dict[str, Any]:
     """Return the table as `distill report --json` prints it."""
     found = result.found
     return {
@@ -89,7 +89,7 @@ def as_json(result: Standings) -> dict[str, Any]:
     }
 
 
-def write(result: Standings, folder: str | Path, columns: Sequence[str] = ()) -> tuple[Path, Path]:
+def write(result: Leaderboard, folder: str | Path, columns: Sequence[str] = ()) -> tuple[Path, Path]:
     """Write results.csv, which has all columns, and results.md into a folder.
 
     Raises:

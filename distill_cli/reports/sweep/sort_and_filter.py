@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from statistics import median
 from typing import TYPE_CHECKING
 
-from distill_cli.errors import UserError, near
+from distill_cli.errors import UserError, did_you_mean
 from distill_cli.metrics.classification import LOWER_IS_BETTER
 from distill_cli.reports.sweep.settings import leaves
 
 if TYPE_CHECKING:
-    from distill_cli.reports.sweep.table import Row, Standings
+    from distill_cli.reports.sweep.table import Leaderboard, Row
 
 Number = Callable[["Row"], float | None]
 LESS_IS_BETTER = ("p", "detectable", "parameters", "weights", "latency")
@@ -25,7 +25,7 @@ COMPARE: Mapping[str, Callable[[float, float], bool]] = {
 }  # fmt: skip
 
 
-def numbers(table: Standings) -> dict[str, Number]:
+def numbers(table: Leaderboard) -> dict[str, Number]:
     """Return every column of numbers: what it holds in a row, None where it is empty."""
     found: dict[str, Number] = {
         "val": lambda row: _mean(row.val),
@@ -57,7 +57,7 @@ def latency(row: Row) -> float | None:
     return median(known) if known else None
 
 
-def sort(table: Standings, by: str) -> None:
+def sort(table: Leaderboard, by: str) -> None:
     """Sort the rows, best first: by ``validation`` or any column of `numbers`.
 
     Raises:
@@ -66,7 +66,7 @@ def sort(table: Standings, by: str) -> None:
     columns = numbers(table)
     known = ["validation", *(name for name in columns if name != "val")]
     if by not in known and by != "val":
-        raise UserError(f"sort={by}: no such column of numbers{near(by, known)} (available: {', '.join(known)})")
+        raise UserError(f"sort={by}: no such column of numbers{did_you_mean(by, known)} (available: {', '.join(known)})")
     by = "validation" if by == "val" else by
     value = columns["val" if by == "validation" else by]
     scored = by not in ("n", *LESS_IS_BETTER)
@@ -80,7 +80,7 @@ def sort(table: Standings, by: str) -> None:
     table.sorted_by = by
 
 
-def keep(table: Standings, wanted: str) -> None:
+def filter_rows(table: Leaderboard, wanted: str) -> None:
     """Keep the rows for which every condition holds; tests, corrections and labels stay those of the whole table.
 
     Args:
@@ -102,7 +102,7 @@ def keep(table: Standings, wanted: str) -> None:
         table.notes.append(f"filter {wanted}: {len(table.rows)} of {every} rows are shown; p and verdicts are those of all rows")
 
 
-def _condition(table: Standings, text: str) -> Callable[[Row], bool]:
+def _condition(table: Leaderboard, text: str) -> Callable[[Row], bool]:
     found = CONDITION.fullmatch(text)
     if found is None:
         if re.search("[<>=!~]", text):
@@ -123,7 +123,7 @@ def _condition(table: Standings, text: str) -> Callable[[Row], bool]:
         if name not in keys:
             known = ["method", *columns]
             raise UserError(
-                f"filter={text}: no column and no key of the config is called '{name}'{near(name, [*known, *keys])} "
+                f"filter={text}: no column and no key of the config is called '{name}'{did_you_mean(name, [*known, *keys])} "
                 f"(columns: {', '.join(known)})"
             )
         value = lambda row: configs[id(row)].get(name)  # noqa: E731

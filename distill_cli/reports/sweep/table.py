@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from distill_cli.reports.sweep.collect import Found, Run
+from distill_cli.reports.sweep.collect import Run, RunCollection
 
 
 @dataclass
@@ -57,7 +57,7 @@ class Row:
 
 
 @dataclass
-class Standings:
+class Leaderboard:
     """The table.
 
     Attributes:
@@ -73,7 +73,7 @@ class Standings:
     rows: list[Row]
     controls: list[str]
     shared: list[str]
-    found: Found
+    found: RunCollection
     notes: list[str] = field(default_factory=list)
     sorted_by: str = "validation"
 

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import IO
 
 from distill_cli.reports.sweep.collect import Run, collect
-from distill_cli.reports.sweep.leaderboard import standings
+from distill_cli.reports.sweep.leaderboard import build_leaderboard
 from distill_cli.reports.sweep.print_leaderboard import show
 from distill_cli.reports.sweep.results_files import write
-from distill_cli.reports.sweep.table import Standings
+from distill_cli.reports.sweep.table import Leaderboard
 from distill_cli.reports.terminal import console, print_line
 
 
-def sweep_report(folder: str | Path, metric: str = "macro_f1", file: IO[str] | None = None) -> Standings:
+def sweep_report(folder: str | Path, metric: str = "macro_f1", file: IO[str] | None = None) -> Leaderboard:
     """Print the table of the runs below a folder, and write results.csv, results.md and report.html into it.
 
     The page is left out where every run has ``report.html=false``.
@@ -26,7 +26,7 @@ def sweep_report(folder: str | Path, metric: str = "macro_f1", file: IO[str] | N
     Raises:
         UserError: no run is there, or the folder is not writable.
     """
-    result = standings(collect([folder]), metric)
+    result = build_leaderboard(collect([folder]), metric)
     show(result, file=file)
     written = write(result, folder)
     print_line(console(file), f"written: {written[0]} and {written[1].name}")

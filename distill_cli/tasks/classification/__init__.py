@@ -1,1 +1,1 @@
-"""classification"""
+"""Classification into exclusive classes."""

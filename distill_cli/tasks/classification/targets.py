@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distill_cli.features.numerics import full_precision
+from distill_cli.features.numerics import to_float32
 from distill_cli.types import DataFacts, ModelOutput
 
 
@@ -22,8 +22,8 @@ def targets(y: np.ndarray, num_classes: int) -> Tensor:
 def mean_logits(teachers: Sequence[ModelOutput]) -> Tensor:
     """Return the mean of the teachers' logits ``[B, C]`` in float32 or float64; every teacher counts the same."""
     if len(teachers) == 1:
-        return full_precision(teachers[0].logits)
-    return torch.stack([full_precision(t.logits) for t in teachers]).mean(dim=0)
+        return to_float32(teachers[0].logits)
+    return torch.stack([to_float32(t.logits) for t in teachers]).mean(dim=0)
 
 
 def cross_entropy(logits: Tensor, target: Tensor, labelled: Tensor, class_weight: Tensor | None = None) -> Tensor:
@@ -36,7 +36,7 @@ def cross_entropy(logits: Tensor, target: Tensor, labelled: Tensor, class_weight
         class_weight: ``[C]`` or None for ones. The sum is not divided by the weights of the batch, so that a
             sample's loss does not depend on its company.
     """
-    logits = full_precision(logits)
+    logits = to_float32(logits)
     if class_weight is None:  # the same digits, with fewer operations to go back through
         return (F.log_softmax(logits, dim=-1) * (target.to(logits.dtype) * -labelled.to(logits.dtype).unsqueeze(-1))).sum(dim=-1)
     return F.cross_entropy(logits, target.to(logits.dtype), weight=class_weight, reduction="none") * labelled

@@ -1,1 +1,1 @@
-"""run"""
+"""The page of one run, a picture a module."""

@@ -11,7 +11,7 @@ from typing import Any
 from distill_cli.reports.html.components import VEGA_LITE, Chart, Section, Spec
 from distill_cli.reports.html.run import confusion, curves, per_class, reliability
 from distill_cli.reports.html.run.data import RunData
-from distill_cli.utils.files import refuse_links, write_bytes
+from distill_cli.utils.files import ensure_no_symlinks, write_bytes
 
 FOLDER = "plots"
 DOTS_PER_INCH = 200
@@ -48,7 +48,7 @@ def save(folder: Path, name: str, charts: Iterable[Chart]) -> Path:
     """
     from vl_convert import vegalite_to_png
 
-    refuse_links(folder, (FOLDER,))
+    ensure_no_symlinks(folder, (FOLDER,))
     content = vegalite_to_png(picture(charts), config=look(), ppi=DOTS_PER_INCH, allowed_base_urls=[])
     return write_bytes(folder / FOLDER / f"{name}.png", content)
 

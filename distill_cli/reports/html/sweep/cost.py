@@ -10,7 +10,7 @@ from distill_cli.metrics.classification import LOWER_IS_BETTER
 from distill_cli.reports.html.components import Chart, Section, Spec, quantity, spec
 from distill_cli.reports.html.sweep import seeds
 from distill_cli.reports.sweep.leaderboard import mean, score
-from distill_cli.reports.sweep.table import Row, Standings
+from distill_cli.reports.sweep.table import Leaderboard, Row
 
 COSTS = {
     "parameters": ("Against parameters", "parameters"),
@@ -21,7 +21,7 @@ COSTS = {
 HEIGHT = 280
 
 
-def section(result: Standings) -> Section | None:
+def section(result: Leaderboard) -> Section | None:
     """Return a chart for each cost that is known."""
     means = [point for n, row in enumerate(result.rows) for point in points(row, n, result.metric)]
     charts = [chart for cost in COSTS if (chart := _chart(result, means, cost))]
@@ -59,7 +59,7 @@ def front(found: Sequence[Mapping[str, Any]], cost: str, lower_is_better: bool) 
     return kept_points
 
 
-def _chart(result: Standings, means: Sequence[Mapping[str, Any]], cost: str) -> Chart | None:
+def _chart(result: Leaderboard, means: Sequence[Mapping[str, Any]], cost: str) -> Chart | None:
     known = [point for point in means if point[cost] is not None]
     if not known:
         return None

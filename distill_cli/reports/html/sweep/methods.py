@@ -5,13 +5,13 @@ from __future__ import annotations
 from distill_cli.reports.html.components import Chart, Section, category, spec
 from distill_cli.reports.html.sweep import seeds
 from distill_cli.reports.sweep.leaderboard import mean
-from distill_cli.reports.sweep.table import Standings
+from distill_cli.reports.sweep.table import Leaderboard
 
 MOST_ROWS = 40
 ROW = 15  # pixels a model and setting
 
 
-def section(result: Standings) -> Section | None:
+def section(result: Leaderboard) -> Section | None:
     """Return the chart of the first rows of the table."""
     rows, dots = [], []
     labels = {n: f"{n + 1}. {row.label}" for n, row in enumerate(result.rows[:MOST_ROWS])}

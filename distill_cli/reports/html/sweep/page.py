@@ -19,7 +19,7 @@ from distill_cli.reports.html.sweep.varied_settings import Swept, shown, swept
 from distill_cli.reports.sweep.columns import TITLES, caption, column_cells, default_columns, problems, sentences
 from distill_cli.reports.sweep.leaderboard import UNBOUNDED
 from distill_cli.reports.sweep.sort_and_filter import numbers
-from distill_cli.reports.sweep.table import Row, Standings
+from distill_cli.reports.sweep.table import Leaderboard, Row
 from distill_cli.utils.files import read_text, write_text
 
 LARGEST_YAML = 1_000_000  # bytes
@@ -27,7 +27,7 @@ MORE_COLUMNS = ("parameters", "weights", "latency")
 RUNS = "runs"  # the column of links, behind what a reader looks for first
 
 
-def write(result: Standings, folder: Path, columns: Sequence[str] = (), *, pictures: bool = True) -> Path:
+def write(result: Leaderboard, folder: Path, columns: Sequence[str] = (), *, pictures: bool = True) -> Path:
     """Write the page of a table into a folder.
 
     Args:
@@ -44,7 +44,7 @@ def write(result: Standings, folder: Path, columns: Sequence[str] = (), *, pictu
     return write_text(folder / PAGE, page(result, folder, columns))
 
 
-def page(result: Standings, folder: Path, columns: Sequence[str] = ()) -> str:
+def page(result: Leaderboard, folder: Path, columns: Sequence[str] = ()) -> str:
     """Return the page of a table."""
     found = swept(result.rows)
     pictures = [
@@ -70,7 +70,7 @@ def page(result: Standings, folder: Path, columns: Sequence[str] = ()) -> str:
     )
 
 
-def cards(result: Standings) -> list[dict[str, Any]]:
+def cards(result: Leaderboard) -> list[dict[str, Any]]:
     """Return what the first screen says of each model of the first row."""
     found: list[dict[str, Any]] = []
     if not result.rows:
@@ -111,7 +111,7 @@ def cards(result: Standings) -> list[dict[str, Any]]:
     return found
 
 
-def table(result: Standings, found: Sequence[Swept], folder: Path, columns: Sequence[str]) -> dict[str, Any]:
+def table(result: Leaderboard, found: Sequence[Swept], folder: Path, columns: Sequence[str]) -> dict[str, Any]:
     """Return header and rows; each cell has a text and what it sorts by, a number or None where it is text, or links.
 
     Columns that were not asked for stand in the order in which a reader needs them, the settings that differ last.
@@ -136,7 +136,7 @@ def _cell(text: str, value: float | None, links: Sequence[tuple[str, str]] = ())
     return {"text": text, "value": value, "links": links}
 
 
-def page_columns(result: Standings) -> list[str]:
+def page_columns(result: Leaderboard) -> list[str]:
     """Return the page's columns: which method, what it gave, and only then by what it was chosen and what it costs."""
     first = ["method", "student", *result.controls[:1], "difference", "verdict"]
     known = column_cells(result)
@@ -150,7 +150,7 @@ def _links(row: Row, folder: Path) -> list[tuple[str, str]]:
     return [(seed, Path(os.path.relpath(path, folder)).as_posix()) for seed, path in places]
 
 
-def title(result: Standings) -> str:
+def title(result: Leaderboard) -> str:
     """Return what the table is about: the name that all runs share, or its part before the loss, else their data."""
     reports = [run.report for row in result.rows for run in row.runs]
     names = list(dict.fromkeys(str(report.get("name") or report.get("command")) for report in reports))

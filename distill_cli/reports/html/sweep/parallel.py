@@ -12,7 +12,7 @@ from distill_cli.reports.html.sweep import seeds
 from distill_cli.reports.html.sweep.varied_settings import Swept, shown
 from distill_cli.reports.sweep.columns import TITLES
 from distill_cli.reports.sweep.leaderboard import mean
-from distill_cli.reports.sweep.table import Row, Standings
+from distill_cli.reports.sweep.table import Leaderboard, Row
 
 MOST_AXES = 7  # of settings; more are too narrow to read
 MOST_TICKS = 6
@@ -49,7 +49,7 @@ class Axis:
         return list(dict.fromkeys(min(known, key=lambda tick: abs(tick[0] - place)) for place in wanted))
 
 
-def section(result: Standings, found: Sequence[Swept]) -> Section | None:
+def section(result: Leaderboard, found: Sequence[Swept]) -> Section | None:
     """Return the chart, or None where fewer than two settings differ."""
     model = {n: name for n, row in enumerate(result.rows) if (name := _model(row))}
     differing = [axis for parameter in found if len(set((axis := _of_setting(parameter)).places)) > 1]

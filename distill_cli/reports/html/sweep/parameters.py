@@ -9,19 +9,19 @@ from distill_cli.reports.html.components import Chart, Section, Spec, category, 
 from distill_cli.reports.html.sweep import seeds
 from distill_cli.reports.html.sweep.varied_settings import Swept, shown
 from distill_cli.reports.sweep.leaderboard import mean
-from distill_cli.reports.sweep.table import Standings
+from distill_cli.reports.sweep.table import Leaderboard
 
 HEIGHT = 220
 
 
-def section(result: Standings, found: Sequence[Swept]) -> Section | None:
+def section(result: Leaderboard, found: Sequence[Swept]) -> Section | None:
     """Return a chart a setting."""
     charts = [chart for parameter in found if (chart := _chart(result, parameter))]
     text = f"{seeds.TEXT} Other settings may differ along with the one that is shown."
     return Section("parameters", "Score against each setting", text, charts) if charts else None
 
 
-def _chart(result: Standings, parameter: Swept) -> Chart | None:
+def _chart(result: Leaderboard, parameter: Swept) -> Chart | None:
     rows: list[dict[str, Any]] = []
     dots: list[dict[str, Any]] = []
     for n, (row, value) in enumerate(zip(result.rows, parameter.values, strict=True)):

@@ -7,7 +7,7 @@ from typing import Any
 
 from distill_cli.reports.html.components import FAINT, Spec, by_model, quantity
 from distill_cli.reports.sweep.columns import TITLES
-from distill_cli.reports.sweep.table import Standings
+from distill_cli.reports.sweep.table import Leaderboard
 
 TEXT = "Large marks are means over seeds, small ones the seeds."
 PARAMS = [{"name": "kept", "value": None}]  # rows that the page's filter keeps; null: all
@@ -33,12 +33,12 @@ def layers(
     ]
 
 
-def axis(result: Standings) -> Spec:
+def axis(result: Leaderboard) -> Spec:
     """Return the axis of test scores; the field is ``score``."""
     return quantity("score", f"{TITLES[result.metric]}, test")
 
 
-def tips(result: Standings, *more: Spec) -> list[Spec]:
+def tips(result: Leaderboard, *more: Spec) -> list[Spec]:
     """Return what a mean says when it is pointed at, and more."""
     score = {"field": "score", "format": ".4f", "title": TITLES[result.metric]}
     return [{"field": "method"}, {"field": "model"}, score, {"field": "n", "title": "seeds"}, *more]
