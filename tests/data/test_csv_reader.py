@@ -54,7 +54,7 @@ SAME = {
 @pytest.mark.parametrize("block", [1, 7, 0])
 @pytest.mark.parametrize("kind", SAME)
 def test_however_it_is_written_a_table_reads_the_same(tmp_path: Path, kind: str, block: int) -> None:
-    for path in (put(tmp_path, SAME[kind]), put(tmp_path, gzip.compress(SAME[kind].encode(, mtime=0)), "t.csv.gz")):
+    for path in (put(tmp_path, SAME[kind]), put(tmp_path, gzip.compress(SAME[kind].encode(), mtime=0), "t.csv.gz")):
         reader = CsvReader(path)
         assert reader.columns == ("a", "b") and reader.has_header
         assert everything(reader, block=block) == ([[1, 2], [3, 4]], [0, 1])
