@@ -58,13 +58,13 @@ def test_every_member_reaches_the_average_by_its_weight(weights: list[float] | N
 def test_each_member_prepares_its_own_inputs() -> None:
     members = []
     for scale in (1, 10):
-        member = Classifier(nn.Identity(), "standardise", (4,))
+        member = Classifier(nn.Identity(), "standardize", (4,))
         pool = make_pool()
         member.preprocessing.mean.copy_(torch.tensor(pool.x.mean(0) * scale))
         member.preprocessing.std.copy_(torch.tensor(pool.x.std(0) * scale))
         members.append(member)
     x = make_batch().inputs
-    by_hand = sum((x - m.prepare.mean) / m.prepare.std for m in members) / 2
+    by_hand = sum((x - m.preprocessing.mean) / m.preprocessing.std for m in members) / 2
     assert torch.allclose(Ensemble(members)(x), by_hand, atol=1e-6)
 
 

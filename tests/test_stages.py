@@ -371,7 +371,7 @@ WRONG = {
     ("loss.weight={from: 1.0, to: 0.0, shape: square}",): "loss.weight.shape=square: expected linear or cosine or step",
     ("loss.weight={from: 1.0, to: 0.0, start: 0.7, end: 0.2}",): "loss.weight: start and end must be shares with 0 <= start <= end "
     "<= 1, got 0.7 and 0.2",
-    ("balance=always",): "balance=always: expected start or null",
+    ("balance_gradients=always",): "balance_gradients=always: expected at_start or null",
     ("log_gradients.batches=-1",): "log_gradients.batches=-1: must be >= 0",
     ("controls=[{name: short, epochs: 1}]",): "controls.short.epochs=1: the run has 2 stages; give one epoch each at least, "
     "or stages: {}",

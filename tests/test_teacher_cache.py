@@ -199,7 +199,7 @@ def test_a_writer_that_dies_leaves_nothing_that_counts(tmp_path: Path, monkeypat
 def test_a_hash_of_weights_sees_values_buffers_and_names() -> None:
     one, same, other = network(0), network(0), network(1)
     assert weights_hash(one) == weights_hash(same) != weights_hash(other)
-    prepared = Classifier(one.network, "standardise", (4,))
+    prepared = Classifier(one.network, "standardize", (4,))
     before = weights_hash(prepared)
     prepared.preprocessing.mean += 1  # type: ignore[operator]
     assert weights_hash(prepared) != before

@@ -65,7 +65,7 @@ COMMAND = [
     ("distill distill: error: dataset.exclude_classes=3: expected a list of classes, such as [3]",
      ("distill", "dataset.exclude_classes=3")),
     ("distill distill: error: dataset.label_fraction=null: expected number", ("distill", "dataset.label_fraction=null")),
-    ("distill distill: error: schedule: div_factor and final_div_factor must be > 0, got 0 and 10000.0",
+    ("distill distill: error: lr_scheduler: div_factor and final_div_factor must be > 0, got 0 and 10000.0",
      ("distill", "device=cpu", "lr_scheduler=one_cycle", "lr_scheduler.div_factor=0")),
     ("distill distill: error: optimizer: Invalid learning rate: -1", ("distill", "device=cpu", "optimizer.lr=-1")),
     ("distill distill: error: teacher.optimizer: Invalid learning rate: -1", ("distill", "device=cpu", "teacher.optimizer.lr=-1")),
@@ -78,11 +78,11 @@ COMMAND = [
      ("distill", "device=cpu", "loss.weight=0")),
     ("distill distill: error: loss.temperature: CrossEntropy has no such parameter, and a preset sets it; take it away with ~loss.temperature",
      ("distill", "experiment=digits", "loss._target_=distill_cli.losses.cross_entropy.CrossEntropy")),
-    ("distill distill: error: stages.hint.balance: this stage does not set it yet; add it with +stages.hint.balance=VALUE",
+    ("distill distill: error: stages.hint.balance_gradients: this stage does not set it yet; add it with +stages.hint.balance_gradients=VALUE",
      ("distill", "stages=hint_then_soft_target", "stages.hint.loss.features=[body.1,body.1]", "stages.hint.balance_gradients=at_start")),
     ("distill distill: error: loss: a setting of it is too large (Numerical result out of range)",
      ("distill", "device=cpu", "loss.temperature=1e300")),
-    ("distill distill: error: generations.a.loss=hint: features is required; write its keys out in the chain: "
+    ("distill distill: error: generations.a.loss=hint: features is required; write its keys out in generations: "
      "loss: {_target_: distill_cli.losses.hint.Hint, features: ...}", ("distill", "device=cpu", "generations=[{name: a, loss: hint}]")),
     ("distill distill: error: outputs is empty: name a folder", ("distill", "outputs=")),
     ("distill eval: error: run is empty: name a folder", ("eval", "run=")),
