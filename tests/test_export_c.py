@@ -39,7 +39,9 @@ class Names:
 
 def subject(model: Classifier, shape: tuple[int, ...], temperature: float = 1.0) -> ExportSource:
     about = {"run": "a */ b ??/"}
-    return ExportSource("stu-dent.2", model, {"preprocessing": "none", "input_shape": list(shape)}, Names(), temperature, True, about)  # type: ignore[arg-type]
+    return ExportSource(
+        "stu-dent.2", model, {"preprocessing": "none", "input_shape": list(shape)}, Names(), temperature, True, about
+    )  # type: ignore[arg-type]
 
 
 def classifier(network: nn.Module, shape: tuple[int, ...], prepare: str = "none") -> Classifier:

@@ -27,7 +27,9 @@ from distill_cli.teachers.train import ResolvedTeacher
 from distill_cli.utils import files
 
 Distill = Callable[..., Ran]
-TWO = "generations=[{name: large, model: {hidden: [12]}, epochs: 3}, {name: small, model: {hidden: [10]}, loss: {temperature: 1}}]"
+TWO = (
+    "generations=[{name: large, model: {hidden: [12]}, epochs: 3}, {name: small, model: {hidden: [10]}, loss: {temperature: 1}}]"
+)
 
 
 def folders(ran: Ran) -> dict[str, Path]:

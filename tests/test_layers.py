@@ -119,7 +119,10 @@ def test_a_checkpoints_model_is_listed(distill: Any) -> None:
     [
         (("--json",), "--json: layers makes no report; drop it"),
         (("-m",), "-m: layers makes no report; drop it"),
-        (("teacher.logits_file=x.npy",), "teacher.logits_file=x.npy: a table of outputs has no layers; choose a teacher with weights"),
+        (
+            ("teacher.logits_file=x.npy",),
+            "teacher.logits_file=x.npy: a table of outputs has no layers; choose a teacher with weights",
+        ),
         (("teacher.run=nowhere",), "teacher.run=nowhere: no such folder"),
     ],
 )

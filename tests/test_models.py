@@ -143,7 +143,10 @@ def test_preparation_of_an_image_is_a_few_bytes_of_the_weights() -> None:
     shape = (3, 32, 32)
     sizes = {}
     for prepare in ("none", "standardize", "standardize_per_element"):
-        entry = {"model": {"_target_": "distill_cli.models.cnn2d.CNN2d", "filters": [4], "pool_after": [1]}, "preprocessing": prepare}
+        entry = {
+            "model": {"_target_": "distill_cli.models.cnn2d.CNN2d", "filters": [4], "pool_after": [1]},
+            "preprocessing": prepare,
+        }
         model = build_model({**entry, "num_classes": 3, "input_shape": list(shape)}, "student.model")
         sizes[prepare] = measured(model, {**entry, "input_shape": shape})
     assert {prepare: size["preparation_bytes"] for prepare, size in sizes.items()} == {

@@ -302,9 +302,7 @@ def test_balance_makes_shares_equal_and_keeps_the_sum_of_lengths() -> None:
 def test_balance_refuses_a_term_without_a_gradient() -> None:
     model = network()
     start = stage("train", model, two_terms(match=0.0), balance=True)
-    said = (
-        "student: balance_gradients=at_start: term 'match' has no gradient at the start of the stage, so no factor makes it count; give it a"
-    )
+    said = "student: balance_gradients=at_start: term 'match' has no gradient at the start of the stage, so no factor makes it count; give it a"
     with pytest.raises(UserError, match=said):
         trainer(model).fit([start], ModelSelection(), lambda record: None)
 

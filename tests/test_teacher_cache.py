@@ -351,8 +351,8 @@ def test_views_are_stored_reported_and_seen_by_the_control(distill: Any) -> None
         (("cache.views=-1",), "cache.views=-1: must be >= 0"),
         (("cache.use=always",), "cache.use=always: expected auto or never"),
         (("cache.folder=",), "cache.folder is empty: name a folder"),
-        (("+teacher.cache=false",), "teacher.cache has moved: cache.use=auto stores the teacher's outputs, cache.use=never does not"),
-        (("teacher.cache=false",), "teacher.cache has moved: cache.use=auto stores the teacher's outputs, cache.use=never does not"),
+        (("+teacher.cache=false",), "teacher.cache is called cache.use now: type cache.use=auto|never"),
+        (("teacher.cache=false",), "teacher.cache is called cache.use now: type cache.use=auto|never"),
     ],
 )  # fmt: skip
 def test_wrong_settings_end_before_a_teacher_is_trained(distill: Any, words: tuple[str, ...], said: str) -> None:

@@ -54,7 +54,9 @@ def layers(cfg: Any) -> LayerSummary:
     """
     check_sources(cfg.teacher)
     if cfg.teacher.logits_file is not None:
-        raise UserError(f"teacher.logits_file={cfg.teacher.logits_file}: a table of outputs has no layers; choose a teacher with weights")
+        raise UserError(
+            f"teacher.logits_file={cfg.teacher.logits_file}: a table of outputs has no layers; choose a teacher with weights"
+        )
     dataset = load_dataset(cfg.dataset)
     student = build_model(model_spec(cfg.student.model, cfg.student.preprocessing, dataset), "student.model")
     theirs, ours = (inspect(model, dataset.input_shape) for model in (_teacher(cfg, dataset), student))

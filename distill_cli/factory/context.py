@@ -123,9 +123,7 @@ def make_context(cfg: Any, out: Path, job: Job) -> RunContext:
         progress=Progress(cfg.verbosity, cfg.log_every_seconds),
         command_line=job.command_line,
         started=time.time(),
-        checkpoint_policy=CheckpointPolicy(
-            *parse_interval(cfg.save_every), should_resume(cfg.resume, job.number is not None)
-        )
+        checkpoint_policy=CheckpointPolicy(*parse_interval(cfg.save_every), should_resume(cfg.resume, job.number is not None))
         if "save_every" in cfg
         else CheckpointPolicy(),
     )

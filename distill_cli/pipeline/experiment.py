@@ -97,7 +97,10 @@ def train_and_report(
     }
     report["data"]["notes"] += transfer.notes
     if extra_sections.get("generations"):
-        report["generations"] = [*extra_sections["generations"], teacher_generations.generation(STUDENT, "trained", models[STUDENT])]
+        report["generations"] = [
+            *extra_sections["generations"],
+            teacher_generations.generation(STUDENT, "trained", models[STUDENT]),
+        ]
     if tuned_settings is not None:
         report["tuned_from"] = tuned_settings.report(cfg.seed)
     report["notes"] = examine(Examined(report, dataset, gathered.logits, gathered.records), own_checks(cfg.health))

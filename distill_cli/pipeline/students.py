@@ -69,7 +69,10 @@ def train_students(
             gathered.add(UNCORRECTED, model, entry, cost)
         fixed, fixed_entry = apply_bias_correction(model, entry, pool, dataset, context, plan.settings["monitor"])
         gathered.add(
-            plan.name, fixed, fixed_entry, {**cost, "bias_correction": bias_correction.described(fixed_entry, dataset.class_names)}
+            plan.name,
+            fixed,
+            fixed_entry,
+            {**cost, "bias_correction": bias_correction.described(fixed_entry, dataset.class_names)},
         )
 
 

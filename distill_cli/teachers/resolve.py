@@ -28,7 +28,8 @@ ENSEMBLE = f"{Ensemble.__module__}.{Ensemble.__name__}"
 SUMMED = ("train_seconds", "steps")
 PREPARED = {
     "none": "as they are (teacher.preprocessing=none)",
-    "standardize": "less mean, over deviation of each channel or feature of the training rows here (teacher.preprocessing=standardize)",
+    "standardize": "less mean, over deviation of each channel or feature of the training rows here "
+    "(teacher.preprocessing=standardize)",
     PER_ELEMENT: f"less mean, over deviation of each element of the training rows here (teacher.preprocessing={PER_ELEMENT})",
 }
 
@@ -195,7 +196,9 @@ def build_untrained_teacher(node: Any, dataset: Dataset) -> Classifier:
     entry = model_spec(node.model, node.preprocessing, dataset)
     if node.ensemble.size == 1:
         return build_model(entry, "teacher.model", node.seed)
-    return build_model(ensemble_entry([entry] * node.ensemble.size, node.ensemble.average, None, dataset), "teacher.model", node.seed)
+    return build_model(
+        ensemble_entry([entry] * node.ensemble.size, node.ensemble.average, None, dataset), "teacher.model", node.seed
+    )
 
 
 def total(members: Sequence[ResolvedTeacher], figure: str) -> float | None:

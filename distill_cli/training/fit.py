@@ -74,7 +74,9 @@ def fit(
     key_parts["teacher"] = taught_by
     key = training_key(parts, pool, dataset, {**key_parts, "precision": context.precision})
     _dry_run_train_mode(model, rows, batch_size, name)
-    sampler = EpochBatchSampler(pool.y, settings["batch_size"], seed, settings["sampling"]["class_balance_power"], settings["steps_per_epoch"])
+    sampler = EpochBatchSampler(
+        pool.y, settings["batch_size"], seed, settings["sampling"]["class_balance_power"], settings["steps_per_epoch"]
+    )
     trainer = Trainer(
         name=name,
         model=model,
@@ -95,7 +97,11 @@ def fit(
         name, sum(stage.epochs for stage in stages), sampler.steps_per_epoch * sampler.batch_size, sampler.steps_per_epoch
     )
     try:
-        return trainer.fit(stages, ModelSelection(settings["monitor"], settings["early_stopping"]["patience"], max_epochs=stop_after), context.epoch)
+        return trainer.fit(
+            stages,
+            ModelSelection(settings["monitor"], settings["early_stopping"]["patience"], max_epochs=stop_after),
+            context.epoch,
+        )
     finally:
         context.progress.finish()
         model.set_feature_layers(())

@@ -201,7 +201,7 @@ def test_what_cannot_be_a_transfer_set_is_one_line(
 )
 def test_the_other_spelling_gets_one_line(distill: Callable[..., Any], word: str) -> None:
     ran = distill("distill", *TINY, word)
-    line = "distill distill: error: dataset.unlabelled has moved: it is spelled dataset.unlabeled"
+    line = "distill distill: error: dataset.unlabelled is called dataset.unlabeled now: type dataset.unlabeled=..."
     assert (ran.code, ran.err.splitlines()) == (2, [line])
 
 

@@ -207,7 +207,7 @@ WRONG = [
     (("input=rows.csv", "output=''"), "output is empty: name a file"),
     (
         ("input=rows.csv", "on_bad_row=skip"),
-        "on_bad_row has moved: on_bad_lines=skip leaves bad rows out, on_bad_lines=fail ends",
+        "on_bad_row is called on_bad_lines now: type on_bad_lines=...",
     ),
     ((), "input is required: pass input=..."),
 ]
