@@ -71,7 +71,7 @@ def test_each_links_student_teaches_the_next(distill: Distill) -> None:
     assert set(large["models"]) == {"teacher", "student"}
     again = distill("eval", f"run={ran.folder}", "device=cpu", "report.html=false").report
     assert again["models"]["student"]["test"] == ran.report["models"]["student"]["test"]
-    assert again["chain"] == ran.report["generations"]
+    assert again["generations"] == ran.report["generations"]
 
 
 ALONE = (*TINY, "controls=[]")
@@ -96,7 +96,7 @@ def test_a_link_is_found_by_its_teacher_its_settings_and_its_data(distill: Disti
 def test_a_sweep_over_seeds_shares_its_links(distill: Distill) -> None:
     ran = distill("distill", *TINY, TWO, "-m", "seed=0,1")
     assert ran.code == 0, ran.err
-    assert len(list(Path("outputs/chain").glob("*/report.json"))) == 2
+    assert len(list(Path("outputs/generations").glob("*/report.json"))) == 2
     assert "2 runs: 2 finished" in ran.out
 
 
@@ -160,7 +160,7 @@ def test_another_class_takes_nothing_from_the_students() -> None:
 @pytest.mark.parametrize("value", [{"name": "x"}, "ta", 3])
 def test_a_chain_is_a_list(value: Any) -> None:
     with pytest.raises(
-        UserError, match=r"^chain=.*: expected a list such as \[\{name: assistant, model: mlp_small\}\], or \[\] for none$"
+        UserError, match=r"^generations=.*: expected a list such as \[\{name: assistant, model: mlp_small\}\], or \[\] for none$"
     ):
         generations(config(value))
 
