@@ -83,10 +83,33 @@ CASES: dict[str, list[str]] = {
 
 # Renames since the file was written, old: new, of what stands in a key's path between `.` or `/` (several parts may be named:
 # "models.scratch"), and of whole words in texts. Both are applied to what is stored, before it is compared.
-RENAMED_KEYS: dict[str, str] = {}
-RENAMED_VALUES: dict[str, str] = {}
+RENAMED_KEYS: dict[str, str] = {
+    "interval": "ci95",
+    "macro_f1_interval": "macro_f1_ci95",
+    "f1_interval": "f1_ci95",
+    "term.hard": "term.cross_entropy",
+    "terms.hard": "terms.cross_entropy",
+    "labels_seen": "labeled_samples_seen",
+    "overflows": "skipped_steps",
+    "report.unlabelled": "report.unlabeled",
+    "transfer_exclude": "exclude_classes",
+    "bias_fix": "bias_correction",
+    "report.chain": "report.generations",
+    "chain.1": "generations.1",
+    "report.search": "report.tuned_from",
+    "architecture.arguments.prepare": "architecture.arguments.preprocessing",
+    "card.prepare": "card.preprocessing",
+}
+RENAMED_VALUES: dict[str, str] = {
+    "standardise": "standardize",
+}
 # Deliberate changes since the file was written: (pattern of keys, a regular expression that is searched; reason).
-CHANGED: list[tuple[str, str]] = []
+CHANGED: list[tuple[str, str]] = [
+    (r"\.recipe_version$", "the recipe has changed: statistics of inputs are those of channels"),
+    (r"/report\.name$", "runs are named by data and options"),
+    (r"\.weight_change$|\.preparation_bytes$|\.data\.files$", "reports say more"),
+    (r"\.notes\.\d+\.(check|text)$|/report\.notes$", "notes on the health of a run are new"),
+]
 
 # What is not compared: (pattern of keys, a regular expression that is searched; reason).
 IGNORED = [
