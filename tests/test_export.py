@@ -59,7 +59,7 @@ def test_every_file_says_what_the_model_says(run: Path, distill: Distill) -> Non
     assert kept["model"] == "student"
     assert json.loads(kept["class_names"]) == report["data"]["class_names"]
     assert (json.loads(kept["temperature"]), kept["opset"]) == (temperature, "18")
-    assert kept["input_preparation"] == "standardise, inside the graph"
+    assert kept["input_preparation"] == "standardize, inside the graph"
     again, _ = load_model(Path("out"), "student")
     with torch.no_grad():
         assert torch.equal(again(torch.from_numpy(x)).logits, torch.from_numpy(logits))
@@ -136,7 +136,7 @@ def test_a_rounded_model_that_loses_too_much_is_refused() -> None:
 
 
 def test_the_check_of_a_file_is_followed_in_lines(run: Path, distill: Distill) -> None:
-    ran = distill("export", f"run={run}", "format=onnx-int8", "output=out", "progress.every=0", "eval_batch_size=50")
+    ran = distill("export", f"run={run}", "format=onnx-int8", "output=out", "log_every_seconds=0", "eval_batch_size=50")
     assert ran.code == 0, ran.err
     for what in ("checking", "scoring"):
         said = re.findall(rf"^onnx-int8: {what} (\d+)%: (\d+) rows, [\d,]+ rows/s, .* left$", ran.err, re.M)
@@ -187,7 +187,7 @@ def test_sound_formats_are_kept_and_the_others_refused(run: Path, distill: Disti
     monkeypatch.setitem(exports.LOOKS, "c", no_layer)
     monkeypatch.setitem(exports.LOOKS, "web", lambda subject, settings: None)
     monkeypatch.setitem(exports.FORMATS, "web", broken)
-    ran = distill("export", f"run={run}", "format=[c,safetensors,web]", "output=out", "progress.level=quiet")
+    ran = distill("export", f"run={run}", "format=[c,safetensors,web]", "output=out", "verbosity=quiet")
     assert ran.code == 2
     assert [line for line in ran.err.splitlines() if "error" in line] == [
         "distill export: error: format=c: layer 'gate' (GRU): has no C; use format=onnx",
@@ -195,7 +195,7 @@ def test_sound_formats_are_kept_and_the_others_refused(run: Path, distill: Disti
     ]
     assert sorted(path.name for path in Path("out").iterdir()) == ["README.md", "card.json", "checkpoint"]
     assert list(ran.report["export"]["formats"]) == ["safetensors"] and list(ran.report["export"]["refused"]) == ["c", "web"]
-    none = distill("export", f"run={run}", "format=[c,web]", "output=none", "progress.level=quiet")
+    none = distill("export", f"run={run}", "format=[c,web]", "output=none", "verbosity=quiet")
     assert (none.code, none.err.count("distill export: error: format=")) == (2, 2)
     assert not Path("none").exists()
 
@@ -207,8 +207,8 @@ def test_sound_formats_are_kept_and_the_others_refused(run: Path, distill: Disti
         (["format=[]"], "format=[]: name one or more of "),
         (["format=onnx,c"], "format=onnx,c: several values make a sweep, which needs -m; a list is written [1,2]"),
         (
-            ["checkpoint_model=studnt"],
-            "checkpoint_model=studnt: run has no such model; did you mean 'student'? (it has: student, teacher)",
+            ["model_name=studnt"],
+            "model_name=studnt: run has no such model; did you mean 'student'? (it has: student, teacher)",
         ),
         (["max_f1_drop=2"], "max_f1_drop=2.0: must be >= 0 and at most 1"),
         (["calibration_rows=0"], "calibration_rows=0: must be >= 1"),
@@ -327,7 +327,7 @@ def test_a_teacher_with_residual_sums_is_exported_too(distill: Distill) -> None:
         "hydra.run.dir=run",
     )
     assert distill("distill", "experiment=smoke", *words).code == 0
-    words = ("checkpoint_model=teacher", "format=[onnx,c]", "max_f1_drop=1")
+    words = ("model_name=teacher", "format=[onnx,c]", "max_f1_drop=1")
     ran = distill("export", "run=run", "output=out", *words)
     assert ran.code == 0, ran.err
     card = json.loads(Path("out/card.json").read_text())

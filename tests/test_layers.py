@@ -25,7 +25,7 @@ def by_path(model: nn.Module, shape: tuple[int, ...] = BEAT) -> dict[str, Any]:
 
 
 def test_shapes_parameters_and_macs_are_those_of_a_count_by_hand() -> None:
-    found = by_path(Classifier(CNN1d(5, BEAT), "standardise", BEAT))
+    found = by_path(Classifier(CNN1d(5, BEAT), "standardize", BEAT))
     assert found["conv1"].shape == (32, 183)
     assert (found["conv1"].parameters, found["conv1"].macs) == (32 * 5 + 32, 183 * 32 * 5)
     assert (found["conv2"].parameters, found["conv2"].macs) == (32 * 32 * 3 + 32, 43 * 32 * 32 * 3)
@@ -102,13 +102,13 @@ def test_the_proposed_line_can_be_typed(distill: Any) -> None:
 
 
 def test_an_ensembles_layers_have_their_members_paths(distill: Any) -> None:
-    ran = distill("layers", *TINY, "teacher.members=2")
+    ran = distill("layers", *TINY, "teacher.ensemble.size=2")
     assert "members.1.body.1" in ran.out
 
 
 def test_a_checkpoints_model_is_listed(distill: Any) -> None:
     trained = distill("train-teacher", "device=cpu", "teacher.epochs=1", "teacher.model.hidden=[16]", "bootstrap.resamples=50")
-    ran = distill("layers", *TINY, f"teacher.checkpoint={trained.folder}", "teacher.model.hidden=[99]")
+    ran = distill("layers", *TINY, f"teacher.run={trained.folder}", "teacher.model.hidden=[99]")
     assert ran.code == 0, ran.err
     assert "[16]" in ran.out
     assert "[99]" not in ran.out
@@ -119,8 +119,11 @@ def test_a_checkpoints_model_is_listed(distill: Any) -> None:
     [
         (("--json",), "--json: layers makes no report; drop it"),
         (("-m",), "-m: layers makes no report; drop it"),
-        (("teacher.outputs=x.npy",), "teacher.outputs=x.npy: a table of outputs has no layers; choose a teacher with weights"),
-        (("teacher.checkpoint=nowhere",), "teacher.checkpoint=nowhere: no such folder"),
+        (
+            ("teacher.logits_file=x.npy",),
+            "teacher.logits_file=x.npy: a table of outputs has no layers; choose a teacher with weights",
+        ),
+        (("teacher.run=nowhere",), "teacher.run=nowhere: no such folder"),
     ],
 )
 def test_wrong_input_is_one_line(distill: Any, words: tuple[str, ...], line: str) -> None:
@@ -133,5 +136,5 @@ def test_wrong_input_is_one_line(distill: Any, words: tuple[str, ...], line: str
 def test_layers_need_no_outputs(distill: Any, tmp_path: Path) -> None:
     (tmp_path / "outputs").write_text("a file in the folder's place")
     assert distill(*PAIR).code == 0
-    assert distill(*PAIR, "teacher.outputs=x.npy").code == 2
+    assert distill(*PAIR, "teacher.logits_file=x.npy").code == 2
     assert [path.name for path in tmp_path.iterdir()] == ["outputs"]

@@ -65,18 +65,18 @@ def test_a_run_is_named_by_its_data_and_its_options() -> None:
     small = {"_target_": "distill_cli.models.mlp.MLP", "hidden": [16], "dropout": 0.0, "input_dropout": 0.0, "max_norm": None}
     large = {**small, "hidden": [256, 256], "dropout": 0.3}
     loss = {"_target_": "distill_cli.losses.dkd.DKD", "beta": 3.0}
-    config: dict[str, Any] = {"teacher": {"model": large, "members": 1}, "student": {"model": small}, "loss": loss}
-    config |= {"terms": {"x": {"_target_": "mine.Odd"}}, "stages": {}, "chain": [{"name": "assistant"}]}
+    config: dict[str, Any] = {"teacher": {"model": large, "ensemble": {"size": 1}}, "student": {"model": small}, "loss": loss}
+    config |= {"terms": {"x": {"_target_": "mine.Odd"}}, "stages": {}, "generations": [{"name": "assistant"}]}
     assert run_name(OmegaConf.create(config), "distill", "wine") == "wine: mlp_small from assistant from mlp, dkd + Odd"
     assert run_name(OmegaConf.create(config), "train-teacher", "wine") == "wine: mlp"
     config |= {
-        "chain": [],
+        "generations": [],
         "terms": {},
-        "teacher": {"model": small, "members": 3},
+        "teacher": {"model": small, "ensemble": {"size": 3}},
         "student": {"model": {**small, "hidden": [8]}},
     }
     assert run_name(OmegaConf.create(config), "distill", "wine") == "wine: MLP from 3 x mlp_small, dkd"
-    config["teacher"] = {"outputs": "files/logits.npy"}
+    config["teacher"] = {"logits_file": "files/logits.npy"}
     assert run_name(OmegaConf.create(config), "distill", "wine") == "wine: MLP from logits.npy, dkd"
 
 
@@ -125,7 +125,7 @@ def test_student_and_control_start_from_the_same_weights_and_differ_by_the_loss_
 
 
 def test_a_control_makes_as_many_steps_where_the_students_patience_runs_out(distill: Distill) -> None:
-    report = distill("distill", *TINY, "epochs=12", "select.patience=1", "optimizer.lr=0.05").report
+    report = distill("distill", *TINY, "epochs=12", "early_stopping.patience=1", "optimizer.lr=0.05").report
     assert report["models"]["student"]["epochs"] < 12
     assert report["budget"]["control_steps"]["scratch"] == report["budget"]["student_steps"]
 
@@ -194,7 +194,7 @@ def test_train_teacher_leaves_what_distill_finds(distill: Distill) -> None:
 
 
 def test_a_checkpoint_teaches_as_the_found_teacher_does(ran: Ran, distill: Distill) -> None:
-    given = distill("distill", *TINY, f"teacher.checkpoint={ran.folder}")
+    given = distill("distill", *TINY, f"teacher.run={ran.folder}")
     assert given.report["models"]["student"]["test"] == ran.report["models"]["student"]["test"]
     assert given.report["teacher_source"] == f"checkpoint {ran.folder}"
 
@@ -233,7 +233,7 @@ def test_foreign_outputs_by_row_id_teach_the_same(ran: Ran, distill: Distill, tm
         table |= dict(zip(pool.index.tolist(), logits.softmax(1).double().numpy(), strict=True))
     values = np.stack([table[i] for i in range(len(table))])
     np.save(tmp_path / "outputs.npy", values)
-    given = distill("distill", *TINY, f"teacher.outputs={tmp_path / 'outputs.npy'}", "teacher.outputs_kind=probabilities")
+    given = distill("distill", *TINY, f"teacher.logits_file={tmp_path / 'outputs.npy'}", "teacher.logits_kind=probabilities")
     assert given.code == 0, given.err
     assert given.report["models"]["teacher"]["test"]["accuracy"] == ran.report["models"]["teacher"]["test"]["accuracy"]
     mine, theirs = (r.report["models"]["student"]["test"]["nll"] for r in (given, ran))
@@ -241,7 +241,7 @@ def test_foreign_outputs_by_row_id_teach_the_same(ran: Ran, distill: Distill, tm
 
 
 def test_a_teacher_that_saw_the_students_test_rows_is_refused(ran: Ran, distill: Distill) -> None:
-    leaky = distill("distill", *TINY, "dataset.split_seed=1", f"teacher.checkpoint={ran.folder}")
+    leaky = distill("distill", *TINY, "dataset.split_seed=1", f"teacher.run={ran.folder}")
     assert leaky.code == 2
     assert "its training rows hold" in leaky.err and "of the student's val split" in leaky.err
     assert len(leaky.err.strip().splitlines()) == 1
@@ -264,7 +264,7 @@ def test_the_teacher_may_see_more_labels(distill: Distill) -> None:
 
 
 def test_classes_left_out_on_purpose_reach_neither_student_nor_control(distill: Distill) -> None:
-    report = distill("distill", *TINY, "dataset.transfer_exclude=[3]", "epochs=6").report
+    report = distill("distill", *TINY, "dataset.exclude_classes=[3]", "epochs=6").report
     assert report["models"]["scratch"]["test"]["per_class"]["3"]["f1"] == 0
     assert report["models"]["scratch"]["labeled_samples_seen"] < report["models"]["teacher"]["labeled_samples_seen"]
     assert report["models"]["teacher"]["test"]["per_class"]["3"]["f1"] > 0
@@ -281,13 +281,13 @@ def test_json_is_alone_on_stdout_and_is_the_report(distill: Distill) -> None:
 
 def test_a_teacher_without_a_record_of_its_rows_is_refused(ran: Ran, distill: Distill) -> None:
     (ran.folder / "checkpoint/rows/teacher.safetensors").unlink()
-    refused = distill("distill", *TINY, f"teacher.checkpoint={ran.folder}")
+    refused = distill("distill", *TINY, f"teacher.run={ran.folder}")
     assert refused.code == 2
     assert "nobody can tell what this teacher was trained on" in refused.err
 
 
 def test_a_control_as_a_teacher_is_checked_for_leaks_too(ran: Ran, distill: Distill) -> None:
-    line = (f"teacher.checkpoint={ran.folder}", "teacher.checkpoint_model=scratch")
+    line = (f"teacher.run={ran.folder}", "teacher.run_model=scratch")
     assert distill("distill", *TINY, *line).code == 0
     assert "its training rows hold" in distill("distill", *TINY, *line, "dataset.split_seed=5").err
 
@@ -331,13 +331,13 @@ def test_a_csv_of_outputs_is_read_by_names_and_numbers(tmp_path: Path) -> None:
 
     part = (np.zeros((2, 1)), [1, 2])
     dataset, path = from_arrays("mine", part, part, part), tmp_path / "o.csv"
-    node = {"outputs": str(path), "outputs_kind": "logits"}
+    node = {"logits_file": str(path), "logits_kind": "logits"}
 
     def error(text: str) -> str:
         path.write_text(text)
         with pytest.raises(UserError) as e:
             load_outputs(node, dataset)
-        return str(e.value).removeprefix(f"teacher.outputs={path}: ")
+        return str(e.value).removeprefix(f"teacher.logits_file={path}: ")
 
     path.write_text("2.0;note;row;1.0\n0.5;x;3.0;-1\n7;y;0;1e-3\n")
     index, values = load_outputs(node, dataset)

@@ -123,7 +123,7 @@ def test_the_experiments_option_and_what_is_typed_keep_their_values() -> None:
     assert compose("distill", "experiment=digits", "optimizer=adam").optimizer.lr == 3e-3
     cfg = compose("distill", "experiment=digits", "loss=dkd", "loss.alpha=0.3", "teacher=cnn2d")
     assert (cfg.loss.alpha, cfg.loss.beta) == (0.3, 8.0)
-    assert (cfg.teacher.epochs, cfg.teacher.schedule._target_) == (100, "distill_cli.training.lr_schedules.cosine")
+    assert (cfg.teacher.epochs, cfg.teacher.lr_scheduler._target_) == (100, "distill_cli.training.lr_schedules.cosine")
     check(cfg, "distill")
 
 
@@ -171,13 +171,13 @@ RANGES = {
     "eval_batch_size=0": "eval_batch_size=0: must be >= 1",
     "steps_per_epoch=0": "steps_per_epoch=0: must be >= 1 or null",
     "clip_grad_norm=0": "clip_grad_norm=0.0: must be > 0 or null",
-    "select.metric=f1": "select.metric=f1: expected macro_f1 or accuracy or nll",
-    "select.patience=0": "select.patience=0: must be >= 1 or null",
+    "monitor=f1": "monitor=f1: expected macro_f1 or accuracy or nll",
+    "early_stopping.patience=0": "early_stopping.patience=0: must be >= 1 or null",
     "augment.shift=-1": "augment.shift=-1: must be >= 0",
     "augment.shift=0.5": "augment.shift=0.5: expected int",
     "mixup.alpha=-0.1": "mixup.alpha=-0.1: must be >= 0",
     "mixup.alpha=abc": "mixup.alpha=abc: expected number",
-    "sampling.power=nan": "sampling.power=nan: must be >= 0 and at most 10",
+    "sampling.class_balance_power=nan": "sampling.class_balance_power=nan: must be >= 0 and at most 10",
     "bootstrap.resamples=0": "bootstrap.resamples=0: must be >= 1",
     "device.threads=0": "device.threads=0: must be >= 1 and at most 512 or null",
     "device.precision=64": "device.precision=64: expected 32 or bf16 or fp16",
@@ -187,9 +187,9 @@ RANGES = {
     "teacher.batch_size=0": "teacher.batch_size=0: must be >= 1",
     "teacher.seed=-1": "teacher.seed=-1: must be >= 0",
     "teacher.clip_grad_norm=-1": "teacher.clip_grad_norm=-1: must be > 0 or null",
-    "teacher.select.metric=loss": "teacher.select.metric=loss: expected macro_f1 or accuracy or nll",
+    "teacher.monitor=loss": "teacher.monitor=loss: expected macro_f1 or accuracy or nll",
     "teacher.mixup.alpha=-1": "teacher.mixup.alpha=-1: must be >= 0",
-    "teacher.sampling.power=-1": "teacher.sampling.power=-1: must be >= 0 and at most 10",
+    "teacher.sampling.class_balance_power=-1": "teacher.sampling.class_balance_power=-1: must be >= 0 and at most 10",
     "teacher.label_fraction=1.5": "teacher.label_fraction=1.5: must be above 0 and at most 1 or null",
     "dataset.label_fraction=0": "dataset.label_fraction=0: must be above 0 and at most 1",
     "loss.weight=-1": "loss.weight=-1: must be >= 0",
@@ -247,7 +247,7 @@ def test_terms_have_a_loss_and_a_weight() -> None:
         ("+mixup.alhpa=1", "unknown key 'mixup.alhpa'; did you mean 'alpha'?"),
         ("~teacher.augment.shift", "teacher.augment.shift is missing: it cannot be taken away; set it to another value"),
         ("~teacher.batch_size", "teacher.batch_size is missing: it cannot be taken away; set it to another value"),
-        ("~student.bias_fix", "student.bias_fix is missing: it cannot be taken away; set it to another value"),
+        ("~student.bias_correction", "student.bias_correction is missing: it cannot be taken away; set it to another value"),
         ("~epochs", "~epochs: this key cannot be taken away; set it to another value"),
     ],
 )
