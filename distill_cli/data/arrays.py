@@ -1,4 +1,7 @@
-"""Arrays in memory -> Dataset: for the loaders of this folder and for a user's own data."""
+"""Data sets built from arrays in memory.
+
+For the loaders of this folder and for a user's own data.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ def is_whole(name: str) -> bool:
 
 
 def number_name(text: str) -> str | None:
-    """Return how a number in text is named whatever way it is written, or None for text.
+    """Return the canonical name of a number in text, or None for other text.
 
     >>> number_name("1.0"), number_name(" 007"), number_name("0.50"), number_name("ham")
     ('1', '7', '0.5', None)
@@ -47,12 +50,14 @@ def number_name(text: str) -> str | None:
 
 
 def named_class(text: str, class_names: Sequence[str]) -> str | None:
-    """Return the class that a text names, as it is written or as a number; None where there is none."""
+    """Return the class with a name, as written or as a number, or None."""
     return next((name for name in (text, number_name(text)) if name in class_names), None)
 
 
 def compared_as_numbers(texts: np.ndarray) -> tuple[np.ndarray, list[tuple[str, ...]]]:
-    """Return names under which equal numbers are equal, where all are numbers; else the texts as they are.
+    """Return names under which equal numbers are equal.
+
+    Where any text is no number, the texts are returned unchanged.
 
     It is the one rule for labels, groups and row ids, whatever file they come from.
 
@@ -82,7 +87,9 @@ def merged_note(kind: str, merged: Sequence[tuple[str, ...]]) -> str:
 
 
 def class_order(names: Sequence[str]) -> tuple[str, ...]:
-    """Return distinct class names in class order: by value when all are whole numbers, else as text.
+    """Return distinct class names in class order.
+
+    By value when all are whole numbers, else as text.
 
     >>> class_order(["10", "9"]), class_order(["b", "10", "a"])
     (('9', '10'), ('10', 'a', 'b'))
@@ -110,10 +117,10 @@ def from_source(
     prepare: str = "none",
     notes: Sequence[str] = (),
     columns: Columns | None = None,
-    drawn_as: tuple[int, ...] | None = None,
+    display_shape: tuple[int, ...] | None = None,
     files: Sequence[tuple[str, int]] = (),
 ) -> Dataset:
-    """Cut one source into pools, which are views of it.
+    """Build a data set whose pools are views of one source.
 
     Args:
         name: what a report calls the data set.
@@ -139,7 +146,7 @@ def from_source(
     group = None if group is None else np.asarray(group)
     pools = {k: Pool(x, r, y[r], index[r], None if group is None else group[r]) for k, r in rows.items()}
     cut = {k: array_fingerprint(p.index, p.y) for k, p in pools.items()}
-    told = [source_fingerprint, dict(settings or {}), list(class_names), list(x.shape[1:]), split, cut]
+    identity = [source_fingerprint, dict(settings or {}), list(class_names), list(x.shape[1:]), split, cut]
     return Dataset(
         name=name,
         train=pools.pop("train"),
@@ -148,14 +155,14 @@ def from_source(
         extra_test_sets=pools,
         class_names=tuple(class_names),
         source_fingerprint=source_fingerprint,
-        fingerprint=hash_json(told),
+        fingerprint=hash_json(identity),
         macro_classes=tuple(range(len(class_names)) if averaged is None else averaged),
         grouped=grouped,
         split=split,
         default_preprocessing=prepare,
         notes=tuple(notes),
         columns=columns,
-        display_shape=drawn_as,
+        display_shape=display_shape,
         files=tuple(files),
     )
 
@@ -170,7 +177,7 @@ def from_arrays(
     prepare: str = "none",
     notes: Sequence[str] = (),
 ) -> Dataset:
-    """Make a data set of your own arrays, already cut into three splits.
+    """Build a data set from a user's arrays, already cut into three splits.
 
     Args:
         name: what a report calls it.
@@ -230,7 +237,10 @@ def from_arrays(
 
 
 def _merged(parts: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], list[tuple[str, ...]]]:
-    """Return the names of each split, with one name for numbers that are written in several ways, and these ways."""
+    """Return the names of each split, and the texts that name one number.
+
+    A number that is written in several ways gets one name.
+    """
     names, merged = compared_as_numbers(np.concatenate(list(parts.values())))
     if not merged:
         return dict(parts), []
@@ -238,7 +248,10 @@ def _merged(parts: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], lis
 
 
 def _class_names_of(name: str, split: str, labels: np.ndarray) -> np.ndarray:
-    """Return labels as names; whole numbers may come as floats."""
+    """Return labels as class names.
+
+    Whole numbers may come as floats.
+    """
     if labels.dtype.kind == "f":
         wrong = np.flatnonzero(labels != np.round(labels))
         if len(wrong):

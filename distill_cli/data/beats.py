@@ -1,4 +1,7 @@
-"""A signal and its annotated beats -> one row a beat (Kachuee et al. 2018, arXiv:1805.00794, section III)."""
+"""Segmentation of an ECG signal with annotated beats, one row a beat.
+
+Kachuee et al. 2018, arXiv:1805.00794, section III.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ USUAL_INTERVAL_SECONDS = 0.8
 
 @dataclass(frozen=True)
 class SegmentationSettings:
-    """How beats are cut.
+    """Settings of the segmentation into beats.
 
     Attributes:
         rate: samples per second after resampling, 20..1000.
@@ -46,7 +49,9 @@ class SegmentationSettings:
 
 
 def beat_lengths(positions: np.ndarray, cut: SegmentationSettings) -> np.ndarray:
-    """Return the length of each beat in samples: `beat` times the median RR interval of its fixed window.
+    """Return the length of each beat in samples.
+
+    `beat` times the median RR interval of the beat's fixed window.
 
     A window of two beats or fewer counts as one of 0.8 s intervals (100 samples at 125 Hz).
     """
@@ -80,22 +85,22 @@ def cut_beats(
     signal = resample_poly(signal, ratio.numerator, ratio.denominator)
     positions = np.round(samples * cut.rate / frequency).astype(np.int64)
     lengths = beat_lengths(positions, cut)
-    kept = (positions >= 0) & (positions + lengths <= len(signal))
+    usable = (positions >= 0) & (positions + lengths <= len(signal))
     offsets = np.arange(cut.window)
-    inside = offsets < lengths[kept, None]
-    rows = signal[np.minimum(positions[kept, None] + offsets, len(signal) - 1)]
-    low, high = _extremes(signal, positions[kept], rows, inside, cut)
+    inside = offsets < lengths[usable, None]
+    rows = signal[np.minimum(positions[usable, None] + offsets, len(signal) - 1)]
+    low, high = _extremes(signal, positions[usable], rows, inside, cut)
     span = np.where(high > low, high - low, 1.0)
     rows = np.where(inside, (rows - low) / span, 0.0)
     whole = np.isfinite(rows).all(axis=1)
-    kept[np.flatnonzero(kept)[~whole]] = False
-    return rows[whole].astype(np.float32), kept
+    usable[np.flatnonzero(usable)[~whole]] = False
+    return rows[whole].astype(np.float32), usable
 
 
 def _extremes(
     signal: np.ndarray, positions: np.ndarray, rows: np.ndarray, inside: np.ndarray, cut: SegmentationSettings
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return what is 0 and what is 1 for each row, as columns."""
+    """Return the values that are scaled to 0 and to 1 for each row, as columns."""
     if cut.normalise == "none":
         return np.zeros((len(rows), 1)), np.ones((len(rows), 1))
     if cut.normalise == "minmax_beat":

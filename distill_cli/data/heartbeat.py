@@ -1,4 +1,7 @@
-"""MIT-BIH heartbeats in five AAMI classes, cut from WFDB records or read from the Kaggle pair of CSV files."""
+"""MIT-BIH heartbeats in five AAMI classes.
+
+Cut from WFDB records or read from the Kaggle pair of CSV files.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,9 @@ def heartbeat(
     cache: str = "data",
     download: bool = True,
 ) -> Dataset:
-    """Heartbeats: samples of shape [1, window], classes N S V F Q; row ids number the annotated beats of the whole source.
+    """Load heartbeats, samples of shape [1, window], classes N S V F Q.
+
+    Sample ids number the annotated beats of the whole source.
 
     Args:
         root: folder of WFDB records (.hea, .dat, .atr), or of mitbih_train.csv and mitbih_test.csv; empty: downloaded.
@@ -115,15 +120,21 @@ _NOTES = {
 
 
 def patients(record: np.ndarray) -> np.ndarray:
-    """Return the patient of each beat: its record, but that 201 and 202 are one person."""
+    """Return the patient of each beat.
+
+    The patient is the record, except that 201 and 202 are one person.
+    """
     person = record.copy()
-    for other, one in SAME_PERSON.items():
-        person[record == other] = one
+    for second_record, first_record in SAME_PERSON.items():
+        person[record == second_record] = first_record
     return person
 
 
 def inter_patient_rows(root: str, record: np.ndarray) -> dict[str, np.ndarray]:
-    """Return DS1 without the five validation records, those, DS2, and DS2 without record 202."""
+    """Return the rows of the inter-patient split.
+
+    Train is DS1 without the five validation records, test is DS2, and an extra test set is DS2 without record 202.
+    """
     missing = sorted(set(DS1 + DS2) - set(record.tolist()))
     if missing:
         raise UserError(f"{root}: inter_patient needs the 44 records of DS1 and DS2; without beats: {', '.join(missing)}")
@@ -139,7 +150,10 @@ def inter_patient_rows(root: str, record: np.ndarray) -> dict[str, np.ndarray]:
 def _random_rows(
     y: np.ndarray, train_rows: int | None, split: str, split_seed: int, test_fraction: float, val_fraction: float
 ) -> dict[str, np.ndarray]:
-    """Split over beats; `train_rows` is how many come first in a source that is split already."""
+    """Return the rows of a random split over beats.
+
+    `train_rows`: number of training rows, which come first, of a source that is already split.
+    """
     if train_rows is None:
         rows = stratified_rows(y, test_fraction, val_fraction, split_seed)
     else:

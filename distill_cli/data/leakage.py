@@ -1,4 +1,4 @@
-"""Whether a teacher has seen what its student is scored on."""
+"""Leakage: overlap of a teacher's training rows with the student's scored rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHOWN = 3
 
 @dataclass(frozen=True)
 class TrainRecord:
-    """What a training pool is remembered by.
+    """Hashes and ids of a model's training rows, stored with the model.
 
     Attributes:
         source_fingerprint: of the data set it came from; empty where rows are of several: they are compared by content.
@@ -38,7 +38,7 @@ def row_hashes(pool: Pool) -> np.ndarray:
 
 
 def record_training_rows(pool: Pool, dataset: Dataset) -> TrainRecord:
-    """Return what a model trained on `pool`, rows of this data set, is remembered by.
+    """Return the ids and hashes of the training rows, for later leakage checks.
 
     Unlabeled rows from elsewhere may be rows of this data set under other ids, so with them the source is unknown.
     """
@@ -48,7 +48,9 @@ def record_training_rows(pool: Pool, dataset: Dataset) -> TrainRecord:
 
 
 def merge_records(records: Sequence[TrainRecord]) -> TrainRecord:
-    """Return what several models, taken as one, are remembered by: all their training rows and groups.
+    """Return the record of several models together.
+
+    It holds all their training rows and groups.
 
     Where their sources differ the source is unknown.
     """
@@ -62,7 +64,9 @@ def merge_records(records: Sequence[TrainRecord]) -> TrainRecord:
 
 
 def find_overlap(record: TrainRecord, dataset: Dataset) -> str | None:
-    """Say in one line how a teacher's training rows or patients meet a student's validation or test rows, or return None.
+    """Return a message on the overlap with validation or test rows, or None.
+
+    Compared are the teacher's training rows and patients with those of the student's validation and test rows.
 
     Rows are compared by id when both come from the same source, else by content: exact float32 equality, so that the same
     beat cut in another way is not seen. Patients are compared where the student's splits keep them apart. What the student's
@@ -72,7 +76,9 @@ def find_overlap(record: TrainRecord, dataset: Dataset) -> str | None:
 
 
 def trained_on(record: TrainRecord, pools: Mapping[str, Pool]) -> dict[str, int]:
-    """Return how many rows of each pool are, by content, among a model's training rows; pools without any are left out.
+    """Return how many rows of each pool are among a model's training rows.
+
+    Compared by content; pools without such rows are left out.
 
     Exact float32 equality: the ids of rows of other data, or of the same file in another order, say nothing.
     """
@@ -106,14 +112,17 @@ def _meetings(record: TrainRecord, dataset: Dataset) -> Iterator[str]:
 
 
 def duplicate_notes(dataset: Dataset) -> list[str]:
-    """Say of which scored splits how many rows are equal, to the last bit, to training rows."""
-    train, said = row_hashes(dataset.train), []
+    """Return a note on each scored split with rows that equal training rows.
+
+    Equal to the last bit.
+    """
+    train, notes = row_hashes(dataset.train), []
     for split, pool in dataset.pools.items():
         n = 0 if split == "train" else int(np.isin(row_hashes(pool), train).sum())
         if n:
             are = "is" if n == 1 else "are"
-            said.append(f"{n:,} of {len(pool):,} rows of {split} {are} equal to training rows: they may be known by heart")
-    return said
+            notes.append(f"{n:,} of {len(pool):,} rows of {split} {are} equal to training rows: they may be known by heart")
+    return notes
 
 
 def _some(items: np.ndarray | list[str]) -> str:

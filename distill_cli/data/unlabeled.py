@@ -1,5 +1,8 @@
-"""Rows without a label from another source: a student learns from a teacher's soft targets on them (Hinton et al. 2015,
-arXiv:1503.02531: the transfer set may consist of unlabeled data)."""
+"""Unlabeled rows from another source.
+
+A student learns from a teacher's soft targets on them (Hinton et al. 2015, arXiv:1503.02531: the transfer set may consist of
+unlabeled data).
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ OPTION = "dataset.unlabeled"
 
 
 class ConcatSource:
-    """Two sources as one array ``[M1 + M2, *shape]``: rows are looked up where they lie, and nothing is copied.
+    """Two sources as one array ``[M1 + M2, *shape]``, without a copy.
 
     Args:
         first, second: arrays, which may be memory-mapped, with samples of one shape.
@@ -67,7 +70,9 @@ class UnlabeledRows:
 def read_unlabeled(
     path: str | Path, shape: Sequence[int], columns: Columns | None = None, drop: Sequence[str] = ()
 ) -> UnlabeledRows:
-    """Read rows from a file: ``.npy``, floats ``[N, *shape]``, which stays on disk; or ``.csv``, one feature a column.
+    """Read unlabeled rows from a file.
+
+    ``.npy``: floats ``[N, *shape]``, which stay on disk. ``.csv``: one feature a column.
 
     Args:
         path: the file.
@@ -122,19 +127,21 @@ def _read_csv(path: Path, where: str, shape: tuple[int, ...], columns: Columns |
     return np.concatenate([chunk.numbers for chunk in reader.chunks(positions)]).reshape(-1, *shape)
 
 
-def from_dataset(other: Dataset, shape: Sequence[int]) -> UnlabeledRows:
+def from_dataset(dataset: Dataset, shape: Sequence[int]) -> UnlabeledRows:
     """Return all training rows of another data set, without their labels.
 
     Raises:
         UserError: its samples have another shape.
     """
-    if other.input_shape != tuple(shape):
-        raise UserError(f"{OPTION}: {other.name} has samples of shape {other.input_shape}, the data {tuple(shape)}")
-    return UnlabeledRows(f"data set {other.name}", other.train.source, other.train.rows, other.fingerprint)
+    if dataset.input_shape != tuple(shape):
+        raise UserError(f"{OPTION}: {dataset.name} has samples of shape {dataset.input_shape}, the data {tuple(shape)}")
+    return UnlabeledRows(f"data set {dataset.name}", dataset.train.source, dataset.train.rows, dataset.fingerprint)
 
 
 def append_unlabeled(pool: Pool, extra: UnlabeledRows, dataset: Dataset) -> Pool:
-    """Return a training pool with unlabeled rows behind its own; their ids come after all that the data set has.
+    """Return a training pool with unlabeled rows appended.
+
+    Their ids follow all ids of the data set.
 
     Args:
         pool: the student's training rows.
@@ -155,6 +162,9 @@ def append_unlabeled(pool: Pool, extra: UnlabeledRows, dataset: Dataset) -> Pool
 
 
 def count_duplicates(extra: UnlabeledRows, dataset: Dataset) -> dict[str, int]:
-    """Return how many of the rows are equal, to the last bit, to rows of each scored split."""
+    """Return how many of the rows equal rows of each scored split.
+
+    Equal to the last bit.
+    """
     own = row_hashes(replace(dataset.train, source=extra.source, rows=extra.rows))
     return {name: int(np.isin(own, row_hashes(pool)).sum()) for name, pool in dataset.pools.items() if name != "train"}

@@ -15,7 +15,9 @@ from distill_cli.types import Batch, ModelOutput
 
 
 class DIST(WithCrossEntropy):
-    """``beta mean_b(1 - rho(p_b, q_b)) + gamma mean_c(1 - rho(p_c, q_c)) + hard x mean_b cross-entropy``: a scalar.
+    """Correlation loss between student's and teacher's probabilities, a scalar.
+
+    ``beta mean_b(1 - rho(p_b, q_b)) + gamma mean_c(1 - rho(p_c, q_c)) + hard x mean_b cross-entropy``.
 
     rho is Pearson's correlation, of each sample's row over classes and of each class's column over the batch (arXiv:2205.10536,
     equations 6 to 8); p = softmax(z/T), the teacher's q = softmax(v/T). The second mean relates samples, so the loss depends on

@@ -87,7 +87,7 @@ def crd(loss: Any, student: PlainOutput, teachers: Sequence[PlainOutput], batch:
     """Tian et al. 2020, section 3, on the rows that the loss has drawn; the memory is as it was before the batch."""
     place = {row: n for row, n in zip(loss.places.ids.tolist(), loss.places.order.tolist(), strict=True)}
     own = [place[row] for row in batch.index]
-    drawn = {n: count for n, count in zip(*(x.tolist() for x in loss.drawn), strict=True)}
+    drawn = {n: count for n, count in zip(*(x.tolist() for x in loss.negative_places), strict=True)}
     total = 0.0
     for contrast, (s, t) in zip(loss.contrasts, features(loss, student, teachers), strict=True):
         learned, taught = (
