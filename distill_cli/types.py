@@ -62,7 +62,7 @@ class Pool:
 
     def __post_init__(self) -> None:
         if len(self.labeled) == 0:  # the default: all rows
-            object.__setattr__(self, "labelled", np.ones(len(self.rows), dtype=bool))
+            object.__setattr__(self, "labeled", np.ones(len(self.rows), dtype=bool))
 
     def __len__(self) -> int:
         return len(self.rows)

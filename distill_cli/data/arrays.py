@@ -114,7 +114,7 @@ def from_source(
     averaged: Sequence[int] | None = None,
     grouped: bool = False,
     split: str = "random",
-    prepare: str = "none",
+    preprocessing: str = "none",
     notes: Sequence[str] = (),
     columns: Columns | None = None,
     display_shape: tuple[int, ...] | None = None,
@@ -135,7 +135,7 @@ def from_source(
         averaged: classes that macro F1 averages; by default all.
         grouped: whether no group straddles the splits.
         split: name of the split.
-        prepare: ``none``, ``standardise`` or ``standardize_per_element``.
+        preprocessing: ``none``, ``standardize`` or ``standardize_per_element``.
         notes: sentences a reader of the report must know.
         columns: of the table that the source was read from, where they have names.
         drawn_as: shape in which a sample is drawn, where it is not its own.
@@ -159,7 +159,7 @@ def from_source(
         macro_classes=tuple(range(len(class_names)) if averaged is None else averaged),
         grouped=grouped,
         split=split,
-        default_preprocessing=prepare,
+        default_preprocessing=preprocessing,
         notes=tuple(notes),
         columns=columns,
         display_shape=display_shape,
@@ -174,7 +174,7 @@ def from_arrays(
     test: Labelled,
     *,
     groups: tuple[Any, Any, Any] | None = None,
-    prepare: str = "none",
+    preprocessing: str = "none",
     notes: Sequence[str] = (),
 ) -> Dataset:
     """Build a data set from a user's arrays, already cut into three splits.
@@ -183,7 +183,7 @@ def from_arrays(
         name: what a report calls it.
         train, val, test: ``(x, labels)`` each: features ``[N, *shape]``, and N class names or whole numbers.
         groups: N names of what must not straddle splits (a patient) for train, val and test, or None.
-        prepare: input preparation a model gets by default: ``none``, ``standardise`` or ``standardize_per_element``.
+        preprocessing: input preparation a model gets by default: ``none``, ``standardize`` or ``standardize_per_element``.
         notes: sentences a reader of the report must know.
 
     Raises:
@@ -231,7 +231,7 @@ def from_arrays(
         group=group,
         grouped=group is not None,
         split="given",
-        prepare=prepare,
+        preprocessing=preprocessing,
         notes=notes,
     )
 

@@ -26,8 +26,8 @@ def missing_classes(pool: Pool, dataset: Dataset) -> list[int]:
     missing = sorted(set(np.unique(dataset.train.y).tolist()) - set(np.unique(pool.y).tolist()))
     if not missing:
         raise UserError(
-            "student.bias_fix: no class is missing from the student's training rows; "
-            "name some in dataset.transfer_exclude, or set student.bias_fix=false"
+            "student.bias_correction: no class is missing from the student's training rows; "
+            "name some in dataset.exclude_classes, or set student.bias_correction=false"
         )
     return missing
 
