@@ -59,13 +59,13 @@ def compared_as_numbers(texts: np.ndarray) -> tuple[np.ndarray, list[tuple[str, 
 
     Where any text is no number, the texts are returned unchanged.
 
-    It is the one rule for labels, groups and row ids, whatever file they come from.
+    All labels, groups and row ids are compared by this rule, whatever file they come from.
 
     Args:
         texts: ``[N]`` labels or ids in text.
 
     Returns:
-        names ``[N]``, and of each name that was written in several ways these ways.
+        names ``[N]``, and for each name that is written in several ways the tuple of its texts.
 
     >>> compared_as_numbers(np.array(["1", "2.0", "1.0"]))
     (array(['1', '2', '1'], dtype='<U1'), [('1', '1.0')])
@@ -123,23 +123,23 @@ def from_source(
     """Build a data set whose pools are views of one source.
 
     Args:
-        name: what a report calls the data set.
+        name: name of the data set in reports.
         x: ``[M, *shape]`` float32 features; may be memory-mapped.
         y: ``[M]`` classes 0..C-1.
         rows: positions by pool name: train, val, test; further ones are scored only.
         class_names: C names in class order.
         source_fingerprint: hash of the source's content, before any split.
-        settings: what else the fingerprint covers.
-        index: ``[M]`` row ids; by default the positions.
-        group: ``[M]`` names of what must not straddle splits, or None.
+        settings: further content of the fingerprint.
+        index: ``[M]`` sample ids; by default the positions.
+        group: ``[M]`` names of the groups that must not straddle splits, or None.
         averaged: classes that macro F1 averages; by default all.
         grouped: whether no group straddles the splits.
         split: name of the split.
         preprocessing: ``none``, ``standardize`` or ``standardize_per_element``.
-        notes: sentences a reader of the report must know.
-        columns: of the table that the source was read from, where they have names.
-        drawn_as: shape in which a sample is drawn, where it is not its own.
-        files: name and number of rows of each file, where `index` counts their rows.
+        notes: sentences that a reader of the report must know.
+        columns: column names of the table that was read, or None where the columns have none.
+        display_shape: shape in which a sample is drawn where it differs from the sample's, or None.
+        files: name and number of rows of each file, where `index` counts the files' rows in turn.
     """
     index = np.arange(len(x), dtype=np.int64) if index is None else np.asarray(index, dtype=np.int64)
     y = np.asarray(y, dtype=np.int64)
@@ -180,11 +180,11 @@ def from_arrays(
     """Build a data set from a user's arrays, already cut into three splits.
 
     Args:
-        name: what a report calls it.
+        name: name of the data set in reports.
         train, val, test: ``(x, labels)`` each: features ``[N, *shape]``, and N class names or whole numbers.
-        groups: N names of what must not straddle splits (a patient) for train, val and test, or None.
+        groups: N names of the groups that must not straddle splits (such as patients) for train, val and test, or None.
         preprocessing: input preparation a model gets by default: ``none``, ``standardize`` or ``standardize_per_element``.
-        notes: sentences a reader of the report must know.
+        notes: sentences that a reader of the report must know.
 
     Raises:
         UserError: lengths or shapes that do not match, a group in two splits.
@@ -263,7 +263,11 @@ def _class_names_of(name: str, split: str, labels: np.ndarray) -> np.ndarray:
 
 
 def check_groups_apart(name: str, groups: Mapping[str, np.ndarray]) -> None:
-    """Raise UserError when a group is in two splits."""
+    """Check that no group is in two splits.
+
+    Raises:
+        UserError: names the group and both splits.
+    """
     home: dict[str, str] = {}
     for split, names in groups.items():
         for g in np.unique(names).tolist():

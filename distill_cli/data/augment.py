@@ -16,11 +16,11 @@ class RandomShift:
 
     Each axis but the first (channels) has an offset in whole steps.
 
-    Offsets are uniform on ``-largest..largest``, drawn from the stream ``shift`` at (epoch, step). With 2 it is the jitter of
-    Hinton et al. 2015 (arXiv:1503.02531, section 3).
+    Offsets are uniform on ``-max_shift..max_shift``, drawn from the stream ``shift`` at (epoch, step). A `max_shift` of 2 gives
+    the jitter of Hinton et al. 2015 (arXiv:1503.02531, section 3).
 
     Args:
-        max_shift: > 0, in pixels of an image or samples of a signal.
+        max_shift: largest offset, > 0, in pixels of an image or samples of a signal.
         seed: the run's seed.
     """
 

@@ -14,7 +14,7 @@ from distill_cli.errors import UserError
 
 CLASS_NAMES = ("N", "S", "V", "F", "Q")
 AAMI = {symbol: c for c, symbols in enumerate(("NLRej", "AaJS", "VE", "F", "/fQ")) for symbol in symbols}
-"""Class of each annotated beat (ANSI/AAMI EC57); symbols that are not here are no beats."""
+"""Class of each annotated beat (ANSI/AAMI EC57). Other symbols are no beats."""
 NORMALISATIONS = ("minmax_beat", "minmax_window", "none")
 USUAL_INTERVAL_SECONDS = 0.8
 
@@ -53,7 +53,7 @@ def beat_lengths(positions: np.ndarray, cut: SegmentationSettings) -> np.ndarray
 
     `beat` times the median RR interval of the beat's fixed window.
 
-    A window of two beats or fewer counts as one of 0.8 s intervals (100 samples at 125 Hz).
+    In a window of two beats or fewer the interval is taken as 0.8 s (100 samples at 125 Hz).
     """
     window = positions // max(1, round(cut.rr_window_seconds * cut.rate))
     lengths = np.empty(len(positions), dtype=np.int64)
@@ -71,12 +71,12 @@ def cut_beats(
 
     Args:
         signal: ``[T]`` millivolts; NaN where a sample is missing.
-        frequency: of `signal`, in Hz.
-        samples: ``[B]`` R peaks as positions in `signal`, rising.
-        cut: the settings.
+        frequency: sampling frequency of `signal` in Hz.
+        samples: ``[B]`` R peaks as positions in `signal`, ascending.
+        cut: settings of the segmentation.
 
     Returns:
-        ``[K, window]`` float32 rows, and a mask ``[B]`` of the K beats kept: one that runs past the record's end or over
+        ``[K, window]`` float32 rows, and a mask ``[B]`` of the K usable beats: a beat that runs past the record's end or over
         missing samples is dropped.
     """
     from scipy.signal import resample_poly

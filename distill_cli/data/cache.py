@@ -15,7 +15,7 @@ from distill_cli.utils.locks import file_lock
 
 Arrays = dict[str, np.ndarray]
 Built = tuple[Mapping[str, np.ndarray], Mapping[str, Any]]
-"""Arrays by name, and what else must be remembered (JSON-able)."""
+"""Arrays by name, and further facts to store (JSON-able)."""
 
 
 def cached_arrays(
@@ -25,14 +25,14 @@ def cached_arrays(
 
     The folder is ``<cache>/<name>-<hash of settings>/``.
 
-    Each array is one .npy file, returned memory-mapped; meta.json is written last and alone means that the folder is
-    complete. A damaged folder is built again.
+    Each array is one .npy file, returned memory-mapped; meta.json is written last and marks the folder as complete. A damaged
+    folder is built again.
 
     Args:
         cache: folder of prepared data.
-        name: of the data set.
-        settings: everything the arrays depend on, the source's fingerprint among it.
-        build: makes the arrays; called at most once, under a lock, so that parallel jobs do it once.
+        name: name of the data set.
+        settings: everything that the arrays depend on, the source's fingerprint included.
+        build: function that builds the arrays; called at most once, under a lock, so that parallel jobs build them once.
 
     Raises:
         UserError: the folder cannot be written.

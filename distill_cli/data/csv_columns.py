@@ -22,12 +22,12 @@ class ColumnSpec:
     """Description of the columns that a table should have.
 
     Attributes:
-        shape: of one sample; a row holds its values in order.
-        features: names of these values as the model, or the first table, knows them, or empty.
+        shape: shape of one sample; a row holds the values in order.
+        features: names of the values in the model or in the first table, or empty.
         metadata: names of further columns of that table (label, group, dropped ones), which are left out.
         drop: names, or numbers from 1, of columns to leave out.
         header: True, False or ``auto``.
-        owner: whose features they are, in messages.
+        owner: owner of the features in messages.
     """
 
     shape: tuple[int, ...]
@@ -39,7 +39,7 @@ class ColumnSpec:
 
     @property
     def width(self) -> int:
-        """Values of one sample."""
+        """Number of values of one sample."""
         return int(np.prod(self.shape, dtype=np.int64))
 
     @property
@@ -52,12 +52,12 @@ def match_columns(reader: CsvReader, spec: ColumnSpec, ignored: Iterable[int] = 
     """Return the positions of the features, in the model's order.
 
     Args:
-        reader: of the table.
-        spec: what is known of its columns.
-        ignored: positions that are no features, such as the label's.
+        reader: reader of the table.
+        spec: description of the columns.
+        ignored: positions of columns that are no features, such as the label's.
 
     Raises:
-        UserError: a column is missing, occurs twice, or is none of the model's.
+        UserError: a column is missing, occurs twice, or is no feature of the model.
     """
     names = reader.columns
     where = f"{reader.where}: line {reader.first_line}"
@@ -95,7 +95,7 @@ def column_position(reader: CsvReader, name: str, role: str) -> int:
     """Return the position of a column.
 
     Raises:
-        UserError: there is none of this name.
+        UserError: there is no column of this name.
     """
     names = reader.columns
     if name in names:

@@ -2,7 +2,8 @@
 
 Records are distinguished from lines, and each bad cell is reported with its line and column.
 
-A sound block is parsed by pandas at once; one with a fault, or of an odd encoding, is read again record by record.
+A block without errors is parsed by pandas at once. A block with an error, or with bytes that are not UTF-8, is read again record
+by record.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ LONGEST_RECORD_BYTES = 1 << 24
 DELIMITERS = (",", ";", "\t", "|")
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 BOM, GZIP = b"\xef\xbb\xbf", b"\x1f\x8b"
-# First bytes of what is no text, and what to do with it.
+# First bytes of other file formats, and the remedy.
 BINARY_FORMATS = {
     b"PK\x03\x04": "a zip archive, such as .npz or .xlsx; save its table as CSV",
     b"\x93NUMPY": "a NumPy array; save it as CSV with numpy.savetxt",
@@ -45,7 +46,7 @@ LINE_END = re.compile(rb"\r\n?|\n")
 DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
 
 CellCheck = Callable[[str], str | None]
-"""Return what is wrong with a cell, or None."""
+"""Function that returns the problem of a cell, or None."""
 
 
 def number_of(cell: str) -> float | None:
@@ -97,12 +98,12 @@ class Chunk:
     """Consecutive usable records of a file.
 
     Attributes:
-        numbers: ``[n, F]`` float32 or float64, all finite.
-        texts: ``[n]`` cells without white space around them, by position of the column.
-        rows: ``[n]`` int64, numbers of the records in the file, counted from 0 below the header.
-        rows_read: records so far, bad ones included.
-        bytes_read: bytes of the file so far.
-        errors: a line for each record that is left out.
+        numbers: ``[n, F]`` float32 or float64 numbers, all finite.
+        texts: ``[n]`` cells without surrounding white space, by position of the column.
+        rows: ``[n]`` int64 numbers of the records in the file, counted from 0 below the header.
+        rows_read: number of records read so far, bad ones included.
+        bytes_read: number of bytes of the file read so far.
+        errors: one line for each skipped record.
     """
 
     numbers: np.ndarray
@@ -119,20 +120,20 @@ class CsvReader:
     Only the first records are read until `chunks` is called.
 
     Args:
-        path: the file.
-        where: what messages call it; by default its path.
-        option: what stands before ``delimiter=``, ``header=`` and ``drop=`` in messages, such as ``dataset.``;
-            None without such keys.
-        delimiter: one character, ``\\t`` for a tab, or ``auto``: what cuts the first records into equally many cells.
+        path: path of the file.
+        where: name of the file in messages; by default its path.
+        option: prefix of the keys ``delimiter=``, ``header=`` and ``drop=`` in messages, such as ``dataset.``;
+            None where there are no such keys.
+        delimiter: one character, ``\\t`` for a tab, or ``auto``: the one that splits the first records into equally many cells.
         header: True, False or ``auto``: a first record of text alone, one with a known name, or text where the next has numbers.
         known_names: names that a header may hold.
-        label_last: whether text over numbers in the last column alone makes a header: the others are named by numbers.
+        label_last: whether text above numbers in the last column alone makes a header, as where features are named by numbers.
 
     Attributes:
-        columns: names; of a file without a header "1", "2", ...
+        columns: column names; "1", "2", ... in a file without a header.
         has_header: whether the first record holds names.
         sample: line and cells of the first records, the header included.
-        total_bytes: of the file.
+        total_bytes: size of the file.
 
     Raises:
         UserError: no such file, no text, or no records.
@@ -215,10 +216,10 @@ class CsvReader:
 
         Args:
             numbers: positions of columns of finite numbers, in the order of the result.
-            texts: what is wrong with a cell, by position of a column of text.
-            on_error: takes what is wrong with a record, and returns the line to be kept of it, or raises.
-            block: bytes that are parsed at once; 0: 4 MiB.
-            dtype: of the numbers.
+            texts: check of a cell by position of a column of text.
+            on_error: function that takes a record's error and returns the line for `Chunk.errors`, or raises.
+            block: number of bytes that are parsed at once; 0: 4 MiB.
+            dtype: type of the numbers.
         """
         texts = texts or {}
         line, row = self._lines_above + 1, 0

@@ -47,23 +47,23 @@ def csv_table(
 
     The model standardizes the features with the statistics of its training rows.
 
-    Labels may be text or whole numbers (``1.0`` is the class ``1``); their names are kept.
+    Labels may be text or whole numbers (``1.0`` is the class ``1``).
 
     Args:
-        path: one file (.csv, .tsv, or packed by gzip), which is then split; or else
-        train, val, test: a file each, whose columns are found by name; without `val`, validation is cut from train.
+        path: one file (.csv, .tsv, or compressed by gzip), which is then split; or null with
+        train, val, test: one file each, whose columns are matched by name; without `val`, validation is cut from train.
         label: name of the label column (its number in a file without a header); null is the last column.
         header: ``auto``, true or false.
-        group: column of what must not straddle splits (a patient), or null.
-        split_seed: moves the split; 0 or more.
-        val_fraction: share of the rows that are not test.
-        test_fraction: share of all rows of `path`.
+        group: column of the groups that must not straddle splits (such as patients), or null.
+        split_seed: seed of the split, 0 or more.
+        val_fraction: share of validation in the rows that are not test, 0..1 exclusive.
+        test_fraction: share of test in all rows of `path`, 0..1 exclusive.
         delimiter: one character, or ``auto``.
         drop: columns to leave out, by name or by number from 1.
-        columns: of a finished model, which finds its features by their names.
+        columns: columns of a finished model, by whose names the features are matched.
 
     Raises:
-        UserError: with file, line and column, for whatever is not such a table.
+        UserError: the files are no such tables; names file, line and column.
     """
     check_fraction("val_fraction", val_fraction)
     check_fraction("test_fraction", test_fraction)

@@ -35,9 +35,9 @@ def digits(split_seed: int = 0, test_fraction: float = 0.25, val_fraction: float
     The split is random and stratified.
 
     Args:
-        split_seed: moves the split; 0 or more.
-        test_fraction: share of all rows.
-        val_fraction: share of the rows that are not test.
+        split_seed: seed of the split, 0 or more.
+        test_fraction: share of test in all rows, 0..1 exclusive.
+        val_fraction: share of validation in the rows that are not test, 0..1 exclusive.
     """
     x, y = read_digits()
     return from_source(

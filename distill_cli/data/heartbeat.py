@@ -53,11 +53,12 @@ def heartbeat(
         root: folder of WFDB records (.hea, .dat, .atr), or of mitbih_train.csv and mitbih_test.csv; empty: downloaded.
         split: ``random`` over beats (published protocol: the same patient trains and tests), ``inter_patient`` (de Chazal
             2004), or ``tutorial`` (random, with validation taken from test, as the tutorial did).
-        split_seed: moves the random splits; 0 or more.
-        lead: signal; records without it give their first channel.
-        rate, window, beat, rr_window_seconds, normalise: see `beats.Cut`; not used for the CSV pair, which is cut already.
-        test_fraction: share of all beats; not used for the CSV pair, whose test file is the test split.
-        val_fraction: share of the beats that are not test; not used in ``inter_patient`` and ``tutorial``.
+        split_seed: seed of the random splits, 0 or more.
+        lead: name of the signal; of records without this lead the first channel is used.
+        rate, window, beat, rr_window_seconds, normalise: see `beats.SegmentationSettings`; not used for the CSV pair, which holds
+            cut beats.
+        test_fraction: share of test in all beats; not used for the CSV pair, whose test file is the test split.
+        val_fraction: share of validation in the beats that are not test; not used in ``inter_patient`` and ``tutorial``.
         cache: folder of prepared arrays.
         download: whether an empty `root` is filled from PhysioNet.
 

@@ -41,12 +41,12 @@ def heartbeat_synthetic(
     Classes N S V F Q in the proportions of MIT-BIH.
 
     Args:
-        n: beats, 200 to 1,000,000.
-        seed: moves the beats.
-        split_seed: moves the split; 0 or more.
+        n: number of beats, 200 to 1,000,000.
+        seed: seed of the beats, 0 or more.
+        split_seed: seed of the split, 0 or more.
         noise: standard deviation of the noise, as a share of an R peak; 0..1.
-        test_fraction: share of all beats.
-        val_fraction: share of the beats that are not test.
+        test_fraction: share of test in all beats, 0..1 exclusive.
+        val_fraction: share of validation in the beats that are not test, 0..1 exclusive.
 
     Raises:
         UserError: a setting out of range.

@@ -38,7 +38,7 @@ def mask_labels(pool: Pool, fraction: float, seed: int) -> Pool:
 
     All rows stay.
 
-    Call it before `without_classes`, so that a row keeps its label whatever classes are left out.
+    Call it before `drop_classes`, so that the labeled rows do not depend on the excluded classes.
     """
     return replace(pool, labeled=pool.labeled & label_mask(pool.y, fraction, seed))
 

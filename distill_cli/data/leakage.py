@@ -19,10 +19,11 @@ class TrainRecord:
     """Hashes and ids of a model's training rows, stored with the model.
 
     Attributes:
-        source_fingerprint: of the data set it came from; empty where rows are of several: they are compared by content.
-        index: row ids, int64.
+        source_fingerprint: fingerprint of the rows' data set; empty where the rows are from several, which are compared by
+            content.
+        index: ``[N]`` int64 sample ids.
         groups: distinct group names, or None where the data had none.
-        row_hashes: content hashes, uint64.
+        row_hashes: ``[N]`` uint64 content hashes.
     """
 
     source_fingerprint: str
@@ -50,7 +51,7 @@ def record_training_rows(pool: Pool, dataset: Dataset) -> TrainRecord:
 def merge_records(records: Sequence[TrainRecord]) -> TrainRecord:
     """Return the record of several models together.
 
-    It holds all their training rows and groups.
+    The record holds all their training rows and groups.
 
     Where their sources differ the source is unknown.
     """
@@ -69,8 +70,9 @@ def find_overlap(record: TrainRecord, dataset: Dataset) -> str | None:
     Compared are the teacher's training rows and patients with those of the student's validation and test rows.
 
     Rows are compared by id when both come from the same source, else by content: exact float32 equality, so that the same
-    beat cut in another way is not seen. Patients are compared where the student's splits keep them apart. What the student's
-    own training rows share with its validation and test rows is the split's doing and not held against the teacher.
+    beat cut with other settings is not detected. Patients are compared where the student's splits keep them apart. An overlap of
+    the student's own training rows with its validation and test rows is a property of the split, and is not reported as leakage
+    by the teacher.
     """
     return next(_meetings(record, dataset), None)
 
@@ -80,7 +82,7 @@ def trained_on(record: TrainRecord, pools: Mapping[str, Pool]) -> dict[str, int]
 
     Compared by content; pools without such rows are left out.
 
-    Exact float32 equality: the ids of rows of other data, or of the same file in another order, say nothing.
+    Exact float32 equality: sample ids cannot be compared across data sets, or with the same file in another order.
     """
     counts = {split: int(np.isin(row_hashes(pool), record.row_hashes).sum()) for split, pool in pools.items()}
     return {split: n for split, n in counts.items() if n}

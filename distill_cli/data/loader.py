@@ -18,14 +18,14 @@ GIGABYTE = 1 << 30
 class SubsetLoader:
     """The rows of a pool, prepared for slicing into batches.
 
-    Data up to `max_device_gb` lives on the device as tensors; larger data stays where it is (a memory-mapped file) and
-    is read batch by batch.
+    Data up to `resident_gb` is stored on the device as tensors. Larger data stays in its source (a memory-mapped file) and is
+    read batch by batch.
 
     Args:
-        pool: the rows.
-        num_classes: C.
-        device: where batches go.
-        max_device_gb: limit in GiB.
+        pool: rows to load.
+        num_classes: number of classes C.
+        device: device of the batches.
+        resident_gb: limit in GiB, >= 0.
     """
 
     def __init__(self, pool: Pool, num_classes: int, device: torch.device, resident_gb: float = 8.0) -> None:
@@ -81,11 +81,12 @@ class EpochBatchSampler:
 
     Args:
         y: ``[N]`` classes of the rows to draw from.
-        batch_size: B >= 1; the last batch of a pass may be smaller, unless it would hold a single row, which joins none
-            (batch norm cannot train on it).
-        seed: the run's seed.
-        class_balance_power: 0 visits every row once a pass; p > 0 draws with replacement, P(row) ~ count(class)^-p.
-        steps_per_epoch: steps of one epoch; None: as many as a pass over the N rows has. More go on with the next pass.
+        batch_size: batch size B >= 1; the last batch of a pass may be smaller. A last batch of a single row is dropped, as batch
+            norm cannot train on it.
+        seed: seed of the run.
+        power: 0 visits every row once a pass; p > 0 draws with replacement, P(row) ~ count(class)^-p.
+        steps_per_epoch: steps of one epoch; None: the steps of a pass over the N rows. A longer epoch continues with the next
+            pass.
     """
 
     def __init__(self, y: np.ndarray, batch_size: int, seed: int, power: float = 0.0, steps_per_epoch: int | None = None) -> None:

@@ -15,11 +15,11 @@ class Mixup:
     Inputs and targets are mixed with one weight.
 
     One lambda ~ Beta(alpha, alpha) a batch, drawn from the stream ``augment`` at (epoch, step). A row with a label
-    mixed with one without has no usable target, so `labelled` is the product.
+    mixed with one without has no usable target, so `labeled` is the product.
 
     Args:
-        alpha: > 0.
-        seed: the run's seed.
+        alpha: parameter of the beta distribution, > 0.
+        seed: seed of the run.
     """
 
     def __init__(self, alpha: float, seed: int) -> None:

@@ -16,7 +16,7 @@ from distill_cli.types import Dataset
 
 IMAGES, LABELS = 2051, 2049
 CHUNK = 1 << 20
-# Images of handwriting shrink to a fifth in gzip; a file of nothing but zeros, to a thousandth.
+# Images of handwriting are compressed to a fifth by gzip, a file of zeros alone to a thousandth.
 MOST_COMPRESSED, UNQUESTIONED = 100, 1 << 26
 
 
@@ -38,8 +38,8 @@ def read_idx(path: Path, magic: int) -> np.ndarray:
     """Read an idx file of unsigned bytes, gzipped or not.
 
     Args:
-        path: the file.
-        magic: 2051 for images ``[N, rows, columns]``, 2049 for labels ``[N]``.
+        path: path of the file.
+        magic: first number of the file: 2051 for images ``[N, rows, columns]``, 2049 for labels ``[N]``.
 
     Raises:
         UserError: not such a file, or shorter or longer than its header promises.
@@ -92,8 +92,8 @@ def mnist(root: str, split_seed: int = 0, val_fraction: float = 1 / 6) -> Datase
 
     Args:
         root: folder of the four idx files, gzipped or not.
-        split_seed: moves the cut between train and validation; 0 or more.
-        val_fraction: share of the training file; 1/6 is 10,000 images.
+        split_seed: seed of the split into train and validation, 0 or more.
+        val_fraction: share of validation in the training file, 0..1 exclusive; 1/6 is 10,000 images.
 
     Raises:
         UserError: a file is missing, not idx, or not of the size its header promises.

@@ -14,13 +14,21 @@ Rows = Mapping[str, np.ndarray]
 
 
 def check_fraction(name: str, value: float) -> None:
-    """Raise UserError unless 0 < `value` < 1."""
+    """Check that 0 < `value` < 1.
+
+    Raises:
+        UserError: names the setting.
+    """
     if not 0 < value < 1:
         raise UserError(f"{name} must be above 0 and below 1, got {value}")
 
 
 def check_split_seed(split_seed: int) -> None:
-    """Raise UserError for a negative seed."""
+    """Check that a seed is not negative.
+
+    Raises:
+        UserError: names the seed.
+    """
     if split_seed < 0:
         raise UserError(f"split_seed must be 0 or more, got {split_seed}")
 
@@ -57,9 +65,9 @@ def stratified_rows(y: np.ndarray, test_fraction: float, val_fraction: float, sp
 
     Args:
         y: ``[N]`` classes.
-        test_fraction: share of all rows, 0..1 exclusive.
-        val_fraction: share of the rows that are not test, 0..1 exclusive; it never moves the test split.
-        split_seed: moves the split.
+        test_fraction: share of test in all rows, 0..1 exclusive.
+        val_fraction: share of validation in the rows that are not test, 0..1 exclusive; the test split does not depend on it.
+        split_seed: seed of the split, 0 or more.
     """
     test = stratified_mask(y, test_fraction, split_seed, "test_fraction")
     return {**cut_validation(y, np.flatnonzero(~test), val_fraction, split_seed), "test": np.flatnonzero(test)}
@@ -74,9 +82,8 @@ def cut_validation(y: np.ndarray, rows: np.ndarray, val_fraction: float, split_s
 def grouped_rows(y: np.ndarray, group: np.ndarray, shares: Mapping[str, float], split_seed: int) -> dict[str, np.ndarray]:
     """Split rows into the pools named by `shares`, each group in one pool.
 
-    Groups are dealt greedily, those with the most uneven classes first, each to the pool where the classes' shares
-    then deviate least (as scikit-learn's StratifiedGroupKFold does); equal ones in an order drawn by `split_seed`. No pool stays
-    empty.
+    Groups are assigned greedily, those with the most uneven classes first, each to the pool where the classes' shares then
+    deviate least (as in scikit-learn's StratifiedGroupKFold); ties are in an order drawn from `split_seed`. No pool stays empty.
 
     Raises:
         UserError: fewer groups than pools.

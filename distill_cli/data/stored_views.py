@@ -2,8 +2,8 @@
 
 An input does not depend on the batch that its row is in.
 
-A student that cycles through K views sees what the teacher saw when its outputs were stored: consistent teaching (Beyer et
-al. 2022, arXiv:2106.05237), with K changed copies of each row in place of a new one every epoch.
+A student that cycles through K views sees the teacher's inputs of the stored outputs: consistent teaching (Beyer et al. 2022,
+arXiv:2106.05237), with K augmented copies of each row in place of a new one every epoch.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class ViewParams:
     """Augmentation parameters of one view of N rows.
 
     Attributes:
-        offsets: ``[N, axes]`` steps along each axis of space, or None where nothing is moved.
-        partner: ``[N]`` position of the row that each is mixed with, or None where nothing is mixed.
-        weight: ``[N]`` share of the row itself in the mixture.
+        offsets: ``[N, axes]`` shift in steps along each axis of space, or None without a shift.
+        partner: ``[N]`` position of the row that each row is mixed with, or None without mixup.
+        weight: ``[N]`` share of the row itself in the mixture, 0..1, or None without mixup.
     """
 
     offsets: Tensor | None = None
@@ -40,15 +40,15 @@ class StoredViews:
 
     By default one view: the rows without augmentation.
 
-    The draws of a row follow from (seed, view, its row id): offsets uniform on ``-shift..shift`` as in `augment.Shift`; a
+    The draws of a row depend on (seed, view, sample id): offsets uniform on ``-shift..shift`` as in `augment.RandomShift`; a
     partner uniform among the rows of the pool, augmented by its own draws; one lambda ~ Beta(alpha, alpha) a row.
 
     Args:
-        rows: the training rows.
-        count: K >= 1; epoch e shows view e mod K.
-        shift: >= 0, steps.
-        alpha: >= 0; 0 mixes nothing.
-        seed: the run's seed.
+        rows: training rows.
+        count: number of views K >= 1; epoch e shows view e mod K.
+        shift: largest offset in steps, >= 0; 0: no shift.
+        alpha: parameter of mixup's beta distribution, >= 0; 0: no mixup.
+        seed: seed of the run.
     """
 
     def __init__(self, rows: SubsetLoader, count: int = 1, shift: int = 0, alpha: float = 0.0, seed: int = 0) -> None:
@@ -87,7 +87,7 @@ class StoredViews:
         return self._params[1]
 
     def _draw(self, view: int) -> ViewParams:
-        # One number for every row id up to the largest: a row's draws are the same whatever other rows the pool holds.
+        # One draw for every sample id up to the largest: a row's draws do not depend on the other rows of the pool.
         index = self.rows.pool.index
         ids, n = int(index.max()) + 1, len(index)
         offsets = partner = weight = None

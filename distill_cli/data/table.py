@@ -13,7 +13,7 @@ from distill_cli.data.csv_reader import CellCheck, CsvReader, number_of, typed_c
 from distill_cli.errors import UserError
 from distill_cli.types import Columns
 
-FEWEST_NUMBERED_ROWS = 5  # fewer may count up by chance
+FEWEST_NUMBERED_ROWS = 5  # fewer rows may count up by chance
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,10 @@ class Table:
     """Content of a CSV file.
 
     Attributes:
-        reader: of the file.
+        reader: reader of the file.
         x: ``[N, F]`` float32 features.
-        labels: ``[N]`` class names as they are written; of several label columns ``[N, L]`` int64 of 0 and 1.
-        group: ``[N]`` names as they are written, or None.
+        labels: ``[N]`` class names as written in the file; of several label columns ``[N, L]`` int64 of 0 and 1.
+        group: ``[N]`` group names as written in the file, or None.
         features: positions of the feature columns, in the order of `x`.
         label_columns: positions of the label columns.
         metadata: positions of all columns that are no features: label, group, dropped ones.
@@ -65,18 +65,18 @@ def read_table(
     """Read a CSV file of numeric features and one label column, or several of 0 and 1.
 
     Args:
-        path: the file.
-        label: name of the label column, or None for the one that `columns` names, else the last; a column of a file without a
+        path: path of the file.
+        label: name of the label column, or None for the one in `columns`, else the last; a column of a file without a
             header is named by its number. A list names several columns.
         group: name of the column whose rows belong together, or None.
         header: True, False or ``auto``.
         delimiter: one character, or ``auto``.
         drop: names, or numbers from 1, of columns to leave out.
-        columns: of a finished model, or of the first of several tables: features are found by their names then.
-        owner: of these columns, in messages.
+        columns: columns of a finished model, or of the first of several tables, by whose names the features are matched.
+        owner: owner of these columns in messages.
 
     Raises:
-        UserError: with line and column, for everything that is not such a table.
+        UserError: the file is no such table; names line and column.
     """
     path = Path(path)
     if not path.exists():

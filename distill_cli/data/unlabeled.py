@@ -42,7 +42,7 @@ class ConcatSource:
         return self.shape[0]
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        """Return the rows at these positions ``[B]``, float32 ``[B, *shape]``."""
+        """Return the rows at positions ``[B]`` as float32 ``[B, *shape]``."""
         out = np.empty((len(rows), *self.shape[1:]), dtype=np.float32)
         later = rows >= len(self.parts[0])
         out[~later] = self.parts[0][rows[~later]]
@@ -55,10 +55,10 @@ class UnlabeledRows:
     """Rows that a student sees without a label.
 
     Attributes:
-        name: where they come from, in words.
-        source: ``[M, *shape]``.
-        rows: ``[N]`` positions in it.
-        fingerprint: hash of their content.
+        name: description of the origin for reports.
+        source: ``[M, *shape]`` features.
+        rows: ``[N]`` positions of the rows in `source`.
+        fingerprint: hash of the rows' content.
     """
 
     name: str
@@ -75,10 +75,10 @@ def read_unlabeled(
     ``.npy``: floats ``[N, *shape]``, which stay on disk. ``.csv``: one feature a column.
 
     Args:
-        path: the file.
-        shape: of one sample of the data set.
-        columns: of the table that the data set was read from: a CSV's columns are found by these names, and its label and group
-            are left out; without names they are the values of a sample in order.
+        path: path of the file.
+        shape: shape of one sample of the data set.
+        columns: columns of the data set's table: a CSV's columns are matched by these names, without label and group; without
+            names the columns are the values of a sample in order.
         drop: columns that the data set leaves out.
 
     Raises:
@@ -131,7 +131,7 @@ def from_dataset(dataset: Dataset, shape: Sequence[int]) -> UnlabeledRows:
     """Return all training rows of another data set, without their labels.
 
     Raises:
-        UserError: its samples have another shape.
+        UserError: the samples have another shape.
     """
     if dataset.input_shape != tuple(shape):
         raise UserError(f"{OPTION}: {dataset.name} has samples of shape {dataset.input_shape}, the data {tuple(shape)}")
@@ -144,9 +144,9 @@ def append_unlabeled(pool: Pool, extra: UnlabeledRows, dataset: Dataset) -> Pool
     Their ids follow all ids of the data set.
 
     Args:
-        pool: the student's training rows.
-        extra: rows to add.
-        dataset: of `pool`.
+        pool: training rows of the student.
+        extra: unlabeled rows to append.
+        dataset: data set of `pool`.
     """
     count = len(extra.rows)
     first_id = max(len(pool.source), *(int(p.index.max()) + 1 for p in dataset.pools.values()))

@@ -31,7 +31,7 @@ BYTES_PER_SAMPLE = {
     "310": 4 / 3,
     "311": 4 / 3,
 }
-END_MARK = b"\0\0"  # of annotation files (WFDB annot(5))
+END_MARK = b"\0\0"  # end of an annotation file (WFDB annot(5))
 PROBE_SECONDS = 4.0
 
 
@@ -165,8 +165,8 @@ def read_beats(root: Path, name: str, frequency: float) -> tuple[np.ndarray, np.
 
     Args:
         root: folder of the record.
-        name: of the record.
-        frequency: samples of the signal a second. An annotation file may count in ticks of its own ("## time resolution"):
+        name: name of the record.
+        frequency: sampling frequency of the signal in Hz. An annotation file may count in other ticks ("## time resolution"):
             positions are those of the nearest sample of the signal.
 
     Raises:
@@ -200,7 +200,7 @@ def download_records(root: Path, database: str = "mitdb") -> bool:
 
     Returns False without network.
 
-    They come into a temporary folder beside it, which takes its place when all are there and whole.
+    The records are written to a temporary folder next to `root`, which replaces `root` when all are complete.
 
     Raises:
         UserError: the download broke off.

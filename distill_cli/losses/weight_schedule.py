@@ -65,5 +65,5 @@ def parse_weight(value: float | Mapping[str, Any]) -> float | WeightSchedule:
     """
     if not isinstance(value, Mapping):
         return float(value)
-    names = {"from": "first", "to": "last"}
+    names = {"from": "start_value", "to": "end_value"}
     return WeightSchedule(**{names.get(key, key): part for key, part in value.items()})
