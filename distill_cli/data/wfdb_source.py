@@ -147,7 +147,7 @@ def read_signal(root: Path, name: str, header: Any, lead: str) -> np.ndarray:
     The first channel where the record lacks the lead.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: the signal cannot be read.
     """
     channel = header.sig_name.index(lead) if lead in header.sig_name else 0
     try:
@@ -212,7 +212,7 @@ def download_records(root: Path, database: str = "mitdb") -> bool:
     try:
         urllib.request.urlopen(wfdb.io.download.config.db_index_url, timeout=PROBE_SECONDS).close()
     except urllib.error.HTTPError:
-        pass  # an answer, whatever it says, is a network
+        pass  # any HTTP answer shows that there is a network
     except (OSError, ValueError):
         return False
     make_folder(root.parent)

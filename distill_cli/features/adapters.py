@@ -136,7 +136,7 @@ def adapters(
         pairs: pairs of layers.
         student: example output with features.
         teachers: example outputs with features.
-        tokens: whose features of three axes are tokens ``[B, N, D]``.
+        tokens: models whose features of three axes are tokens ``[B, N, D]``: ``none``, ``student``, ``teacher`` or ``both``.
         channels: whether to fit the channels.
         space: whether to fit the space.
         maps: whether the loss works on maps only, so that vectors ``[B, D]`` are refused.

@@ -1,8 +1,6 @@
 """Outputs of modules inside a network, by module path, captured by hooks.
 
 Hooks exist inside `capture_outputs` alone, so that a model that is saved, copied or scored has none.
-
-Hooks exist inside `listening` alone, so that nothing of a tap is left in a model that is saved, copied or scored.
 """
 
 from __future__ import annotations

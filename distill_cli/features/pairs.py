@@ -10,7 +10,7 @@ from torch import Tensor
 from distill_cli.features.numerics import to_float32
 from distill_cli.types import ModelOutput
 
-# Whose features of three axes are tokens [B, N, D], and not signals [B, C, L].
+# The models whose features of three axes are tokens [B, N, D], not signals [B, C, L].
 Tokens = Literal["none", "student", "teacher", "both"]
 
 
@@ -62,7 +62,7 @@ def paired(
         pairs: pairs of layers.
         student: the student's output with features.
         teachers: the teachers' outputs with features.
-        tokens: whose features of three axes are tokens ``[B, N, D]``, returned as ``[B, D, N]``.
+        tokens: models whose features of three axes are tokens ``[B, N, D]``, returned as ``[B, D, N]``.
 
     Raises:
         ValueError: the features of a layer are missing; names the layer and those that exist.

@@ -18,7 +18,7 @@ class AB(FeatureLoss):
 
     A squared hinge on the sign of each neuron, summed over all neurons and over the pairs.
 
-    Where the teacher's neuron is above 0, ``max(0, margin - s)^2``, elsewhere ``max(0, margin + s)^2``: it vanishes where the
+    Where the teacher's neuron is above 0, ``max(0, margin - s)^2``, elsewhere ``max(0, margin + s)^2``. The loss is 0 where the
     student is on the teacher's side of 0 by the margin (arXiv:1811.03233, section 3). The loss compares the inputs of an
     activation: choose layers before it. The paper trains with this loss alone first, then with cross-entropy. The authors' code
     weighs the layers: ``variant: code`` is 3/1000 of the sum with factors 1, 1/2, 1/4, ... from the last pair to the first.
@@ -27,7 +27,7 @@ class AB(FeatureLoss):
         features: pairs of layers, the last one deepest.
         margin: distance from 0 beyond which a neuron costs nothing, > 0; the paper takes 1.
         variant: ``paper`` or ``code``.
-        tokens: whose features of three axes are tokens ``[B, N, D]``.
+        tokens: models whose features of three axes are tokens ``[B, N, D]``: ``none``, ``student``, ``teacher`` or ``both``.
 
     Example:
         >>> loss = AB([["conv1", "conv1"]], margin=0.5)

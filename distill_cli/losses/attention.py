@@ -26,7 +26,7 @@ class Attention(FeatureLoss):
         features: pairs of layers with maps.
         power: exponent of the activations, >= 1, as the gradient of less is infinite at 0; the paper takes 2.
         variant: ``paper`` or ``code``.
-        tokens: whose features of three axes are tokens ``[B, N, D]``.
+        tokens: models whose features of three axes are tokens ``[B, N, D]``: ``none``, ``student``, ``teacher`` or ``both``.
 
     Example:
         >>> loss = Attention([["conv1", "conv1"], ["conv2", "conv2"]])

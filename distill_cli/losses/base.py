@@ -97,7 +97,7 @@ class FeatureLoss(DistillationLoss):
     A subclass defines `pair_loss`.
 
     Attributes:
-        tokens: whose features of three axes are tokens ``[B, N, D]``.
+        tokens: models whose features of three axes are tokens ``[B, N, D]``: ``none``, ``student``, ``teacher`` or ``both``.
         adapters: modules that bring the student's features to the teacher's shape, one a pair; built by `bind`.
         least_pairs: smallest number of pairs that the loss works with.
         fits_channels, fits_space: whether adapters fit the channels, the space; without both there are no adapters.
@@ -222,7 +222,7 @@ class ProtocolLoss(DistillationLoss):
         return descriptions or super().adapter_descriptions
 
     def bind(self, facts: DataFacts, student: ModelOutput, teachers: Sequence[ModelOutput]) -> None:
-        """Call the loss's `bind`, if any, with those of the arguments that it takes."""
+        """Call the loss's `bind`, if any, with the arguments of its signature."""
         if hasattr(self.loss, "bind"):
             offered = {"facts": facts, "student": student, "teachers": teachers}
             taken = inspect.signature(self.loss.bind).parameters

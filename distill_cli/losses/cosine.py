@@ -18,7 +18,7 @@ class Cosine(FeatureLoss):
 
     Args:
         features: pairs of layers.
-        tokens: whose features of three axes are tokens ``[B, N, D]``.
+        tokens: models whose features of three axes are tokens ``[B, N, D]``: ``none``, ``student``, ``teacher`` or ``both``.
 
     Example:
         >>> loss = Cosine(["pool", "pool"])

@@ -23,8 +23,8 @@ class DKD(WithCrossEntropy):
     TCKD is the binary KL between target class and all others, NCKD the KL among the others, each its own softmax; both at
     temperature T, teacher against student, summed over classes. With q_t the teacher's probability of the target class,
     TCKD + (1 - q_t) NCKD is the KL of soft targets. The target class is the largest of `batch.target`; of a row without a
-    label it is the teacher's own first class, so that the row weighs as much as others, and its cross-entropy is 0. With two
-    classes nothing is left among the others: NCKD is 0.
+    label the teacher's predicted class, so that the row weighs as much as others, and its cross-entropy is 0. With two
+    classes there are no other classes to compare: NCKD is 0.
 
     Args:
         alpha: weight of TCKD, >= 0.

@@ -31,7 +31,7 @@ class FSP(FeatureLoss):
     Args:
         features: pairs of layers with maps, in the order of the flow.
         variant: ``paper`` or ``code``.
-        tokens: whose features of three axes are tokens ``[B, N, D]``.
+        tokens: models whose features of three axes are tokens ``[B, N, D]``: ``none``, ``student``, ``teacher`` or ``both``.
 
     Example:
         >>> loss = FSP([["conv1", "conv1"], ["conv2", "conv2"]])

@@ -37,7 +37,7 @@ class FT(FeatureLoss):
         rate: share of the teacher's channels in the factor, 0 < rate <= 1, or None for no paraphraser.
         pretrain_steps: steps in which a paraphraser is trained, >= 1.
         variant: ``paper`` or ``code``.
-        tokens: whose features of three axes are tokens ``[B, N, D]``.
+        tokens: models whose features of three axes are tokens ``[B, N, D]``: ``none``, ``student``, ``teacher`` or ``both``.
 
     Example:
         >>> loss = FT(["conv1", "conv1"], rate=0.5, pretrain_steps=100)

@@ -25,7 +25,7 @@ class Hint(FeatureLoss):
         features: pairs of layers.
         norm: ``l2`` or ``l1``.
         variant: ``paper`` (sum) or ``code`` (mean).
-        tokens: whose features of three axes are tokens ``[B, N, D]``.
+        tokens: models whose features of three axes are tokens ``[B, N, D]``: ``none``, ``student``, ``teacher`` or ``both``.
 
     Example:
         >>> loss = Hint(["conv1", "conv1"], variant="code")

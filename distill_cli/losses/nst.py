@@ -20,7 +20,7 @@ class NST(FeatureLoss):
 
     Args:
         features: pairs of layers with maps.
-        tokens: whose features of three axes are tokens ``[B, N, D]``.
+        tokens: models whose features of three axes are tokens ``[B, N, D]``: ``none``, ``student``, ``teacher`` or ``both``.
 
     Example:
         >>> loss = NST(["conv1", "conv1"])

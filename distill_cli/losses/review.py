@@ -36,7 +36,7 @@ class Review(FeatureLoss):
     Args:
         features: pairs of layers with maps ``[B, C, L]`` or ``[B, C, H, W]``, from shallow to deep.
         width: channels inside the fusion, >= 1; None: as many as the student's deepest layer, 512 at most.
-        tokens: whose features of three axes are tokens ``[B, N, D]``.
+        tokens: models whose features of three axes are tokens ``[B, N, D]``: ``none``, ``student``, ``teacher`` or ``both``.
 
     Example:
         >>> loss = Review([["conv1", "conv1"], ["conv2", "conv2"]])

@@ -19,7 +19,7 @@ LEAST_VARIANCE = 1e-5
 
 
 class VID(FeatureLoss):
-    """Variational lower bound on mutual information, of each sample ``[B]``.
+    """Negative variational bound of the mutual information, of each sample ``[B]``.
 
     ``sum_c,x log sigma_c + (t - mu(s))^2 / (2 sigma_c^2)``, over channels, positions and pairs.
 
@@ -32,7 +32,7 @@ class VID(FeatureLoss):
         features: pairs of layers.
         variance: sigma^2 before training, > 1e-5; the authors' code starts at 5.
         variant: ``paper`` (sum) or ``code`` (mean).
-        tokens: whose features of three axes are tokens ``[B, N, D]``.
+        tokens: models whose features of three axes are tokens ``[B, N, D]``: ``none``, ``student``, ``teacher`` or ``both``.
 
     Example:
         >>> loss = VID(["conv1", "conv1"])

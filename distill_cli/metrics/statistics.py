@@ -15,7 +15,7 @@ from distill_cli.metrics.bootstrap import macro_f1_of_draws, resample_counts
 from distill_cli.metrics.confusion import confusion_counts, f1_of_counts, macro_f1
 
 MIN_SEEDS = 5
-INTERVAL_SEEDS = 3  # a t interval of two values is about nine times as wide as they are apart
+INTERVAL_SEEDS = 3  # a t interval of two values is about nine times as wide as their difference
 POWER = 0.8
 ALPHA = 0.05
 MIN_STD = 1e-12

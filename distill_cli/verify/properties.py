@@ -128,7 +128,7 @@ def labels(losses: Bound) -> CheckResult:
         relabeled = replace(hidden, batch=replace(hidden.batch, target=hidden.batch.target.flip(-1)))
         if not torch.equal(call(loss, hidden), call(loss, relabeled)):
             problem = (
-                "reads the targets of rows that have no label (batch.labelled is 0)"
+                "reads the targets of rows that have no label (batch.labeled is 0)"
                 if uses
                 else "says uses_labels = False, and reads them"
             )

@@ -53,14 +53,14 @@ def cross_entropy(logits: Tensor, target: Tensor, labeled: Tensor, class_weight:
 def class_weights(class_weight: str | Sequence[float] | None, facts: DataFacts) -> Tensor | None:
     """Return class weights ``[C]`` with mean 1 over the training rows.
 
-    None stands for ones.
+    Returns None for weights of 1.
 
     Args:
         class_weight: ``none``, ``balanced`` (rows / (C x count), as scikit-learn) or one number a class.
         facts: class counts of the training data.
 
     Raises:
-        ValueError: an unknown word, the wrong number of weights, or a negative one.
+        ValueError: an unknown name, the wrong number of weights, or a negative one.
     """
     if class_weight is None or class_weight == "none":
         return None
