@@ -261,8 +261,6 @@ class Stage:
 
         The first step of the stage is at 0, the last at 1. `epoch` and `step` count from 0: the epochs within the stage and
         the steps within the epoch.
-
-        `epoch` and `step` count from 0: the epochs within the stage and the steps within the epoch.
         """
         return (epoch * self.steps_per_epoch + step) / max(1, self.epochs * self.steps_per_epoch - 1)
 
@@ -300,7 +298,7 @@ class EpochRecord:
         stage: name of the stage.
         epoch: number of the epoch over all stages.
         step: optimizer steps done so far.
-        lr: learning rate of the last step.
+        lr: learning rate at the end of the epoch.
         loss: mean total loss of the epoch.
         loss_terms: mean of each weighted term.
         val: validation metrics by name.

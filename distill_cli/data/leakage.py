@@ -74,7 +74,7 @@ def find_overlap(record: TrainRecord, dataset: Dataset) -> str | None:
     the student's own training rows with its validation and test rows is a property of the split, and is not reported as leakage
     by the teacher.
     """
-    return next(_meetings(record, dataset), None)
+    return next(_overlaps(record, dataset), None)
 
 
 def trained_on(record: TrainRecord, pools: Mapping[str, Pool]) -> dict[str, int]:
@@ -88,7 +88,7 @@ def trained_on(record: TrainRecord, pools: Mapping[str, Pool]) -> dict[str, int]
     return {split: n for split, n in counts.items() if n}
 
 
-def _meetings(record: TrainRecord, dataset: Dataset) -> Iterator[str]:
+def _overlaps(record: TrainRecord, dataset: Dataset) -> Iterator[str]:
     scored = {k: p for k, p in dataset.pools.items() if k != "train"}
     same_source = record.source_fingerprint == dataset.source_fingerprint
     own = row_hashes(dataset.train) if not same_source else record.row_hashes
@@ -100,7 +100,7 @@ def _meetings(record: TrainRecord, dataset: Dataset) -> Iterator[str]:
             seen = np.isin(hashes, record.row_hashes) & ~np.isin(hashes, own)
         if seen.any():
             rows = "row" if seen.sum() == 1 else "rows"
-            yield f"its training rows hold {seen.sum()} {rows} of the student's {split} split (row ids {_some(pool.index[seen])})"
+            yield f"its training rows hold {seen.sum()} {rows} of the student's {split} split (row ids {_join(pool.index[seen])})"
     if not dataset.grouped or record.groups is None or dataset.train.group is None:
         return
     groups = {split: pool.group.astype(str) for split, pool in dataset.pools.items() if pool.group is not None}
@@ -110,7 +110,7 @@ def _meetings(record: TrainRecord, dataset: Dataset) -> Iterator[str]:
     for split in scored:
         names = sorted((known - names_of["train"]) & names_of.get(split, set()))
         if names:
-            yield f"its training rows hold patients of the student's {split} split ({_some(names)})"
+            yield f"its training rows hold patients of the student's {split} split ({_join(names)})"
 
 
 def duplicate_notes(dataset: Dataset) -> list[str]:
@@ -127,5 +127,5 @@ def duplicate_notes(dataset: Dataset) -> list[str]:
     return notes
 
 
-def _some(items: np.ndarray | list[str]) -> str:
+def _join(items: np.ndarray | list[str]) -> str:
     return ", ".join(str(i) for i in items[:SHOWN]) + (", ..." if len(items) > SHOWN else "")

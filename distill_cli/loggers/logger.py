@@ -19,9 +19,9 @@ class Logger(Protocol):
         ...
 
     def finish(self, records: Sequence[EpochRecord], report: Mapping[str, Any]) -> None:
-        """Log the report.
+        """Finish the log with all epochs and the report.
 
-        `records` holds all epochs, those before an interruption included.
+        The epochs before an interruption are included.
         """
         ...
 

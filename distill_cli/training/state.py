@@ -100,7 +100,7 @@ def capture_state(
 def restore_state(
     state: Mapping[str, Any], model: nn.Module, stages: Sequence[Stage], selection: ModelSelection, scaler: Any
 ) -> tuple[TrainerState, dict[str, torch.Tensor]]:
-    """Load a state into newly built model, optimizers, schedules and selection.
+    """Load a state into a new model, optimizers, schedules and selection.
 
     Returns the progress of the training and the random state.
 
