@@ -61,7 +61,7 @@ class Pool:
     extra_fingerprint: str = ""
 
     def __post_init__(self) -> None:
-        if len(self.labeled) == 0:  # the default: all rows
+        if len(self.labeled) == 0:  # not given: all rows
             object.__setattr__(self, "labeled", np.ones(len(self.rows), dtype=bool))
 
     def __len__(self) -> int:
