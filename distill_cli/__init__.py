@@ -1,4 +1,7 @@
-"""distill: knowledge distillation from the command line, with an honest control beside every student."""
+"""Knowledge distillation from the command line.
+
+Every student is compared with a control that is trained alike, but without a teacher.
+"""
 
 __version__ = "0.1.0"
 

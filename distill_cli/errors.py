@@ -1,4 +1,4 @@
-"""What a user did wrong, said in one line. Standard library only."""
+"""Errors of the user, each reported in one line. Standard library only."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Sequence
 
-LONGEST = 4000  # characters of a line; what data holds may be longer
-SHORTEST = 3  # letters that a beginning needs to mean something
+LONGEST = 4000  # characters of a line; quoted data may be longer
+SHORTEST = 3  # letters that a beginning needs to count as a match
 
 
 class UserError(Exception):
     """A mistake of the user: one line on stderr, exit code 2, no traceback.
 
-    The message says what is wrong, where, and what to do. What it quotes from files may hold ends of lines and codes that move a
-    terminal: they are shown as escapes, and what is too long is left out in the middle.
+    The message names the place, the problem and the remedy. Text quoted from files may hold line breaks and terminal control
+    codes: these are shown as escapes, and a text that is too long is shortened in the middle.
     """
 
     def __init__(self, line: str = "") -> None:
@@ -41,20 +41,23 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
-def did_you_mean(word: str, words: Iterable[str]) -> str:
-    """Return ``"; did you mean 'X'?"`` for the closest of `words`, or an empty string.
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a hint at the closest known name, or an empty string.
 
-    >>> near("soft", ["ft", "soft_target"])
+    >>> did_you_mean("soft", ["ft", "soft_target"])
     "; did you mean 'soft_target'?"
     """
-    match = nearest(str(word), words)
+    match = nearest(str(name), known)
     return f"; did you mean '{match}'?" if match else ""
 
 
-def nearest(word: str, words: Iterable[str]) -> str:
-    """Return which of `words` is meant, by its beginning, by whole words in it, then by letters; or an empty string."""
-    known = [str(w) for w in words]
-    plain, parts = squashed(word), tokens(word)
+def nearest(name: str, names: Iterable[str]) -> str:
+    """Return the known name that is meant, or an empty string.
+
+    Compared are the beginnings, then whole words in the names, then letters.
+    """
+    known = [str(w) for w in names]
+    plain, parts = squashed(name), tokens(name)
     by_meaning: list[Callable[[str], bool]] = [
         lambda w: squashed(w) == plain,
         lambda w: len(plain) >= SHORTEST and squashed(w).startswith(plain),
@@ -64,7 +67,7 @@ def nearest(word: str, words: Iterable[str]) -> str:
     for fits in by_meaning if plain else ():
         if matches := [w for w in known if fits(w)]:
             return min(matches, key=len)
-    return next(iter(difflib.get_close_matches(word, known, 1)), "")
+    return next(iter(difflib.get_close_matches(name, known, 1)), "")
 
 
 def tokens(text: str) -> list[str]:

@@ -1,4 +1,6 @@
-"""All randomness is a named stream of a seed, so that one draw never moves another.
+"""Named random streams of a seed.
+
+Each purpose has a stream of its own, so that one draw never changes another.
 
 Streams in use: ``init``, ``loss_init``, ``order``, ``shift``, ``augment`` (mixup), ``dropout``, ``gradients``, ``negatives``
 and ``memory/...`` (of a contrastive loss) of a run; ``split/...``, ``labels``, ``heartbeat_synthetic`` of the data; the
@@ -12,13 +14,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # a table over runs draws, but needs no torch; composing a config needs neither
+if TYPE_CHECKING:  # a leaderboard uses NumPy's generators without torch, and composing a config uses neither
     import numpy as np
     import torch
 
 
 def derive_seed(seed: int, purpose: str, epoch: int = 0, step: int = 0) -> int:
-    """Return a 63-bit seed that is a function of (seed, purpose, epoch, step) and of nothing else."""
+    """Return a 63-bit seed that depends on (seed, purpose, epoch, step) alone."""
     text = f"{int(seed)}/{purpose}/{int(epoch)}/{int(step)}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
@@ -27,8 +29,8 @@ def torch_generator(seed: int, purpose: str, epoch: int = 0, step: int = 0) -> t
     """Return a CPU generator for one purpose.
 
     >>> import torch
-    >>> a = torch.rand(2, generator=stream(0, "order", epoch=3))
-    >>> b = torch.rand(2, generator=stream(0, "order", epoch=3))
+    >>> a = torch.rand(2, generator=torch_generator(0, "order", epoch=3))
+    >>> b = torch.rand(2, generator=torch_generator(0, "order", epoch=3))
     >>> bool((a == b).all())
     True
     """
@@ -46,8 +48,10 @@ def numpy_generator(seed: int, purpose: str) -> np.random.Generator:
 
 @contextmanager
 def seeded(seed: int, purpose: str, epoch: int = 0) -> Iterator[None]:
-    """Seed torch's global generators inside the block, for code that takes no generator
-    (layer initialisation, dropout), and give them back as they were."""
+    """Seed torch's global generators inside the block and restore them afterwards.
+
+    For code that takes no generator, such as layer initialisation and dropout.
+    """
     import torch
 
     with torch.random.fork_rng():
@@ -56,7 +60,7 @@ def seeded(seed: int, purpose: str, epoch: int = 0) -> Iterator[None]:
 
 
 def get_rng_state() -> dict[str, torch.Tensor]:
-    """Return where torch's global generators stand, by device."""
+    """Return the state of torch's global generators by device."""
     import torch
 
     state = {"cpu": torch.get_rng_state()}
@@ -66,7 +70,10 @@ def get_rng_state() -> dict[str, torch.Tensor]:
 
 
 def set_rng_state(state: Mapping[str, torch.Tensor]) -> None:
-    """Put torch's global generators where `random_state` found them; call it inside `global_stream`."""
+    """Restore a state of torch's global generators that `get_rng_state` returned.
+
+    Call it inside `seeded`, which restores the caller's state at the end.
+    """
     import torch
 
     torch.set_rng_state(state["cpu"])

@@ -1,4 +1,7 @@
-"""The nouns: what flows between the rooms. No behaviour beyond looking at itself."""
+"""Data classes and protocols that all packages share.
+
+They hold data and compute nothing but views of it.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,10 @@ from torch import Tensor
 
 
 class Source(Protocol):
-    """Rows of features ``[M, *shape]``: an array, or what looks its rows up elsewhere."""
+    """Rows of features ``[M, *shape]``.
+
+    An array, or an object that looks its rows up elsewhere.
+    """
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -34,16 +40,16 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Pool:
-    """Rows of one split, as a view of a source array.
+    """Samples of one split, as a view of a source array.
 
     Attributes:
         source: ``[M, *shape]`` float32 features of the whole source; may be memory-mapped.
-        rows: ``[N]`` int64 positions of this pool's rows in `source`.
-        y: ``[N]`` int64 class of each row, 0..C-1; -1 where nobody knows it (such a row is never labelled).
-        index: ``[N]`` int64 row ids, unique over all pools of the data set (teacher outputs are kept by them).
-        group: ``[N]`` names of what must not straddle splits (a patient), or None.
+        rows: ``[N]`` int64 positions of the samples in `source`.
+        y: ``[N]`` int64 class of each sample, 0..C-1; -1 where the class is unknown (such a sample is never labeled).
+        index: ``[N]`` int64 sample ids, unique over all pools of the data set (teacher outputs are stored by them).
+        group: ``[N]`` names of the groups that must not straddle splits (such as patients), or None.
         labeled: ``[N]`` bool, whether the label may be used in training; by default everywhere.
-        extra_fingerprint: hash of the rows that are no part of the data set, empty where all are.
+        extra_fingerprint: hash of the samples that are no part of the data set, empty where all are.
     """
 
     source: Source
@@ -67,12 +73,15 @@ class Pool:
         return np.ascontiguousarray(self.source[self.rows])
 
     def iter_batches(self, size: int = 4096) -> Iterator[np.ndarray]:
-        """Yield features in order, `size` rows at a time, without reading all of them into memory."""
+        """Yield the features in order, `size` rows at a time.
+
+        At no time are all of them in memory.
+        """
         for start in range(0, len(self), size):
             yield np.ascontiguousarray(self.source[self.rows[start : start + size]])
 
     def select(self, keep: np.ndarray) -> Pool:
-        """Return the pool of the rows chosen by a mask or by positions, in that order."""
+        """Return the samples chosen by a mask or by positions, in that order."""
         group = None if self.group is None else self.group[keep]
         return Pool(
             self.source, self.rows[keep], self.y[keep], self.index[keep], group, self.labeled[keep], self.extra_fingerprint
@@ -81,7 +90,10 @@ class Pool:
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of a table's columns: of the features, in their order, and of the others (label, group, dropped)."""
+    """Column names of a table.
+
+    `features` are those of the features in their order, `metadata` are all others (label, group, dropped columns).
+    """
 
     features: tuple[str, ...]
     metadata: tuple[str, ...]
@@ -89,23 +101,25 @@ class Columns:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A source cut into splits.
+    """A source split into train, validation and test.
 
     Attributes:
-        name: what a report calls it.
+        name: name in reports.
         train, val, test: the three pools; validation is never cut from test unless `notes` says so.
-        extra_test_sets: further pools that are scored only, by name (``test_without_202``).
         class_names: C names in class order.
-        macro_classes: classes that macro F1 averages over.
-        grouped: whether no group straddles the splits.
         source_fingerprint: hash of the source's content, before any split.
         fingerprint: hash of source, settings and split.
-        default_preprocessing: input preparation a model gets by default: ``none``, ``standardize`` (statistics of train: of each channel of
-            signals and images, of each feature of tables) or ``standardize_per_element``.
-        notes: sentences a reader of the report must know.
-        columns: of the table that it was read from, where they have names.
-        display_shape: shape in which a sample is drawn, where it is not its own: of 64 pixels in a row, an image.
-        files: name and number of rows of each file it was read from, where row ids count their rows in turn.
+        macro_classes: classes that macro F1 averages over.
+        extra_test_sets: further pools that are scored only, by name (``test_without_202``).
+        grouped: whether no group straddles the splits.
+        split: how the source was split, such as ``random``.
+        default_preprocessing: default input preparation of a model: ``none``, ``standardize`` (statistics of train: of each
+            channel of signals and images, of each feature of tables) or ``standardize_per_element``.
+        notes: sentences that a reader of the report must know.
+        columns: column names of the table that was read, or None where the columns have none.
+        display_shape: shape in which a sample is drawn where it differs from the sample's, or None: 64 pixels in a row
+            are drawn as an image.
+        files: name and number of rows of each file that was read, where sample ids count the files' rows in turn.
     """
 
     name: str
@@ -137,22 +151,22 @@ class Dataset:
 
 
 def has_channels_last(shape: Sequence[int]) -> bool:
-    """Return whether samples of this shape look like images ``[height, width, channels]``."""
+    """Return whether samples of a shape look like ``[height, width, channels]``."""
     return len(shape) == 3 and shape[2] in (1, 3, 4) and min(shape[:2]) > 4
 
 
 @dataclass
 class Batch:
-    """What one step sees.
+    """One training batch.
 
     Attributes:
         inputs: ``[B, *shape]`` inputs.
         target: ``[B, C]`` class probabilities, so that mixup and soft labels need no second path.
-        index: ``[B]`` row ids, unique over all pools.
-        labeled: ``[B]`` float, 1 where `target` may be used.
+        index: ``[B]`` sample ids, unique over all pools.
+        labeled: ``[B]`` float, 1 where `target` may be used, else 0.
         group: ``[B]`` group numbers, or None.
-        position: ``[B]`` int64 positions of the rows in their pool, or None where they are of none.
-        view: which of the stored views of its rows x shows; 0 where there is one.
+        position: ``[B]`` int64 positions of the samples in their pool, or None where the batch is from no pool.
+        view: number of the stored view that `inputs` show, 0 where each sample has one view.
     """
 
     inputs: Tensor
@@ -166,7 +180,7 @@ class Batch:
 
 @dataclass
 class ModelOutput:
-    """What a model says: ``logits [B, C]`` and tapped features by module path."""
+    """Output of a model: ``logits [B, C]`` and features by module path."""
 
     logits: Tensor
     features: Mapping[str, Tensor] = field(default_factory=dict)
@@ -174,12 +188,12 @@ class ModelOutput:
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What a loss or a model may know of the training data before it is built.
+    """Facts about the training data that a loss or model may know before it is built.
 
     Attributes:
         input_shape: shape of one sample.
-        class_counts: ``[C]`` labelled training rows of each class.
-        num_samples: training rows in all.
+        class_counts: ``[C]`` numbers of labeled training samples of each class.
+        num_samples: number of all training samples.
     """
 
     input_shape: tuple[int, ...]
@@ -188,16 +202,20 @@ class DataFacts:
 
     @property
     def num_classes(self) -> int:
-        """C."""
+        """Number of classes C."""
         return len(self.class_counts)
 
 
 class Loss(Protocol):
-    """One way of being wrong.
+    """Interface of a loss term.
 
-    Returns ``[B]``, which the objective averages, or a scalar when samples are related to each other, which it takes
-    as it is. `uses_teacher` says whether the term falls away in a control without a teacher. What it may have besides is what
-    `losses.base.DistillationLoss` has; what it leaves out is as there.
+    A loss compares the student's output with the teachers' outputs or the labels. The objective averages a loss per sample
+    ``[B]`` and uses a scalar, of a loss that relates samples to each other, as it is.
+
+    All further attributes of `losses.base.DistillationLoss` are optional, with the defaults of that class.
+
+    Attributes:
+        uses_teacher: whether the term is dropped in a control without a teacher.
     """
 
     uses_teacher: bool
@@ -207,23 +225,24 @@ class Loss(Protocol):
         ...
 
 
-DEFAULT_STAGE = "train"  # what the stage of a run without stages is called
+DEFAULT_STAGE = "train"  # name of the stage of a run without stages
 
 
 @dataclass
 class Stage:
-    """One stretch of training: what is minimised, by whom, for how long.
+    """One stage of a training, with its own losses, optimizer and number of epochs.
 
     Attributes:
-        name: what the log calls it.
+        name: name in the log.
         objective: the weighted losses.
-        epochs: passes; `steps_per_epoch` optimizer steps each.
-        optimizer: made for the parameters that are trained, of student and objective.
-        lr_scheduler: stepped after every optimizer step.
+        epochs: number of epochs.
+        steps_per_epoch: optimizer steps of an epoch.
+        optimizer: optimizer of the trained parameters of student and objective.
+        lr_scheduler: scheduler that is stepped after every optimizer step.
         trainable_modules: module paths of the student that are trained; None: all.
-        gradient_log_every: epochs from one measurement of the terms' gradients to the next; 0: never.
+        gradient_log_every: epochs between two measurements of the terms' gradients; 0: no measurement.
         gradient_log_batches: batches of each measurement.
-        balance_gradients: whether factors make the terms' gradients equally long before the first step.
+        balance_gradients: whether the weights are scaled before the first step so that all terms' gradients have one norm.
     """
 
     name: str
@@ -238,22 +257,31 @@ class Stage:
     balance_gradients: bool = False
 
     def progress(self, epoch: int, step: int = 0) -> float:
-        """Return the share of the stage's steps done before a step of its epoch `epoch`: 0 at the first, 1 at the last."""
+        """Return the share of the stage's steps done before a step, 0..1.
+
+        The first step of the stage is at 0, the last at 1. `epoch` and `step` count from 0: the epochs within the stage and
+        the steps within the epoch.
+        """
         return (epoch * self.steps_per_epoch + step) / max(1, self.epochs * self.steps_per_epoch - 1)
 
     def logs_gradients_at(self, epoch: int) -> bool:
-        """Return whether gradients are measured at this epoch of the stage, counted from 0: the first and the last always."""
+        """Return whether gradients are measured in an epoch of the stage, counted from 0.
+
+        The first and the last epoch are always measured.
+        """
         return self.gradient_log_every > 0 and (epoch % self.gradient_log_every == 0 or epoch == self.epochs - 1)
 
 
 @dataclass(frozen=True)
 class GradientStats:
-    """How hard the weighted terms pull at the student's trained parameters; the losses' own parameters are left out.
+    """Gradient norms and cosines of the weighted loss terms.
+
+    With respect to the student's trainable parameters: the losses' own parameters are left out.
 
     Attributes:
-        norms: length of each term's gradient.
-        shares: that length over the sum of all terms' lengths, None where all are zero.
-        cosines: of the angle between the gradients of two terms, None where one is zero.
+        norms: L2 norm of each term's gradient.
+        shares: share of each term's norm in the sum of all norms, 0..1, None where all are zero.
+        cosines: cosine of the angle between the gradients of two terms, None where one gradient is zero.
     """
 
     norms: dict[str, float]
@@ -263,9 +291,21 @@ class GradientStats:
 
 @dataclass
 class EpochRecord:
-    """One row of metrics.csv.
+    """Results of one epoch: one row of metrics.csv.
 
-    `weights` are those of the epoch's last step, factors of the balance included; `gradients` is measured before its first step.
+    Attributes:
+        model: name of the trained model.
+        stage: name of the stage.
+        epoch: number of the epoch over all stages.
+        step: optimizer steps done so far.
+        lr: learning rate at the end of the epoch.
+        loss: mean total loss of the epoch.
+        loss_terms: mean of each weighted term.
+        val: validation metrics by name.
+        seconds: duration of the epoch.
+        is_best: whether the validation metric is the best so far.
+        weights: weight of each term at the last step, balancing factors included.
+        gradients: gradient statistics before the first step, None where they were not measured.
     """
 
     model: str
@@ -282,13 +322,13 @@ class EpochRecord:
     gradients: GradientStats | None = None
 
 
-# (batch, epoch, step) -> batch: what changes a training batch before anybody sees it.
+# (batch, epoch, step) -> batch: a change of each training batch before student and teacher use it.
 BatchTransform = Callable[[Batch, int, int], Batch]
 EpochCallback = Callable[[EpochRecord], None]
 
 
 class Teacher(Protocol):
-    """What a student learns from."""
+    """A frozen model, or stored outputs, that a student learns from."""
 
     def __call__(self, batch: Batch) -> ModelOutput:
         """Return the teacher's output for a batch."""
@@ -301,7 +341,7 @@ TEACHER, STUDENT, SCRATCH = "teacher", "student", "scratch"
 TUNED = "tuned"
 
 
-# The student before its bias was fixed; no control, but scored like one.
+# The student before the bias correction; no control, but scored like one.
 UNCORRECTED = "uncorrected"
 
 

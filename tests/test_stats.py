@@ -20,7 +20,7 @@ from distill_cli.metrics.statistics import (
     paired_t,
     verdict_one_run,
     verdict_over_seeds,
-    verdict_word,
+    verdict_label,
 )
 
 
@@ -168,7 +168,7 @@ def test_the_minimum_detectable_effect_is_found_in_four_of_five_trials(n: int) -
     assert np.mean(np.abs(statistic) > t.ppf(0.975, n - 1)) == pytest.approx(0.8, abs=0.015)
 
 
-def test_no_verdict_word_below_five_seeds_however_clear() -> None:
+def test_no_verdict_label_below_five_seeds_however_clear() -> None:
     assert paired_t([0.1, 0.11, 0.1, 0.12])["verdict"] == "too few seeds (4 of 5)"
     assert paired_t([0.1, 0.11, 0.1, 0.12, 0.1])["verdict"] == "helped"
     assert paired_t([-0.1, -0.11, -0.1, -0.12, -0.1])["verdict"] == "hurt"
@@ -218,9 +218,9 @@ def test_holm_keeps_order_and_lies_between_p_and_bonferroni(p_values: list[float
 
 
 def test_verdicts_follow_the_p_they_are_given() -> None:
-    assert verdict_word(5, 0.01, 0.049) == "helped"
-    assert verdict_word(5, 0.01, 0.051) == "no evidence"
-    assert verdict_word(5, -0.01, 0.049) == "hurt"
+    assert verdict_label(5, 0.01, 0.049) == "helped"
+    assert verdict_label(5, 0.01, 0.051) == "no evidence"
+    assert verdict_label(5, -0.01, 0.049) == "hurt"
 
 
 def test_the_verdict_on_one_run() -> None:

@@ -1,4 +1,7 @@
-"""Arrays in memory -> Dataset: for the loaders of this folder and for a user's own data."""
+"""Data sets built from arrays in memory.
+
+For the loaders of this folder and for a user's own data.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ def is_whole(name: str) -> bool:
 
 
 def number_name(text: str) -> str | None:
-    """Return how a number in text is named whatever way it is written, or None for text.
+    """Return the canonical name of a number in text, or None for other text.
 
     >>> number_name("1.0"), number_name(" 007"), number_name("0.50"), number_name("ham")
     ('1', '7', '0.5', None)
@@ -47,20 +50,22 @@ def number_name(text: str) -> str | None:
 
 
 def named_class(text: str, class_names: Sequence[str]) -> str | None:
-    """Return the class that a text names, as it is written or as a number; None where there is none."""
+    """Return the class with a name, as written or as a number, or None."""
     return next((name for name in (text, number_name(text)) if name in class_names), None)
 
 
 def compared_as_numbers(texts: np.ndarray) -> tuple[np.ndarray, list[tuple[str, ...]]]:
-    """Return names under which equal numbers are equal, where all are numbers; else the texts as they are.
+    """Return names under which equal numbers are equal.
 
-    It is the one rule for labels, groups and row ids, whatever file they come from.
+    Where any text is no number, the texts are returned unchanged.
+
+    All labels, groups and row ids are compared by this rule, whatever file they come from.
 
     Args:
         texts: ``[N]`` labels or ids in text.
 
     Returns:
-        names ``[N]``, and of each name that was written in several ways these ways.
+        names ``[N]``, and for each name that is written in several ways the tuple of its texts.
 
     >>> compared_as_numbers(np.array(["1", "2.0", "1.0"]))
     (array(['1', '2', '1'], dtype='<U1'), [('1', '1.0')])
@@ -82,7 +87,9 @@ def merged_note(kind: str, merged: Sequence[tuple[str, ...]]) -> str:
 
 
 def class_order(names: Sequence[str]) -> tuple[str, ...]:
-    """Return distinct class names in class order: by value when all are whole numbers, else as text.
+    """Return distinct class names in class order.
+
+    By value when all are whole numbers, else as text.
 
     >>> class_order(["10", "9"]), class_order(["b", "10", "a"])
     (('9', '10'), ('10', 'a', 'b'))
@@ -110,36 +117,36 @@ def from_source(
     preprocessing: str = "none",
     notes: Sequence[str] = (),
     columns: Columns | None = None,
-    drawn_as: tuple[int, ...] | None = None,
+    display_shape: tuple[int, ...] | None = None,
     files: Sequence[tuple[str, int]] = (),
 ) -> Dataset:
-    """Cut one source into pools, which are views of it.
+    """Build a data set whose pools are views of one source.
 
     Args:
-        name: what a report calls the data set.
+        name: name of the data set in reports.
         x: ``[M, *shape]`` float32 features; may be memory-mapped.
         y: ``[M]`` classes 0..C-1.
         rows: positions by pool name: train, val, test; further ones are scored only.
         class_names: C names in class order.
         source_fingerprint: hash of the source's content, before any split.
-        settings: what else the fingerprint covers.
-        index: ``[M]`` row ids; by default the positions.
-        group: ``[M]`` names of what must not straddle splits, or None.
+        settings: further content of the fingerprint.
+        index: ``[M]`` sample ids; by default the positions.
+        group: ``[M]`` names of the groups that must not straddle splits, or None.
         averaged: classes that macro F1 averages; by default all.
         grouped: whether no group straddles the splits.
         split: name of the split.
         preprocessing: ``none``, ``standardize`` or ``standardize_per_element``.
-        notes: sentences a reader of the report must know.
-        columns: of the table that the source was read from, where they have names.
-        drawn_as: shape in which a sample is drawn, where it is not its own.
-        files: name and number of rows of each file, where `index` counts their rows.
+        notes: sentences that a reader of the report must know.
+        columns: column names of the table that was read, or None where the columns have none.
+        display_shape: shape in which a sample is drawn where it differs from the sample's, or None.
+        files: name and number of rows of each file, where `index` counts the files' rows in turn.
     """
     index = np.arange(len(x), dtype=np.int64) if index is None else np.asarray(index, dtype=np.int64)
     y = np.asarray(y, dtype=np.int64)
     group = None if group is None else np.asarray(group)
     pools = {k: Pool(x, r, y[r], index[r], None if group is None else group[r]) for k, r in rows.items()}
     cut = {k: array_fingerprint(p.index, p.y) for k, p in pools.items()}
-    told = [source_fingerprint, dict(settings or {}), list(class_names), list(x.shape[1:]), split, cut]
+    identity = [source_fingerprint, dict(settings or {}), list(class_names), list(x.shape[1:]), split, cut]
     return Dataset(
         name=name,
         train=pools.pop("train"),
@@ -148,14 +155,14 @@ def from_source(
         extra_test_sets=pools,
         class_names=tuple(class_names),
         source_fingerprint=source_fingerprint,
-        fingerprint=hash_json(told),
+        fingerprint=hash_json(identity),
         macro_classes=tuple(range(len(class_names)) if averaged is None else averaged),
         grouped=grouped,
         split=split,
         default_preprocessing=preprocessing,
         notes=tuple(notes),
         columns=columns,
-        display_shape=drawn_as,
+        display_shape=display_shape,
         files=tuple(files),
     )
 
@@ -170,14 +177,14 @@ def from_arrays(
     preprocessing: str = "none",
     notes: Sequence[str] = (),
 ) -> Dataset:
-    """Make a data set of your own arrays, already cut into three splits.
+    """Build a data set from a user's arrays, already cut into three splits.
 
     Args:
-        name: what a report calls it.
+        name: name of the data set in reports.
         train, val, test: ``(x, labels)`` each: features ``[N, *shape]``, and N class names or whole numbers.
-        groups: N names of what must not straddle splits (a patient) for train, val and test, or None.
+        groups: N names of the groups that must not straddle splits (such as patients) for train, val and test, or None.
         preprocessing: input preparation a model gets by default: ``none``, ``standardize`` or ``standardize_per_element``.
-        notes: sentences a reader of the report must know.
+        notes: sentences that a reader of the report must know.
 
     Raises:
         UserError: lengths or shapes that do not match, a group in two splits.
@@ -230,7 +237,10 @@ def from_arrays(
 
 
 def _merged(parts: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], list[tuple[str, ...]]]:
-    """Return the names of each split, with one name for numbers that are written in several ways, and these ways."""
+    """Return the names of each split, and the texts that name one number.
+
+    A number that is written in several ways gets one name.
+    """
     names, merged = compared_as_numbers(np.concatenate(list(parts.values())))
     if not merged:
         return dict(parts), []
@@ -238,7 +248,10 @@ def _merged(parts: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], lis
 
 
 def _class_names_of(name: str, split: str, labels: np.ndarray) -> np.ndarray:
-    """Return labels as names; whole numbers may come as floats."""
+    """Return labels as class names.
+
+    Whole numbers may come as floats.
+    """
     if labels.dtype.kind == "f":
         wrong = np.flatnonzero(labels != np.round(labels))
         if len(wrong):
@@ -250,7 +263,11 @@ def _class_names_of(name: str, split: str, labels: np.ndarray) -> np.ndarray:
 
 
 def check_groups_apart(name: str, groups: Mapping[str, np.ndarray]) -> None:
-    """Raise UserError when a group is in two splits."""
+    """Check that no group is in two splits.
+
+    Raises:
+        UserError: names the group and both splits.
+    """
     home: dict[str, str] = {}
     for split, names in groups.items():
         for g in np.unique(names).tolist():

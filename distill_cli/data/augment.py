@@ -12,24 +12,26 @@ from distill_cli.types import Batch
 
 
 class RandomShift:
-    """Move every sample by a whole number of steps along each of its axes but the first (channels); zeros follow.
+    """A random shift of every sample along its spatial axes, with zero padding.
 
-    Offsets are uniform on ``-largest..largest``, drawn from the stream ``shift`` at (epoch, step). With 2 it is the jitter of
-    Hinton et al. 2015 (arXiv:1503.02531, section 3).
+    Each axis but the first (channels) has an offset in whole steps.
+
+    Offsets are uniform on ``-max_shift..max_shift``, drawn from the stream ``shift`` at (epoch, step). A `max_shift` of 2 gives
+    the jitter of Hinton et al. 2015 (arXiv:1503.02531, section 3).
 
     Args:
-        max_shift: > 0, in pixels of an image or samples of a signal.
+        max_shift: largest offset, > 0, in pixels of an image or samples of a signal.
         seed: the run's seed.
     """
 
-    def __init__(self, largest: int, seed: int) -> None:
-        if largest < 1:
-            raise ValueError(f"augment.shift must be >= 1 here, got {largest}")
-        self.max_shift = largest
+    def __init__(self, max_shift: int, seed: int) -> None:
+        if max_shift < 1:
+            raise ValueError(f"augment.shift must be >= 1 here, got {max_shift}")
+        self.max_shift = max_shift
         self.seed = seed
 
     def __call__(self, batch: Batch, epoch: int, step: int) -> Batch:
-        """Return the batch with moved inputs; everything else is as it was."""
+        """Return the batch with shifted inputs."""
         axes = batch.inputs.dim() - 2
         offsets = torch.randint(
             -self.max_shift,
@@ -41,7 +43,7 @@ class RandomShift:
 
 
 def shifted(x: Tensor, offsets: Tensor) -> Tensor:
-    """Return ``[B, C, *space]`` moved along its axes of space by ``offsets [B, axes]``, zeros where nothing was.
+    """Return ``[B, C, *space]`` shifted by ``offsets [B, axes]``, with zero padding.
 
     A positive offset moves content towards higher positions.
     """

@@ -1,4 +1,7 @@
-"""A signal and its annotated beats -> one row a beat (Kachuee et al. 2018, arXiv:1805.00794, section III)."""
+"""Segmentation of an ECG signal with annotated beats, one row a beat.
+
+Kachuee et al. 2018, arXiv:1805.00794, section III.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,14 @@ from distill_cli.errors import UserError
 
 CLASS_NAMES = ("N", "S", "V", "F", "Q")
 AAMI = {symbol: c for c, symbols in enumerate(("NLRej", "AaJS", "VE", "F", "/fQ")) for symbol in symbols}
-"""Class of each annotated beat (ANSI/AAMI EC57); symbols that are not here are no beats."""
+"""Class of each annotated beat (ANSI/AAMI EC57). Other symbols are no beats."""
 NORMALISATIONS = ("minmax_beat", "minmax_window", "none")
 USUAL_INTERVAL_SECONDS = 0.8
 
 
 @dataclass(frozen=True)
 class SegmentationSettings:
-    """How beats are cut.
+    """Settings of the segmentation into beats.
 
     Attributes:
         rate: samples per second after resampling, 20..1000.
@@ -46,9 +49,11 @@ class SegmentationSettings:
 
 
 def beat_lengths(positions: np.ndarray, cut: SegmentationSettings) -> np.ndarray:
-    """Return the length of each beat in samples: `beat` times the median RR interval of its fixed window.
+    """Return the length of each beat in samples.
 
-    A window of two beats or fewer counts as one of 0.8 s intervals (100 samples at 125 Hz).
+    `beat` times the median RR interval of the beat's fixed window.
+
+    In a window of two beats or fewer the interval is taken as 0.8 s (100 samples at 125 Hz).
     """
     window = positions // max(1, round(cut.rr_window_seconds * cut.rate))
     lengths = np.empty(len(positions), dtype=np.int64)
@@ -66,12 +71,12 @@ def cut_beats(
 
     Args:
         signal: ``[T]`` millivolts; NaN where a sample is missing.
-        frequency: of `signal`, in Hz.
-        samples: ``[B]`` R peaks as positions in `signal`, rising.
-        cut: the settings.
+        frequency: sampling frequency of `signal` in Hz.
+        samples: ``[B]`` R peaks as positions in `signal`, ascending.
+        cut: settings of the segmentation.
 
     Returns:
-        ``[K, window]`` float32 rows, and a mask ``[B]`` of the K beats kept: one that runs past the record's end or over
+        ``[K, window]`` float32 rows, and a mask ``[B]`` of the K usable beats: a beat that runs past the record's end or over
         missing samples is dropped.
     """
     from scipy.signal import resample_poly
@@ -80,22 +85,22 @@ def cut_beats(
     signal = resample_poly(signal, ratio.numerator, ratio.denominator)
     positions = np.round(samples * cut.rate / frequency).astype(np.int64)
     lengths = beat_lengths(positions, cut)
-    kept = (positions >= 0) & (positions + lengths <= len(signal))
+    usable = (positions >= 0) & (positions + lengths <= len(signal))
     offsets = np.arange(cut.window)
-    inside = offsets < lengths[kept, None]
-    rows = signal[np.minimum(positions[kept, None] + offsets, len(signal) - 1)]
-    low, high = _extremes(signal, positions[kept], rows, inside, cut)
+    inside = offsets < lengths[usable, None]
+    rows = signal[np.minimum(positions[usable, None] + offsets, len(signal) - 1)]
+    low, high = _extremes(signal, positions[usable], rows, inside, cut)
     span = np.where(high > low, high - low, 1.0)
     rows = np.where(inside, (rows - low) / span, 0.0)
     whole = np.isfinite(rows).all(axis=1)
-    kept[np.flatnonzero(kept)[~whole]] = False
-    return rows[whole].astype(np.float32), kept
+    usable[np.flatnonzero(usable)[~whole]] = False
+    return rows[whole].astype(np.float32), usable
 
 
 def _extremes(
     signal: np.ndarray, positions: np.ndarray, rows: np.ndarray, inside: np.ndarray, cut: SegmentationSettings
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return what is 0 and what is 1 for each row, as columns."""
+    """Return the values that are scaled to 0 and to 1 for each row, as columns."""
     if cut.normalise == "none":
         return np.zeros((len(rows), 1)), np.ones((len(rows), 1))
     if cut.normalise == "minmax_beat":

@@ -1,4 +1,4 @@
-"""Prepared arrays kept on disk: built once under a lock, memory-mapped ever after."""
+"""Prepared arrays on disk, built once under a lock and memory-mapped afterwards."""
 
 from __future__ import annotations
 
@@ -15,46 +15,48 @@ from distill_cli.utils.locks import file_lock
 
 Arrays = dict[str, np.ndarray]
 Built = tuple[Mapping[str, np.ndarray], Mapping[str, Any]]
-"""Arrays by name, and what else must be remembered (JSON-able)."""
+"""Arrays by name, and further facts to store (JSON-able)."""
 
 
 def cached_arrays(
     cache: str | Path, name: str, settings: Mapping[str, Any], build: Callable[[], Built]
 ) -> tuple[Arrays, dict[str, Any]]:
-    """Return what `build()` makes for `settings`, from ``<cache>/<name>-<hash of settings>/`` where it is there already.
+    """Return the arrays of `build()`, from the cache where they exist.
 
-    Each array is one .npy file, returned memory-mapped; meta.json is written last and alone means that the folder is
-    complete. A damaged folder is built again.
+    The folder is ``<cache>/<name>-<hash of settings>/``.
+
+    Each array is one .npy file, returned memory-mapped; meta.json is written last and marks the folder as complete. A damaged
+    folder is built again.
 
     Args:
         cache: folder of prepared data.
-        name: of the data set.
-        settings: everything the arrays depend on, the source's fingerprint among it.
-        build: makes the arrays; called at most once, under a lock, so that parallel jobs do it once.
+        name: name of the data set.
+        settings: everything that the arrays depend on, the source's fingerprint included.
+        build: function that builds the arrays; called at most once, under a lock, so that parallel jobs build them once.
 
     Raises:
         UserError: the folder cannot be written.
     """
     folder = Path(cache) / f"{name}-{hash_json(settings)}"
-    found = _load(folder)
-    if found is not None:
-        return found
+    cached = _load(folder)
+    if cached is not None:
+        return cached
     try:
         make_folder(folder)
     except UserError:
         raise UserError(f"{cache}: prepared data cannot be written here; choose another folder with dataset.cache=") from None
     with file_lock(folder.with_suffix(".lock")):
-        found = _load(folder)
-        if found is None:
+        cached = _load(folder)
+        if cached is None:
             arrays, facts = build()
             for key, array in arrays.items():
                 write_npy(folder / f"{key}.npy", array)
             shapes = {key: list(array.shape) for key, array in arrays.items()}
             write_json(folder / "meta.json", {"settings": settings, "facts": facts, "shapes": shapes})
-            found = _load(folder)
-    if found is None:
+            cached = _load(folder)
+    if cached is None:
         raise UserError(f"{folder}: prepared data cannot be read back; delete this folder and try again")
-    return found
+    return cached
 
 
 def _load(folder: Path) -> tuple[Arrays, dict[str, Any]] | None:

@@ -1,4 +1,7 @@
-"""Which columns of a table are a model's features: by name where both have names, else in order."""
+"""Selection of the feature columns of a table.
+
+By name where both table and model have names, else in order.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +19,15 @@ MOST_NAMES = 5  # in a message
 
 @dataclass(frozen=True)
 class ColumnSpec:
-    """What is known of a table's columns.
+    """Description of the columns that a table should have.
 
     Attributes:
-        shape: of one sample; a row holds its values in order.
-        features: names of these values as the model, or the first table, knows them, or empty.
+        shape: shape of one sample; a row holds the values in order.
+        features: names of the values in the model or in the first table, or empty.
         metadata: names of further columns of that table (label, group, dropped ones), which are left out.
         drop: names, or numbers from 1, of columns to leave out.
         header: True, False or ``auto``.
-        owner: whose features they are, in messages.
+        owner: owner of the features in messages.
     """
 
     shape: tuple[int, ...]
@@ -36,7 +39,7 @@ class ColumnSpec:
 
     @property
     def width(self) -> int:
-        """Values of one sample."""
+        """Number of values of one sample."""
         return int(np.prod(self.shape, dtype=np.int64))
 
     @property
@@ -49,12 +52,12 @@ def match_columns(reader: CsvReader, spec: ColumnSpec, ignored: Iterable[int] = 
     """Return the positions of the features, in the model's order.
 
     Args:
-        reader: of the table.
-        spec: what is known of its columns.
-        ignored: positions that are no features, such as the label's.
+        reader: reader of the table.
+        spec: description of the columns.
+        ignored: positions of columns that are no features, such as the label's.
 
     Raises:
-        UserError: a column is missing, occurs twice, or is none of the model's.
+        UserError: a column is missing, occurs twice, or is no feature of the model.
     """
     names = reader.columns
     where = f"{reader.where}: line {reader.first_line}"
@@ -71,7 +74,7 @@ def match_columns(reader: CsvReader, spec: ColumnSpec, ignored: Iterable[int] = 
 
 
 def dropped_columns(reader: CsvReader, drop: Iterable[str]) -> set[int]:
-    """Return the positions of columns that are named, or numbered from 1.
+    """Return the positions of columns given by name, or by number from 1.
 
     Raises:
         UserError: there is no such column.
@@ -79,7 +82,7 @@ def dropped_columns(reader: CsvReader, drop: Iterable[str]) -> set[int]:
     positions, names = set(), reader.columns
     for name in map(str, drop):
         if name in names:
-            positions |= {i for i, other in enumerate(names) if other == name}
+            positions |= {i for i, column in enumerate(names) if column == name}
         elif name.isdecimal() and 1 <= int(name) <= len(names):
             positions.add(int(name) - 1)
         else:
@@ -89,10 +92,10 @@ def dropped_columns(reader: CsvReader, drop: Iterable[str]) -> set[int]:
 
 
 def column_position(reader: CsvReader, name: str, role: str) -> int:
-    """Return where a column is.
+    """Return the position of a column.
 
     Raises:
-        UserError: there is none of this name.
+        UserError: there is no column of this name.
     """
     names = reader.columns
     if name in names:
@@ -116,11 +119,11 @@ def _by_name(reader: CsvReader, where: str, ignored: set[int], spec: ColumnSpec)
     if extra:
         hint = did_you_mean(names[extra[0]], missing) if len(extra) == 1 else ""
         lacking = f", and {_quoted(missing)} {'is' if len(missing) == 1 else 'are'} missing" if missing and not hint else ""
-        one = f", column {extra[0] + 1}" if len(extra) == 1 else ""
+        column_text = f", column {extra[0] + 1}" if len(extra) == 1 else ""
         are = "is no feature" if len(extra) == 1 else "are no features"
         remedy = "if it is none, leave it out" if len(extra) == 1 else "leave out those that are none"
         raise UserError(
-            f"{where}{one}: {_quoted([names[i] for i in extra])} {are} of {spec.owner}{lacking}{hint}; "
+            f"{where}{column_text}: {_quoted([names[i] for i in extra])} {are} of {spec.owner}{lacking}{hint}; "
             f"{remedy}{_with_drop(reader, extra)}"
         )
     if missing:

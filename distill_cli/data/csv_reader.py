@@ -1,6 +1,9 @@
-"""Delimited text -> columns, block by block: records are told from lines, and each bad cell has its line and column.
+"""Reader of delimited text that yields columns block by block.
 
-A sound block is parsed by pandas at once; one with a fault, or of an odd encoding, is read again record by record.
+Records are distinguished from lines, and each bad cell is reported with its line and column.
+
+A block without errors is parsed by pandas at once. A block with an error, or with bytes that are not UTF-8, is read again record
+by record.
 """
 
 from __future__ import annotations
@@ -28,8 +31,8 @@ LONGEST_RECORD_BYTES = 1 << 24
 DELIMITERS = (",", ";", "\t", "|")
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 BOM, GZIP = b"\xef\xbb\xbf", b"\x1f\x8b"
-# First bytes of what is no text, and what to do with it.
-OTHER_FORMATS = {
+# First bytes of other file formats, and the remedy.
+BINARY_FORMATS = {
     b"PK\x03\x04": "a zip archive, such as .npz or .xlsx; save its table as CSV",
     b"\x93NUMPY": "a NumPy array; save it as CSV with numpy.savetxt",
     b"PAR1": "a Parquet file; save its table as CSV",
@@ -43,7 +46,7 @@ LINE_END = re.compile(rb"\r\n?|\n")
 DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
 
 CellCheck = Callable[[str], str | None]
-"""Return what is wrong with a cell, or None."""
+"""Function that returns the problem of a cell, or None."""
 
 
 def number_of(cell: str) -> float | None:
@@ -55,7 +58,7 @@ def number_of(cell: str) -> float | None:
 
 
 def feature_error(cell: str) -> str | None:
-    """Return what is wrong with a feature, or None."""
+    """Return the problem of a feature's cell, or None."""
     cell = cell.strip()
     if not cell:
         return "empty cell; fill it or leave the row out"
@@ -72,32 +75,35 @@ def feature_error(cell: str) -> str | None:
 
 
 def encoding_error(cell: str) -> str | None:
-    """Return that a cell is no text in UTF-8, or None."""
+    """Return the problem of a cell that is not UTF-8 text, or None."""
     wrong = next((c for c in cell if c == "\0" or "\udc80" <= c <= "\udcff"), None)
     return None if wrong is None else f"not UTF-8 text (byte 0x{ord(wrong) & 0xFF:02x}); save the file as UTF-8"
 
 
 def refuse(error: str) -> NoReturn:
-    """Raise UserError."""
+    """Raise UserError with a record's error."""
     raise UserError(error)
 
 
 def typed_columns(names: Sequence[str], positions: Sequence[int]) -> str:
-    """Return columns as they can be typed in a list: by name, or by number where a name needs quotes."""
+    """Return columns as typed in a list option.
+
+    By name, or by number where a name needs quotes.
+    """
     return ",".join(names[i] if re.fullmatch(r"[A-Za-z_][\w-]*", names[i], re.ASCII) else str(i + 1) for i in positions)
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Consecutive records of a file, less those that cannot be used.
+    """Consecutive usable records of a file.
 
     Attributes:
-        numbers: ``[n, F]`` float32 or float64, all finite.
-        texts: ``[n]`` cells without white space around them, by position of the column.
-        rows: ``[n]`` int64, numbers of the records in the file, counted from 0 below the header.
-        rows_read: records so far, bad ones included.
-        bytes_read: bytes of the file so far.
-        errors: a line for each record that is left out.
+        numbers: ``[n, F]`` float32 or float64 numbers, all finite.
+        texts: ``[n]`` cells without surrounding white space, by position of the column.
+        rows: ``[n]`` int64 numbers of the records in the file, counted from 0 below the header.
+        rows_read: number of records read so far, bad ones included.
+        bytes_read: number of bytes of the file read so far.
+        errors: one line for each skipped record.
     """
 
     numbers: np.ndarray
@@ -109,23 +115,25 @@ class Chunk:
 
 
 class CsvReader:
-    """A CSV or TSV file, packed by gzip or not, of which only the first records are read until `chunks` is called.
+    """Reader of a CSV or TSV file, which may be compressed by gzip.
+
+    Only the first records are read until `chunks` is called.
 
     Args:
-        path: the file.
-        where: what messages call it; by default its path.
-        option: what stands before ``delimiter=``, ``header=`` and ``drop=`` in messages, such as ``dataset.``;
-            None without such keys.
-        delimiter: one character, ``\\t`` for a tab, or ``auto``: what cuts the first records into equally many cells.
+        path: path of the file.
+        where: name of the file in messages; by default its path.
+        option: prefix of the keys ``delimiter=``, ``header=`` and ``drop=`` in messages, such as ``dataset.``;
+            None where there are no such keys.
+        delimiter: one character, ``\\t`` for a tab, or ``auto``: the one that splits the first records into equally many cells.
         header: True, False or ``auto``: a first record of text alone, one with a known name, or text where the next has numbers.
         known_names: names that a header may hold.
-        label_last: whether text over numbers in the last column alone makes a header: the others are named by numbers.
+        label_last: whether text above numbers in the last column alone makes a header, as where features are named by numbers.
 
     Attributes:
-        columns: names; of a file without a header "1", "2", ...
+        columns: column names; "1", "2", ... in a file without a header.
         has_header: whether the first record holds names.
         sample: line and cells of the first records, the header included.
-        total_bytes: of the file.
+        total_bytes: size of the file.
 
     Raises:
         UserError: no such file, no text, or no records.
@@ -158,8 +166,8 @@ class CsvReader:
         if error := next(filter(None, map(encoding_error, first if self.has_header else first[:1])), None):
             raise UserError(f"{self.where}: line {line}: {error}")
         if self.has_header and len(self.sample) == 1:
-            other = self.delimiter_error() if self._other_delimiter() else None
-            raise UserError(other or f"{self.where}: no row after the header; it needs one row a sample")
+            delimiter_problem = self.delimiter_error() if self._suggested_delimiter() else None
+            raise UserError(delimiter_problem or f"{self.where}: no row after the header; it needs one row a sample")
         self.columns = tuple(first) if self.has_header else tuple(str(i + 1) for i in range(len(first)))
         self._header_is_a_guess = header == "auto" and not self.has_header
         self._lines_above = self.sample[1][0] - 1 if self.has_header else 0
@@ -177,16 +185,19 @@ class CsvReader:
         return [cells for _, cells in self.sample[self.has_header :]]
 
     def delimiter_error(self) -> str | None:
-        """Return that the first record is one cell, and which delimiter it may have, or None."""
+        """Return the error of a first record of one cell, or None.
+
+        The message suggests another delimiter where one fits.
+        """
         if len(self.sample[0][1]) > 1:
             return None
-        other = self._other_delimiter()
-        one = f"{self.where}: line {self.first_line}: one cell, as cells end at '{_shown(self.delimiter)}'"
-        if other is None:
-            return f"{one}; name the character at which they end with {self.option}delimiter="
-        return f"{one}; do they end at '{_shown(other)}'? then: '{self.option}delimiter={_shown(other)}'"
+        suggestion = self._suggested_delimiter()
+        problem = f"{self.where}: line {self.first_line}: one cell, as cells end at '{_shown(self.delimiter)}'"
+        if suggestion is None:
+            return f"{problem}; name the character at which they end with {self.option}delimiter="
+        return f"{problem}; do they end at '{_shown(suggestion)}'? then: '{self.option}delimiter={_shown(suggestion)}'"
 
-    def _other_delimiter(self) -> str | None:
+    def _suggested_delimiter(self) -> str | None:
         cells = self.sample[0][1]
         return (
             next((sign for sign in DELIMITERS if sign != self.delimiter and sign in cells[0]), None) if len(cells) == 1 else None
@@ -205,10 +216,10 @@ class CsvReader:
 
         Args:
             numbers: positions of columns of finite numbers, in the order of the result.
-            texts: what is wrong with a cell, by position of a column of text.
-            on_error: takes what is wrong with a record, and returns the line to be kept of it, or raises.
-            block: bytes that are parsed at once; 0: 4 MiB.
-            dtype: of the numbers.
+            texts: check of a cell by position of a column of text.
+            on_error: function that takes a record's error and returns the line for `Chunk.errors`, or raises.
+            block: number of bytes that are parsed at once; 0: 4 MiB.
+            dtype: type of the numbers.
         """
         texts = texts or {}
         line, row = self._lines_above + 1, 0
@@ -218,16 +229,19 @@ class CsvReader:
                 parsed = self._parse(data, numbers, texts, dtype)
                 errors: list[str] = []
                 if parsed is not None:
-                    x, words = parsed
+                    x, columns = parsed
                     rows, count = np.arange(len(x)), len(x)
                 else:
-                    x, words, rows, errors, count = self._parse_cells(data, line, numbers, texts, on_error)
+                    x, columns, rows, errors, count = self._parse_cells(data, line, numbers, texts, on_error)
                 line += _count_lines(data)
                 row += count
-                yield Chunk(x.astype(dtype, copy=False), words, row - count + rows, row, raw.tell(), errors)
+                yield Chunk(x.astype(dtype, copy=False), columns, row - count + rows, row, raw.tell(), errors)
 
     def line_of(self, row: int) -> int:
-        """Return the 1-based line on which a record, counted from 0 below the header, begins."""
+        """Return the 1-based first line of a record.
+
+        Records are counted from 0 below the header.
+        """
         line = self._lines_above + 1
         with self._opened() as (f, _):
             f.seek(self._start)
@@ -241,7 +255,7 @@ class CsvReader:
 
     @contextmanager
     def _opened(self) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
-        """Yield the file behind its byte order mark, unpacked, and as it lies on disk."""
+        """Yield the decompressed file behind its byte order mark, and the raw file."""
         try:
             raw = open(self.path, "rb")  # noqa: SIM115  (closed below)
         except OSError as e:
@@ -249,8 +263,8 @@ class CsvReader:
         with raw:
             magic = raw.read(16)
             raw.seek(0)
-            if other := next((text for sign, text in OTHER_FORMATS.items() if magic.startswith(sign)), None):
-                raise UserError(f"{self.where}: no CSV but {other}")
+            if format_hint := next((text for sign, text in BINARY_FORMATS.items() if magic.startswith(sign)), None):
+                raise UserError(f"{self.where}: no CSV but {format_hint}")
             f: Any = gzip.GzipFile(fileobj=raw) if magic.startswith(GZIP) else raw
             try:
                 if f.read(len(BOM)) != BOM:
@@ -260,7 +274,10 @@ class CsvReader:
                 raise UserError(f"{self.where}: a damaged gzip file ({str(e).splitlines()[0]}); pack it again") from None
 
     def _read_sample(self) -> tuple[int, bytes]:
-        """Read the first records into `sample`; return the position behind the byte order mark and the bytes read."""
+        """Read the first records into `sample`.
+
+        Returns the position behind the byte order mark and the bytes read.
+        """
         data = b""
         self.sample: list[tuple[int, list[str]]] = []
         with self._opened() as (f, _):
@@ -320,7 +337,10 @@ class CsvReader:
             yield rest
 
     def _records(self, block: bytes, line: int, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-        """Yield first line and cells of each record; lines of white space are no records."""
+        """Yield first line and cells of each record.
+
+        Lines of white space are no records.
+        """
         reader = csv.reader(io.StringIO(block.decode("utf-8", errors="surrogateescape"), newline=""), delimiter=delimiter)
         start = line
         try:
@@ -334,7 +354,7 @@ class CsvReader:
     def _parse(
         self, block: bytes, numbers: Sequence[int], texts: Mapping[int, CellCheck], dtype: type[np.floating[Any]]
     ) -> tuple[np.ndarray, dict[int, np.ndarray]] | None:
-        """Return the columns of a block without a fault, else None."""
+        """Return the columns of a block without errors, else None."""
         import pandas as pd
 
         width, last = len(self.columns), len(self.columns) - 1
@@ -353,16 +373,19 @@ class CsvReader:
         with np.errstate(over="ignore"):
             in_order = list(numbers) == list(range(width))
             x = (frame if in_order else frame[list(numbers)]).to_numpy(dtype)
-        words = {i: np.char.strip(frame[i].to_numpy(dtype=object).astype(str)) for i in texts}
-        bad_text = any(check(word) for i, check in texts.items() for word in np.unique(words[i]).tolist())
-        return None if bad_text or not np.isfinite(x).all() else (x, words)
+        columns = {i: np.char.strip(frame[i].to_numpy(dtype=object).astype(str)) for i in texts}
+        bad_text = any(check(text) for i, check in texts.items() for text in np.unique(columns[i]).tolist())
+        return None if bad_text or not np.isfinite(x).all() else (x, columns)
 
     def _parse_cells(
         self, block: bytes, line: int, numbers: Sequence[int], texts: Mapping[int, CellCheck], on_error: Callable[[str], str]
     ) -> tuple[np.ndarray, dict[int, np.ndarray], np.ndarray, list[str], int]:
-        """Return the columns of the usable records of a block, their numbers in it, the errors of the others, and all records."""
+        """Return the usable records of a block with their errors.
+
+        The columns, the numbers of the usable records in the block, the errors of the others, and the number of all records.
+        """
         values: list[list[float]] = []
-        words: dict[int, list[str]] = {i: [] for i in texts}
+        cells_of: dict[int, list[str]] = {i: [] for i in texts}
         rows: list[int] = []
         errors: list[str] = []
         row = -1
@@ -372,10 +395,10 @@ class CsvReader:
                 continue
             values.append([float(cells[i]) for i in numbers])
             for i in texts:
-                words[i].append(cells[i].strip())
+                cells_of[i].append(cells[i].strip())
             rows.append(row)
         x = np.array(values, dtype=np.float64).reshape(-1, len(numbers))
-        columns = {i: np.array(column, dtype=str) for i, column in words.items()}
+        columns = {i: np.array(column, dtype=str) for i, column in cells_of.items()}
         return x, columns, np.array(rows, dtype=np.int64), errors, row + 1
 
     def _record_error(
@@ -399,13 +422,16 @@ def _shown(delimiter: str) -> str:
 
 
 def _count_lines(block: bytes) -> int:
-    """Return how many line ends there are: of Unix, Windows or old Mac."""
+    """Return the number of line ends, of Unix, Windows or old Mac."""
     ends = block.count(b"\n")
     return ends + block.count(b"\r") - block.count(b"\r\n") if b"\r" in block else ends
 
 
 def _last_record_end(block: bytes, line_end: bytes) -> int:
-    """Return where the last whole record ends; a line break inside a quoted cell ends none."""
+    """Return the end of the last whole record.
+
+    A line break inside a quoted cell ends no record.
+    """
     end = block.rfind(line_end) + 1
     quotes = block.count(b'"', 0, end)
     while end and quotes % 2:

@@ -1,4 +1,7 @@
-"""Any table: features in columns, one label column, one file or train, validation and test files."""
+"""Data sets from CSV tables.
+
+Features in columns and one label column, in one file or in train, validation and test files.
+"""
 
 from __future__ import annotations
 
@@ -40,25 +43,27 @@ def csv_table(
     drop: list[str | int] | None = None,
     columns: Columns | None = None,
 ) -> Dataset:
-    """A CSV table: samples of shape [F], standardised by the model with the statistics of its training rows.
+    """Load a CSV table as a data set with samples of shape [F].
 
-    Labels may be text or whole numbers (``1.0`` is the class ``1``); their names are kept.
+    The model standardizes the features with the statistics of its training rows.
+
+    Labels may be text or whole numbers (``1.0`` is the class ``1``).
 
     Args:
-        path: one file (.csv, .tsv, or packed by gzip), which is then split; or else
-        train, val, test: a file each, whose columns are found by name; without `val`, validation is cut from train.
+        path: one file (.csv, .tsv, or compressed by gzip), which is then split; or null with
+        train, val, test: one file each, whose columns are matched by name; without `val`, validation is cut from train.
         label: name of the label column (its number in a file without a header); null is the last column.
         header: ``auto``, true or false.
-        group: column of what must not straddle splits (a patient), or null.
-        split_seed: moves the split; 0 or more.
-        val_fraction: share of the rows that are not test.
-        test_fraction: share of all rows of `path`.
+        group: column of the groups that must not straddle splits (such as patients), or null.
+        split_seed: seed of the split, 0 or more.
+        val_fraction: share of validation in the rows that are not test, 0..1 exclusive.
+        test_fraction: share of test in all rows of `path`, 0..1 exclusive.
         delimiter: one character, or ``auto``.
         drop: columns to leave out, by name or by number from 1.
-        columns: of a finished model, which finds its features by their names.
+        columns: columns of a finished model, by whose names the features are matched.
 
     Raises:
-        UserError: with file, line and column, for whatever is not such a table.
+        UserError: the files are no such tables; names file, line and column.
     """
     check_fraction("val_fraction", val_fraction)
     check_fraction("test_fraction", test_fraction)
@@ -103,7 +108,10 @@ def _tables(
     drop: Sequence[str],
     columns: Columns | None,
 ) -> dict[str, Table]:
-    """Read the files by part: the first as a finished model knows it or as it is, the others as the first."""
+    """Read the files by part.
+
+    The first with a finished model's columns or with its own, the others with those of the first.
+    """
     tables: dict[str, Table] = {}
     for part, file in files.items():
         first = next(iter(tables.values()), None)
@@ -119,7 +127,10 @@ def _tables(
 
 
 def _groups(tables: Mapping[str, Table]) -> tuple[np.ndarray | None, list[tuple[str, ...]]]:
-    """Return the groups of all rows, one name for each; numbers that were written in one way stay as they were."""
+    """Return the groups of all rows, one name for each.
+
+    Numbers that are written in one way keep their text.
+    """
     groups = [t.group for t in tables.values() if t.group is not None]
     if not groups:
         return None, []
@@ -129,7 +140,7 @@ def _groups(tables: Mapping[str, Table]) -> tuple[np.ndarray | None, list[tuple[
 
 
 def _files(path: str | None, train: str | None, val: str | None, test: str | None) -> dict[str, str]:
-    """Return the files by part: ``all``, or train, val, test."""
+    """Return the files by part, ``all`` or train, val, test."""
     if path is not None and not (train or val or test):
         return {"all": path}
     if path is None and train is not None and test is not None:
@@ -140,13 +151,18 @@ def _files(path: str | None, train: str | None, val: str | None, test: str | Non
 def _check_files_differ(files: Mapping[str, str]) -> None:
     seen: dict[str, str] = {}
     for part, file in files.items():
-        other = seen.setdefault(hash_file(file), part)
-        if other != part:
-            raise UserError(f"{file}: {part} and {other} are the same table; a score on rows that were trained on says nothing")
+        same_part = seen.setdefault(hash_file(file), part)
+        if same_part != part:
+            raise UserError(
+                f"{file}: {part} and {same_part} are the same table; a score on rows that were trained on says nothing"
+            )
 
 
 def _check_same_columns(table: Table, first: Table) -> None:
-    """See that a table has as many features as the first one, and names where that has names."""
+    """Check that a table has the columns of the first table.
+
+    As many features, and names where the first has names.
+    """
     if table.reader.has_header != first.reader.has_header:
         a, b = (table, first) if first.reader.has_header else (first, table)
         raise UserError(f"{a.path}: no header, but {b.path} has one; give both one, or set dataset.header=true or false")
@@ -156,7 +172,10 @@ def _check_same_columns(table: Table, first: Table) -> None:
 
 
 def _check_classes(tables: Mapping[str, Table], labels: Mapping[str, np.ndarray], class_names: tuple[str, ...]) -> None:
-    """Say which file and line holds a class that cannot be learned or split."""
+    """Check that every class can be learned and split.
+
+    The message names the file and the line.
+    """
     part, first = next(iter(tables.items()))
     known, counts = np.unique(labels[part], return_counts=True)
     where = f"column '{first.reader.columns[first.label_columns[0]]}'"

@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits: 1,797 real 8x8 images, shipped with the package."""
+"""scikit-learn's handwritten digits: 1,797 real images of 8x8 pixels."""
 
 from __future__ import annotations
 
@@ -30,12 +30,14 @@ def read_digits() -> tuple[np.ndarray, np.ndarray]:
 
 
 def digits(split_seed: int = 0, test_fraction: float = 0.25, val_fraction: float = 0.2) -> Dataset:
-    """The 1,797 digits, split at random and stratified; samples of shape [64] in 0..1.
+    """Load the 1,797 digits, samples of shape [64] in 0..1.
+
+    The split is random and stratified.
 
     Args:
-        split_seed: moves the split; 0 or more.
-        test_fraction: share of all rows.
-        val_fraction: share of the rows that are not test.
+        split_seed: seed of the split, 0 or more.
+        test_fraction: share of test in all rows, 0..1 exclusive.
+        val_fraction: share of validation in the rows that are not test, 0..1 exclusive.
     """
     x, y = read_digits()
     return from_source(
@@ -45,5 +47,5 @@ def digits(split_seed: int = 0, test_fraction: float = 0.25, val_fraction: float
         stratified_rows(y, test_fraction, val_fraction, split_seed),
         class_names=[str(c) for c in range(10)],
         source_fingerprint=array_fingerprint(x, y),
-        drawn_as=(1, 8, 8),
+        display_shape=(1, 8, 8),
     )

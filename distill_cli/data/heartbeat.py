@@ -1,4 +1,7 @@
-"""MIT-BIH heartbeats in five AAMI classes, cut from WFDB records or read from the Kaggle pair of CSV files."""
+"""MIT-BIH heartbeats in five AAMI classes.
+
+Cut from WFDB records or read from the Kaggle pair of CSV files.
+"""
 
 from __future__ import annotations
 
@@ -42,17 +45,20 @@ def heartbeat(
     cache: str = "data",
     download: bool = True,
 ) -> Dataset:
-    """Heartbeats: samples of shape [1, window], classes N S V F Q; row ids number the annotated beats of the whole source.
+    """Load heartbeats, samples of shape [1, window], classes N S V F Q.
+
+    Sample ids number the annotated beats of the whole source.
 
     Args:
         root: folder of WFDB records (.hea, .dat, .atr), or of mitbih_train.csv and mitbih_test.csv; empty: downloaded.
         split: ``random`` over beats (published protocol: the same patient trains and tests), ``inter_patient`` (de Chazal
             2004), or ``tutorial`` (random, with validation taken from test, as the tutorial did).
-        split_seed: moves the random splits; 0 or more.
-        lead: signal; records without it give their first channel.
-        rate, window, beat, rr_window_seconds, normalise: see `beats.Cut`; not used for the CSV pair, which is cut already.
-        test_fraction: share of all beats; not used for the CSV pair, whose test file is the test split.
-        val_fraction: share of the beats that are not test; not used in ``inter_patient`` and ``tutorial``.
+        split_seed: seed of the random splits, 0 or more.
+        lead: name of the signal; of records without this lead the first channel is used.
+        rate, window, beat, rr_window_seconds, normalise: see `beats.SegmentationSettings`; not used for the CSV pair, which holds
+            cut beats.
+        test_fraction: share of test in all beats; not used for the CSV pair, whose test file is the test split.
+        val_fraction: share of validation in the beats that are not test; not used in ``inter_patient`` and ``tutorial``.
         cache: folder of prepared arrays.
         download: whether an empty `root` is filled from PhysioNet.
 
@@ -115,15 +121,21 @@ _NOTES = {
 
 
 def patients(record: np.ndarray) -> np.ndarray:
-    """Return the patient of each beat: its record, but that 201 and 202 are one person."""
+    """Return the patient of each beat.
+
+    The patient is the record, except that 201 and 202 are one person.
+    """
     person = record.copy()
-    for other, one in SAME_PERSON.items():
-        person[record == other] = one
+    for second_record, first_record in SAME_PERSON.items():
+        person[record == second_record] = first_record
     return person
 
 
 def inter_patient_rows(root: str, record: np.ndarray) -> dict[str, np.ndarray]:
-    """Return DS1 without the five validation records, those, DS2, and DS2 without record 202."""
+    """Return the rows of the inter-patient split.
+
+    Train is DS1 without the five validation records, test is DS2, and an extra test set is DS2 without record 202.
+    """
     missing = sorted(set(DS1 + DS2) - set(record.tolist()))
     if missing:
         raise UserError(f"{root}: inter_patient needs the 44 records of DS1 and DS2; without beats: {', '.join(missing)}")
@@ -139,7 +151,10 @@ def inter_patient_rows(root: str, record: np.ndarray) -> dict[str, np.ndarray]:
 def _random_rows(
     y: np.ndarray, train_rows: int | None, split: str, split_seed: int, test_fraction: float, val_fraction: float
 ) -> dict[str, np.ndarray]:
-    """Split over beats; `train_rows` is how many come first in a source that is split already."""
+    """Return the rows of a random split over beats.
+
+    `train_rows`: number of training rows, which come first, of a source that is already split.
+    """
     if train_rows is None:
         rows = stratified_rows(y, test_fraction, val_fraction, split_seed)
     else:

@@ -1,4 +1,7 @@
-"""Where heartbeats come from: a folder of WFDB records or the Kaggle pair of CSV files -> prepared arrays."""
+"""Sources of heartbeats: a folder of WFDB records or the Kaggle CSV pair.
+
+Either is turned into prepared arrays.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,10 @@ FORMAT = 2  # raised by hand when the same settings would give other arrays
 
 
 def find_records(folder: Path, cache: str, download: bool) -> list[str]:
-    """Return the names of the records, fetched first where the folder is empty; none where the CSV pair is there."""
+    """Return the names of the records, none for the CSV pair.
+
+    An empty folder is first filled by download.
+    """
     names = wfdb_source.record_names(folder)
     if names or all((folder / f).is_file() for f in KAGGLE.values()):
         return names
@@ -42,7 +48,7 @@ def find_records(folder: Path, cache: str, download: bool) -> list[str]:
 def from_records(
     folder: Path, names: list[str], lead: str, cut: SegmentationSettings, cache: str
 ) -> tuple[Arrays, dict[str, Any], str]:
-    """Return the cut beats, what is to be told of them, and the fingerprint of the records they were cut from."""
+    """Return the beats of WFDB records, facts for the report, and the fingerprint."""
     fingerprint = wfdb_source.source_fingerprint(folder, names)
     settings = {"source": fingerprint, "lead": lead, **asdict(cut), "format": FORMAT}
     arrays, facts = cached_arrays(cache, "heartbeat", settings, lambda: cut_records(folder, names, lead, cut))
@@ -50,16 +56,19 @@ def from_records(
 
 
 def cut_records(folder: Path, names: list[str], lead: str, cut: SegmentationSettings) -> Built:
-    """Cut every record: ``x [N, 1, window]``, ``y``, ``index`` (running number of the annotated beat) and ``record``."""
+    """Cut every record into beats.
+
+    Arrays: ``x [N, 1, window]``, ``y``, ``index`` (running number of the annotated beat) and ``record``.
+    """
     headers = {name: wfdb_source.read_header(folder, name) for name in names}
     without = wfdb_source.check_lead(lead, headers)
     x, y, index, record, beats = [], [], [], [], 0
     for name, header in headers.items():
         signal, samples, classes = wfdb_source.read_record(folder, name, header, lead)
-        rows, kept = cut_beats(signal, float(header.fs), samples, cut)
+        rows, usable = cut_beats(signal, float(header.fs), samples, cut)
         x.append(rows)
-        y.append(classes[kept])
-        index.append(beats + np.flatnonzero(kept))
+        y.append(classes[usable])
+        index.append(beats + np.flatnonzero(usable))
         record.append(np.full(len(rows), name))
         beats += len(samples)
     arrays = {
@@ -79,7 +88,7 @@ def cut_records(folder: Path, names: list[str], lead: str, cut: SegmentationSett
 
 
 def from_kaggle(folder: Path, cache: str) -> tuple[Arrays, dict[str, Any], str]:
-    """Return the beats of the CSV pair, what is to be told of them, and their fingerprint."""
+    """Return the beats of the CSV pair, facts for the report, and the fingerprint."""
     fingerprint = hash_json({part: hash_file(folder / file) for part, file in KAGGLE.items()})
     settings = {"source": fingerprint, "format": FORMAT}
     arrays, facts = cached_arrays(cache, "heartbeat", settings, lambda: read_kaggle(folder))

@@ -1,4 +1,7 @@
-"""Five heartbeat shapes drawn by a seed, with the real class imbalance: for smoke runs, not for results."""
+"""Synthetic beats of five classes with the real class imbalance.
+
+For smoke runs, not for results.
+"""
 
 from __future__ import annotations
 
@@ -33,15 +36,17 @@ INTERVAL = np.array([0.80, 0.66, 0.88, 0.80, 0.84])
 def heartbeat_synthetic(
     n: int = 4000, seed: int = 0, split_seed: int = 0, noise: float = 0.04, test_fraction: float = 0.2, val_fraction: float = 0.2
 ) -> Dataset:
-    """Drawn beats: samples of shape [1, 187] in 0..1, classes N S V F Q in the proportions of MIT-BIH.
+    """Generate synthetic beats, samples of shape [1, 187] in 0..1.
+
+    Classes N S V F Q in the proportions of MIT-BIH.
 
     Args:
-        n: beats, 200 to 1,000,000.
-        seed: moves the beats.
-        split_seed: moves the split; 0 or more.
+        n: number of beats, 200 to 1,000,000.
+        seed: seed of the beats, 0 or more.
+        split_seed: seed of the split, 0 or more.
         noise: standard deviation of the noise, as a share of an R peak; 0..1.
-        test_fraction: share of all beats.
-        val_fraction: share of the beats that are not test.
+        test_fraction: share of test in all beats, 0..1 exclusive.
+        val_fraction: share of validation in the beats that are not test, 0..1 exclusive.
 
     Raises:
         UserError: a setting out of range.
@@ -69,7 +74,10 @@ def heartbeat_synthetic(
 
 
 def draw_beats(y: np.ndarray, noise: float, rng: np.random.Generator) -> np.ndarray:
-    """Return a beat ``[1, 187]`` for each class in `y`: a sum of Gaussian waves, each of them jittered, scaled to 0..1."""
+    """Return a random beat ``[N, 1, 187]`` for each class in `y`.
+
+    A sum of jittered Gaussian waves, scaled to 0..1.
+    """
     n = len(y)
     t = (np.arange(WINDOW, dtype=np.float32) / RATE)[None]
     at, width, height = (WAVES[y, :, k] for k in range(3))

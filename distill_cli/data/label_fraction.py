@@ -1,4 +1,4 @@
-"""Few labels and a transfer set: whose labels may be used, and which classes the student never sees."""
+"""Label fractions and transfer sets without some classes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from distill_cli.types import Pool
 
 
 def label_mask(y: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Return a mask ``[N]`` of the rows whose labels may be used: `fraction` of every class, at least one row of each.
+    """Return a mask ``[N]`` of the rows whose labels may be used.
+
+    `fraction` of every class, at least one row of each.
 
     Nested: with the same seed, the rows of a smaller fraction are among those of a larger one.
 
@@ -32,15 +34,19 @@ def label_mask(y: np.ndarray, fraction: float, seed: int) -> np.ndarray:
 
 
 def mask_labels(pool: Pool, fraction: float, seed: int) -> Pool:
-    """Return the pool with labels left to a stratified part; all rows stay.
+    """Return the pool with labels for a stratified fraction of its rows.
 
-    Call it before `without_classes`, so that a row keeps its label whatever classes are left out.
+    All rows stay.
+
+    Call it before `drop_classes`, so that the labeled rows do not depend on the excluded classes.
     """
     return replace(pool, labeled=pool.labeled & label_mask(pool.y, fraction, seed))
 
 
 def class_positions(class_names: Sequence[str], classes: Sequence[str | int]) -> list[int]:
-    """Return positions of classes given by name, or by position where no class is named by a number.
+    """Return the positions of classes given by name or by position.
+
+    Positions count only where no class is named by a number.
 
     Raises:
         UserError: no such class.
@@ -59,7 +65,9 @@ def class_positions(class_names: Sequence[str], classes: Sequence[str | int]) ->
 
 
 def drop_classes(pool: Pool, class_names: Sequence[str], exclude: Sequence[str | int]) -> Pool:
-    """Return the pool without the rows of some classes (Hinton et al. 2015, section 3: a transfer set without the digit 3).
+    """Return the pool without the rows of some classes.
+
+    Hinton et al. 2015, section 3: a transfer set without the digit 3.
 
     Raises:
         UserError: no such class, or no row left.

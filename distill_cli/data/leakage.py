@@ -1,4 +1,4 @@
-"""Whether a teacher has seen what its student is scored on."""
+"""Leakage: overlap of a teacher's training rows with the student's scored rows."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ SHOWN = 3
 
 @dataclass(frozen=True)
 class TrainRecord:
-    """What a training pool is remembered by.
+    """Hashes and ids of a model's training rows, stored with the model.
 
     Attributes:
-        source_fingerprint: of the data set it came from; empty where rows are of several: they are compared by content.
-        index: row ids, int64.
+        source_fingerprint: fingerprint of the rows' data set; empty where the rows are from several, which are compared by
+            content.
+        index: ``[N]`` int64 sample ids.
         groups: distinct group names, or None where the data had none.
-        row_hashes: content hashes, uint64.
+        row_hashes: ``[N]`` uint64 content hashes.
     """
 
     source_fingerprint: str
@@ -38,7 +39,7 @@ def row_hashes(pool: Pool) -> np.ndarray:
 
 
 def record_training_rows(pool: Pool, dataset: Dataset) -> TrainRecord:
-    """Return what a model trained on `pool`, rows of this data set, is remembered by.
+    """Return the ids and hashes of the training rows, for later leakage checks.
 
     Unlabeled rows from elsewhere may be rows of this data set under other ids, so with them the source is unknown.
     """
@@ -48,7 +49,9 @@ def record_training_rows(pool: Pool, dataset: Dataset) -> TrainRecord:
 
 
 def merge_records(records: Sequence[TrainRecord]) -> TrainRecord:
-    """Return what several models, taken as one, are remembered by: all their training rows and groups.
+    """Return the record of several models together.
+
+    The record holds all their training rows and groups.
 
     Where their sources differ the source is unknown.
     """
@@ -62,25 +65,30 @@ def merge_records(records: Sequence[TrainRecord]) -> TrainRecord:
 
 
 def find_overlap(record: TrainRecord, dataset: Dataset) -> str | None:
-    """Say in one line how a teacher's training rows or patients meet a student's validation or test rows, or return None.
+    """Return a message on the overlap with validation or test rows, or None.
+
+    Compared are the teacher's training rows and patients with those of the student's validation and test rows.
 
     Rows are compared by id when both come from the same source, else by content: exact float32 equality, so that the same
-    beat cut in another way is not seen. Patients are compared where the student's splits keep them apart. What the student's
-    own training rows share with its validation and test rows is the split's doing and not held against the teacher.
+    beat cut with other settings is not detected. Patients are compared where the student's splits keep them apart. An overlap of
+    the student's own training rows with its validation and test rows is a property of the split, and is not reported as leakage
+    by the teacher.
     """
-    return next(_meetings(record, dataset), None)
+    return next(_overlaps(record, dataset), None)
 
 
 def trained_on(record: TrainRecord, pools: Mapping[str, Pool]) -> dict[str, int]:
-    """Return how many rows of each pool are, by content, among a model's training rows; pools without any are left out.
+    """Return how many rows of each pool are among a model's training rows.
 
-    Exact float32 equality: the ids of rows of other data, or of the same file in another order, say nothing.
+    Compared by content; pools without such rows are left out.
+
+    Exact float32 equality: sample ids cannot be compared across data sets, or with the same file in another order.
     """
     counts = {split: int(np.isin(row_hashes(pool), record.row_hashes).sum()) for split, pool in pools.items()}
     return {split: n for split, n in counts.items() if n}
 
 
-def _meetings(record: TrainRecord, dataset: Dataset) -> Iterator[str]:
+def _overlaps(record: TrainRecord, dataset: Dataset) -> Iterator[str]:
     scored = {k: p for k, p in dataset.pools.items() if k != "train"}
     same_source = record.source_fingerprint == dataset.source_fingerprint
     own = row_hashes(dataset.train) if not same_source else record.row_hashes
@@ -92,7 +100,7 @@ def _meetings(record: TrainRecord, dataset: Dataset) -> Iterator[str]:
             seen = np.isin(hashes, record.row_hashes) & ~np.isin(hashes, own)
         if seen.any():
             rows = "row" if seen.sum() == 1 else "rows"
-            yield f"its training rows hold {seen.sum()} {rows} of the student's {split} split (row ids {_some(pool.index[seen])})"
+            yield f"its training rows hold {seen.sum()} {rows} of the student's {split} split (row ids {_join(pool.index[seen])})"
     if not dataset.grouped or record.groups is None or dataset.train.group is None:
         return
     groups = {split: pool.group.astype(str) for split, pool in dataset.pools.items() if pool.group is not None}
@@ -102,19 +110,22 @@ def _meetings(record: TrainRecord, dataset: Dataset) -> Iterator[str]:
     for split in scored:
         names = sorted((known - names_of["train"]) & names_of.get(split, set()))
         if names:
-            yield f"its training rows hold patients of the student's {split} split ({_some(names)})"
+            yield f"its training rows hold patients of the student's {split} split ({_join(names)})"
 
 
 def duplicate_notes(dataset: Dataset) -> list[str]:
-    """Say of which scored splits how many rows are equal, to the last bit, to training rows."""
-    train, said = row_hashes(dataset.train), []
+    """Return a note on each scored split with rows that equal training rows.
+
+    Equal to the last bit.
+    """
+    train, notes = row_hashes(dataset.train), []
     for split, pool in dataset.pools.items():
         n = 0 if split == "train" else int(np.isin(row_hashes(pool), train).sum())
         if n:
             are = "is" if n == 1 else "are"
-            said.append(f"{n:,} of {len(pool):,} rows of {split} {are} equal to training rows: they may be known by heart")
-    return said
+            notes.append(f"{n:,} of {len(pool):,} rows of {split} {are} equal to training rows: they may be known by heart")
+    return notes
 
 
-def _some(items: np.ndarray | list[str]) -> str:
+def _join(items: np.ndarray | list[str]) -> str:
     return ", ".join(str(i) for i in items[:SHOWN]) + (", ..." if len(items) > SHOWN else "")

@@ -1,4 +1,4 @@
-"""Pools -> batches on a device, in an order that is a function of (seed, epoch)."""
+"""Batches of a pool on a device, in an order that depends on (seed, epoch)."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ GIGABYTE = 1 << 30
 
 
 class SubsetLoader:
-    """The rows of a pool, ready to be sliced.
+    """The rows of a pool, prepared for slicing into batches.
 
-    Data up to `max_device_gb` lives on the device as tensors; larger data stays where it is (a memory-mapped file) and
-    is read batch by batch.
+    Data up to `resident_gb` is stored on the device as tensors. Larger data stays in its source (a memory-mapped file) and is
+    read batch by batch.
 
     Args:
-        pool: the rows.
-        num_classes: C.
-        device: where batches go.
-        max_device_gb: limit in GiB.
+        pool: rows to load.
+        num_classes: number of classes C.
+        device: device of the batches.
+        resident_gb: limit in GiB, >= 0.
     """
 
     def __init__(self, pool: Pool, num_classes: int, device: torch.device, resident_gb: float = 8.0) -> None:
@@ -58,7 +58,7 @@ class SubsetLoader:
         )
 
     def inputs_at(self, positions: Tensor, here: Tensor | None = None) -> Tensor:
-        """Return inputs ``[B, *shape]`` alone."""
+        """Return the inputs ``[B, *shape]`` of the rows at `positions`."""
         if self.x is not None:
             # index_select copies row by row; plain indexing, element by element, takes several times as long
             return self.x.index_select(0, positions if here is None else here)
@@ -75,15 +75,18 @@ class SubsetLoader:
 
 
 class EpochBatchSampler:
-    """Which rows each step sees: a function of (seed, epoch), the same for a student and its controls.
+    """Order of the training rows in each epoch.
+
+    A function of (seed, epoch), the same for a student and its controls.
 
     Args:
         y: ``[N]`` classes of the rows to draw from.
-        batch_size: B >= 1; the last batch of a pass may be smaller, unless it would hold a single row, which joins none
-            (batch norm cannot train on it).
-        seed: the run's seed.
-        class_balance_power: 0 visits every row once a pass; p > 0 draws with replacement, P(row) ~ count(class)^-p.
-        steps_per_epoch: steps of one epoch; None: as many as a pass over the N rows has. More go on with the next pass.
+        batch_size: batch size B >= 1; the last batch of a pass may be smaller. A last batch of a single row is dropped, as batch
+            norm cannot train on it.
+        seed: seed of the run.
+        power: 0 visits every row once a pass; p > 0 draws with replacement, P(row) ~ count(class)^-p.
+        steps_per_epoch: steps of one epoch; None: the steps of a pass over the N rows. A longer epoch continues with the next
+            pass.
     """
 
     def __init__(self, y: np.ndarray, batch_size: int, seed: int, power: float = 0.0, steps_per_epoch: int | None = None) -> None:
@@ -103,16 +106,16 @@ class EpochBatchSampler:
         first = epoch * self.steps_per_epoch
         done = first
         while done < first + self.steps_per_epoch:
-            a_pass, within = divmod(done, self.steps_per_pass)
-            order = self.permutation(a_pass)
+            pass_index, within = divmod(done, self.steps_per_pass)
+            order = self.permutation(pass_index)
             stop = min(self.steps_per_pass, within + first + self.steps_per_epoch - done)
             for step in range(within, stop):
                 yield order[step * self.batch_size : (step + 1) * self.batch_size]
             done += stop - within
 
-    def permutation(self, a_pass: int) -> Tensor:
+    def permutation(self, pass_index: int) -> Tensor:
         """Return the order ``[N]`` of one pass over the rows."""
-        generator = torch_generator(self.seed, "order", a_pass)
+        generator = torch_generator(self.seed, "order", pass_index)
         if self.probability is None:
             return torch.randperm(self.rows, generator=generator)
         return torch.multinomial(self.probability, self.rows, replacement=True, generator=generator)

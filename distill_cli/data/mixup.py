@@ -10,14 +10,16 @@ from distill_cli.types import Batch
 
 
 class Mixup:
-    """Blend each sample with a partner of its batch, inputs and targets by one weight.
+    """Mixup of each sample with a partner of its batch.
+
+    Inputs and targets are mixed with one weight.
 
     One lambda ~ Beta(alpha, alpha) a batch, drawn from the stream ``augment`` at (epoch, step). A row with a label
-    mixed with one without has no usable target, so `labelled` is the product.
+    mixed with one without has no usable target, so `labeled` is the product.
 
     Args:
-        alpha: > 0.
-        seed: the run's seed.
+        alpha: parameter of the beta distribution, > 0.
+        seed: seed of the run.
     """
 
     def __init__(self, alpha: float, seed: int) -> None:
@@ -27,7 +29,10 @@ class Mixup:
         self.seed = seed
 
     def __call__(self, batch: Batch, epoch: int, step: int) -> Batch:
-        """Return the mixed batch; `index`, `group` and `position` stay those of the first of each pair."""
+        """Return the mixed batch.
+
+        `index`, `group` and `position` are those of the first sample of each pair.
+        """
         draw = np.random.default_rng(derive_seed(self.seed, "augment", epoch, step))
         weight = float(draw.beta(self.alpha, self.alpha))
         partner = torch.from_numpy(draw.permutation(len(batch.inputs))).to(batch.inputs.device)

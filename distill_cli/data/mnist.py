@@ -1,4 +1,4 @@
-"""MNIST, or any data set of its format, from the four idx files."""
+"""MNIST, or any data set in its format, from the four idx files."""
 
 from __future__ import annotations
 
@@ -16,18 +16,21 @@ from distill_cli.types import Dataset
 
 IMAGES, LABELS = 2051, 2049
 CHUNK = 1 << 20
-# Images of handwriting shrink to a fifth in gzip; a file of nothing but zeros, to a thousandth.
+# Images of handwriting are compressed to a fifth by gzip, a file of zeros alone to a thousandth.
 MOST_COMPRESSED, UNQUESTIONED = 100, 1 << 26
 
 
 def _read_all(f: BinaryIO | gzip.GzipFile, path: Path, expected: int) -> bytearray:
-    """Read the rest of a file in pieces, so that memory follows what is there, not what a header promises."""
+    """Read the rest of a file in pieces.
+
+    Memory then follows the content, not what a header promises.
+    """
     data = bytearray()
     while len(data) <= expected and (chunk := f.read(CHUNK)):
         data += chunk
     if len(data) != expected:
-        found = "more" if len(data) > expected else f"{len(data):,}"
-        raise UserError(f"{path}: the header promises {expected:,} bytes of data, the file holds {found}; get the file again")
+        size = "more" if len(data) > expected else f"{len(data):,}"
+        raise UserError(f"{path}: the header promises {expected:,} bytes of data, the file holds {size}; get the file again")
     return data
 
 
@@ -35,8 +38,8 @@ def read_idx(path: Path, magic: int) -> np.ndarray:
     """Read an idx file of unsigned bytes, gzipped or not.
 
     Args:
-        path: the file.
-        magic: 2051 for images ``[N, rows, columns]``, 2049 for labels ``[N]``.
+        path: path of the file.
+        magic: first number of the file: 2051 for images ``[N, rows, columns]``, 2049 for labels ``[N]``.
 
     Raises:
         UserError: not such a file, or shorter or longer than its header promises.
@@ -65,7 +68,7 @@ def read_idx(path: Path, magic: int) -> np.ndarray:
 
 
 def _find(root: Path, name: str) -> Path:
-    """Return the file `name`, gzipped or not."""
+    """Return the path of the file `name`, gzipped or not."""
     for path in (root / f"{name}.gz", root / name):
         if path.is_file():
             return path
@@ -83,12 +86,14 @@ def _read_part(root: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def mnist(root: str, split_seed: int = 0, val_fraction: float = 1 / 6) -> Dataset:
-    """MNIST: samples of shape [1, 28, 28] in 0..1; validation is cut from the 60,000, test is the 10,000.
+    """Load MNIST, samples of shape [1, 28, 28] in 0..1.
+
+    Validation is cut from the 60,000 training images, test is the 10,000.
 
     Args:
         root: folder of the four idx files, gzipped or not.
-        split_seed: moves the cut between train and validation; 0 or more.
-        val_fraction: share of the training file; 1/6 is 10,000 images.
+        split_seed: seed of the split into train and validation, 0 or more.
+        val_fraction: share of validation in the training file, 0..1 exclusive; 1/6 is 10,000 images.
 
     Raises:
         UserError: a file is missing, not idx, or not of the size its header promises.

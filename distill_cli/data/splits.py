@@ -1,4 +1,4 @@
-"""Which rows train, which validate, which test: drawn by `split_seed` alone."""
+"""Splits into train, validation and test, drawn from `split_seed` alone."""
 
 from __future__ import annotations
 
@@ -14,19 +14,30 @@ Rows = Mapping[str, np.ndarray]
 
 
 def check_fraction(name: str, value: float) -> None:
-    """Raise UserError unless 0 < `value` < 1."""
+    """Check that 0 < `value` < 1.
+
+    Raises:
+        UserError: names the setting.
+    """
     if not 0 < value < 1:
         raise UserError(f"{name} must be above 0 and below 1, got {value}")
 
 
 def check_split_seed(split_seed: int) -> None:
-    """Raise UserError for a negative seed."""
+    """Check that a seed is not negative.
+
+    Raises:
+        UserError: names the seed.
+    """
     if split_seed < 0:
         raise UserError(f"split_seed must be 0 or more, got {split_seed}")
 
 
 def _allocate(counts: np.ndarray, fraction: float) -> np.ndarray:
-    """Return how many rows of each class to take: largest remainders, at least one taken and one left where two exist."""
+    """Return how many rows of each class to take.
+
+    By largest remainders; where a class has two rows or more, at least one is taken and one left.
+    """
     quota = counts * fraction
     take = np.floor(quota).astype(np.int64)
     missing = round(float(quota.sum())) - int(take.sum())
@@ -35,7 +46,7 @@ def _allocate(counts: np.ndarray, fraction: float) -> np.ndarray:
 
 
 def stratified_mask(y: np.ndarray, fraction: float, seed: int, purpose: str) -> np.ndarray:
-    """Return a mask ``[N]`` of about `fraction` of the rows, the same share of every class.
+    """Return a mask ``[N]`` of about `fraction` of the rows of every class.
 
     Every class of two rows or more has at least one row on each side; a class of one row is left outside the mask.
     """
@@ -50,30 +61,29 @@ def stratified_mask(y: np.ndarray, fraction: float, seed: int, purpose: str) -> 
 
 
 def stratified_rows(y: np.ndarray, test_fraction: float, val_fraction: float, split_seed: int) -> dict[str, np.ndarray]:
-    """Cut rows into train, val and test, stratified by class.
+    """Split rows into train, val and test, stratified by class.
 
     Args:
         y: ``[N]`` classes.
-        test_fraction: share of all rows, 0..1 exclusive.
-        val_fraction: share of the rows that are not test, 0..1 exclusive; it never moves the test split.
-        split_seed: moves the split.
+        test_fraction: share of test in all rows, 0..1 exclusive.
+        val_fraction: share of validation in the rows that are not test, 0..1 exclusive; the test split does not depend on it.
+        split_seed: seed of the split, 0 or more.
     """
     test = stratified_mask(y, test_fraction, split_seed, "test_fraction")
     return {**cut_validation(y, np.flatnonzero(~test), val_fraction, split_seed), "test": np.flatnonzero(test)}
 
 
 def cut_validation(y: np.ndarray, rows: np.ndarray, val_fraction: float, split_seed: int) -> dict[str, np.ndarray]:
-    """Cut `rows` into train and val, stratified by class."""
+    """Split `rows` into train and val, stratified by class."""
     val = stratified_mask(y[rows], val_fraction, split_seed, "val_fraction")
     return {"train": rows[~val], "val": rows[val]}
 
 
 def grouped_rows(y: np.ndarray, group: np.ndarray, shares: Mapping[str, float], split_seed: int) -> dict[str, np.ndarray]:
-    """Cut rows into the pools named by `shares` so that no group straddles two of them.
+    """Split rows into the pools named by `shares`, each group in one pool.
 
-    Groups are dealt greedily, those with the most uneven classes first, each to the pool where the classes' shares
-    then deviate least (as scikit-learn's StratifiedGroupKFold does); equal ones in an order drawn by `split_seed`. No pool stays
-    empty.
+    Groups are assigned greedily, those with the most uneven classes first, each to the pool where the classes' shares then
+    deviate least (as in scikit-learn's StratifiedGroupKFold); ties are in an order drawn from `split_seed`. No pool stays empty.
 
     Raises:
         UserError: fewer groups than pools.
@@ -87,19 +97,19 @@ def grouped_rows(y: np.ndarray, group: np.ndarray, shares: Mapping[str, float], 
     np.add.at(counts, (member, y), 1)
     order = numpy_generator(split_seed, "split/groups").permutation(len(names))
     order = order[np.argsort(-counts[order].std(axis=1), kind="stable")]
-    wanted = np.array(list(shares.values()))[:, None] * counts.sum(axis=0)
-    held = np.zeros_like(wanted)
+    targets = np.array(list(shares.values()))[:, None] * counts.sum(axis=0)
+    held = np.zeros_like(targets)
     home = np.empty(len(names), dtype=np.int64)
     for left, g in zip(range(len(order), 0, -1), order, strict=True):
         empty = np.flatnonzero(held.sum(axis=1) == 0)
         pools = empty.tolist() if left <= len(empty) else range(len(shares))
-        home[g] = min(pools, key=lambda s: _deviation(held, s, counts[g], wanted))
+        home[g] = min(pools, key=lambda s: _deviation(held, s, counts[g], targets))
         held[home[g]] += counts[g]
     return {name: np.flatnonzero(home[member] == s) for s, name in enumerate(shares)}
 
 
-def _deviation(held: np.ndarray, pool: int, added: np.ndarray, wanted: np.ndarray) -> float:
-    """Return how unevenly the pools would be filled, over classes, if `added` rows came to `pool`."""
+def _deviation(held: np.ndarray, pool: int, added: np.ndarray, targets: np.ndarray) -> float:
+    """Return the unevenness of the pools' classes if `added` rows came to `pool`."""
     after = held.copy()
     after[pool] += added
-    return float((after / wanted).std(axis=0).mean())
+    return float((after / targets).std(axis=0).mean())

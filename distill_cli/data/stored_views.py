@@ -1,7 +1,9 @@
-"""Stored views of the training rows: inputs that are a function of (seed, view, row), not of the batch a row falls into.
+"""Stored views of the training rows, functions of (seed, view, row).
 
-A student that cycles through K views sees what the teacher saw when its outputs were stored: consistent teaching (Beyer et
-al. 2022, arXiv:2106.05237), with K changed copies of each row in place of a new one every epoch.
+An input does not depend on the batch that its row is in.
+
+A student that cycles through K views sees the teacher's inputs of the stored outputs: consistent teaching (Beyer et al. 2022,
+arXiv:2106.05237), with K augmented copies of each row in place of a new one every epoch.
 """
 
 from __future__ import annotations
@@ -20,12 +22,12 @@ from distill_cli.types import Batch
 
 @dataclass(frozen=True)
 class ViewParams:
-    """What one view does to each of N rows.
+    """Augmentation parameters of one view of N rows.
 
     Attributes:
-        offsets: ``[N, axes]`` steps along each axis of space, or None where nothing is moved.
-        partner: ``[N]`` position of the row that each is mixed with, or None where nothing is mixed.
-        weight: ``[N]`` share of the row itself in the mixture.
+        offsets: ``[N, axes]`` shift in steps along each axis of space, or None without a shift.
+        partner: ``[N]`` position of the row that each row is mixed with, or None without mixup.
+        weight: ``[N]`` share of the row itself in the mixture, 0..1, or None without mixup.
     """
 
     offsets: Tensor | None = None
@@ -34,17 +36,19 @@ class ViewParams:
 
 
 class StoredViews:
-    """K views of the rows of a pool, each augmented and mixed by draws of its own; by default one, of the rows as they are.
+    """K views of a pool's rows, each with its own augmentation and mixup.
 
-    The draws of a row follow from (seed, view, its row id): offsets uniform on ``-shift..shift`` as in `augment.Shift`; a
+    By default one view: the rows without augmentation.
+
+    The draws of a row depend on (seed, view, sample id): offsets uniform on ``-shift..shift`` as in `augment.RandomShift`; a
     partner uniform among the rows of the pool, augmented by its own draws; one lambda ~ Beta(alpha, alpha) a row.
 
     Args:
-        rows: the training rows.
-        count: K >= 1; epoch e shows view e mod K.
-        shift: >= 0, steps.
-        alpha: >= 0; 0 mixes nothing.
-        seed: the run's seed.
+        rows: training rows.
+        count: number of views K >= 1; epoch e shows view e mod K.
+        shift: largest offset in steps, >= 0; 0: no shift.
+        alpha: parameter of mixup's beta distribution, >= 0; 0: no mixup.
+        seed: seed of the run.
     """
 
     def __init__(self, rows: SubsetLoader, count: int = 1, shift: int = 0, alpha: float = 0.0, seed: int = 0) -> None:
@@ -53,7 +57,7 @@ class StoredViews:
         self.shift = shift
         self.alpha = alpha
         self.seed = seed
-        self._drawn: tuple[int, ViewParams] = (-1, ViewParams())
+        self._params: tuple[int, ViewParams] = (-1, ViewParams())
 
     def __call__(self, batch: Batch, epoch: int, step: int) -> Batch:
         """Return the epoch's view of the batch's rows."""
@@ -62,37 +66,37 @@ class StoredViews:
 
     def batch(self, positions: Tensor, view: int) -> Batch:
         """Return one view of the rows at `positions` ``[B]`` (int64, on the CPU)."""
-        drawn = self.draws(view)
+        params = self.draws(view)
         batch = self.rows.batch_at(positions)
-        batch.inputs, batch.view = apply_shift(batch.inputs, drawn, positions), view
-        if drawn.partner is None or drawn.weight is None:
+        batch.inputs, batch.view = apply_shift(batch.inputs, params, positions), view
+        if params.partner is None or params.weight is None:
             return batch
-        partner, weight = drawn.partner[positions], drawn.weight[positions].to(batch.inputs.device)
-        other = self.rows.batch_at(partner)
+        partner, weight = params.partner[positions], params.weight[positions].to(batch.inputs.device)
+        partners = self.rows.batch_at(partner)
         batch.inputs = torch.lerp(
-            apply_shift(other.inputs, drawn, partner), batch.inputs, weight.view(-1, *[1] * (batch.inputs.dim() - 1))
+            apply_shift(partners.inputs, params, partner), batch.inputs, weight.view(-1, *[1] * (batch.inputs.dim() - 1))
         )
-        batch.target = torch.lerp(other.target, batch.target, weight[:, None])
-        batch.labeled = batch.labeled * other.labeled
+        batch.target = torch.lerp(partners.target, batch.target, weight[:, None])
+        batch.labeled = batch.labeled * partners.labeled
         return batch
 
     def draws(self, view: int) -> ViewParams:
-        """Return what a view does to each row."""
-        if self._drawn[0] != view:
-            self._drawn = (view, self._draw(view))
-        return self._drawn[1]
+        """Return the augmentation parameters of a view."""
+        if self._params[0] != view:
+            self._params = (view, self._draw(view))
+        return self._params[1]
 
     def _draw(self, view: int) -> ViewParams:
-        # One number for every row id up to the largest: a row's draws are the same whatever other rows the pool holds.
+        # One draw for every sample id up to the largest: a row's draws do not depend on the other rows of the pool.
         index = self.rows.pool.index
         ids, n = int(index.max()) + 1, len(index)
         offsets = partner = weight = None
         if self.shift:
             axes = self.rows.pool.source.ndim - 2
-            drawn = np.random.default_rng(derive_seed(self.seed, "view/shift", view)).integers(
+            shifts = np.random.default_rng(derive_seed(self.seed, "view/shift", view)).integers(
                 -self.shift, self.shift + 1, (ids, axes)
             )
-            offsets = torch.from_numpy(drawn[index])
+            offsets = torch.from_numpy(shifts[index])
         if self.alpha:
             uniform = np.random.default_rng(derive_seed(self.seed, "view/partner", view)).random(ids)[index]
             partner = torch.from_numpy((uniform * n).astype(np.int64))
@@ -101,6 +105,6 @@ class StoredViews:
         return ViewParams(offsets, partner, weight)
 
 
-def apply_shift(x: Tensor, drawn: ViewParams, positions: Tensor) -> Tensor:
-    """Return inputs ``[B, *shape]`` moved by their rows' offsets."""
-    return x if drawn.offsets is None else shifted(x, drawn.offsets[positions].to(x.device))
+def apply_shift(x: Tensor, params: ViewParams, positions: Tensor) -> Tensor:
+    """Return inputs ``[B, *shape]`` shifted by their rows' offsets."""
+    return x if params.offsets is None else shifted(x, params.offsets[positions].to(x.device))

@@ -1,4 +1,4 @@
-"""One CSV file -> numbers and labels, or the exact line and column that is wrong."""
+"""One CSV file as numbers and labels, with errors by line and column."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from distill_cli.data.csv_reader import CellCheck, CsvReader, number_of, typed_c
 from distill_cli.errors import UserError
 from distill_cli.types import Columns
 
-FEWEST_NUMBERED_ROWS = 5  # fewer may count up by chance
+FEWEST_NUMBERED_ROWS = 5  # fewer rows may count up by chance
 
 
 @dataclass(frozen=True)
 class Table:
-    """A file's content.
+    """Content of a CSV file.
 
     Attributes:
-        reader: of the file.
+        reader: reader of the file.
         x: ``[N, F]`` float32 features.
-        labels: ``[N]`` class names as they are written; of several label columns ``[N, L]`` int64 of 0 and 1.
-        group: ``[N]`` names as they are written, or None.
+        labels: ``[N]`` class names as written in the file; of several label columns ``[N, L]`` int64 of 0 and 1.
+        group: ``[N]`` group names as written in the file, or None.
         features: positions of the feature columns, in the order of `x`.
         label_columns: positions of the label columns.
         metadata: positions of all columns that are no features: label, group, dropped ones.
@@ -40,7 +40,7 @@ class Table:
 
     @property
     def path(self) -> Path:
-        """The file."""
+        """Path of the file."""
         return self.reader.path
 
     @property
@@ -65,18 +65,18 @@ def read_table(
     """Read a CSV file of numeric features and one label column, or several of 0 and 1.
 
     Args:
-        path: the file.
-        label: name of the label column, or None for the one that `columns` names, else the last; a column of a file without a
+        path: path of the file.
+        label: name of the label column, or None for the one in `columns`, else the last; a column of a file without a
             header is named by its number. A list names several columns.
         group: name of the column whose rows belong together, or None.
         header: True, False or ``auto``.
         delimiter: one character, or ``auto``.
         drop: names, or numbers from 1, of columns to leave out.
-        columns: of a finished model, or of the first of several tables: features are found by their names then.
-        owner: of these columns, in messages.
+        columns: columns of a finished model, or of the first of several tables, by whose names the features are matched.
+        owner: owner of these columns in messages.
 
     Raises:
-        UserError: with line and column, for everything that is not such a table.
+        UserError: the file is no such table; names line and column.
     """
     path = Path(path)
     if not path.exists():
@@ -108,7 +108,7 @@ def read_table(
 
 
 def _features(reader: CsvReader, taken: set[int], known: ColumnSpec) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the positions of the features, and of the columns that are left out."""
+    """Return the positions of the features and of the dropped columns."""
     names, where = reader.columns, f"{reader.where}: line {reader.first_line}"
     if known.features and reader.has_header:
         left_out = {i for i, name in enumerate(names) if name not in known.features and {name, str(i + 1)} & set(known.drop)}
@@ -131,7 +131,10 @@ def _features(reader: CsvReader, taken: set[int], known: ColumnSpec) -> tuple[tu
 
 
 def _check_no_text(reader: CsvReader, features: Sequence[int]) -> None:
-    """Refuse columns of text, all at once."""
+    """Check that no feature column holds text.
+
+    All text columns are reported at once.
+    """
     rows = [cells for cells in reader.rows_of_sample() if len(cells) == len(reader.columns)]
     text = [i for i in features if len(rows) > 1 and all(number_of(cells[i]) is None and cells[i].strip() for cells in rows)]
     if not text or any("," in cells[text[0]] and number_of(cells[text[0]].replace(",", ".")) is not None for cells in rows):
@@ -146,7 +149,9 @@ def _check_no_text(reader: CsvReader, features: Sequence[int]) -> None:
 
 
 def check_not_numbered(table: Table) -> None:
-    """Refuse a feature that counts the rows up by one: sorted data could be learned by it alone.
+    """Check that no feature numbers the rows.
+
+    Sorted data could be learned from such a column alone.
 
     Raises:
         UserError: names the column.
@@ -165,7 +170,7 @@ def check_not_numbered(table: Table) -> None:
 
 
 def label_error(cell: str) -> str | None:
-    """Return what is wrong with a label, or None."""
+    """Return the problem of a label's cell, or None."""
     cell = cell.strip()
     if not cell:
         return "the label is empty; fill it or leave the row out"
@@ -176,12 +181,12 @@ def label_error(cell: str) -> str | None:
 
 
 def binary_error(cell: str) -> str | None:
-    """Return what is wrong with one of several labels, or None."""
+    """Return the problem of a cell of one of several label columns, or None."""
     return (
         None if number_of(cell) in (0, 1) else f"label '{cell.strip()}' is neither 0 nor 1; write 1 where the label holds, else 0"
     )
 
 
 def group_error(cell: str) -> str | None:
-    """Return what is wrong with a group's name, or None."""
+    """Return the problem of a group's cell, or None."""
     return None if cell.strip() else "the group is empty; fill it or leave the row out"

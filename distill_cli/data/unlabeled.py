@@ -1,5 +1,8 @@
-"""Rows without a label from another source: a student learns from a teacher's soft targets on them (Hinton et al. 2015,
-arXiv:1503.02531: the transfer set may consist of unlabeled data)."""
+"""Unlabeled rows from another source.
+
+A student learns from a teacher's soft targets on them (Hinton et al. 2015, arXiv:1503.02531: the transfer set may consist of
+unlabeled data).
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ OPTION = "dataset.unlabeled"
 
 
 class ConcatSource:
-    """Two sources as one array ``[M1 + M2, *shape]``: rows are looked up where they lie, and nothing is copied.
+    """Two sources as one array ``[M1 + M2, *shape]``, without a copy.
 
     Args:
         first, second: arrays, which may be memory-mapped, with samples of one shape.
@@ -39,7 +42,7 @@ class ConcatSource:
         return self.shape[0]
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        """Return the rows at these positions ``[B]``, float32 ``[B, *shape]``."""
+        """Return the rows at positions ``[B]`` as float32 ``[B, *shape]``."""
         out = np.empty((len(rows), *self.shape[1:]), dtype=np.float32)
         later = rows >= len(self.parts[0])
         out[~later] = self.parts[0][rows[~later]]
@@ -52,10 +55,10 @@ class UnlabeledRows:
     """Rows that a student sees without a label.
 
     Attributes:
-        name: where they come from, in words.
-        source: ``[M, *shape]``.
-        rows: ``[N]`` positions in it.
-        fingerprint: hash of their content.
+        name: description of the origin for reports.
+        source: ``[M, *shape]`` features.
+        rows: ``[N]`` positions of the rows in `source`.
+        fingerprint: hash of the rows' content.
     """
 
     name: str
@@ -67,13 +70,15 @@ class UnlabeledRows:
 def read_unlabeled(
     path: str | Path, shape: Sequence[int], columns: Columns | None = None, drop: Sequence[str] = ()
 ) -> UnlabeledRows:
-    """Read rows from a file: ``.npy``, floats ``[N, *shape]``, which stays on disk; or ``.csv``, one feature a column.
+    """Read unlabeled rows from a file.
+
+    ``.npy``: floats ``[N, *shape]``, which stay on disk. ``.csv``: one feature a column.
 
     Args:
-        path: the file.
-        shape: of one sample of the data set.
-        columns: of the table that the data set was read from: a CSV's columns are found by these names, and its label and group
-            are left out; without names they are the values of a sample in order.
+        path: path of the file.
+        shape: shape of one sample of the data set.
+        columns: columns of the data set's table: a CSV's columns are matched by these names, without label and group; without
+            names the columns are the values of a sample in order.
         drop: columns that the data set leaves out.
 
     Raises:
@@ -122,24 +127,26 @@ def _read_csv(path: Path, where: str, shape: tuple[int, ...], columns: Columns |
     return np.concatenate([chunk.numbers for chunk in reader.chunks(positions)]).reshape(-1, *shape)
 
 
-def from_dataset(other: Dataset, shape: Sequence[int]) -> UnlabeledRows:
+def from_dataset(dataset: Dataset, shape: Sequence[int]) -> UnlabeledRows:
     """Return all training rows of another data set, without their labels.
 
     Raises:
-        UserError: its samples have another shape.
+        UserError: the samples have another shape.
     """
-    if other.input_shape != tuple(shape):
-        raise UserError(f"{OPTION}: {other.name} has samples of shape {other.input_shape}, the data {tuple(shape)}")
-    return UnlabeledRows(f"data set {other.name}", other.train.source, other.train.rows, other.fingerprint)
+    if dataset.input_shape != tuple(shape):
+        raise UserError(f"{OPTION}: {dataset.name} has samples of shape {dataset.input_shape}, the data {tuple(shape)}")
+    return UnlabeledRows(f"data set {dataset.name}", dataset.train.source, dataset.train.rows, dataset.fingerprint)
 
 
 def append_unlabeled(pool: Pool, extra: UnlabeledRows, dataset: Dataset) -> Pool:
-    """Return a training pool with unlabeled rows behind its own; their ids come after all that the data set has.
+    """Return a training pool with unlabeled rows appended.
+
+    Their ids follow all ids of the data set.
 
     Args:
-        pool: the student's training rows.
-        extra: rows to add.
-        dataset: of `pool`.
+        pool: training rows of the student.
+        extra: unlabeled rows to append.
+        dataset: data set of `pool`.
     """
     count = len(extra.rows)
     first_id = max(len(pool.source), *(int(p.index.max()) + 1 for p in dataset.pools.values()))
@@ -155,6 +162,9 @@ def append_unlabeled(pool: Pool, extra: UnlabeledRows, dataset: Dataset) -> Pool
 
 
 def count_duplicates(extra: UnlabeledRows, dataset: Dataset) -> dict[str, int]:
-    """Return how many of the rows are equal, to the last bit, to rows of each scored split."""
+    """Return how many of the rows equal rows of each scored split.
+
+    Equal to the last bit.
+    """
     own = row_hashes(replace(dataset.train, source=extra.source, rows=extra.rows))
     return {name: int(np.isin(own, row_hashes(pool)).sum()) for name, pool in dataset.pools.items() if name != "train"}

@@ -1,4 +1,4 @@
-"""What every data set must hold before anything is trained on it."""
+"""Checks of a data set before training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ MOST_CLASSES = 1000
 
 
 def check_dataset(dataset: Dataset) -> None:
-    """Check a data set as its loader returns it; `exclude_classes` acts after this.
+    """Check a data set as its loader returns it.
+
+    Classes are excluded from training only after this check.
 
     Raises:
         UserError: an empty split, a label outside the classes, a NaN or an infinite feature, fewer rows in train

@@ -1,4 +1,7 @@
-"""A folder of WFDB records, read with the wfdb library; nothing is allocated on a header's word alone."""
+"""A folder of WFDB records, read with the wfdb library.
+
+Headers are checked against the file sizes before memory is allocated.
+"""
 
 from __future__ import annotations
 
@@ -28,12 +31,12 @@ BYTES_PER_SAMPLE = {
     "310": 4 / 3,
     "311": 4 / 3,
 }
-END_MARK = b"\0\0"  # of annotation files (WFDB annot(5))
+END_MARK = b"\0\0"  # end of an annotation file (WFDB annot(5))
 PROBE_SECONDS = 4.0
 
 
 def load_wfdb() -> Any:
-    """Import wfdb, or say how to install it."""
+    """Import wfdb, or raise UserError with the command that installs it."""
     try:
         import wfdb
     except ImportError:
@@ -42,7 +45,7 @@ def load_wfdb() -> Any:
 
 
 def record_names(root: Path) -> list[str]:
-    """Return the records of a folder in the order in which their beats are numbered."""
+    """Return the records of a folder in the order of their beats' numbers."""
     return sorted(p.stem for p in root.glob("*.hea"))
 
 
@@ -61,12 +64,14 @@ def source_fingerprint(root: Path, names: list[str]) -> str:
     return hash_json([[f.name, f.stat().st_size, hash_file(f)] for f in files])
 
 
-def _one_line(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def read_header(root: Path, name: str) -> Any:
-    """Return a record's header (wfdb.Record), checked against the sizes of the signal files it names.
+    """Return a record's header (wfdb.Record).
+
+    Checked against the sizes of the signal files that it names.
 
     Raises:
         UserError: unreadable, of several segments, of an unknown format, or promising more samples than there are.
@@ -77,7 +82,7 @@ def read_header(root: Path, name: str) -> Any:
     except UserError:
         raise
     except Exception as e:  # the library raises whatever its parser meets
-        raise UserError(f"{path}: not a readable WFDB header ({_one_line(e)}); get the file again") from None
+        raise UserError(f"{path}: not a readable WFDB header ({_error_text(e)}); get the file again") from None
     if not hasattr(header, "sig_name") or not header.sig_name or header.n_sig != len(header.sig_name):
         raise UserError(f"{path}: not the header of a record of one segment with its signals; get the file again")
     if not header.fs or not 20 <= header.fs <= 100_000:
@@ -102,15 +107,17 @@ def _check_sizes(root: Path, path: Path, header: Any) -> None:
     for (file, fmt, offset), n in samples.items():
         if not (root / file).is_file():
             raise UserError(f"{root / file}: no such file, but {path.name} names it; put it in the folder")
-        expected, found = offset + int(n * BYTES_PER_SAMPLE[fmt]), (root / file).stat().st_size
-        if found < expected:
+        expected, actual = offset + int(n * BYTES_PER_SAMPLE[fmt]), (root / file).stat().st_size
+        if actual < expected:
             raise UserError(
-                f"{root / file}: truncated: {path.name} promises {expected:,} bytes, found {found:,}; get the file again"
+                f"{root / file}: truncated: {path.name} promises {expected:,} bytes, found {actual:,}; get the file again"
             )
 
 
 def check_lead(lead: str, headers: dict[str, Any]) -> list[str]:
-    """Return the records without `lead`; their first channel is taken.
+    """Return the records without `lead`.
+
+    Of those the first channel is used.
 
     Raises:
         UserError: no record has it.
@@ -123,7 +130,9 @@ def check_lead(lead: str, headers: dict[str, Any]) -> list[str]:
 
 
 def read_record(root: Path, name: str, header: Any, lead: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return a record's signal ``[T]`` in millivolts, and position and class (`beats.CLASS_NAMES`) of its annotated beats.
+    """Return signal, beat positions and beat classes of a record.
+
+    The signal ``[T]`` is in millivolts, the classes are those of `beats.CLASS_NAMES`.
 
     Raises:
         UserError: the signal or the annotations cannot be read.
@@ -133,27 +142,31 @@ def read_record(root: Path, name: str, header: Any, lead: str) -> tuple[np.ndarr
 
 
 def read_signal(root: Path, name: str, header: Any, lead: str) -> np.ndarray:
-    """Return a record's signal ``[T]`` in millivolts; of its first channel where it lacks the lead.
+    """Return a record's signal ``[T]`` in millivolts.
+
+    The first channel where the record lacks the lead.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: the signal cannot be read.
     """
     channel = header.sig_name.index(lead) if lead in header.sig_name else 0
     try:
         record = load_wfdb().rdrecord(str(root / name), channels=[channel], ignore_skew=True)
     except Exception as e:  # the library raises whatever its parser meets
-        raise UserError(f"{root / name}.dat: the signal cannot be read ({_one_line(e)}); get the file again") from None
+        raise UserError(f"{root / name}.dat: the signal cannot be read ({_error_text(e)}); get the file again") from None
     signal: np.ndarray = record.p_signal[:, 0]
     return signal
 
 
 def read_beats(root: Path, name: str, frequency: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return position and class (`beats.CLASS_NAMES`) of a record's annotated beats, each ``[B]``.
+    """Return positions ``[B]`` and classes ``[B]`` of a record's annotated beats.
+
+    The classes are those of `beats.CLASS_NAMES`.
 
     Args:
         root: folder of the record.
-        name: of the record.
-        frequency: samples of the signal a second. An annotation file may count in ticks of its own ("## time resolution"):
+        name: name of the record.
+        frequency: sampling frequency of the signal in Hz. An annotation file may count in other ticks ("## time resolution"):
             positions are those of the nearest sample of the signal.
 
     Raises:
@@ -171,7 +184,7 @@ def read_beats(root: Path, name: str, frequency: float) -> tuple[np.ndarray, np.
     except UserError:
         raise
     except Exception as e:  # the library raises whatever its parser meets
-        raise UserError(f"{file}: the annotations cannot be read ({_one_line(e)}); get the file again") from None
+        raise UserError(f"{file}: the annotations cannot be read ({_error_text(e)}); get the file again") from None
     beats = [(s, AAMI[k]) for s, k in zip(annotation.sample.tolist(), annotation.symbol, strict=True) if k in AAMI]
     if not beats:
         raise UserError(f"{file}: no annotated beats; take the record out of the folder, or get the file again")
@@ -183,9 +196,11 @@ def read_beats(root: Path, name: str, frequency: float) -> tuple[np.ndarray, np.
 
 
 def download_records(root: Path, database: str = "mitdb") -> bool:
-    """Fetch a database's records into an empty folder; return False when no network is there.
+    """Download a database's records into an empty folder.
 
-    They come into a temporary folder beside it, which takes its place when all are there and whole.
+    Returns False without network.
+
+    The records are written to a temporary folder next to `root`, which replaces `root` when all are complete.
 
     Raises:
         UserError: the download broke off.
@@ -197,7 +212,7 @@ def download_records(root: Path, database: str = "mitdb") -> bool:
     try:
         urllib.request.urlopen(wfdb.io.download.config.db_index_url, timeout=PROBE_SECONDS).close()
     except urllib.error.HTTPError:
-        pass  # an answer, whatever it says, is a network
+        pass  # any HTTP answer shows that there is a network
     except (OSError, ValueError):
         return False
     make_folder(root.parent)
@@ -208,7 +223,7 @@ def download_records(root: Path, database: str = "mitdb") -> bool:
             with contextlib.redirect_stdout(io.StringIO()):
                 wfdb.dl_database(database, str(target))
         except Exception as e:  # network errors of many libraries
-            raise UserError(f"{root}: the download broke off ({_one_line(e)}); try again, or put the records there") from None
+            raise UserError(f"{root}: the download broke off ({_error_text(e)}); try again, or put the records there") from None
         names = record_names(target)
         source_fingerprint(target, names)
         for name in names:

@@ -1,4 +1,7 @@
-"""A student's features in the shape of the teacher's: made from example features, before the optimizer exists."""
+"""Adapters: modules that bring a student's features to the teacher's shape.
+
+They are built from example features, before the optimizer exists.
+"""
 
 from __future__ import annotations
 
@@ -16,22 +19,22 @@ INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 class IdentityAdapter(nn.Identity):
-    """Features that fit as they are."""
+    """An adapter for features of the right shape."""
 
     description = "as it is"
 
 
 class Adapter(nn.Module):
-    """Space by averaging or interpolation, then channels by one linear map at every position (a 1x1 convolution).
+    """Resizing in space, then one linear map over the channels (a 1x1 convolution).
 
     An axis that is too long is averaged down (adaptive average pooling), one that is too short is interpolated
     linearly; both commute with the linear map. The map has a bias and torch's initialisation.
 
     Args:
-        channels: those of student and teacher, or None to leave them.
-        size: the teacher's space, or None to leave it; ``()`` averages all positions, ``[B, C, ...]`` to ``[B, C]``.
-        description: what it does, for the report.
-        dtype: of the weights: float32, or float64 for float64 features.
+        channels: numbers of channels of student and teacher, or None to keep the channels.
+        size: the teacher's space, or None to keep the space; ``()`` averages all positions, ``[B, C, ...]`` to ``[B, C]``.
+        description: text on the adapter for the report.
+        dtype: type of the weights: float32, or float64 for float64 features.
     """
 
     def __init__(self, channels: tuple[int, int] | None, size: tuple[int, ...] | None, description: str, dtype: torch.dtype):
@@ -41,14 +44,20 @@ class Adapter(nn.Module):
         self.linear = nn.Linear(*channels, dtype=dtype) if channels else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return ``[B, C_teacher, *space_teacher]`` for ``[B, C_student, *space_student]``."""
+        """Return features ``[B, C_teacher, *space_teacher]`` of the teacher's shape.
+
+        Args:
+            x: ``[B, C_student, *space_student]`` features of the student."""
         if self.size is not None:
             x = resized(x, self.size)
         return x if self.linear is None else self.linear(x.movedim(1, -1)).movedim(-1, 1)
 
 
 def resized(x: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Return ``[B, C, *space]`` with another space: long axes averaged, short ones interpolated; ``()`` averages all away."""
+    """Return ``[B, C, *space]`` in another space.
+
+    Long axes are averaged, short ones interpolated; ``()`` averages over all positions.
+    """
     space = tuple(x.shape[2:])
     if not size:
         return x.flatten(2).mean(dim=2)
@@ -61,7 +70,7 @@ def resized(x: Tensor, size: tuple[int, ...]) -> Tensor:
 
 
 def adapter(student: Tensor, teacher: Tensor, *, channels: bool = True, space: bool = True) -> nn.Module:
-    """Return the module that brings the student's features to the shape of the teacher's.
+    """Return the module that brings a student's features to the teacher's shape.
 
     Shapes are ``[B, D]``, ``[B, C, L]``, ``[B, C, H, W]`` or with three axes of space; tokens come as ``[B, D, N]`` from
     `paired`. A map may be averaged into a vector, a vector does not become a map.
@@ -73,7 +82,7 @@ def adapter(student: Tensor, teacher: Tensor, *, channels: bool = True, space: b
         space: whether to fit the space; a map that is to become a vector is averaged either way.
 
     Raises:
-        ValueError: the two cannot match; says both shapes.
+        ValueError: the two cannot match; names both shapes.
     """
     fits = student.dim() == teacher.dim() or teacher.dim() == 2
     if min(student.dim(), teacher.dim()) < 2 or max(student.dim(), teacher.dim()) > 5 or not fits:
@@ -87,9 +96,9 @@ def adapter(student: Tensor, teacher: Tensor, *, channels: bool = True, space: b
     mapped = widths if channels and widths[0] != widths[1] else None
     if size is None and mapped is None:
         return IdentityAdapter()
-    said = f"channels {widths[0]} to {widths[1]} by a linear map at every position" if mapped else ""
+    channel_text = f"channels {widths[0]} to {widths[1]} by a linear map at every position" if mapped else ""
     dtype = torch.float64 if student.dtype == torch.float64 else torch.float32
-    return Adapter(mapped, size, ", ".join(filter(None, [_space(here, size), said])), dtype).to(student.device)
+    return Adapter(mapped, size, ", ".join(filter(None, [_space(here, size), channel_text])), dtype).to(student.device)
 
 
 def _space(here: tuple[int, ...], there: tuple[int, ...] | None) -> str:
@@ -102,7 +111,7 @@ def _space(here: tuple[int, ...], there: tuple[int, ...] | None) -> str:
 
 
 def identity_adapters(pairs: Sequence[Pair]) -> nn.ModuleList:
-    """Return what stands for the adapters before they are made: nothing is changed."""
+    """Return identity adapters, the placeholders until the adapters are built."""
     return nn.ModuleList(IdentityAdapter() for _ in pairs)
 
 
@@ -121,13 +130,13 @@ def adapters(
     space: bool = True,
     maps: bool = False,
 ) -> nn.ModuleList:
-    """Return one adapter a pair, from example outputs.
+    """Return one adapter for each pair, built from example outputs.
 
     Args:
-        pairs: which layers.
-        student: example output.
-        teachers: example outputs.
-        tokens: whose features are tokens.
+        pairs: pairs of layers.
+        student: example output with features.
+        teachers: example outputs with features.
+        tokens: models whose features of three axes are tokens ``[B, N, D]``: ``none``, ``student``, ``teacher`` or ``both``.
         channels: whether to fit the channels.
         space: whether to fit the space.
         maps: whether the loss works on maps only, so that vectors ``[B, D]`` are refused.
@@ -135,7 +144,7 @@ def adapters(
     Raises:
         ValueError: a layer is missing, or a pair cannot match; names the pair.
     """
-    made = []
+    modules = []
     for pair, (learning, teaching) in zip(pairs, paired(pairs, student, teachers, tokens), strict=True):
         if maps and min(learning.dim(), teaching.dim()) < 3:
             raise ValueError(
@@ -143,7 +152,7 @@ def adapters(
                 f"and these are {shown(learning)} and {shown(teaching)}; choose layers before the pooling"
             )
         try:
-            made.append(adapter(learning, teaching, channels=channels, space=space))
+            modules.append(adapter(learning, teaching, channels=channels, space=space))
         except ValueError as e:
             raise ValueError(f"features [{pair.student}, {pair.teacher}]: {e}") from None
-    return nn.ModuleList(made)
+    return nn.ModuleList(modules)

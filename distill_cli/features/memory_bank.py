@@ -1,4 +1,4 @@
-"""Row ids, which may be any integers, as places 0..N-1 in a memory."""
+"""Slots 0..N-1 of a memory bank for sample ids, which may be any integers."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ EMPTY = torch.iinfo(torch.int64).max
 
 
 class IdToSlot(nn.Module):
-    """A place for each row id, given out in the order in which ids are first seen.
+    """A map from sample ids to slots, assigned in the order of first use.
 
     Args:
-        rows: how many places there are.
+        rows: number of slots.
     """
 
     ids: Tensor
@@ -21,13 +21,13 @@ class IdToSlot(nn.Module):
     def __init__(self, rows: int) -> None:
         super().__init__()
         self.register_buffer("ids", torch.full((rows,), EMPTY))  # ascending
-        self.register_buffer("order", torch.arange(rows))  # the place of each of them
+        self.register_buffer("order", torch.arange(rows))  # the slot of each id
 
     def __call__(self, index: Tensor) -> Tensor:
-        """Return the places ``[B]`` of row ids ``[B]``.
+        """Return the slots ``[B]`` of sample ids ``[B]``.
 
         Raises:
-            ValueError: there are more rows than places.
+            ValueError: there are more ids than slots.
         """
         at = torch.searchsorted(self.ids, index).clamp(max=len(self.ids) - 1)
         unknown = self.ids[at] != index
@@ -37,7 +37,7 @@ class IdToSlot(nn.Module):
         return self.order[at]
 
     def add(self, new: Tensor) -> None:
-        """Give places to ids that have none."""
+        """Assign slots to new ids."""
         known = int((self.ids != EMPTY).sum())
         if known + len(new) > len(self.ids):
             raise ValueError(f"{known + len(new)} row ids are too many for a memory of {len(self.ids)} training rows")
@@ -50,7 +50,10 @@ class IdToSlot(nn.Module):
 
 
 def last_of_each(places: Tensor) -> Tensor:
-    """Return the positions of the last occurrence of each place: rows drawn twice are written once."""
-    found, inverse = places.unique(return_inverse=True)
+    """Return the position of the last occurrence of each slot.
+
+    A sample that a batch holds twice is written once.
+    """
+    distinct, inverse = places.unique(return_inverse=True)
     positions = torch.arange(len(places), device=places.device)
-    return torch.zeros_like(found).scatter_reduce(0, inverse, positions, "amax", include_self=False)
+    return torch.zeros_like(distinct).scatter_reduce(0, inverse, positions, "amax", include_self=False)

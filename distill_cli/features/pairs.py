@@ -1,4 +1,4 @@
-"""Which layer of the student learns from which layer of the teacher."""
+"""Pairs of a student layer and the teacher layer that it learns from."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from distill_cli.features.numerics import to_float32
 from distill_cli.types import ModelOutput
 
-# Whose features of three axes are tokens [B, N, D], and not signals [B, C, L].
+# The models whose features of three axes are tokens [B, N, D], not signals [B, C, L].
 Tokens = Literal["none", "student", "teacher", "both"]
 
 
@@ -22,27 +22,27 @@ class Pair(NamedTuple):
 
 
 def read_pairs(features: Any, least: int = 1) -> tuple[Pair, ...]:
-    """Return the pairs of a config: ``[student_path, teacher_path]``, or a list of such.
+    """Return the layer pairs of a config value.
 
     Args:
-        features: what the yaml says.
-        least: the smallest number of pairs that the loss can work with.
+        features: ``[student_path, teacher_path]``, or a list of such pairs.
+        least: smallest number of pairs that the loss works with.
 
     Raises:
-        ValueError: says what was found and what is expected.
+        ValueError: the value holds no such pairs, or too few; names the value and the expected form.
 
     >>> read_pairs(["conv1", "blocks.0"])
     (Pair(student='conv1', teacher='blocks.0'),)
     """
-    given = [features] if _is_pair(features) else features
-    if not isinstance(given, list | tuple) or not given or not all(_is_pair(pair) for pair in given):
+    entries = [features] if _is_pair(features) else features
+    if not isinstance(entries, list | tuple) or not entries or not all(_is_pair(pair) for pair in entries):
         raise ValueError(
             f"features={features}: expected [STUDENT_LAYER, TEACHER_LAYER] or a list of such pairs, "
             "named by module path, such as [[conv1, blocks.0], [conv2, blocks.1]]"
         )
-    if len(given) < least:
-        raise ValueError(f"features={features}: expected at least {least} pairs, got {len(given)}")
-    return tuple(Pair(*(path.strip() for path in pair)) for pair in given)
+    if len(entries) < least:
+        raise ValueError(f"features={features}: expected at least {least} pairs, got {len(entries)}")
+    return tuple(Pair(*(path.strip() for path in pair)) for pair in entries)
 
 
 def _is_pair(value: Any) -> bool:
@@ -52,20 +52,22 @@ def _is_pair(value: Any) -> bool:
 def paired(
     pairs: Sequence[Pair], student: ModelOutput, teachers: Sequence[ModelOutput], tokens: Tokens = "none"
 ) -> list[tuple[Tensor, Tensor]]:
-    """Return the features of each pair, the teacher's detached, channels on axis 1, half precision as float32.
+    """Return the features of each pair, channels on axis 1.
+
+    The teacher's are detached; half precision is converted to float32.
 
     Each teacher layer is looked up in the first teacher that has it.
 
     Args:
-        pairs: which layers.
-        student: its output, with features.
-        teachers: their outputs, with features.
-        tokens: whose features of three axes are tokens ``[B, N, D]``, returned as ``[B, D, N]``.
+        pairs: pairs of layers.
+        student: the student's output with features.
+        teachers: the teachers' outputs with features.
+        tokens: models whose features of three axes are tokens ``[B, N, D]``, returned as ``[B, D, N]``.
 
     Raises:
-        ValueError: a layer was not tapped; names it and what there is.
+        ValueError: the features of a layer are missing; names the layer and those that exist.
     """
-    found = []
+    features = []
     for pair in pairs:
         learning = _lookup(pair.student, [student], "student")
         teaching = _lookup(pair.teacher, teachers, "teacher").detach()
@@ -73,8 +75,8 @@ def paired(
             learning = _channels_first(learning)
         if tokens in ("teacher", "both"):
             teaching = _channels_first(teaching)
-        found.append((to_float32(learning), to_float32(teaching)))
-    return found
+        features.append((to_float32(learning), to_float32(teaching)))
+    return features
 
 
 def _lookup(path: str, outputs: Sequence[ModelOutput], whose: str) -> Tensor:

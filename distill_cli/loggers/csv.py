@@ -12,7 +12,9 @@ from distill_cli.utils import files
 
 
 class Csv:
-    """Writes ``metrics.csv`` when all epochs are done, since its columns follow from all of them.
+    """Logger of ``metrics.csv``.
+
+    The file is written when all epochs are done, since its columns follow from all of them.
 
     Args:
         folder: the run folder.

@@ -1,4 +1,4 @@
-"""MLflow: one of its runs for each of ours, in a local folder or on a server."""
+"""MLflow logger, with one MLflow run for each run."""
 
 from __future__ import annotations
 
@@ -19,18 +19,20 @@ from distill_cli.utils import files, locks
 TAG = "distill.folder"
 LONGEST_VALUE = 500  # characters of a setting
 AT_ONCE = 100  # settings in one call
-# Training waits for a server that does not answer, by MLflow's own settings for many minutes.
+# With MLflow's own settings, training waits many minutes for a server that does not answer.
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 
 
 class MLflow:
-    """Logs ``MODEL.NAME`` as epochs end, and at the end settings, test scores and the verdict.
+    """Logger of ``MODEL.NAME`` in MLflow as epochs end.
 
-    A run that was broken off and is resumed goes on in its own MLflow run, known by the tag ``distill.folder``.
+    At the end settings, test scores and the verdict are logged.
+
+    A resumed run continues its own MLflow run, identified by the tag ``distill.folder``.
 
     Args:
         folder: the run folder.
-        store: a folder, where ``mlflow.db`` is made, or the address of a server.
+        store: a folder, where ``mlflow.db`` is created, or the address of a server.
         experiment: name of the MLflow experiment.
 
     Raises:
@@ -38,7 +40,7 @@ class MLflow:
     """
 
     def __init__(self, folder: Path, store: str, experiment: str = "distill") -> None:
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # a run tells nobody that it ran
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # a run reports nothing to third parties
         for name, value in PATIENCE.items():
             os.environ.setdefault(name, value)
         try:
@@ -48,14 +50,14 @@ class MLflow:
         except ImportError as e:
             raise UserError(f"logger=mlflow: needs the package {e.name}: pip install 'distill-cli[mlflow]'") from None
         for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.WARNING)  # that a database is made interests nobody
+            logging.getLogger(name).setLevel(logging.WARNING)  # hides the log of the database's creation
         if "://" not in store:
             _refuse_unwritable(Path(store))
         self.folder, self.store, self.experiment = folder, store, experiment
         self.client: Any = None
         self.run = ""
         self.seen: set[tuple[str, int]] = set()
-        self.taken_up = False
+        self.resumed = False
         self.before: dict[str, set[int]] = {}  # steps that an earlier process has logged, by model
 
     def epoch(self, record: EpochRecord) -> None:
@@ -71,7 +73,10 @@ class MLflow:
         self.client.log_batch(self.run, metrics=[Metric(name, value, now, record.step) for name, value in values.items()])
 
     def finish(self, records: Sequence[EpochRecord], report: Mapping[str, Any]) -> None:
-        """Log the epochs that an earlier process made, settings, test scores and the verdict, and end the run."""
+        """Log the remaining epochs, the settings, scores and verdict, and end the run.
+
+        The remaining epochs are those of an earlier process.
+        """
         from mlflow.entities import Param
 
         for record in unseen(records, self.seen):
@@ -88,33 +93,33 @@ class MLflow:
         self.client.set_terminated(self.run)
 
     def _logged(self, model: str) -> set[int]:
-        """Return the steps at which an earlier process has logged epochs of a model."""
-        if self.taken_up and model not in self.before:
+        """Return the steps of a model's epochs that an earlier process has logged."""
+        if self.resumed and model not in self.before:
             history = self.client.get_metric_history(self.run, _name(f"{model}.loss"))
             self.before[model] = {metric.step for metric in history}
         return self.before.get(model, set())
 
     def _open(self) -> None:
-        """Find this run in the experiment, or make both, once."""
+        """Open this run in the experiment, and create both where missing, once."""
         if self.client is not None:
             return
         from mlflow.tracking import MlflowClient
 
         remote, place, address = "://" in self.store, None, self.store
-        held: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+        lock: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
         if not remote:
             folder = files.make_folder(self.store).resolve()
             place, address = (folder / "artifacts").as_uri(), f"sqlite:///{folder / 'mlflow.db'}"
-            held = locks.file_lock(folder / ".lock")  # jobs of a sweep make the database once
-        with held:
+            lock = locks.file_lock(folder / ".lock")  # the jobs of a sweep create the database once
+        with lock:
             client = MlflowClient(tracking_uri=address)
-            found = client.get_experiment_by_name(self.experiment)
-            number = found.experiment_id if found else client.create_experiment(self.experiment, artifact_location=place)
+            existing = client.get_experiment_by_name(self.experiment)
+            number = existing.experiment_id if existing else client.create_experiment(self.experiment, artifact_location=place)
         here = str(self.folder.resolve())
         running = client.search_runs([number], "attributes.status = 'RUNNING'")
         own = [run for run in running if run.data.tags.get(TAG) == here]
         run = own[0] if own else client.create_run(number, run_name=self.folder.name, tags={TAG: here})
-        self.client, self.run, self.taken_up = client, run.info.run_id, bool(own)
+        self.client, self.run, self.resumed = client, run.info.run_id, bool(own)
 
 
 def _refuse_unwritable(store: Path) -> None:
@@ -124,12 +129,15 @@ def _refuse_unwritable(store: Path) -> None:
 
 
 def _name(text: str) -> str:
-    """Return a name of the characters that MLflow takes."""
+    """Return a name with the characters that MLflow accepts."""
     return re.sub(r"[^\w\-./ ]", "_", text)
 
 
 def _leaves(path: str, node: Any) -> Iterator[tuple[str, Any]]:
-    """Yield dotted path and value of each setting; lists are values."""
+    """Yield dotted path and value of each setting.
+
+    Lists are values.
+    """
     if isinstance(node, Mapping) and node:
         for key, value in node.items():
             yield from _leaves(f"{path}.{key}".lstrip("."), value)

@@ -1,4 +1,4 @@
-"""TensorBoard's event files in the run folder."""
+"""TensorBoard event files in the run folder."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ FOLDER = "tensorboard"
 
 
 class TensorBoard:
-    """Writes ``tensorboard/MODEL/`` as epochs end: the same names for all models, so that they share their charts.
+    """Logger of ``tensorboard/MODEL/`` as epochs end.
 
-    Of a run that was broken off and is resumed, what the earlier processes have written stays until the end; then the files
-    are written anew, so that each epoch is there once.
+    All models use the same names, so that they share their charts.
+
+    Of a resumed run, the files of the earlier processes stay until the end; then all files are rewritten, so that they hold
+    each epoch once.
 
     Args:
         folder: the run folder.
@@ -34,14 +36,14 @@ class TensorBoard:
             raise UserError("logger=tensorboard: needs the package tensorboard: pip install 'distill-cli[tensorboard]'") from None
         self.folder = folder
         self.writers: dict[str, Any] = {}
-        self.taken_up = False
+        self.resumed = False
 
     def epoch(self, record: EpochRecord) -> None:
         """Write an epoch's numbers at its last step."""
         from torch.utils.tensorboard import SummaryWriter
 
         if not self.writers:
-            self.taken_up = self.taken_up or (self.folder / FOLDER).is_dir()
+            self.resumed = self.resumed or (self.folder / FOLDER).is_dir()
         name = safe_name(record.model)
         if name not in self.writers:
             self.writers[name] = SummaryWriter(str(self.folder / FOLDER / name))
@@ -50,11 +52,11 @@ class TensorBoard:
         self.writers[name].flush()
 
     def finish(self, records: Sequence[EpochRecord], report: Mapping[str, Any]) -> None:
-        """Close the files; write them anew where an earlier process has begun them."""
-        self.taken_up = self.taken_up or not self.writers  # all trainings were finished before
+        """Close the files, and rewrite them where an earlier process has started them."""
+        self.resumed = self.resumed or not self.writers  # all trainings were finished before
         for writer in self.writers.values():
             writer.close()
-        if self.taken_up:
+        if self.resumed:
             remove([self.folder / FOLDER])
             self.writers = {}
             for record in records:

@@ -14,18 +14,20 @@ from distill_cli.types import Batch, ModelOutput
 
 
 class AB(FeatureLoss):
-    """Squared hinge on the sign of each neuron, of each sample ``[B]``, summed over all neurons and over the pairs.
+    """Activation boundary loss of each sample ``[B]``.
 
-    Where the teacher's neuron is above 0, ``max(0, margin - s)^2``, elsewhere ``max(0, margin + s)^2``: it vanishes where the
-    student stands on the teacher's side of 0 by the margin (arXiv:1811.03233, section 3). It is about what goes into an
-    activation: choose layers before it. The paper trains by it alone first, then by cross-entropy. The authors' code
+    A squared hinge on the sign of each neuron, summed over all neurons and over the pairs.
+
+    Where the teacher's neuron is above 0, ``max(0, margin - s)^2``, elsewhere ``max(0, margin + s)^2``. The loss is 0 where the
+    student is on the teacher's side of 0 by the margin (arXiv:1811.03233, section 3). The loss compares the inputs of an
+    activation: choose layers before it. The paper trains with this loss alone first, then with cross-entropy. The authors' code
     weighs the layers: ``variant: code`` is 3/1000 of the sum with factors 1, 1/2, 1/4, ... from the last pair to the first.
 
     Args:
         features: pairs of layers, the last one deepest.
-        margin: > 0; the paper takes 1.
+        margin: distance from 0 beyond which a neuron costs nothing, > 0; the paper takes 1.
         variant: ``paper`` or ``code``.
-        tokens: whose features of three axes are tokens ``[B, N, D]``.
+        tokens: models whose features of three axes are tokens ``[B, N, D]``: ``none``, ``student``, ``teacher`` or ``both``.
 
     Example:
         >>> loss = AB([["conv1", "conv1"]], margin=0.5)
@@ -41,7 +43,7 @@ class AB(FeatureLoss):
         self.variant = variant
 
     def pair_losses(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Iterable[Tensor]:
-        """Return the loss ``[B]`` of each pair, by the code's factors of the layers."""
+        """Return the loss ``[B]`` of each pair, times the factor of the layer in the code."""
         losses = list(super().pair_losses(student, teachers, batch))
         if self.variant == "code":
             losses = [3e-3 * 2.0 ** (n + 1 - len(losses)) * loss for n, loss in enumerate(losses)]

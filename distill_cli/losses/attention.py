@@ -13,7 +13,9 @@ from distill_cli.losses.settings import Variant
 
 
 class Attention(FeatureLoss):
-    """``1/2 sum_j ||Q_S/||Q_S||_2 - Q_T/||Q_T||_2||_2`` of each sample ``[B]``, the norm not squared; sum over the pairs j.
+    """Distance of student's and teacher's attention maps, of each sample ``[B]``.
+
+    ``1/2 sum_j ||Q_S/||Q_S||_2 - Q_T/||Q_T||_2||_2``, the norm not squared, summed over the pairs j.
 
     ``Q = sum_c |A_c|^power`` is a map over positions. `weight` is the paper's beta (arXiv:1612.03928, equation 2). The
     authors' code takes the mean over positions of squared differences instead, without the half: ``variant: code``. A
@@ -22,9 +24,9 @@ class Attention(FeatureLoss):
 
     Args:
         features: pairs of layers with maps.
-        power: of the activations, >= 1, as the gradient of less is infinite at 0; the paper takes 2.
+        power: exponent of the activations, >= 1, as the gradient of less is infinite at 0; the paper takes 2.
         variant: ``paper`` or ``code``.
-        tokens: whose features of three axes are tokens ``[B, N, D]``.
+        tokens: models whose features of three axes are tokens ``[B, N, D]``: ``none``, ``student``, ``teacher`` or ``both``.
 
     Example:
         >>> loss = Attention([["conv1", "conv1"], ["conv2", "conv2"]])
@@ -52,6 +54,9 @@ class Attention(FeatureLoss):
         return off.square().mean(dim=1) if self.variant == "code" else l2_norm(off) / 2
 
     def attention(self, x: Tensor) -> Tensor:
-        """Return the normalised attention map ``[B, positions]``, which is that of any multiple of x."""
+        """Return the normalised attention map ``[B, positions]``.
+
+        The map of any multiple of x is the same.
+        """
         powers = scaled(x).square() if self.power == 2 else (x.abs() / largest(x)).pow(self.power)
         return l2_normalize(powers.sum(dim=1).flatten(1))

@@ -1,4 +1,7 @@
-"""What every loss has: the attributes that an objective reads, and the skeleton of losses on features."""
+"""Base classes of the losses.
+
+They define the attributes that an objective reads, and the skeleton of losses on features.
+"""
 
 from __future__ import annotations
 
@@ -17,27 +20,29 @@ from distill_cli.types import Batch, DataFacts, ModelOutput
 
 
 class DistillationLoss(nn.Module):
-    """One term of an objective; a subclass gives `forward` and what differs from here.
+    """Base class of a loss term.
+
+    A subclass defines `forward` and overrides the attributes that differ.
 
     Attributes:
         uses_teacher: False keeps the term in a control without a teacher.
-        uses_labels: False where neither `batch.target` nor `batch.labelled` is read.
-        is_cross_entropy: True for a loss without a teacher that learns from labels by itself, so that a control needs no other.
-        requires: the fields of `ModelOutput` that it reads, of ``logits`` and ``features``.
-        class_weight: of its labels, where it weighs classes.
-        pairs: ``(student, teacher)`` module paths of the features that it compares.
-        min_batch_size, min_classes: rows of a batch and classes below which nothing of it reaches the student, as all that it
-            compares is constant.
-        part_minimums: rows and classes that parts of it need, by the argument that weighs them; of those with a weight alone.
-        pretrain_steps: steps at the start of a stage in which it trains its own parameters and does not reach the student; it
-            counts them in a buffer, which `skip_pretraining` puts at their end.
-
-    What follows is read by `distill verify` alone:
-        zero_at_teacher: True where loss and gradient vanish when the student equals its teacher (and no row has a label),
-            ``"gradient"`` where only the gradient does.
-        reference: method (student, teachers, batch) that returns the same loss as for-loops over Python floats, a list of one
-            float a sample or one float; takes `references.plain` outputs, that is nested lists.
-        feature_shapes: shapes of one sample's features to check it on; an item may be a list of shapes, one a pair.
+        uses_labels: False where neither `batch.target` nor `batch.labeled` is read.
+        is_cross_entropy: True for a loss without a teacher that suffices as a control's only loss on labels.
+        requires: fields of `ModelOutput` that the loss reads: ``logits``, ``features`` or both.
+        class_weight: class weights of the loss on labels, None where there are none.
+        pairs: ``(student, teacher)`` module paths of the compared features.
+        min_batch_size, min_classes: batch size and number of classes below which the compared values are constant, so that
+            no gradient reaches the student.
+        part_minimums: batch size and number of classes that parts of the loss need, by the name of the part's weight; only
+            parts of a weight above 0.
+        pretrain_steps: steps at the start of a stage in which the loss trains its own parameters and does not reach the
+            student; a buffer counts them, and `skip_pretraining` sets the count to its end.
+        zero_at_teacher: True where loss and gradient vanish when the student equals its teacher (and no sample has a label),
+            ``"gradient"`` where only the gradient does; for `distill verify`.
+        reference: method (student, teachers, batch) that computes the same loss by for-loops over Python floats; takes
+            `references.plain` outputs, that is nested lists, and returns one float a sample or one float; for `distill verify`.
+        feature_shapes: shapes of one sample's features to check the loss on; an item may be a list of shapes, one a pair; for
+            `distill verify`.
     """
 
     uses_teacher: bool = True
@@ -56,38 +61,48 @@ class DistillationLoss(nn.Module):
 
     @property
     def adapter_descriptions(self) -> list[str | None]:
-        """How the student's features of each pair are brought to the teacher's shape; None where they are not."""
+        """Descriptions of each pair's adapter, None for a pair without one."""
         return [None for _ in self.pairs]
 
     def bind(self, facts: DataFacts, student: ModelOutput, teachers: Sequence[ModelOutput]) -> None:
-        """Look at the data and at example outputs; called before the optimizer exists.
+        """Prepare the loss for the data and for the shapes of example outputs.
+
+        Called before the optimizer exists.
 
         Raises:
-            ValueError: the loss cannot work on these; says why.
+            ValueError: the loss cannot work on these; gives the reason.
         """
 
     def without_teacher(self) -> DistillationLoss | None:
-        """Return the cross-entropy that stands for this loss in a control; None for one without class weights."""
+        """Return the cross-entropy that replaces this loss in a control.
+
+        None: a cross-entropy without class weights.
+        """
         return None
 
     def skip_pretraining(self) -> None:
-        """Go on as if `pretrain_steps` had passed."""
+        """Continue as if `pretrain_steps` had passed."""
 
     def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
-        """Return the loss of each sample ``[B]``, or of the batch (scalar) where samples are related to each other."""
+        """Return the loss of each sample ``[B]``, or of the batch (scalar).
+
+        A scalar where samples are related to each other.
+        """
         raise NotImplementedError
 
 
 class FeatureLoss(DistillationLoss):
-    """A loss on pairs of layers, summed over the pairs; a subclass gives `pair_loss`.
+    """Base class of losses on pairs of layers, summed over the pairs.
+
+    A subclass defines `pair_loss`.
 
     Attributes:
-        tokens: whose features of three axes are tokens ``[B, N, D]``.
-        adapters: one a pair, bringing the student's features to the teacher's shape; made by `bind`.
-        least_pairs: the smallest number of pairs that it can work with.
-        fits_channels, fits_space: what adapters fit; where it is neither, there are none.
+        tokens: models whose features of three axes are tokens ``[B, N, D]``: ``none``, ``student``, ``teacher`` or ``both``.
+        adapters: modules that bring the student's features to the teacher's shape, one a pair; built by `bind`.
+        least_pairs: smallest number of pairs that the loss works with.
+        fits_channels, fits_space: whether adapters fit the channels, the space; without both there are no adapters.
         maps_only: whether vectors ``[B, D]`` are refused.
-        min_positions: of the teacher's maps, below which all that it compares is constant.
+        min_positions: positions of the teacher's maps below which the compared values are constant.
 
     Args:
         features: pairs of layers.
@@ -116,11 +131,11 @@ class FeatureLoss(DistillationLoss):
 
     @property
     def adapter_descriptions(self) -> list[str | None]:
-        """What each adapter does."""
+        """Descriptions of each pair's adapter, None for a pair without one."""
         return [str(adapter.description) if self.has_adapters else None for adapter in self.adapters]
 
     def bind(self, facts: DataFacts, student: ModelOutput, teachers: Sequence[ModelOutput]) -> None:
-        """Make the adapters.
+        """Build the adapters.
 
         Raises:
             ValueError: a pair cannot match, or a map has too few positions; names the pair.
@@ -136,7 +151,7 @@ class FeatureLoss(DistillationLoss):
                 )
 
     def paired_features(self, student: ModelOutput, teachers: Sequence[ModelOutput]) -> list[tuple[Tensor, Tensor]]:
-        """Return student's and teacher's features of each pair, as they are but for tokens."""
+        """Return student's and teacher's features of each pair, before the adapters."""
         return paired(self.pairs, student, teachers, self.tokens)
 
     def adapted_features(self, student: ModelOutput, teachers: Sequence[ModelOutput]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -145,7 +160,7 @@ class FeatureLoss(DistillationLoss):
             yield adapter(s), t
 
     def pair_loss(self, s: Tensor, t: Tensor) -> Tensor:
-        """Return the loss of one pair of features, of each sample ``[B]`` or of the batch (scalar)."""
+        """Return the loss of one pair, ``[B]`` or a scalar."""
         raise NotImplementedError
 
     def pair_losses(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Iterable[Tensor]:
@@ -160,9 +175,11 @@ class FeatureLoss(DistillationLoss):
 
 
 class RelationLoss(FeatureLoss):
-    """A loss on how the samples of a batch relate, a scalar; widths may differ, so there are no adapters.
+    """Base class of losses on the relations between a batch's samples, a scalar.
 
-    One row relates to none, so that batches of one teach nothing.
+    Widths of student and teacher may differ, so there are no adapters.
+
+    A single sample has no relations, so that batches of one have no gradient.
 
     Args:
         features: pairs of layers.
@@ -177,10 +194,12 @@ class RelationLoss(FeatureLoss):
 
 
 def as_loss(loss: Any) -> DistillationLoss:
-    """Return a loss as it is, or a user's that only follows `types.Loss` with the defaults for what it leaves out.
+    """Return a loss as a `DistillationLoss`.
+
+    A user's loss that only follows `types.Loss` gets the defaults for the attributes it lacks.
 
     Raises:
-        ValueError: it is no loss.
+        ValueError: the object is no loss.
     """
     if isinstance(loss, DistillationLoss):
         return loss
@@ -190,7 +209,7 @@ def as_loss(loss: Any) -> DistillationLoss:
 
 
 class ProtocolLoss(DistillationLoss):
-    """A user's loss that has no base class; what it declares holds."""
+    """A user's loss without the base class, with defaults for missing attributes."""
 
     def __init__(self, loss: Any) -> None:
         super().__init__()
@@ -198,34 +217,34 @@ class ProtocolLoss(DistillationLoss):
 
     @property
     def adapter_descriptions(self) -> list[str | None]:
-        """What each of its adapters says of itself, where it has some."""
+        """Descriptions of the user's adapters, where the loss has some."""
         descriptions = [getattr(adapter, "description", None) for adapter in getattr(self.loss, "adapters", ())]
         return descriptions or super().adapter_descriptions
 
     def bind(self, facts: DataFacts, student: ModelOutput, teachers: Sequence[ModelOutput]) -> None:
-        """Call its `bind`, where it has one, with those of the three that it takes."""
+        """Call the loss's `bind`, if any, with the arguments of its signature."""
         if hasattr(self.loss, "bind"):
             offered = {"facts": facts, "student": student, "teachers": teachers}
             taken = inspect.signature(self.loss.bind).parameters
             self.loss.bind(**{name: value for name, value in offered.items() if name in taken})
 
     def without_teacher(self) -> DistillationLoss | None:
-        """Return its own cross-entropy for a control, where it has one."""
+        """Return the loss's own cross-entropy for a control, if any."""
         return as_loss(self.loss.without_teacher()) if hasattr(self.loss, "without_teacher") else None
 
     def skip_pretraining(self) -> None:
-        """Let it go on as if it were trained."""
+        """Continue as if the loss had been pretrained."""
         if self.pretrain_steps:
             self.loss.skip_pretraining()
 
     def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
-        """Return what the loss returns."""
+        """Return the value of the user's loss."""
         loss: Tensor = self.loss(student, teachers, batch)
         return loss
 
 
 def declared(name: str) -> property:
-    """Return a property of `ProtocolLoss`: what the user's loss has by a name, else the default."""
+    """Return a property that reads an attribute of the user's loss, or the default."""
     return property(lambda self: getattr(self.loss, name, getattr(DistillationLoss, name)))
 
 

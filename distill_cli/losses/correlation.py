@@ -13,7 +13,9 @@ from distill_cli.losses.settings import Variant, check_above_zero
 
 
 class Correlation(RelationLoss):
-    """``||C_S - C_T||_F^2 / B^2``: squares summed over all B x B entries, by B squared; a scalar, summed over the pairs.
+    """Distance of student's and teacher's correlation matrices, a scalar.
+
+    ``||C_S - C_T||_F^2 / B^2``: squares summed over all B x B entries, divided by B squared, summed over the pairs.
 
     ``C_ij = k(f_i, f_j)`` of flattened features of length 1, with the Gaussian kernel's Taylor series up to `order`,
     ``sum_p exp(-2 gamma) (2 gamma)^p / p! (f_i . f_j)^p``, or with the bilinear ``f_i . f_j`` (arXiv:1904.01802,
@@ -24,8 +26,8 @@ class Correlation(RelationLoss):
     Args:
         features: pairs of layers.
         kernel: ``gaussian`` or ``bilinear``.
-        gamma: > 0; the paper takes 0.4.
-        order: of the Taylor series, >= 1; the paper takes 2.
+        gamma: width parameter of the Gaussian kernel, > 0; the paper takes 0.4.
+        order: order of the Taylor series, >= 1; the paper takes 2.
         variant: ``paper`` or ``code``.
 
     Example:
@@ -64,7 +66,7 @@ class Correlation(RelationLoss):
         return (self.correlations(s) - self.correlations(t)).square().mean()
 
     def correlations(self, x: Tensor) -> Tensor:
-        """Return the kernel ``[B, B]`` of every two rows."""
+        """Return the kernel ``[B, B]`` of all pairs of rows."""
         x = l2_normalize(x)
         cosine = x @ x.T
         if self.kernel == "bilinear":

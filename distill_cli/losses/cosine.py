@@ -9,14 +9,16 @@ from distill_cli.losses.base import FeatureLoss
 
 
 class Cosine(FeatureLoss):
-    """``1 - cos(f_S, f_T)`` of each sample ``[B]``, on flattened features of one shape; summed over the pairs.
+    """Cosine distance between features, of each sample ``[B]``.
+
+    ``1 - cos(f_S, f_T)`` on flattened features of one shape, summed over the pairs.
 
     A linear map at every position brings the student's features to the teacher's shape where that differs. The cosine
     with a vector of zeros counts as 0.
 
     Args:
         features: pairs of layers.
-        tokens: whose features of three axes are tokens ``[B, N, D]``.
+        tokens: models whose features of three axes are tokens ``[B, N, D]``: ``none``, ``student``, ``teacher`` or ``both``.
 
     Example:
         >>> loss = Cosine(["pool", "pool"])

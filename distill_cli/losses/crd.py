@@ -19,7 +19,9 @@ from distill_cli.types import Batch, DataFacts, ModelOutput
 
 
 class CRD(FeatureLoss):
-    """``mean_i -log h(t_i, s_i) - N mean_j log(1 - h)``, means over batch and negatives; a scalar, summed over the pairs.
+    """Contrastive loss between student and teacher embeddings, a scalar.
+
+    ``mean_i -log h(t_i, s_i) - N mean_j log(1 - h)``, means over batch and negatives, summed over the pairs.
 
     ``h = e / (e + N/M)``, ``e = exp(t . s / temperature)``, of linear embeddings of length 1 of the flattened features, N
     negatives, M training rows (arXiv:1910.10699, section 3). The negatives are other rows, of any class, by one draw from
@@ -32,11 +34,11 @@ class CRD(FeatureLoss):
 
     Args:
         features: pairs of layers, best one pair of pooled features.
-        width: of the embeddings, >= 1.
-        negatives: N >= 1.
-        temperature: > 0.
-        momentum: of the memory, 0 <= momentum < 1.
-        seed: of memory and negatives (streams ``memory`` and ``negatives``).
+        width: width of the embeddings, >= 1.
+        negatives: number N of negatives, >= 1.
+        temperature: temperature of the similarities, > 0.
+        momentum: momentum of the memory, 0 <= momentum < 1.
+        seed: seed of memory and negatives (streams ``memory`` and ``negatives``).
         variant: ``paper`` or ``code``.
 
     Example:
@@ -79,24 +81,24 @@ class CRD(FeatureLoss):
         self.contrasts = nn.ModuleList()
 
     def bind(self, facts: DataFacts, student: ModelOutput, teachers: Sequence[ModelOutput]) -> None:
-        """Make the embeddings and the memory, one vector a training row."""
+        """Build the embeddings and the memory, one vector for each training sample."""
         if facts.num_samples < 2:
             raise ValueError(f"a contrast needs two training rows, got {facts.num_samples}")
-        found = self.paired_features(student, teachers)
-        self.places = IdToSlot(facts.num_samples).to(found[0][0].device)
+        pairs = self.paired_features(student, teachers)
+        self.places = IdToSlot(facts.num_samples).to(pairs[0][0].device)
         self.contrasts = nn.ModuleList(
-            MemoryBank(s, t, facts.num_samples, self.width, self.seed, n) for n, (s, t) in enumerate(found)
+            MemoryBank(s, t, facts.num_samples, self.width, self.seed, n) for n, (s, t) in enumerate(pairs)
         )
 
     def pair_losses(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Iterable[Tensor]:
-        """Return the loss of each pair, and count the step."""
+        """Return the loss of each pair and count the step."""
         places, learning = self.places(batch.index), self.training and torch.is_grad_enabled()
         draw = torch_generator(self.seed, "negatives", step=int(self.step))
-        drawn = torch.randint(len(self.places.ids), (self.negatives,), generator=draw).to(places.device)
-        self.drawn = drawn.unique(return_counts=True)
+        negatives = torch.randint(len(self.places.ids), (self.negatives,), generator=draw).to(places.device)
+        self.negative_places = negatives.unique(return_counts=True)
         contrasts: list[Any] = list(self.contrasts)
-        found = zip(contrasts, self.paired_features(student, teachers), strict=True)
-        losses = [self.contrast(contrast, s.flatten(1), t.flatten(1), places, learning) for contrast, (s, t) in found]
+        contrasted = zip(contrasts, self.paired_features(student, teachers), strict=True)
+        losses = [self.contrast(contrast, s.flatten(1), t.flatten(1), places, learning) for contrast, (s, t) in contrasted]
         self.step += learning
         return losses
 
@@ -104,12 +106,12 @@ class CRD(FeatureLoss):
         """Return the loss of one pair of features ``[B, D]``."""
         s, t = l2_normalize(contrast.of_student(s)), l2_normalize(contrast.of_teacher(t))
         code = self.variant == "code"
-        drawn, counts = self.drawn
-        counts = counts * (drawn != places.unsqueeze(1))  # [B, drawn places]
+        negatives, counts = self.negative_places
+        counts = counts * (negatives != places.unsqueeze(1))  # [B, distinct negatives]
         losses = []
-        for side, (anchor, other, memory) in enumerate(((s, t, contrast.teacher), (t, s, contrast.student))):
-            positive = (anchor * (memory[places] if code else other)).sum(dim=1) / self.temperature
-            negative = anchor @ memory[drawn].T / self.temperature
+        for side, (anchor, partner, memory) in enumerate(((s, t, contrast.teacher), (t, s, contrast.student))):
+            positive = (anchor * (memory[places] if code else partner)).sum(dim=1) / self.temperature
+            negative = anchor @ memory[negatives].T / self.temperature
             scale = contrast.normaliser(side, positive, negative, counts, learning) if code else 0.0
             losses.append(self.nce(positive - scale, negative - scale, counts, len(memory)).mean())
         if learning:
@@ -117,14 +119,21 @@ class CRD(FeatureLoss):
         return sum_losses(losses) if code else sum_losses(losses) / 2
 
     def nce(self, positive: Tensor, negative: Tensor, counts: Tensor, rows: int) -> Tensor:
-        """Return ``-log h - N mean log(1 - h)`` of each sample, of log e ``[B]`` and of that of places drawn `counts` times."""
+        """Return ``-log h - N mean log(1 - h)`` of each sample ``[B]``.
+
+        Args:
+            positive: ``[B]`` log e of the positives.
+            negative: ``[B, K]`` log e of the K distinct negatives.
+            counts: ``[B, K]`` how often each negative was drawn, 0 for the sample itself.
+            rows: number M of training samples.
+        """
         offset = math.log(self.negatives / rows)
         mean = (counts * F.logsigmoid(offset - negative)).sum(dim=1) / counts.sum(dim=1).clamp(min=1)
         return -F.logsigmoid(positive - offset) - self.negatives * mean
 
 
 class MemoryBank(nn.Module):
-    """Embeddings of one pair of layers, and the memory of them ``[M, width]``."""
+    """Embeddings of one pair of layers with their memory ``[M, width]``."""
 
     student: Tensor
     teacher: Tensor
@@ -134,7 +143,7 @@ class MemoryBank(nn.Module):
         super().__init__()
         self.of_student = nn.Linear(s.flatten(1).shape[1], width, dtype=s.dtype, device=s.device)
         self.of_teacher = nn.Linear(t.flatten(1).shape[1], width, dtype=t.dtype, device=t.device)
-        # What the last step overwrote: places, student's and teacher's rows; with it a step can be computed again.
+        # The rows that the last step overwrote: places, student's and teacher's rows. A reference needs them to repeat the step.
         self.overwritten: tuple[Tensor, Tensor, Tensor] | None = None
         for name, like in {"student": s, "teacher": t}.items():
             start = torch.randn(rows, width, generator=torch_generator(seed, f"memory/{name}/{number}"))
@@ -143,7 +152,10 @@ class MemoryBank(nn.Module):
 
     @torch.no_grad()
     def update(self, places: Tensor, s: Tensor, t: Tensor, momentum: float) -> None:
-        """Move the rows at `places` to a batch's embeddings; the step itself has read copies of them."""
+        """Update the memory at `places` with a batch's embeddings.
+
+        The step itself has read copies of the old rows.
+        """
         keep = last_of_each(places)
         rows = places[keep]
         self.overwritten = (rows, self.student[rows], self.teacher[rows])
@@ -151,11 +163,14 @@ class MemoryBank(nn.Module):
             memory[rows] = l2_normalize(momentum * memory[rows] + (1 - momentum) * new[keep].to(memory))
 
     def normaliser(self, side: int, positive: Tensor, negative: Tensor, counts: Tensor, learning: bool) -> Tensor:
-        """Return ``log Z`` of the first batch: M times the mean of e over its positives and negatives, a constant."""
+        """Return the constant ``log Z``, computed from the first batch.
+
+        Z is M times the mean of e over the batch's positives and negatives.
+        """
         if not self.log_z[side].isnan():
             return self.log_z[side].clone()
         every = torch.cat([positive.unsqueeze(1), negative + counts.to(negative).log()], dim=1)
-        found = (every.flatten().logsumexp(dim=0) - (len(counts) + counts.sum()).log() + math.log(len(self.student))).detach()
+        log_z = (every.flatten().logsumexp(dim=0) - (len(counts) + counts.sum()).log() + math.log(len(self.student))).detach()
         if learning:
-            self.log_z[side] = found
-        return found
+            self.log_z[side] = log_z
+        return log_z

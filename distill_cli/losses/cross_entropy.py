@@ -12,7 +12,9 @@ from distill_cli.types import Batch, DataFacts, ModelOutput
 
 
 class CrossEntropy(DistillationLoss):
-    """``-sum_c w_c t_c log softmax(z)_c`` of each sample ``[B]``, 0 for rows without a label.
+    """Cross-entropy with the labels, of each sample ``[B]``.
+
+    ``-sum_c w_c t_c log softmax(z)_c``, 0 for samples without a label.
 
     Args:
         class_weight: ``none``, ``balanced`` or one number a class.
@@ -34,7 +36,7 @@ class CrossEntropy(DistillationLoss):
         self.register_buffer("weights", None)
 
     def bind(self, facts: DataFacts, student: ModelOutput, teachers: Sequence[ModelOutput]) -> None:
-        """Turn `class_weight` into numbers."""
+        """Compute the class weights from `class_weight` and the class counts."""
         self.weights = class_weights(self.class_weight, facts)
 
     def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Tensor:
@@ -43,7 +45,9 @@ class CrossEntropy(DistillationLoss):
 
 
 class WithCrossEntropy(DistillationLoss):
-    """A loss with a cross-entropy inside, which stands for it in a control.
+    """Base class of losses that include a cross-entropy.
+
+    The cross-entropy replaces the loss in a control.
 
     Args:
         class_weight: for the cross-entropy: ``none``, ``balanced`` or one number a class.
@@ -54,7 +58,7 @@ class WithCrossEntropy(DistillationLoss):
         self.cross_entropy = CrossEntropy(class_weight)
 
     def bind(self, facts: DataFacts, student: ModelOutput, teachers: Sequence[ModelOutput]) -> None:
-        """Turn `class_weight` into numbers."""
+        """Compute the class weights from `class_weight` and the class counts."""
         self.cross_entropy.bind(facts, student, teachers)
 
     def without_teacher(self) -> CrossEntropy:

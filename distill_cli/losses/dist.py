@@ -15,11 +15,13 @@ from distill_cli.types import Batch, ModelOutput
 
 
 class DIST(WithCrossEntropy):
-    """``beta mean_b(1 - rho(p_b, q_b)) + gamma mean_c(1 - rho(p_c, q_c)) + hard x mean_b cross-entropy``: a scalar.
+    """Correlation loss between student's and teacher's probabilities, a scalar.
+
+    ``beta mean_b(1 - rho(p_b, q_b)) + gamma mean_c(1 - rho(p_c, q_c)) + hard x mean_b cross-entropy``.
 
     rho is Pearson's correlation, of each sample's row over classes and of each class's column over the batch (arXiv:2205.10536,
     equations 6 to 8); p = softmax(z/T), the teacher's q = softmax(v/T). The second mean relates samples, so the loss depends on
-    the batch. Where a row or column is constant, or below 1e-30, rho has no value: it counts as 0, with zero gradient; so do all
+    the batch. Where a row or column is constant, or below 1e-30, rho is undefined and counts as 0, with zero gradient; so do all
     columns of a batch of one row. Two numbers have rho 1 or -1: with two classes nothing is left of beta's term, on batches of
     two rows nothing of gamma's.
 

@@ -16,13 +16,15 @@ from distill_cli.types import Batch, ModelOutput
 
 
 class DKD(WithCrossEntropy):
-    """``T^2 (alpha TCKD + beta NCKD) + hard x cross-entropy`` of each sample ``[B]`` (arXiv:2203.08679, equation 7).
+    """Decoupled knowledge distillation loss of each sample ``[B]``.
+
+    ``T^2 (alpha TCKD + beta NCKD) + hard x cross-entropy`` (arXiv:2203.08679, equation 7).
 
     TCKD is the binary KL between target class and all others, NCKD the KL among the others, each its own softmax; both at
     temperature T, teacher against student, summed over classes. With q_t the teacher's probability of the target class,
     TCKD + (1 - q_t) NCKD is the KL of soft targets. The target class is the largest of `batch.target`; of a row without a
-    label it is the teacher's own first class, so that the row weighs as much as others, and its cross-entropy is 0. With two
-    classes nothing is left among the others: NCKD is 0.
+    label the teacher's predicted class, so that the row weighs as much as others, and its cross-entropy is 0. With two
+    classes there are no other classes to compare: NCKD is 0.
 
     Args:
         alpha: weight of TCKD, >= 0.
@@ -58,18 +60,18 @@ class DKD(WithCrossEntropy):
         """Return the weighted sum of each sample ``[B]``."""
         z, v = to_float32(student.logits) / self.temperature, mean_logits(teachers) / self.temperature
         target = torch.where(batch.labeled > 0, batch.target.argmax(dim=-1), v.argmax(dim=-1)).unsqueeze(-1)
-        others = torch.arange(z.shape[-1] - 1, device=z.device)
-        others = others + (others >= target)  # [B, C-1]: every class but the target
-        tckd = _kl(_binary(v, target, others), _binary(z, target, others))
-        nckd = _kl(F.log_softmax(v.gather(-1, others), dim=-1), F.log_softmax(z.gather(-1, others), dim=-1))
+        non_targets = torch.arange(z.shape[-1] - 1, device=z.device)
+        non_targets = non_targets + (non_targets >= target)  # [B, C-1]: every class but the target
+        tckd = _kl(_binary(v, target, non_targets), _binary(z, target, non_targets))
+        nckd = _kl(F.log_softmax(v.gather(-1, non_targets), dim=-1), F.log_softmax(z.gather(-1, non_targets), dim=-1))
         soft = (self.alpha * tckd + self.beta * nckd) * self.temperature**2
         return torch.add(soft, self.cross_entropy(student, teachers, batch), alpha=self.hard) if self.hard else soft
 
 
-def _binary(logits: Tensor, target: Tensor, others: Tensor) -> Tensor:
-    """Return log-probabilities ``[B, 2]`` of the target class and of all others together."""
+def _binary(logits: Tensor, target: Tensor, non_targets: Tensor) -> Tensor:
+    """Return log-probabilities ``[B, 2]`` of the target class and of the others."""
     log_p = F.log_softmax(logits, dim=-1)
-    return torch.cat([log_p.gather(-1, target), log_p.gather(-1, others).logsumexp(dim=-1, keepdim=True)], dim=-1)
+    return torch.cat([log_p.gather(-1, target), log_p.gather(-1, non_targets).logsumexp(dim=-1, keepdim=True)], dim=-1)
 
 
 def _kl(log_q: Tensor, log_p: Tensor) -> Tensor:

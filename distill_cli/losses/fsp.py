@@ -19,7 +19,9 @@ MAX_POOL: dict[int, Callable[..., Tensor]] = {1: F.adaptive_max_pool1d, 2: F.ada
 
 
 class FSP(FeatureLoss):
-    """``||G_S - G_T||_F^2`` of each sample ``[B]``, the sum of squares over the matrix; summed over the flows.
+    """Distance of student's and teacher's flow matrices, of each sample ``[B]``.
+
+    ``||G_S - G_T||_F^2``, the sum of squares over the matrix, summed over the flows.
 
     A flow leads from one pair of layers to the next in the list, so there are at least two pairs: ``G = sum_x F1(x)
     F2(x)^T / positions``, ``[C1, C2]``, the finer map max-pooled to the coarser (doi:10.1109/CVPR.2017.754, section 3).
@@ -29,7 +31,7 @@ class FSP(FeatureLoss):
     Args:
         features: pairs of layers with maps, in the order of the flow.
         variant: ``paper`` or ``code``.
-        tokens: whose features of three axes are tokens ``[B, N, D]``.
+        tokens: models whose features of three axes are tokens ``[B, N, D]``: ``none``, ``student``, ``teacher`` or ``both``.
 
     Example:
         >>> loss = FSP([["conv1", "conv1"], ["conv2", "conv2"]])
@@ -59,8 +61,8 @@ class FSP(FeatureLoss):
         return off.mean(dim=1) if self.variant == "code" else off.sum(dim=1)
 
     def flow(self, first: Tensor, second: Tensor) -> Tensor:
-        """Return ``[B, C1, C2]``."""
+        """Return the flow matrix ``[B, C1, C2]`` between two maps."""
         space = tuple(min(a, b) for a, b in zip(first.shape[2:], second.shape[2:], strict=True))
         pool = (POOL if self.variant == "code" else MAX_POOL)[len(space)]
-        one, two = ((x if x.shape[2:] == space else pool(x, space)).flatten(2) for x in (first, second))
-        return one @ two.transpose(1, 2) / one.shape[2]
+        flat_first, flat_second = ((x if x.shape[2:] == space else pool(x, space)).flatten(2) for x in (first, second))
+        return flat_first @ flat_second.transpose(1, 2) / flat_first.shape[2]

@@ -19,23 +19,25 @@ SLOPE = 0.1
 
 
 class FT(FeatureLoss):
-    """``||F_T/||F_T||_2 - F_S/||F_S||_2||_1`` of each sample ``[B]``, summed over the flattened factor, and over the pairs.
+    """L1 distance of student's and teacher's factors, of each sample ``[B]``.
+
+    ``||F_T/||F_T||_2 - F_S/||F_S||_2||_1``, summed over the flattened factor and over the pairs.
 
     With ``rate: null`` the teacher's factor F_T is its feature, and the student's F_S its own, brought to that shape by a
     linear map where shapes differ. With a number the teacher's paraphraser reduces it to `rate` times its channels
     (arXiv:1802.04977, section 3; the paper takes 0.5 to 0.8, and 3x3 convolutions where ours has two linear maps at every
     position). The paper trains the paraphraser before the student. Here the first `pretrain_steps` steps do: the loss is
-    then ``mean (t - decode(encode(t)))^2`` and does not reach the student; afterwards the paraphraser stands still. The
-    weight covers both, and a gradient that is clipped or a plain SGD feels it. RepDistiller makes factors of the
+    then ``mean (t - decode(encode(t)))^2`` and does not reach the student; afterwards the paraphraser is frozen. The
+    weight applies to both, which matters with gradient clipping or plain SGD. RepDistiller makes factors of the
     channels' mean square and takes the mean over the factor: ``variant: code``, which here interpolates a student's map that is
     smaller (there the teacher's is averaged).
 
     Args:
         features: pairs of layers.
-        rate: of the teacher's channels, 0 < rate <= 1, or None for no paraphraser.
+        rate: share of the teacher's channels in the factor, 0 < rate <= 1, or None for no paraphraser.
         pretrain_steps: steps in which a paraphraser is trained, >= 1.
         variant: ``paper`` or ``code``.
-        tokens: whose features of three axes are tokens ``[B, N, D]``.
+        tokens: models whose features of three axes are tokens ``[B, N, D]``: ``none``, ``student``, ``teacher`` or ``both``.
 
     Example:
         >>> loss = FT(["conv1", "conv1"], rate=0.5, pretrain_steps=100)
@@ -71,21 +73,24 @@ class FT(FeatureLoss):
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
     def bind(self, facts: DataFacts, student: ModelOutput, teachers: Sequence[ModelOutput]) -> None:
-        """Make the translators, and the paraphrasers that are asked for."""
+        """Build the translators, and the paraphrasers where `rate` is a number."""
         super().bind(facts, student, teachers)
         if self.rate is None:
             return
-        found = self.paired_features(student, teachers)
-        paraphrasers = [Paraphraser(t, self.rate) for _, t in found]
+        pairs = self.paired_features(student, teachers)
+        paraphrasers = [Paraphraser(t, self.rate) for _, t in pairs]
         self.paraphrasers = nn.ModuleList(paraphrasers)
-        self.adapters = nn.ModuleList(adapter(s, p.encode(t)) for p, (s, t) in zip(paraphrasers, found, strict=True))
+        self.adapters = nn.ModuleList(adapter(s, p.encode(t)) for p, (s, t) in zip(paraphrasers, pairs, strict=True))
 
     def skip_pretraining(self) -> None:
-        """Go on as if the paraphrasers were trained."""
+        """Continue as if the paraphrasers had been trained."""
         self.step.fill_(self.pretrain_steps)
 
     def pair_losses(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Iterable[Tensor]:
-        """Return the loss ``[B]`` of each pair, or that of its paraphraser while it is trained."""
+        """Return the loss ``[B]`` of each pair.
+
+        During pretraining that is the reconstruction error of the pair's paraphraser.
+        """
         if self.rate is None:
             return super().pair_losses(student, teachers, batch)
         pretraining = int(self.step) < self.pretrain_steps
@@ -93,8 +98,8 @@ class FT(FeatureLoss):
             self.step += 1
         paraphrasers: list[Any] = list(self.paraphrasers)
         if pretraining:
-            found = self.paired_features(student, teachers)
-            return [paraphraser(t) for paraphraser, (_, t) in zip(paraphrasers, found, strict=True)]
+            pairs = self.paired_features(student, teachers)
+            return [paraphraser(t) for paraphraser, (_, t) in zip(paraphrasers, pairs, strict=True)]
         adapted = self.adapted_features(student, teachers)
         return [self.pair_loss(s, p.factor(t)) for p, (s, t) in zip(paraphrasers, adapted, strict=True)]
 
@@ -107,7 +112,10 @@ class FT(FeatureLoss):
 
 
 class Paraphraser(nn.Module):
-    """An autoencoder of a teacher's feature, over its channels; the code in its middle is the factor."""
+    """An autoencoder over the channels of a teacher's feature.
+
+    The code in its middle is the factor.
+    """
 
     def __init__(self, example: Tensor, rate: float) -> None:
         super().__init__()
@@ -127,7 +135,7 @@ class Paraphraser(nn.Module):
         return self.encode(t)
 
     def forward(self, t: Tensor) -> Tensor:
-        """Return the squared error ``[B]`` of the reconstruction, the mean over all elements."""
+        """Return the mean squared reconstruction error ``[B]``."""
         channels_last = t.movedim(1, -1)
         return (self.up(self.down(channels_last)) - channels_last).square().flatten(1).mean(dim=1)
 

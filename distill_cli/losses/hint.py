@@ -12,18 +12,20 @@ from distill_cli.losses.settings import Variant
 
 
 class Hint(FeatureLoss):
-    """``1/2 sum (u_h - r(v_g))^2`` of each sample ``[B]``, summed over all elements of the layer, and over the pairs.
+    """Squared distance of regressed and teacher's features, of each sample ``[B]``.
+
+    ``1/2 sum (u_h - r(v_g))^2``, summed over all elements of the layer and over the pairs.
 
     `r` is the regressor: a linear map at every position after averaging or interpolation in space, and nothing where
-    the shapes are equal already. With ``norm: l1`` it is ``sum |u_h - r(v_g)|``. The paper trains by it alone in a first
-    stage, the student's layers up to the hint (arXiv:1412.6550, equation 3); toolkits add it to the other losses as
+    the shapes are equal already. With ``norm: l1`` the loss is ``sum |u_h - r(v_g)|``. The paper trains with this loss alone in
+    a first stage, the student's layers up to the hint (arXiv:1412.6550, equation 3); toolkits add it to the other losses as
     ``variant: code``, the mean over the elements of squares (no half) or of absolute values.
 
     Args:
         features: pairs of layers.
         norm: ``l2`` or ``l1``.
         variant: ``paper`` (sum) or ``code`` (mean).
-        tokens: whose features of three axes are tokens ``[B, N, D]``.
+        tokens: models whose features of three axes are tokens ``[B, N, D]``: ``none``, ``student``, ``teacher`` or ``both``.
 
     Example:
         >>> loss = Hint(["conv1", "conv1"], variant="code")

@@ -16,7 +16,9 @@ from distill_cli.types import Batch, ModelOutput
 
 
 class JensenShannon(DistillationLoss):
-    """``T^2 (1/2 KL(p || m) + 1/2 KL(q || m))`` of each sample ``[B]``, at most T^2 log 2.
+    """Jensen-Shannon divergence to the teacher, of each sample ``[B]``.
+
+    ``T^2 (1/2 KL(p || m) + 1/2 KL(q || m))``, at most T^2 log 2.
 
     p = softmax(z/T), the teacher's q = softmax(v/T), m = (p + q) / 2; each KL is summed over classes. Labels are not used.
     The divergence: doi:10.1109/18.61115; T^2 keeps the gradient's size as in soft targets.

@@ -15,7 +15,9 @@ from distill_cli.types import Batch, ModelOutput
 
 
 class KLMAE(DistillationLoss):
-    """``KL(q || p) + mae x mean_c |q_c - p_c|`` of each sample ``[B]``, on probabilities at T = 1.
+    """KL divergence plus mean absolute error, of each sample ``[B]``.
+
+    ``KL(q || p) + mae x mean_c |q_c - p_c|`` on probabilities at T = 1.
 
     KL is summed over classes, the absolute error is averaged over them, as Keras does. Labels are not used.
 

@@ -1,4 +1,7 @@
-"""Two regularisers without a teacher: label smoothing (Szegedy et al. 2016) and a virtual teacher (Yuan et al. 2020)."""
+"""Regularisers without a teacher: label smoothing and a virtual teacher.
+
+Szegedy et al. 2016 and Yuan et al. 2020.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,14 @@ from distill_cli.types import Batch, ModelOutput
 
 
 class LabelSmoothing(CrossEntropy):
-    """``-sum_c w_c s_c log softmax(z)_c`` of each sample ``[B]``, s = (1 - epsilon) t + epsilon / C; 0 without a label.
+    """Cross-entropy with smoothed labels, of each sample ``[B]``.
+
+    ``-sum_c w_c s_c log softmax(z)_c`` with s = (1 - epsilon) t + epsilon / C, 0 without a label.
 
     Source: arXiv:1512.00567, section 7, with the uniform prior over all C classes.
 
     Args:
-        epsilon: 0..1.
+        epsilon: share of the uniform distribution in the targets, 0..1.
         class_weight: ``none``, ``balanced`` or one number a class.
 
     Example:
@@ -42,7 +47,9 @@ class LabelSmoothing(CrossEntropy):
 
 
 class VirtualTeacher(DistillationLoss):
-    """``(1 - alpha) cross-entropy + alpha KL(q || p)`` of each sample ``[B]``, Tf-KD_reg; 0 without a label.
+    """Distillation from a virtual teacher, Tf-KD_reg, of each sample ``[B]``.
+
+    ``(1 - alpha) cross-entropy + alpha KL(q || p)``, 0 without a label.
 
     The virtual teacher gives the target class probability `correct` and shares the rest out evenly; q is that softened,
     q_c ~ u_c^(1/T), and p = softmax(z/T). KL is summed over classes; no T^2. A mixed target has the mix of its classes' u.
@@ -52,7 +59,7 @@ class VirtualTeacher(DistillationLoss):
 
     Args:
         alpha: share of the virtual teacher, 0..1.
-        correct: its probability of the target class, above 0 and below 1; the paper wants >= 0.9.
+        correct: the virtual teacher's probability of the target class, above 0 and below 1; the paper asks for >= 0.9.
         temperature: T > 0.
 
     Example:

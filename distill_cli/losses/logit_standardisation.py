@@ -16,7 +16,9 @@ from distill_cli.types import Batch, ModelOutput
 
 
 class LogitStandardisation(WithCrossEntropy):
-    """``soft x T^2 KL(softmax(v'/T) || softmax(z'/T)) + hard x cross-entropy`` of each sample ``[B]``.
+    """Soft-target loss on standardised logits, of each sample ``[B]``.
+
+    ``soft x T^2 KL(softmax(v'/T) || softmax(z'/T)) + hard x cross-entropy``.
 
     z' = (z - mean) / sigma over a sample's K logits, v' the teacher's (arXiv:2403.01427, algorithms 1 and 2). KL is summed over
     classes. The cross-entropy, on the logits as they are, is 0 for rows without a label. Logits that are all equal have no

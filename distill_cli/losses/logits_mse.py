@@ -13,7 +13,9 @@ from distill_cli.types import Batch, ModelOutput
 
 
 class LogitsMSE(DistillationLoss):
-    """``mean_c (z_c - v_c)^2`` of each sample ``[B]``, the mean over the C classes.
+    """Mean squared error between logits, of each sample ``[B]``.
+
+    ``mean_c (z_c - v_c)^2``, the mean over the C classes.
 
     The paper writes half the sum over classes (arXiv:1312.6184, equation 1): C/2 times this; set `weight` for that.
 

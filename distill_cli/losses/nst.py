@@ -9,7 +9,9 @@ from distill_cli.losses.base import FeatureLoss
 
 
 class NST(FeatureLoss):
-    """Squared maximum mean discrepancy between the channels of each sample ``[B]``; summed over the pairs.
+    """Squared maximum mean discrepancy between channels, of each sample ``[B]``.
+
+    Summed over the pairs of layers.
 
     ``mean_cc' k(t_c, t_c') + mean_cc' k(s_c, s_c') - 2 mean_cc' k(s_c, t_c')``, means over all C_T^2, C_S^2 and C_S C_T
     channels, with ``k(x, y) = (x . y)^2`` and each channel's map of length 1 (arXiv:1707.01219, section 4, without its
@@ -18,7 +20,7 @@ class NST(FeatureLoss):
 
     Args:
         features: pairs of layers with maps.
-        tokens: whose features of three axes are tokens ``[B, N, D]``.
+        tokens: models whose features of three axes are tokens ``[B, N, D]``: ``none``, ``student``, ``teacher`` or ``both``.
 
     Example:
         >>> loss = NST(["conv1", "conv1"])
@@ -40,5 +42,5 @@ class NST(FeatureLoss):
 
 
 def kernel(x: Tensor, y: Tensor) -> Tensor:
-    """Return the mean of ``(x_c . y_c')^2`` over all channels, ``[B]``."""
+    """Return the mean of ``(x_c . y_c')^2`` over all pairs of channels, ``[B]``."""
     return (x @ y.transpose(1, 2)).square().mean(dim=(1, 2))

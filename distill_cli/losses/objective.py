@@ -1,4 +1,7 @@
-"""Weighs the losses: the only mean over a batch."""
+"""The weighted sum of the losses.
+
+Only here losses are averaged over a batch.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +20,17 @@ CROSS_ENTROPY = "cross_entropy"
 
 
 class Objective(nn.Module):
-    """``sum_k weight_k x mean_b loss_k``.
+    """Weighted sum of losses: ``sum_k weight_k x mean_b loss_k``.
 
     Args:
-        terms: losses by name; a user's that only follows `types.Loss` gets the defaults of `DistillationLoss`.
-        weights: of each term a number >= 0, or how it moves over the steps (`set_progress`).
+        terms: losses by name; a user's loss that only follows `types.Loss` gets the defaults of `DistillationLoss`.
+        weights: weight of each term, a number >= 0 or a schedule over the steps (`set_progress`).
 
     Attributes:
-        weights: those in use.
-        factors: what `balance` multiplied each weight by; empty where it was not called.
+        losses: the terms in their order.
+        schedules: the weights by name as they were passed.
+        weights: current weights by name, factors included.
+        factors: factor of each weight from `balance`; empty before that call.
     """
 
     def __init__(self, terms: Mapping[str, Loss], weights: Mapping[str, float | WeightSchedule]) -> None:
@@ -83,43 +88,44 @@ class Objective(nn.Module):
         self.set_progress(0.0)
 
     def skip_pretraining(self) -> None:
-        """Let the terms that train themselves first go on as if they had."""
+        """Skip the pretraining of all terms that have one."""
         for _, term in self.items():
             term.skip_pretraining()
 
     def without_teacher(self) -> Objective:
         """Return the control's objective: the teacher's terms replaced by cross-entropy.
 
-        Terms that need no teacher stay; where no cross-entropy of a weight above 0 is among them, one of weight 1 joins
-        them, with the class weights of the first term that it stands for. Where the cross-entropies weigh less than 1
-        together, all weights are multiplied so that they weigh 1: they had made room for the teacher's terms. Where one
-        weight alone would still move, and it is a cross-entropy's, it stands still at its largest value: it moved against
-        the teacher's terms (docs/decisions/0007).
+        1. Drop the terms that need a teacher, and cross-entropies of weight 0.
+        2. If the only remaining schedule is a cross-entropy's, fix its weight at the maximum: the schedule traded the
+           cross-entropy off against the teacher's terms (docs/decisions/0007).
+        3. If no cross-entropy of a weight above 0 remains, add one of weight 1, with the class weights of the first term
+           that it replaces.
+        4. Else scale all weights so that the cross-entropies sum to at least 1: they had left room for the teacher's terms.
         """
-        kept: dict[str, DistillationLoss] = {}
+        terms: dict[str, DistillationLoss] = {}
         for name, term in self.items():
             if not term.uses_teacher and (max_weight(self.schedules[name]) or not term.is_cross_entropy):
-                kept[name] = term
-        weights = {name: self.schedules[name] for name in kept}
+                terms[name] = term
+        weights = {name: self.schedules[name] for name in terms}
         moving = [name for name, weight in weights.items() if isinstance(weight, WeightSchedule)]
-        if len(moving) == 1 and kept[moving[0]].is_cross_entropy:
+        if len(moving) == 1 and terms[moving[0]].is_cross_entropy:
             weights[moving[0]] = max_weight(weights[moving[0]])
-        labelled = sum(max_weight(weights[name]) for name, term in kept.items() if term.is_cross_entropy)
-        if not labelled:
+        label_weight = sum(max_weight(weights[name]) for name, term in terms.items() if term.is_cross_entropy)
+        if not label_weight:
             substitutes = (term.without_teacher() for _, term in self.items())
-            kept[CROSS_ENTROPY] = next((loss for loss in substitutes if loss is not None), CrossEntropy())
+            terms[CROSS_ENTROPY] = next((loss for loss in substitutes if loss is not None), CrossEntropy())
             weights[CROSS_ENTROPY] = 1.0
-        elif labelled < 1:
-            weights = {name: scaled_weight(weight, 1 / labelled) for name, weight in weights.items()}
-        return Objective(kept, weights)
+        elif label_weight < 1:
+            weights = {name: scaled_weight(weight, 1 / label_weight) for name, weight in weights.items()}
+        return Objective(terms, weights)
 
     def bind(self, facts: DataFacts, student: ModelOutput, teachers: Sequence[ModelOutput]) -> None:
-        """Let each term look at the data and at example outputs, before the optimizer exists."""
+        """Bind each term to the data and to example outputs, before the optimizer exists."""
         for _, term in self.items():
             term.bind(facts, student, teachers)
 
     def forward(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the total (scalar) and the weighted terms ``[K]``, in the order of `names`."""
+        """Return the total (scalar) and the weighted terms ``[K]``, in order of `names`."""
         parts = self.weighted_terms(student, teachers, batch)
         if len(parts) == 1:
             return parts[0], parts[0].detach().unsqueeze(0)
@@ -127,13 +133,16 @@ class Objective(nn.Module):
         return stacked.sum(), stacked.detach()
 
     def weighted_terms(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> list[Tensor]:
-        """Return the weighted terms, scalars through which gradients flow, in the order of `names`."""
+        """Return the weighted terms in the order of `names`.
+
+        They are scalars through which gradients flow.
+        """
         rows = len(batch.index)
         return [reduce_loss(term(student, teachers, batch), self.weights[name], rows) for name, term in self.items()]
 
 
 def max_weight(weight: float | WeightSchedule) -> float:
-    """Return the most that a weight comes to."""
+    """Return the maximum of a weight over the steps."""
     return max(weight.start_value, weight.end_value) if isinstance(weight, WeightSchedule) else float(weight)
 
 
@@ -143,7 +152,9 @@ def scaled_weight(weight: float | WeightSchedule, factor: float) -> float | Weig
 
 
 def reduce_loss(loss: Tensor, weight: float = 1.0, rows: int | None = None) -> Tensor:
-    """Return `weight` times the mean of a loss per sample ``[B]``; a scalar is taken as it is.
+    """Return `weight` times the mean of a loss per sample ``[B]``.
+
+    A scalar is not averaged.
 
     Raises:
         ValueError: no tensor, or one that is neither a scalar nor has one number for each of the `rows`.

@@ -16,7 +16,9 @@ LEAST = 1e-7
 
 
 class PKT(RelationLoss):
-    """``sum_(i != j) p_ij log(p_ij / q_ij)``, p the teacher's, q the student's; a scalar, summed over the pairs of layers.
+    """KL divergence between the similarity distributions of a batch, a scalar.
+
+    ``sum_(i != j) p_ij log(p_ij / q_ij)``, p the teacher's, q the student's, summed over the pairs of layers.
 
     ``p_ij = K_ij / sum_(k != i) K_ik`` with ``K = (cos + 1) / 2`` of flattened features, >= 1e-7: the probability that row
     i picks row j (arXiv:1803.10837, section 3). The authors' code keeps the i = j in sum and normalisation, takes the mean
@@ -45,13 +47,13 @@ class PKT(RelationLoss):
             q, p = (kernel / kernel.sum(dim=1, keepdim=True) for kernel in (similarity(s), similarity(t)))
             return (p * ((p + LEAST) / (q + LEAST)).log()).mean()
         if len(s) == 1:
-            return s.sum() * 0  # nobody to pick
+            return s.sum() * 0  # no other row to pick
         log_q, log_p = (log_probabilities(similarity(x)) for x in (s, t))
         return (log_p.exp() * (log_p - log_q)).sum()
 
 
 def similarity(x: Tensor) -> Tensor:
-    """Return ``(cos + 1) / 2`` of every two rows ``[B, B]``, at least 0."""
+    """Return ``(cos + 1) / 2`` of all pairs of rows, ``[B, B]``, at least 0."""
     x = l2_normalize(x.flatten(1))
     return ((x @ x.T + 1) / 2).clamp(min=0)
 
@@ -59,6 +61,6 @@ def similarity(x: Tensor) -> Tensor:
 def log_probabilities(kernel: Tensor) -> Tensor:
     """Return the log of each row's share among the other rows, ``[B, B - 1]``."""
     size = len(kernel)
-    others = ~torch.eye(size, dtype=torch.bool, device=kernel.device)
-    log = kernel[others].reshape(size, size - 1).clamp(min=LEAST).log()
+    off_diagonal = ~torch.eye(size, dtype=torch.bool, device=kernel.device)
+    log = kernel[off_diagonal].reshape(size, size - 1).clamp(min=LEAST).log()
     return log - log.logsumexp(dim=1, keepdim=True)

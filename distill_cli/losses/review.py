@@ -21,10 +21,13 @@ WIDEST = 512
 
 
 class Review(FeatureLoss):
-    """Each layer of the teacher is learned by that of the student fused with all deeper ones; a scalar, summed over pairs.
+    """Loss between the teacher's layers and fused student layers, a scalar.
 
-    Fusion by attention (ABF) makes a student's map of the teacher's shape, by convolutions that are trained with it.
-    The hierarchical context loss (HCL) compares them: mean squared error over batch and elements at full size, weight
+    The student's map of a layer is fused with those of all deeper layers and compared with the teacher's, summed over the
+    pairs.
+
+    Attention-based fusion (ABF) makes a map of the teacher's shape, by convolutions that are trained with the student.
+    The hierarchical context loss (HCL) compares the maps: mean squared error over batch and elements at full size, weight
     1, and averaged to 4, 2 and 1 positions an axis, leaving out levels that are not below the smallest axis; each level used
     has half the weight of the one before, and the sum is divided by the weights used (arXiv:2104.09044, section 3, and the
     authors' code). Initial weights are PyTorch's (the authors': Kaiming's uniform). Batch norm relates the
@@ -33,7 +36,7 @@ class Review(FeatureLoss):
     Args:
         features: pairs of layers with maps ``[B, C, L]`` or ``[B, C, H, W]``, from shallow to deep.
         width: channels inside the fusion, >= 1; None: as many as the student's deepest layer, 512 at most.
-        tokens: whose features of three axes are tokens ``[B, N, D]``.
+        tokens: models whose features of three axes are tokens ``[B, N, D]``: ``none``, ``student``, ``teacher`` or ``both``.
 
     Example:
         >>> loss = Review([["conv1", "conv1"], ["conv2", "conv2"]])
@@ -52,13 +55,16 @@ class Review(FeatureLoss):
         self.width = width
 
     def bind(self, facts: DataFacts, student: ModelOutput, teachers: Sequence[ModelOutput]) -> None:
-        """Make the fusions; all but the deepest have something to fuse with."""
+        """Build one fusion module for each pair.
+
+        All but the deepest fuse a layer with the deeper ones.
+        """
         super().bind(facts, student, teachers)  # refuses what cannot match
-        found = self.paired_features(student, teachers)
+        pairs = self.paired_features(student, teachers)
         # batch norm needs two values of each channel
-        self.min_batch_size = 2 if any(x[0, 0].numel() == 1 for pair in found for x in pair) else 1
-        width = self.width or min(WIDEST, found[-1][0].shape[1])
-        self.adapters = nn.ModuleList(Fusion(s, t, width, fuses=n < len(found)) for n, (s, t) in enumerate(found, start=1))
+        self.min_batch_size = 2 if any(x[0, 0].numel() == 1 for pair in pairs for x in pair) else 1
+        width = self.width or min(WIDEST, pairs[-1][0].shape[1])
+        self.adapters = nn.ModuleList(Fusion(s, t, width, fuses=n < len(pairs)) for n, (s, t) in enumerate(pairs, start=1))
 
     def pair_losses(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Iterable[Tensor]:
         """Yield the loss of each pair, from deep to shallow."""
@@ -69,13 +75,15 @@ class Review(FeatureLoss):
 
 
 class Fusion(nn.Module):
-    """ABF: one map at every position, attention between it and what comes from deeper, and a 3-wide convolution.
+    """Attention-based fusion (ABF) of a layer with the deeper ones.
+
+    A 1x1 convolution, attention between the map and the deeper layers' result, and a 3-wide convolution.
 
     Args:
         student: example map ``[B, C, ...]``.
-        teacher: example map, whose channels and space come out.
-        width: channels inside.
-        fuses: whether something comes from deeper.
+        teacher: example map, whose channels and space the output has.
+        width: channels inside the fusion.
+        fuses: whether there is a deeper layer to fuse with.
     """
 
     def __init__(self, student: Tensor, teacher: Tensor, width: int, *, fuses: bool) -> None:
@@ -92,7 +100,10 @@ class Fusion(nn.Module):
         self.to(student)
 
     def forward(self, x: Tensor, deeper: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return the map in the teacher's shape, and what goes on to the layer before, ``[B, width, ...]``."""
+        """Return the map in the teacher's shape and the fused map ``[B, width, ...]``.
+
+        The fused map is the input `deeper` of the next shallower layer.
+        """
         x = self.inward(x)
         if self.attention is not None and deeper is not None:
             deeper = F.interpolate(deeper, size=x.shape[2:], mode="nearest")
@@ -104,7 +115,7 @@ class Fusion(nn.Module):
 
 
 def hierarchical_context_loss(s: Tensor, t: Tensor) -> Tensor:
-    """Return the HCL of two maps of one shape, a scalar."""
+    """Return the hierarchical context loss of two maps of one shape, a scalar."""
     loss, total, weight = F.mse_loss(s, t), 1.0, 1.0
     axes = s.dim() - 2
     for level in LEVELS:

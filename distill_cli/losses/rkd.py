@@ -14,7 +14,9 @@ from distill_cli.losses.settings import Variant, check_not_negative
 
 
 class RKD(RelationLoss):
-    """``distance x L_D + angle x L_A``, of flattened features; a scalar, summed over the pairs of layers.
+    """Relational loss on distances and angles between samples, a scalar.
+
+    ``distance x L_D + angle x L_A`` of flattened features, summed over the pairs of layers.
 
     L_D is the sum over all ordered pairs of samples i != j of ``huber(d_S,ij / mean d_S - d_T,ij / mean d_T)``, with d the
     L2 distance and its mean over those pairs. L_A is the sum over all ordered triples of different samples of
@@ -60,14 +62,20 @@ class RKD(RelationLoss):
 
 
 def relative_distances(x: Tensor) -> Tensor:
-    """Return distances ``[B, B]`` by their mean over i != j; zeros where all rows are equal."""
-    found = distances(x)
-    mean = found.sum() / max(len(x) * (len(x) - 1), 1)
-    return found / torch.where(mean > 0, mean, 1.0)
+    """Return the distances ``[B, B]`` divided by their mean over i != j.
+
+    Zeros where all rows are equal.
+    """
+    pairwise = distances(x)
+    mean = pairwise.sum() / max(len(x) * (len(x) - 1), 1)
+    return pairwise / torch.where(mean > 0, mean, 1.0)
 
 
 def angles(x: Tensor) -> Tensor:
-    """Return the cosine at j between i and k as ``[B, B, B]`` in the order j, i, k; 0 where two of the three are one sample."""
+    """Return the cosine of the angle at j between i and k, ``[B, B, B]``.
+
+    The order of the axes is j, i, k. The cosine is 0 where two of the three are one sample.
+    """
     off = l2_normalize(x.unsqueeze(0) - x.unsqueeze(1))
-    one_sample = torch.eye(len(x), dtype=torch.bool, device=x.device)
-    return (off @ off.transpose(1, 2)).masked_fill(one_sample, 0.0)
+    same_sample = torch.eye(len(x), dtype=torch.bool, device=x.device)
+    return (off @ off.transpose(1, 2)).masked_fill(same_sample, 0.0)

@@ -1,15 +1,18 @@
-"""Ranges of a loss's settings; a ValueError becomes one line for the user."""
+"""Range checks of loss settings.
+
+A ValueError becomes one line for the user.
+"""
 
 from __future__ import annotations
 
 from typing import Literal
 
-# What the paper has, or what common code computes where that is something else.
+# The paper's formula, or that of common code where the two differ.
 Variant = Literal["paper", "code"]
 
 
 def check_above_zero(**settings: float) -> None:
-    """Refuse settings that are not finite numbers above 0, by name.
+    """Check that settings are finite numbers above 0.
 
     Raises:
         ValueError: names the first.
@@ -20,7 +23,7 @@ def check_above_zero(**settings: float) -> None:
 
 
 def check_not_negative(**settings: float) -> None:
-    """Refuse settings that are not finite numbers of at least 0, by name.
+    """Check that settings are finite numbers of at least 0.
 
     Raises:
         ValueError: names the first.
@@ -31,7 +34,7 @@ def check_not_negative(**settings: float) -> None:
 
 
 def check_share(**settings: float) -> None:
-    """Refuse settings that are not between 0 and 1, by name.
+    """Check that settings are between 0 and 1.
 
     Raises:
         ValueError: names the first.
@@ -42,10 +45,10 @@ def check_share(**settings: float) -> None:
 
 
 def check_variant(variant: str) -> None:
-    """Refuse a variant that is neither ``paper`` nor ``code``.
+    """Check that a variant is ``paper`` or ``code``.
 
     Raises:
-        ValueError: says so.
+        ValueError: names both.
     """
     if variant not in ("paper", "code"):
         raise ValueError(f"variant must be paper or code, got {variant}")

@@ -9,7 +9,9 @@ from distill_cli.losses.base import RelationLoss
 
 
 class Similarity(RelationLoss):
-    """``||G_S - G_T||_F^2 / B^2``: the sum of squares over all B x B entries, by B squared; a scalar, summed over the pairs.
+    """Distance of student's and teacher's similarity matrices, a scalar.
+
+    ``||G_S - G_T||_F^2 / B^2``: the sum of squares over all B x B entries, divided by B squared, summed over the pairs.
 
     ``G = Q Q^T`` of the flattened features ``Q [B, D]``, each row of G divided by its L2 norm (arXiv:1907.09682,
     section 3). Widths may differ, so there are no adapters.

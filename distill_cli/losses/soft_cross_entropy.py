@@ -15,10 +15,12 @@ from distill_cli.types import Batch, ModelOutput
 
 
 class SoftCrossEntropy(DistillationLoss):
-    """``-T^2 sum_c q_c log p_c`` of each sample ``[B]``, with p = softmax(z/T) and the teacher's q = softmax(v/T).
+    """Cross-entropy with the teacher's probabilities, of each sample ``[B]``.
 
-    Summed over classes. It has the gradient of soft targets (`SoftTarget` with alpha 1) and exceeds them by T^2 times the
-    teacher's entropy, so it is not zero where the student equals its teacher. Labels are not used.
+    ``-T^2 sum_c q_c log p_c`` with p = softmax(z/T) and the teacher's q = softmax(v/T).
+
+    Summed over classes. The gradient is that of soft targets (`SoftTarget` with alpha 1), and the value is larger by T^2 times
+    the teacher's entropy, so that the loss is not zero where the student equals its teacher. Labels are not used.
 
     Args:
         temperature: T > 0.

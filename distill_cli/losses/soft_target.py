@@ -16,7 +16,9 @@ from distill_cli.types import Batch, ModelOutput
 
 
 class SoftTarget(WithCrossEntropy):
-    """``alpha T^2 KL(softmax(v/T) || softmax(z/T)) + (1 - alpha) cross-entropy`` of each sample ``[B]``.
+    """Soft-target loss of each sample ``[B]``.
+
+    ``alpha T^2 KL(softmax(v/T) || softmax(z/T)) + (1 - alpha) cross-entropy``.
 
     KL is summed over classes. T^2 keeps the gradient's size as T grows: it tends to ``alpha (z - v) / C`` for
     zero-mean logits (arXiv:1503.02531, section 2.1). Rows without a label keep their soft term only.

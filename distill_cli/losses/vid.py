@@ -19,10 +19,12 @@ LEAST_VARIANCE = 1e-5
 
 
 class VID(FeatureLoss):
-    """``sum_c,x log sigma_c + (t - mu(s))^2 / (2 sigma_c^2)`` of each sample ``[B]``, over channels, positions and pairs.
+    """Negative variational bound of the mutual information, of each sample ``[B]``.
+
+    ``sum_c,x log sigma_c + (t - mu(s))^2 / (2 sigma_c^2)``, over channels, positions and pairs.
 
     ``sigma_c^2 = softplus(alpha_c) + 1e-5`` is trained, one number a channel of the teacher; the constant of the Gaussian
-    is left out (arXiv:1904.05835, section 2). `mu` is a linear map at every position, and nothing where the shapes
+    is left out (arXiv:1904.05835, section 2). `mu` is a linear map at every position, and the identity where the shapes
     are equal; the authors' code has three layers there. Common code takes the mean over channels and positions instead
     of the sum: ``variant: code``. The loss may be negative, and is not 0 where the student equals the teacher.
 
@@ -30,7 +32,7 @@ class VID(FeatureLoss):
         features: pairs of layers.
         variance: sigma^2 before training, > 1e-5; the authors' code starts at 5.
         variant: ``paper`` (sum) or ``code`` (mean).
-        tokens: whose features of three axes are tokens ``[B, N, D]``.
+        tokens: models whose features of three axes are tokens ``[B, N, D]``: ``none``, ``student``, ``teacher`` or ``both``.
 
     Example:
         >>> loss = VID(["conv1", "conv1"])
@@ -48,15 +50,15 @@ class VID(FeatureLoss):
         self.alphas = nn.ParameterList()
 
     def bind(self, facts: DataFacts, student: ModelOutput, teachers: Sequence[ModelOutput]) -> None:
-        """Make `mu` and alpha ``[C_teacher]`` of each pair."""
+        """Build `mu` and alpha ``[C_teacher]`` of each pair."""
         super().bind(facts, student, teachers)
         start = self.variance - LEAST_VARIANCE
         alpha = start + math.log(-math.expm1(-start))  # of which the softplus is `start`
-        found = self.paired_features(student, teachers)
-        self.alphas = nn.ParameterList(torch.full((t.shape[1],), alpha, dtype=t.dtype, device=t.device) for _, t in found)
+        pairs = self.paired_features(student, teachers)
+        self.alphas = nn.ParameterList(torch.full((t.shape[1],), alpha, dtype=t.dtype, device=t.device) for _, t in pairs)
 
     def pair_losses(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Iterable[Tensor]:
-        """Return the loss ``[B]`` of each pair, with the variance that belongs to it."""
+        """Return the loss ``[B]`` of each pair."""
         adapted = zip(self.alphas, self.adapted_features(student, teachers), strict=True)
         return (self.likelihood(mean, t, alpha) for alpha, (mean, t) in adapted)
 

@@ -1,4 +1,4 @@
-"""A term's weight as a function of the share of its stage's steps done."""
+"""A term's weight as a function of its stage's progress."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SHAPES = ("linear", "cosine", "step")
 
 @dataclass(frozen=True)
 class WeightSchedule:
-    """A weight that goes from one value to another between two shares of the stage's steps.
+    """A weight that changes from one value to another during a stage.
 
     FitNets' second stage lets the teacher's weight fall linearly (Romero et al. 2015, arXiv:1412.6550, section 2.2).
 
@@ -22,7 +22,7 @@ class WeightSchedule:
         shape: ``linear``; ``cosine``, half a period; ``step``, at once, half way between `start` and `end`.
         start, end: shares of the stage's steps, 0 <= start <= end <= 1; the first step is at 0, the last at 1.
 
-    >>> [Annealed(1.0, 0.0).at(done) for done in (0.0, 0.25, 1.0)]
+    >>> [WeightSchedule(1.0, 0.0).value_at(done) for done in (0.0, 0.25, 1.0)]
     [1.0, 0.75, 0.0]
     """
 
@@ -45,7 +45,10 @@ class WeightSchedule:
         return replace(self, start_value=factor * self.start_value, end_value=factor * self.end_value)
 
     def value_at(self, done: float) -> float:
-        """Return the weight where the share `done` (0..1) of the steps is done; always between `start_value` and `end_value`."""
+        """Return the weight where the share `done` (0..1) of the steps is done.
+
+        The weight is always between `start_value` and `end_value`.
+        """
         if self.shape == "step" or self.start == self.end:
             return self.start_value if done < (self.start + self.end) / 2 else self.end_value
         share = min(1.0, max(0.0, (done - self.start) / (self.end - self.start)))
@@ -56,8 +59,11 @@ class WeightSchedule:
 
 
 def parse_weight(value: float | Mapping[str, Any]) -> float | WeightSchedule:
-    """Return a weight as a config writes it: a number, or ``{from: ..., to: ..., shape: ..., start: ..., end: ...}``."""
+    """Return a weight from its value in a config.
+
+    A number, or ``{from: ..., to: ..., shape: ..., start: ..., end: ...}``.
+    """
     if not isinstance(value, Mapping):
         return float(value)
-    names = {"from": "first", "to": "last"}
+    names = {"from": "start_value", "to": "end_value"}
     return WeightSchedule(**{names.get(key, key): part for key, part in value.items()})

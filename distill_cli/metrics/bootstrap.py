@@ -1,4 +1,4 @@
-"""Predictions -> counts of many resampled test sets, all that a bootstrap of F1 needs."""
+"""Bootstrap draws of a test set, as class counts from which F1 is computed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from distill_cli.metrics.confusion import f1_of_counts
 
-WEIGHTS_AT_ONCE = 10_000_000  # bounds the memory of a bootstrap over many groups
+WEIGHTS_AT_ONCE = 10_000_000  # limits the memory of a bootstrap over many groups
 
 Counts = tuple[np.ndarray, np.ndarray, np.ndarray]
 """(hits, support, predicted), each ``[resamples, C]``."""
@@ -17,15 +17,17 @@ Counts = tuple[np.ndarray, np.ndarray, np.ndarray]
 def resample_counts(
     y: np.ndarray, predictions: Sequence[np.ndarray], num_classes: int, groups: np.ndarray | None, resamples: int, seed: int
 ) -> list[Counts] | None:
-    """Return the counts of each prediction, all from the same draws; None where nothing can be drawn.
+    """Return the counts of each prediction over the same draws.
+
+    None where nothing can be drawn.
 
     Args:
         y: ``[N]`` true classes.
-        predictions: ``[N]`` predicted classes each.
-        num_classes: C.
-        groups: ``[N]`` names, resampled whole; None resamples rows within each true class.
+        predictions: predicted classes ``[N]`` of each model.
+        num_classes: number of classes C.
+        groups: ``[N]`` group names, resampled whole; None resamples rows within each true class.
         resamples: number of draws.
-        seed: of the draws.
+        seed: seed of the draws.
     """
     from distill_cli.rng import numpy_generator
 
@@ -69,18 +71,21 @@ def _draw_groups(
         return np.bincount(cells, minlength=n_groups * num_classes).reshape(n_groups, num_classes).astype(np.float64)
 
     support = per_group(y, slice(None))
-    held = [(per_group(y, p == y), support, per_group(p, slice(None))) for p in predictions]
+    counts_by_prediction = [(per_group(y, p == y), support, per_group(p, slice(None))) for p in predictions]
     at_once = max(1, WEIGHTS_AT_ONCE // n_groups)
     parts = []
     for start in range(0, resamples, at_once):
         size = min(at_once, resamples - start)
         weights = random.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=size).astype(np.float64)
-        parts.append([tuple(weights @ counts for counts in one) for one in held])
+        parts.append([tuple(weights @ counts for counts in counted) for counted in counts_by_prediction])
     return [tuple(np.concatenate([part[k][i] for part in parts]) for i in range(3)) for k in range(len(predictions))]  # type: ignore[misc]
 
 
 def macro_f1_of_draws(counts: Counts, averaged: Sequence[int], y: np.ndarray) -> np.ndarray:
-    """Return ``[resamples]``: the mean over averaged classes, without those that the split holds but the draw does not."""
+    """Return macro F1 of each draw, ``[resamples]``.
+
+    A draw averages over the averaged classes, without those that the split holds but the draw does not.
+    """
     hits, support, predicted = counts
     f1 = f1_of_counts(hits, support, predicted)[:, list(averaged)]
     counted = (support[:, list(averaged)] > 0) | ~np.isin(averaged, y)

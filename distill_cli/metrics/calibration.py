@@ -1,4 +1,4 @@
-"""One temperature for all logits, by which confidence comes nearer to accuracy."""
+"""Temperature scaling: one temperature for all logits of a model."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ LOWEST, HIGHEST = 0.05, 20.0
 
 
 def fit_temperature(logits: np.ndarray, y: np.ndarray) -> float:
-    """Return the T of least negative log-likelihood of ``softmax(logits / T)``, between 0.05 and 20.
+    """Return the temperature T that minimizes the NLL of ``softmax(logits / T)``.
 
-    The likelihood is convex in 1/T, so that a bounded search finds its one minimum. No prediction changes.
+    T is between 0.05 and 20.
+
+    The negative log-likelihood is convex in 1/T, so that a bounded search finds its only minimum. No prediction changes.
 
     Args:
-        logits: ``[N, C]`` of validation rows.
+        logits: ``[N, C]`` logits of validation rows.
         y: ``[N]`` true classes.
 
     Source: Guo et al. 2017 (arXiv:1706.04599), section 4.2.
@@ -29,5 +31,5 @@ def fit_temperature(logits: np.ndarray, y: np.ndarray) -> float:
     def nll(log_t: float) -> float:
         return -float(log_probabilities(logits / math.exp(log_t))[rows, y].mean())
 
-    found = minimize_scalar(nll, bounds=(math.log(LOWEST), math.log(HIGHEST)), method="bounded", options={"xatol": 1e-6})
-    return math.exp(float(found.x))
+    minimum = minimize_scalar(nll, bounds=(math.log(LOWEST), math.log(HIGHEST)), method="bounded", options={"xatol": 1e-6})
+    return math.exp(float(minimum.x))

@@ -1,4 +1,4 @@
-"""What a model's outputs are worth: F1, accuracy, negative log-likelihood, calibration."""
+"""Scores of a model's outputs: F1, accuracy, negative log-likelihood, calibration."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from distill_cli.metrics.statistics import f1_intervals
 __all__ = ["confusion_counts", "ece", "log_probabilities", "macro_f1", "quick_scores", "scores"]
 
 LOWER_IS_BETTER = frozenset({"nll", "ece"})
-DEVIATIONS = 2.0  # above chance, from which a model is believed to know something
+DEVIATIONS = 2.0  # standard deviations above chance from which a model counts as better than chance
 
 
 def log_probabilities(logits: np.ndarray) -> np.ndarray:
-    """Return log-probabilities ``[N, C]`` in float64; log-probabilities come back as they are (up to rounding).
+    """Return log-probabilities ``[N, C]`` in float64.
+
+    Log-probabilities as input are returned unchanged up to rounding.
 
     Raises:
-        UserError: a row is NaN, holds +infinity, or gives no class a chance.
+        UserError: a row is NaN, holds +infinity, or is -infinity for all classes.
     """
     logits = np.asarray(logits, dtype=np.float64)
     highest = logits.max(axis=-1, keepdims=True)
@@ -40,7 +42,9 @@ def _nll(log_p: np.ndarray, y: np.ndarray) -> float:
 
 
 def quick_scores(logits: np.ndarray, y: np.ndarray, averaged: Sequence[int]) -> dict[str, float]:
-    """Return ``macro_f1``, ``accuracy`` and ``nll`` (nats), cheaply enough for every epoch.
+    """Return ``macro_f1``, ``accuracy`` and ``nll`` (nats).
+
+    Fast enough for every epoch.
 
     Args:
         logits: ``[N, C]`` logits or log-probabilities.
@@ -57,15 +61,17 @@ def quick_scores(logits: np.ndarray, y: np.ndarray, averaged: Sequence[int]) -> 
 
 
 def ece(probabilities: np.ndarray, y: np.ndarray, bins: int = 15) -> float:
-    """Return the expected calibration error, 0..1, of the predicted class (Guo et al. 2017, arXiv:1706.04599, eq. 3).
+    """Return the expected calibration error, 0..1, of the predicted class.
+
+    Source: Guo et al. 2017 (arXiv:1706.04599), equation 3.
 
     Rows are binned by their highest probability into `bins` intervals ((m-1)/M, m/M] of equal width; the error is the mean
     over rows of |accuracy - mean confidence| of their bin.
 
     Args:
-        probabilities: ``[N, C]``.
+        probabilities: ``[N, C]`` probabilities.
         y: ``[N]`` true classes.
-        bins: M.
+        bins: number of intervals M.
     """
     confidence = probabilities.max(axis=1)
     hit = probabilities.argmax(axis=1) == y
@@ -84,19 +90,21 @@ def scores(
     seed: int = 0,
     teacher_logits: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """Return the scores of one model on one split, with the keys of ``docs/report-schema.md``.
+    """Return the scores of one model on one split.
+
+    The keys are those of ``docs/report-schema.md``.
 
     Precision, recall, F1, support and the confusion matrix are scikit-learn's, with 0 for what is undefined.
 
     Args:
         logits: ``[N, C]`` logits or log-probabilities.
         y: ``[N]`` true classes.
-        class_names: C names.
+        class_names: C names in class order.
         averaged: classes that macro F1 averages over.
         groups: ``[N]`` group names, resampled whole; None resamples rows within each true class.
-        resamples: draws behind the interval; 0 for none.
-        seed: of those draws.
-        teacher_logits: ``[N, C]``; adds `agreement`, the share of rows on which both predict the same class.
+        resamples: bootstrap draws behind the interval; 0 for no interval.
+        seed: seed of the draws.
+        teacher_logits: ``[N, C]`` or None; adds `agreement`, the share of rows on which both predict the same class.
 
     Raises:
         UserError: no rows, outputs that are not finite, or another number of outputs than classes.
@@ -141,17 +149,19 @@ def scores(
 
 
 def majority_problem(logits: np.ndarray, y: np.ndarray, classes: int) -> str:
-    """Return how a model is no better than the majority class; empty where accuracy or mean recall is clearly above it.
+    """Return how a model is no better than the majority class, or an empty text.
 
-    A model that looks at nothing has a mean recall of 1 / (classes with rows), whatever it predicts.
+    Empty where accuracy or mean recall is clearly above it.
+
+    A model that ignores its inputs has a mean recall of 1 / (classes with rows), whatever it predicts.
     """
     counts = np.bincount(y, minlength=classes)
-    shown = counts > 0
+    present = counts > 0
     right = logits.argmax(axis=1) == y
-    share, chance = counts.max() / len(y), 1 / shown.sum()
-    recall = (np.bincount(y, weights=right, minlength=classes)[shown] / counts[shown]).mean()
+    share, chance = counts.max() / len(y), 1 / present.sum()
+    recall = (np.bincount(y, weights=right, minlength=classes)[present] / counts[present]).mean()
     spread = np.sqrt(share * (1 - share) / len(y))
-    recall_spread = np.sqrt((chance * (1 - chance) / counts[shown]).sum()) / shown.sum()
-    if shown.sum() < 2 or right.mean() > share + DEVIATIONS * spread or recall > chance + DEVIATIONS * recall_spread:
+    recall_spread = np.sqrt((chance * (1 - chance) / counts[present]).sum()) / present.sum()
+    if present.sum() < 2 or right.mean() > share + DEVIATIONS * spread or recall > chance + DEVIATIONS * recall_spread:
         return ""
     return f"its accuracy of {right.mean():.3f} is no better than the commonest class alone ({share:.3f})"

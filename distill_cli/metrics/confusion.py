@@ -1,4 +1,4 @@
-"""Counts -> F1: confusion matrices, and F1 from them, vectorised over any number of matrices."""
+"""Confusion matrices, and F1 for any number of them at once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def confusion_counts(y: np.ndarray, predicted: np.ndarray, num_classes: int) -> 
     Args:
         y: ``[N]`` true classes, 0..C-1.
         predicted: ``[N]`` predicted classes, 0..C-1.
-        num_classes: C.
+        num_classes: number of classes C.
 
     Raises:
         ValueError: lengths differ or a class is outside 0..C-1.
@@ -31,19 +31,21 @@ def confusion_counts(y: np.ndarray, predicted: np.ndarray, num_classes: int) -> 
 
 
 def f1_of_counts(hits: np.ndarray, support: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Return F1 of each class ``[..., C]``: 2 TP / (2 TP + FP + FN), 0 where a class is neither there nor predicted.
+    """Return F1 of each class ``[..., C]``: 2 TP / (2 TP + FP + FN).
+
+    0 where a class neither has rows nor is predicted.
 
     Args:
         hits: ``[..., C]`` true positives.
-        support: ``[..., C]`` rows that are of the class (TP + FN).
-        predicted: ``[..., C]`` rows said to be of the class (TP + FP).
+        support: ``[..., C]`` rows of the class (TP + FN).
+        predicted: ``[..., C]`` rows predicted as the class (TP + FP).
     """
     total = np.asarray(support + predicted, dtype=np.float64)
     return np.divide(2.0 * hits, total, out=np.zeros_like(total), where=total > 0)
 
 
 def macro_f1(confusion: np.ndarray, averaged: Sequence[int]) -> np.ndarray:
-    """Return the unweighted mean of F1 over `averaged` classes, for each matrix of ``[..., C, C]``.
+    """Return the mean F1 over `averaged` classes, for each matrix ``[..., C, C]``.
 
     Equals scikit-learn's ``f1_score(average="macro", labels=averaged, zero_division=0)``.
 

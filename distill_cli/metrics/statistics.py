@@ -1,4 +1,7 @@
-"""How sure a number is: bootstrap intervals of one run, paired t over seeds, Holm's correction, and the verdict in words."""
+"""Statistics of results: intervals, paired t tests and verdicts.
+
+Bootstrap intervals of one run, paired t over seeds, Holm's correction, and the verdict in words.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from distill_cli.metrics.bootstrap import macro_f1_of_draws, resample_counts
 from distill_cli.metrics.confusion import confusion_counts, f1_of_counts, macro_f1
 
 MIN_SEEDS = 5
-INTERVAL_SEEDS = 3  # a t interval of two values is about nine times as wide as they are apart
+INTERVAL_SEEDS = 3  # a t interval of two values is about nine times as wide as their difference
 POWER = 0.8
 ALPHA = 0.05
 MIN_STD = 1e-12
@@ -28,29 +31,31 @@ def f1_intervals(
     seed: int = 0,
     confidence: float = 0.95,
 ) -> tuple[list[float] | None, list[list[float] | None]]:
-    """Return percentile bootstrap intervals of macro F1 and of each class's F1 (Efron and Tibshirani 1993, chapter 13).
+    """Return percentile bootstrap intervals of macro F1 and of each class's F1.
+
+    Source: Efron and Tibshirani 1993, chapter 13.
 
     Without groups, rows are resampled within each true class, which is the same as drawing each row of the confusion matrix from
-    a multinomial distribution. With groups, whole groups are resampled, and a draw averages over those of the `averaged` classes
-    that it holds; one without any row of a class says nothing of that class's F1. An interval is
-    [low, high]; None when there are no draws or fewer than two groups, and for a class that nobody has.
+    a multinomial distribution. With groups, whole groups are resampled, and a draw averages over the `averaged` classes that
+    have rows in the draw; a draw without rows of a class is left out of the interval of that class's F1. An interval is
+    [low, high]; None when there are no draws or fewer than two groups, and for a class without rows.
 
     Args:
-        y, predicted: ``[N]`` classes, 0..C-1.
-        num_classes: C.
+        y, predicted: ``[N]`` true and predicted classes, 0..C-1.
+        num_classes: number of classes C.
         averaged: classes that macro F1 averages over.
-        groups: ``[N]`` names, or None.
+        groups: ``[N]`` group names, or None.
         resamples: number of draws.
-        seed: of the draws.
-        confidence: 0..1.
+        seed: seed of the draws.
+        confidence: confidence level of the intervals, 0..1.
     """
-    drawn = resample_counts(y, [predicted], num_classes, groups, resamples, seed)
-    if drawn is None:
+    draws = resample_counts(y, [predicted], num_classes, groups, resamples, seed)
+    if draws is None:
         return None, [None] * num_classes
-    hits, support, said = drawn[0]
-    f1 = np.where(support > 0, f1_of_counts(hits, support, said), np.nan)
+    hits, support, predictions = draws[0]
+    f1 = np.where(support > 0, f1_of_counts(hits, support, predictions), np.nan)
     by_class = [_interval(f1[:, c], confidence) for c in range(num_classes)]
-    return _interval(macro_f1_of_draws(drawn[0], averaged, y), confidence), by_class
+    return _interval(macro_f1_of_draws(draws[0], averaged, y), confidence), by_class
 
 
 def paired_bootstrap(
@@ -64,19 +69,25 @@ def paired_bootstrap(
     seed: int = 0,
     confidence: float = 0.95,
 ) -> dict[str, Any]:
-    """Return macro F1 of a minus that of b on the same rows, with its percentile bootstrap interval.
+    """Return the difference in macro F1, a minus b, with its bootstrap interval.
 
-    What is drawn keeps pairs together: cells (true, predicted by a, predicted by b), or whole groups. Arguments as in
-    `f1_intervals`.
+    Both predictions are of the same rows.
+
+    The draws keep pairs together: cells (true, predicted by a, predicted by b), or whole groups. The other arguments are those
+    of `f1_intervals`.
+
+    Args:
+        y: ``[N]`` true classes, 0..C-1.
+        pred_a, pred_b: ``[N]`` classes predicted by a and by b.
 
     Returns:
         ``difference``, ``ci95`` ([low, high] or None), ``resampled`` (``samples`` or ``groups``), ``n_groups`` (or None).
     """
     a, b = (float(macro_f1(confusion_counts(y, p, num_classes), averaged)) for p in (pred_a, pred_b))
-    drawn = resample_counts(y, [pred_a, pred_b], num_classes, groups, resamples, seed)
+    draws = resample_counts(y, [pred_a, pred_b], num_classes, groups, resamples, seed)
     interval = None
-    if drawn is not None:
-        interval = _interval(macro_f1_of_draws(drawn[0], averaged, y) - macro_f1_of_draws(drawn[1], averaged, y), confidence)
+    if draws is not None:
+        interval = _interval(macro_f1_of_draws(draws[0], averaged, y) - macro_f1_of_draws(draws[1], averaged, y), confidence)
     return {
         "difference": a - b,
         "ci95": interval,
@@ -94,17 +105,17 @@ def _interval(values: np.ndarray, confidence: float) -> list[float] | None:
 
 
 def paired_t(differences: Sequence[float], confidence: float = 0.95, bounds: tuple[float, float] | None = None) -> dict[str, Any]:
-    """Return what paired differences, one a seed, say about their mean (Student's paired t).
+    """Return Student's paired t test of differences, one a seed.
 
     Args:
         differences: student minus control for each seed, higher is better.
-        confidence: of the interval, 0..1; the test is two-sided at 1 - confidence.
-        bounds: least and largest value that a mean can have, at which the interval is cut; None where there are none.
+        confidence: confidence level of the interval, 0..1; the test is two-sided at 1 - confidence.
+        bounds: smallest and largest possible mean, at which the interval is cut; None for an unbounded mean.
 
     Returns:
         ``n``, ``mean``, ``sd`` (sample), ``ci95``, ``p``, ``minimum_detectable_effect`` (a true difference that a test of this
-        n and sd finds with 80 % power) and ``verdict``; what n does not allow is None, which for ``ci95`` and the effect is an n
-        below `INTERVAL_SEEDS`. Seeds without any spread did not differ, so they are no sample: no interval, no p, no evidence.
+        n and sd detects with 80 % power) and ``verdict``; a value that n is too small for is None, which for ``ci95`` and the
+        effect is an n below `INTERVAL_SEEDS`. Differences without any spread allow no test: no interval, no p, no evidence.
     """
     from scipy.stats import ttest_1samp
 
@@ -120,24 +131,28 @@ def paired_t(differences: Sequence[float], confidence: float = 0.95, bounds: tup
             ends = test.confidence_interval(confidence)
             result["minimum_detectable_effect"] = minimum_detectable_effect(n, sd, alpha=1 - confidence)
             result["ci95"] = [max(low, float(ends.low)), min(high, float(ends.high))]
-    return result | {"verdict": verdict_word(n, mean, result["p"], 1 - confidence)}
+    return result | {"verdict": verdict_label(n, mean, result["p"], 1 - confidence)}
 
 
 def minimum_detectable_effect(n: int, sd: float, comparisons: int = 1, alpha: float = ALPHA) -> float:
-    """Return the true difference that a two-sided paired t test finds with 80 % power.
+    """Return the true difference that a paired t test detects with 80 % power.
+
+    The test is two-sided.
 
     Args:
-        n: pairs.
-        sd: sample standard deviation of their differences.
-        comparisons: made at once; each must then pass at ``alpha / comparisons``, which Holm's correction asks of the first.
-        alpha: of all together.
+        n: number of pairs.
+        sd: sample standard deviation of the differences.
+        comparisons: number of comparisons; each must pass at ``alpha / comparisons``, as the first in Holm's correction.
+        alpha: significance level of all comparisons together, 0..1.
     """
     return sd / math.sqrt(n) * _detectable(n, alpha / comparisons)
 
 
 def _detectable(n: int, alpha: float) -> float:
-    """Return the noncentrality (true difference in standard errors) at which a two-sided t test of n pairs has 80 % power
-    (Cohen 1988, chapter 2)."""
+    """Return the noncentrality at which a t test of n pairs has 80 % power.
+
+    The noncentrality is the true difference in standard errors, the test two-sided (Cohen 1988, chapter 2).
+    """
     from scipy.optimize import brentq
     from scipy.stats import chi2, norm, t
 
@@ -152,8 +167,11 @@ def _detectable(n: int, alpha: float) -> float:
     return float(brentq(lambda x: power(x) - POWER, 0.0, 2 * limit.max() + 2))
 
 
-def verdict_word(n: int, mean: float | None, p: float | None, alpha: float = ALPHA) -> str:
-    """Return ``helped``, ``no evidence`` or ``hurt``; below five seeds how many there are."""
+def verdict_label(n: int, mean: float | None, p: float | None, alpha: float = ALPHA) -> str:
+    """Return ``helped``, ``no evidence`` or ``hurt``.
+
+    With fewer than five seeds the text gives their number.
+    """
     if n < MIN_SEEDS or mean is None:
         return f"too few seeds ({n} of {MIN_SEEDS})"
     if p is None or p >= alpha:
@@ -162,7 +180,9 @@ def verdict_word(n: int, mean: float | None, p: float | None, alpha: float = ALP
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Return p values adjusted for being several (Holm 1979), in the given order; None stays None and is not counted.
+    """Return p values adjusted for multiple comparisons (Holm 1979), in order.
+
+    None stays None and is not counted.
 
     >>> holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]
@@ -179,13 +199,15 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 def verdict_one_run(
     student: float, control: float, comparison: Mapping[str, Any], control_name: str = "scratch", split: str = "test"
 ) -> str:
-    """Return one sentence on one run: the difference and its interval, and that one seed allows no verdict.
+    """Return one sentence on one run.
+
+    The difference, its interval, and that one seed allows no verdict.
 
     Args:
-        student, control: their macro F1.
-        comparison: what `paired_bootstrap` returned.
-        control_name: what the control is called.
-        split: that was scored.
+        student, control: macro F1 of student and control, 0..1.
+        comparison: result of `paired_bootstrap`.
+        control_name: name of the control.
+        split: name of the scored split.
     """
     where = "" if split == "test" else f", on {split}"
     return (
@@ -195,7 +217,10 @@ def verdict_one_run(
 
 
 def bootstrapped(comparison: Mapping[str, Any]) -> str:
-    """Return `` [-0.004, +0.018] (95 % paired bootstrap over samples)``, or nothing where there is no interval."""
+    """Return the interval as text, empty where there is none.
+
+    `` [-0.004, +0.018] (95 % paired bootstrap over samples)``.
+    """
     if comparison["ci95"] is None:
         return ""
     how = "samples" if comparison["resampled"] == "samples" else f"{comparison['n_groups']} groups"
@@ -209,13 +234,15 @@ def verdict_over_seeds(
     control_name: str = "scratch",
     metric: str = "macro F1",
 ) -> str:
-    """Return one sentence on several seeds: means, their difference, its t interval, and what it shows.
+    """Return one sentence on several seeds.
+
+    Means, their difference, its t interval, and the verdict.
 
     Args:
-        student, control: their scores, seed by seed.
-        result: what `paired_t` returned for their differences; `p_holm`, where it has one, is said as well.
-        control_name: what the control is called.
-        metric: what the scores are.
+        student, control: scores of student and control, seed by seed.
+        result: result of `paired_t` for the differences; an entry `p_holm` is stated, too.
+        control_name: name of the control.
+        metric: name of the metric.
     """
     n = result["n"]
     if not n:
@@ -243,17 +270,23 @@ def verdict_over_seeds(
 
 
 def p_text(value: float) -> str:
-    """Return ``0.012`` or ``<0.001``; near 0.05, which decides, as many digits as tell the side."""
+    """Return a p value as text, ``0.012`` or ``<0.001``.
+
+    Near 0.05, the significance level, with as many digits as show the side.
+    """
     if value < 0.001:
         return "<0.001"
     return next((text for digits in (3, 4, 5) if float(text := f"{value:.{digits}f}") != ALPHA), f"{value:.6f}")
 
 
 def bracket(interval: Sequence[float]) -> str:
-    """Return ``[-0.004, +0.018]``."""
+    """Return an interval as text, ``[-0.004, +0.018]``."""
     return f"[{interval[0]:+.3f}, {interval[1]:+.3f}]"
 
 
 def mean_std(values: Sequence[float]) -> str:
-    """Return the mean and, of two or more values, the sample standard deviation: ``0.912 +- 0.004``."""
+    """Return mean and sample standard deviation as text, ``0.912 +- 0.004``.
+
+    A single value has no deviation.
+    """
     return f"{np.mean(values):.3f}" + (f" +- {np.std(values, ddof=1):.3f}" if len(values) > 1 else "")

@@ -1,4 +1,7 @@
-"""Input preparation and network in one module, so that the statistics travel with the weights."""
+"""A network with its input preprocessing in one module.
+
+The statistics of the preprocessing are saved with the weights.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +21,14 @@ PREPARATIONS = ("none", "standardize", PER_ELEMENT)
 
 
 class Standardise(nn.Module):
-    """``(x - mean) / std`` with statistics of the training rows; a channel or feature that never varies stays 0.
+    """Standardization ``(x - mean) / std`` with statistics of the training rows.
+
+    A channel or feature that never varies becomes 0.
 
     Args:
-        shape: of one sample. Of signals ``[C, L]`` and images ``[C, H, W]`` each channel has one mean and one deviation, of
-            tables ``[F]`` each feature.
-        per_element: whether every element of a signal or an image has its own.
+        shape: shape of one sample. Each channel of signals ``[C, L]`` and images ``[C, H, W]`` has one mean and one standard
+            deviation, and so has each feature of tables ``[F]``.
+        per_element: whether every element of a signal or an image has a mean and a deviation of its own.
     """
 
     mean: Tensor
@@ -36,7 +41,10 @@ class Standardise(nn.Module):
         self.register_buffer("std", torch.ones(statistics))
 
     def fit(self, pool: Pool) -> None:
-        """Take the statistics of the rows, in float64 and chunk by chunk: the rows may not fit into memory."""
+        """Compute the statistics of a pool.
+
+        In float64 and chunk by chunk, as the rows may not fit into memory.
+        """
         shape = pool.source.shape[1:]
         shared = tuple(n + 1 for n, size in enumerate(self.mean.shape) if size < shape[n])  # axes that a statistic is taken over
         axes, count = (0, *shared), len(pool) * (np.prod(shape, dtype=np.int64) // self.mean.numel())
@@ -53,7 +61,7 @@ class Standardise(nn.Module):
 
 
 class ReorderClasses(nn.Module):
-    """A network whose outputs are put into the data's class order."""
+    """A network whose outputs are reordered to the data's class order."""
 
     shell_of = "network"  # module paths are those of the network inside
     order: Tensor
@@ -69,7 +77,7 @@ class ReorderClasses(nn.Module):
 
 
 class LogitOffset(nn.Module):
-    """A network with a fixed number added to the logit of each class.
+    """A network with a constant added to the logit of each class.
 
     Args:
         network: from ``[B, *shape]`` to logits ``[B, C]``.
@@ -90,12 +98,13 @@ class LogitOffset(nn.Module):
 
 
 class Classifier(nn.Module):
-    """A network behind its own input preparation.
+    """A network with its input preprocessing.
 
     Args:
         network: any module from ``[B, *shape]`` to logits ``[B, C]``; a ModelOutput, or an object or a dict with
             ``logits``, will do.
-        preprocessing: ``none``, ``standardize`` (statistics of each channel, of a table each feature) or ``standardize_per_element``.
+        preprocessing: ``none``, ``standardize`` (statistics of each channel, or of each feature of a table) or
+            ``standardize_per_element``.
         input_shape: shape of one sample.
     """
 
@@ -113,20 +122,22 @@ class Classifier(nn.Module):
         self._tapped: dict[str, nn.Module] = {}
 
     def fit_preprocessing(self, pool: Pool) -> None:
-        """Take the statistics of the training rows."""
+        """Compute the statistics of the training rows."""
         if isinstance(self.preprocessing, Standardise):
             self.preprocessing.fit(pool)
 
     def after_step(self) -> None:
-        """Let the network restore its own constraints (a bound on norms) after an optimizer step."""
+        """Restore the network's own constraints (a bound on norms) after a step."""
         if self._after_step is not None:
             self._after_step()
 
     def set_feature_layers(self, paths: Iterable[str]) -> None:
-        """From now on return the outputs of the modules at `paths` as features; with no paths, none.
+        """Set the modules whose outputs `forward` returns as features.
+
+        Without paths, none.
 
         Args:
-            paths: relative to the network: ``conv2``, ``blocks.1``.
+            paths: module paths relative to the network: ``conv2``, ``blocks.1``.
 
         Raises:
             ValueError: the network has no such module.
@@ -134,29 +145,32 @@ class Classifier(nn.Module):
         self._tapped = resolve_modules(self.network, paths)
 
     def forward(self, x: Tensor) -> ModelOutput:
-        """Return logits ``[B, C]``, and the outputs of the tapped modules by path.
+        """Return logits ``[B, C]``, and the outputs of the chosen modules by path.
 
         Raises:
-            ValueError: the network returns no logits, or a tapped module ran more than once, or not at all, or returned no
+            ValueError: the network returns no logits, or a chosen module ran more than once, or not at all, or returned no
                 tensor.
         """
         if not self._tapped:
             return _output(self.network(self.preprocessing(x)))
-        with capture_outputs(self._tapped) as heard:
+        with capture_outputs(self._tapped) as features:
             output = _output(self.network(self.preprocessing(x)))
-        return with_features(output, heard)
+        return with_features(output, features)
 
 
-def with_features(output: ModelOutput, heard: Mapping[str, Tensor]) -> ModelOutput:
-    """Return an output with the tapped features beside its own."""
-    return ModelOutput(output.logits, {**output.features, **heard}) if heard else output
+def with_features(output: ModelOutput, features: Mapping[str, Tensor]) -> ModelOutput:
+    """Return an output with further features added."""
+    return ModelOutput(output.logits, {**output.features, **features}) if features else output
 
 
 def logits_of(output: Any) -> Tensor:
-    """Return the logits of what a network returns: a tensor, or an object or a dict with ``logits``.
+    """Return the logits in a network's output.
+
+    Args:
+        output: a tensor, or an object or a dict with ``logits``.
 
     Raises:
-        ValueError: there are none; says what there is.
+        ValueError: there are no logits; describes the output.
     """
     if isinstance(output, Tensor):
         return output

@@ -8,7 +8,9 @@ SHORTEST = 28
 
 
 class CNN1d(nn.Module):
-    """Conv(5) ReLU MaxPool(4) Conv(3) ReLU MaxPool(4) global max Linear ReLU Linear, without padding.
+    """Two convolutions with pooling, global max pooling and two linear layers.
+
+    Conv(5) ReLU MaxPool(4) Conv(3) ReLU MaxPool(4) global max Linear ReLU Linear, without padding.
 
     With 187 samples and 5 classes: filters 64, hidden 64 has 17,221 parameters, filters 32, hidden 16 has 3,909.
     Weights are Glorot-uniform and biases zero, as Keras initialises them in the original.

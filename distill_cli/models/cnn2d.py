@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 
 class CNN2d(nn.Module):
-    """3x3 convolutions with ReLU, max pools of two between some of them, a linear head on the flattened maps.
+    """3x3 convolutions with ReLU and max pools, and a linear head.
+
+    The head reads the flattened maps.
 
     Without normalisation, like the networks that hints were made for: deep and thin, hard to train from the end alone
     (Romero et al. 2015, arXiv:1412.6550; maxout there, ReLU here). ``blocks.0`` is the first convolution with its ReLU and pool.
@@ -18,7 +20,7 @@ class CNN2d(nn.Module):
         input_shape: ``(channels, height, width)``.
         filters: output channels of each convolution.
         pool_after: numbers of the convolutions, from 1, that a max pool follows; it halves height and width.
-        dropout: before the head, 0 <= p < 1.
+        dropout: probability of dropout before the head, 0 <= p < 1.
     """
 
     def __init__(

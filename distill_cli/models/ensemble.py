@@ -27,7 +27,7 @@ class Ensemble(nn.Module):
     Args:
         members: classifiers, each with its own input preparation; one or more.
         average: ``logits`` or ``probabilities``.
-        weights: one number >= 0 a member, not all 0, of which only the ratios count; None: all the same.
+        weights: one number >= 0 a member, not all 0, of which only the ratios count; None: equal weights.
     """
 
     weights: Tensor
@@ -38,12 +38,12 @@ class Ensemble(nn.Module):
             raise ValueError("an ensemble needs at least one member")
         if average not in AVERAGES:
             raise ValueError(f"average={average}: expected {' or '.join(AVERAGES)}")
-        given = [1.0] * len(members) if weights is None else [float(w) for w in weights]
-        if len(given) != len(members) or min(given) < 0 or not 0 < (total := sum(given)) < math.inf:
+        shares = [1.0] * len(members) if weights is None else [float(w) for w in weights]
+        if len(shares) != len(members) or min(shares) < 0 or not 0 < (total := sum(shares)) < math.inf:
             raise ValueError(f"weights={list(weights or ())}: expected {len(members)} numbers >= 0, one a member, not all 0")
         self.members = nn.ModuleList(members)
         self.average = average
-        self.register_buffer("weights", torch.tensor([w / total for w in given]), persistent=False)
+        self.register_buffer("weights", torch.tensor([w / total for w in shares]), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits ``[B, C]`` for inputs as the data set gives them."""

@@ -11,14 +11,16 @@ from torch import Tensor, nn
 
 
 class MLP(nn.Module):
-    """ReLU layers of the given sizes, then a linear head; inputs of any shape are flattened.
+    """A multilayer perceptron with ReLU and a linear head.
+
+    Inputs of any shape are flattened.
 
     Args:
         num_classes: C, at least 2.
         input_shape: shape of one sample.
         hidden: units of each hidden layer; empty for a linear model.
-        dropout: after each hidden layer, 0 <= p < 1.
-        input_dropout: on the inputs, 0 <= p < 1.
+        dropout: probability of dropout after each hidden layer, 0 <= p < 1.
+        input_dropout: probability of dropout on the inputs, 0 <= p < 1.
         max_norm: bound on the Euclidean norm of the weights into a hidden unit, restored after every step
             (Hinton et al. 2012, arXiv:1207.0580), or None.
     """

@@ -8,7 +8,10 @@ from distill_cli.models.cnn1d import channels_and_length
 
 
 class Block(nn.Module):
-    """Two 5-wide convolutions with batch norm around a skip connection; shape ``[B, width, L]`` is kept."""
+    """A residual block of two 5-wide convolutions with batch norm.
+
+    The shape ``[B, width, L]`` does not change.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -25,16 +28,18 @@ class Block(nn.Module):
 
 
 class ResNet1d(nn.Module):
-    """Stem convolution, residual blocks with max pools between them, global max pool, dropout, linear head.
+    """A stem convolution, residual blocks with max pools, and a linear head.
+
+    Before the head are a global max pool and dropout.
 
     With 187 samples, 5 classes, width 48 and 3 blocks: 70,421 parameters.
 
     Args:
         num_classes: C, at least 2.
         input_shape: ``(channels, length)``; every pool after the first two blocks halves the length.
-        width: channels everywhere.
-        blocks: residual blocks, at least 1.
-        dropout: before the head, 0 <= p < 1.
+        width: channels of all convolutions.
+        blocks: number of residual blocks, at least 1.
+        dropout: probability of dropout before the head, 0 <= p < 1.
 
     Source: He et al. 2016 (arXiv:1512.03385), in one dimension.
     """

@@ -1,4 +1,7 @@
-"""One model timed in a process of its own, so that its memory is nobody else's; torch is imported where torch is timed."""
+"""Latency of one model, measured in a process of its own.
+
+The memory is then the model's alone, and torch is imported only where torch is timed.
+"""
 
 from __future__ import annotations
 
@@ -21,16 +24,16 @@ MOST_CALLS, LEAST_CALLS = 100_000, 20
 
 @dataclass(frozen=True)
 class BenchmarkCase:
-    """What is timed.
+    """Description of one latency measurement.
 
     Attributes:
         runtime: ``torch`` or ``onnx``.
-        source: the run folder, or the ONNX file.
-        name: of the model in the run folder.
-        input_shape: of one sample.
-        batches: rows at once, one measurement each.
-        seconds: of each measurement.
-        threads: of the runtime.
+        source: path of the run folder, or of the ONNX file.
+        name: name of the model in the run folder.
+        input_shape: shape of one sample.
+        batches: batch sizes, one measurement each.
+        seconds: time of each measurement in seconds.
+        threads: number of threads of the runtime.
     """
 
     runtime: str
@@ -42,8 +45,8 @@ class BenchmarkCase:
     threads: int
 
 
-def benchmark_in_subprocess(one: BenchmarkCase) -> dict[str, Any]:
-    """Time one contestant in a fresh process.
+def benchmark_in_subprocess(case: BenchmarkCase) -> dict[str, Any]:
+    """Measure one case in a fresh process.
 
     Returns:
         ``latency_ms.<batch>.{p50,p99,calls}``; ``rows_per_second.<batch>`` at the median; ``peak_memory_bytes.<batch>`` of the
@@ -55,19 +58,19 @@ def benchmark_in_subprocess(one: BenchmarkCase) -> dict[str, Any]:
     fresh = multiprocessing.get_context("spawn")
     try:
         with ProcessPoolExecutor(1, mp_context=fresh) as pool:
-            return pool.submit(run_benchmark, one).result()
+            return pool.submit(run_benchmark, case).result()
     except BrokenProcessPool:
-        largest = max(one.batches)
+        largest = max(case.batches)
         raise UserError(
-            f"{one.name} ({one.runtime}): its process died, perhaps for want of memory; batches={largest} is too many"
+            f"{case.name} ({case.runtime}): its process died, perhaps for want of memory; batches={largest} is too many"
         ) from None
 
 
-def run_benchmark(one: BenchmarkCase) -> dict[str, Any]:
-    """Time a contestant in this process."""
-    prepare = {"torch": _torch, "onnx": _onnx}[one.runtime]
-    load = prepare(one)
-    found: dict[str, Any] = {
+def run_benchmark(case: BenchmarkCase) -> dict[str, Any]:
+    """Measure a case in this process."""
+    prepare = {"torch": _torch, "onnx": _onnx}[case.runtime]
+    load = prepare(case)
+    results: dict[str, Any] = {
         "runtime_memory_bytes": peak_memory_bytes(),
         "latency_ms": {},
         "rows_per_second": {},
@@ -75,24 +78,24 @@ def run_benchmark(one: BenchmarkCase) -> dict[str, Any]:
     }
     run = load()
     rows = numpy_generator(0, "bench")
-    for batch in sorted(one.batches):
-        x = rows.normal(size=(batch, *one.input_shape)).astype(np.float32)
-        times = measure_latency(lambda x=x: run(x), one.seconds, MOST_CALLS, LEAST_CALLS)  # type: ignore[misc]
-        found["latency_ms"][str(batch)] = times
-        found["rows_per_second"][str(batch)] = 1000 * batch / times["p50"]
-        found["peak_memory_bytes"][str(batch)] = peak_memory_bytes()
-    return found
+    for batch in sorted(case.batches):
+        x = rows.normal(size=(batch, *case.input_shape)).astype(np.float32)
+        times = measure_latency(lambda x=x: run(x), case.seconds, MOST_CALLS, LEAST_CALLS)  # type: ignore[misc]
+        results["latency_ms"][str(batch)] = times
+        results["rows_per_second"][str(batch)] = 1000 * batch / times["p50"]
+        results["peak_memory_bytes"][str(batch)] = peak_memory_bytes()
+    return results
 
 
-def _torch(one: BenchmarkCase) -> Callable[[], Callable[[np.ndarray], object]]:
+def _torch(case: BenchmarkCase) -> Callable[[], Callable[[np.ndarray], object]]:
     import torch
 
     from distill_cli.runs.checkpoint import load_model
 
-    torch.set_num_threads(one.threads)
+    torch.set_num_threads(case.threads)
 
     def load() -> Callable[[np.ndarray], object]:
-        model, _ = load_model(Path(one.source), one.name)
+        model, _ = load_model(Path(case.source), case.name)
 
         def run(x: np.ndarray) -> object:
             with torch.inference_mode():
@@ -103,14 +106,14 @@ def _torch(one: BenchmarkCase) -> Callable[[], Callable[[np.ndarray], object]]:
     return load
 
 
-def _onnx(one: BenchmarkCase) -> Callable[[], Callable[[np.ndarray], object]]:
+def _onnx(case: BenchmarkCase) -> Callable[[], Callable[[np.ndarray], object]]:
     import onnxruntime
 
     def load() -> Callable[[np.ndarray], object]:
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = one.threads
-        session = onnxruntime.InferenceSession(one.source, options, providers=["CPUExecutionProvider"])
-        given = session.get_inputs()[0].name
-        return lambda x: session.run(None, {given: x})
+        options.intra_op_num_threads = case.threads
+        session = onnxruntime.InferenceSession(case.source, options, providers=["CPUExecutionProvider"])
+        input_name = session.get_inputs()[0].name
+        return lambda x: session.run(None, {input_name: x})
 
     return load

@@ -1,4 +1,4 @@
-"""What a model costs: parameters, MACs, bytes, activations, latency."""
+"""Cost of a model: parameters, MACs, bytes, activations, latency."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LATENCY_BATCHES = (1, 256)
 
 
 def parameter_count(model: nn.Module) -> int:
-    """Return how many numbers the model learns; buffers such as batch norm's means are not counted."""
+    """Return the number of the model's parameters, without buffers."""
     return sum(p.numel() for p in model.parameters())
 
 
@@ -27,7 +27,10 @@ def weight_bytes(model: nn.Module) -> int:
 
 
 def macs(model: nn.Module, input_shape: tuple[int, ...]) -> int:
-    """Return multiply-accumulates of one sample's convolutions and matrix products (half of torch's FLOP count)."""
+    """Return the multiply-accumulates of one sample, half of torch's FLOP count.
+
+    Those of convolutions and matrix products.
+    """
     device = next(model.parameters()).device
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(torch.zeros(1, *input_shape, device=device))
@@ -35,7 +38,7 @@ def macs(model: nn.Module, input_shape: tuple[int, ...]) -> int:
 
 
 class _ActivationTracker(TorchDispatchMode):
-    """Counts the bytes of the tensors that operations make, as long as they live."""
+    """Counter of the bytes of all living tensors that operations return."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,12 +46,12 @@ class _ActivationTracker(TorchDispatchMode):
         self._known: dict[int, int] = {}
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run one operation and take note of the storages that it returns."""
+        """Run one operation and track the storages that it returns."""
         result = function(*args, **(kwargs or {}))
-        given = {id_of(t) for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
+        inputs = {id_of(t) for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
         for tensor in tree_leaves(result):
-            # Integers are the places of maxima, which a max pool makes only while somebody listens, as here.
-            if isinstance(tensor, Tensor) and tensor.is_floating_point() and id_of(tensor) not in given:
+            # Integers are the positions of maxima, which a max pool returns only under a dispatch mode as here.
+            if isinstance(tensor, Tensor) and tensor.is_floating_point() and id_of(tensor) not in inputs:
                 self.track(tensor)
         return result
 
@@ -64,18 +67,21 @@ class _ActivationTracker(TorchDispatchMode):
         weakref.finalize(storage, self.release, key)
 
     def release(self, key: int) -> None:
-        """Forget a storage that was freed."""
+        """Subtract a storage that was freed."""
         self.now -= self._known.pop(key, 0)
 
 
 def id_of(tensor: Tensor) -> int:
-    """Return what tells a tensor's storage from others that live at the same time."""
+    """Return an id of a tensor's storage, unique among living storages."""
     return int(tensor.untyped_storage()._cdata)
 
 
 @torch.no_grad()
 def peak_activation_bytes(model: nn.Module, input_shape: tuple[int, ...]) -> int:
-    """Return the most bytes of one sample's input and intermediate results that live at once, weights and work space left out."""
+    """Return the peak bytes of one sample's input and intermediate results.
+
+    Weights and work space are left out.
+    """
     with _ActivationTracker() as alive:
         x = torch.zeros(1, *input_shape, device=next(model.parameters()).device)
         model(x)
@@ -84,17 +90,23 @@ def peak_activation_bytes(model: nn.Module, input_shape: tuple[int, ...]) -> int
 
 @torch.no_grad()
 def latency(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, dict[str, float]]:
-    """Return milliseconds a call on the CPU, ``{batch: {p50, p99}}``, after a warm-up, on at most 200 calls."""
+    """Return milliseconds a call on the CPU, ``{batch: {p50, p99}}``.
+
+    After a warm-up, on at most 200 calls.
+    """
     table = {}
     for batch in LATENCY_BATCHES:
         x = torch.rand(batch, *input_shape)
-        found = measure_latency(lambda x=x: model(x))  # type: ignore[misc]
-        table[str(batch)] = {"p50": found["p50"], "p99": found["p99"]}
+        times = measure_latency(lambda x=x: model(x))  # type: ignore[misc]
+        table[str(batch)] = {"p50": times["p50"], "p99": times["p99"]}
     return table
 
 
 def profile_model(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, Any]:
-    """Return all of the above, under the names of the report. The model is left on the CPU, in eval mode."""
+    """Return all of these costs under the names of the report.
+
+    The model is left on the CPU, in eval mode.
+    """
     model = model.cpu().eval()
     return {
         "parameters": parameter_count(model),

@@ -1,4 +1,7 @@
-"""Where losses meet student and teacher: features tapped, losses bound to example outputs, a gradient seen to arrive."""
+"""Binding of losses to student and teachers before training.
+
+Hooks are set for the compared features, losses are bound to example outputs, and a gradient must reach the student.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from distill_cli.training.freezing import freeze_all_but, trainable_parameters
 from distill_cli.training.gradient_stats import any_gradient_reaches, preserve_buffers
 from distill_cli.types import DataFacts, Teacher
 
-EXAMPLES = 8  # rows that a loss sees before training: some relate samples to each other
+EXAMPLES = 8  # rows of the example outputs: more than one, as some losses relate samples to each other
 
 
 def bind_losses(
@@ -28,42 +31,44 @@ def bind_losses(
     seed: int,
     batch_size: int,
 ) -> list[str]:
-    """Tap the features that the losses compare, let the losses look at example outputs, and see that each stage learns something.
+    """Bind each stage's losses to example outputs, and check their gradients.
+
+    The compared features of the student are captured from here on.
 
     Args:
-        parts: the stages; their losses may draw weights of their own, from stream ``loss_init`` of the seed.
-        model: the student; it stays tapped.
-        teachers: tapped already.
-        rows: the first few are the example.
-        known: what losses may know of the training rows.
-        seed: the run's seed.
-        batch_size: rows of a training batch.
+        parts: settings and objectives of the stages; losses may initialise weights, from stream ``loss_init`` of the seed.
+        model: the student; its feature layers stay set.
+        teachers: teachers whose feature layers are set.
+        rows: training rows, of which the first few are the example.
+        known: facts about the training data for the losses.
+        seed: seed of the run.
+        batch_size: number of rows of a training batch.
 
     Returns:
         The value of each stage's objective on the example, to two digits.
 
     Raises:
-        UserError: the student has no such module, a module has no one output, a loss refuses what it sees, or gives no
-            gradient to anything that its stage trains, or to the student in batches of this size.
+        UserError: the student has no such module, a module has no single output, a loss refuses the outputs, or gives no
+            gradient to the parameters that its stage trains, or to the student in batches of this size.
     """
     set_feature_layers(model, [student for student, _ in feature_pairs(parts)], "student")
     example = rows.batch_at(torch.arange(min(EXAMPLES, len(rows))))
     model.eval()
     try:
         with torch.no_grad():
-            taught = [teacher(example) for teacher in teachers] if uses_teacher(parts) else []
+            teacher_examples = [teacher(example) for teacher in teachers] if uses_teacher(parts) else []
     except ValueError as e:
         raise UserError(f"features of the teacher: {e}") from None
     values = []
     for number, part in enumerate(parts):
-        objective, given = part.objective, taught if part.objective.uses_teacher else []
+        objective, outputs = part.objective, teacher_examples if part.objective.uses_teacher else []
         # a loss makes its own parameters here, from the shapes that it sees
         with torch.no_grad(), seeded(seed, "loss_init", number):
             try:
                 objective.to(rows.device)
-                objective.bind(known, model(example.inputs), given)
+                objective.bind(known, model(example.inputs), outputs)
                 objective.to(rows.device)
-                values.append(f"{float(objective(model(example.inputs), given, example)[0]):.2g}")
+                values.append(f"{float(objective(model(example.inputs), outputs, example)[0]):.2g}")
             except ValueError as e:
                 raise UserError(f"{part.config_path}loss: {e}") from None
             except OverflowError as e:
@@ -75,7 +80,7 @@ def bind_losses(
             raise UserError(f"{part.config_path}train: {e}") from None
         with seeded(seed, "try"), preserve_buffers(objective), freeze_all_but(model.network, part.trainable_modules):
             objective.skip_pretraining()
-            reached = any_gradient_reaches(objective.weighted_terms(model(example.inputs), given, example), trained)
+            reached = any_gradient_reaches(objective.weighted_terms(model(example.inputs), outputs, example), trained)
         if not trained:
             raise UserError("student.model: this network has no parameters to train")
         if not reached:
@@ -85,7 +90,7 @@ def bind_losses(
 
 
 def check_pretraining(parts: Sequence[StageSpec], steps_per_epoch: int) -> None:
-    """See that no stage ends before a loss that first trains itself has reached the student.
+    """Check that each stage outlasts the pretraining of its losses.
 
     Raises:
         UserError: names the loss.
@@ -96,24 +101,24 @@ def check_pretraining(parts: Sequence[StageSpec], steps_per_epoch: int) -> None:
             if steps <= term.pretrain_steps:
                 path = name if name == "loss" else f"terms.{name}"
                 raise UserError(
-                    f"{part.config_path}{path}.pretrain_steps={term.pretrain_steps}: the stage has {steps} steps, so this loss would "
-                    "never reach the student; give it fewer, or the stage more epochs"
+                    f"{part.config_path}{path}.pretrain_steps={term.pretrain_steps}: the stage has {steps} steps, so this loss "
+                    "would never reach the student; give it fewer, or the stage more epochs"
                 )
 
 
 def check_batches(parts: Sequence[StageSpec], batch_size: int, classes: int) -> list[str]:
-    """See that what the losses compare varies within a batch and over the classes.
+    """Check that the compared values vary within a batch and over the classes.
 
     Args:
-        parts: the stages; a loss may know only after it is bound how many rows it needs.
-        batch_size: rows of a training batch.
-        classes: C.
+        parts: settings and objectives of the stages; some losses know only after `bind` how many rows they need.
+        batch_size: number of rows of a training batch.
+        classes: number of classes C.
 
     Returns:
-        A line for each part of a loss that teaches nothing where others of it do.
+        A line for each part of a loss that has no effect while other parts of the loss have one.
 
     Raises:
-        UserError: nothing of a loss would reach the student; names it and what it needs.
+        UserError: no part of a loss would reach the student; names the loss and its requirement.
     """
     notes = []
     for part in parts:
@@ -149,7 +154,10 @@ def uses_teacher(parts: Sequence[StageSpec]) -> bool:
 
 
 def set_feature_layers(model: Classifier, paths: Sequence[str], who: str) -> None:
-    """Tap a model, or say whose module does not exist."""
+    """Set the modules whose outputs a model returns as features.
+
+    A module that does not exist gives a UserError that names the model.
+    """
     try:
         model.set_feature_layers(paths)
     except ValueError as e:

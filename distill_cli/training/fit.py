@@ -1,4 +1,7 @@
-"""Config -> a fit: objective, sampler, optimizer, schedule, and the loop that they go into."""
+"""Training of one model from its settings.
+
+Builds objective, sampler, optimizer, schedule and the training loop.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,7 @@ def fit(
     views: int = 0,
     taught_by: str | None = None,
 ) -> FitResult:
-    """Train one model: teacher, student and control all pass here.
+    """Train one model: teacher, student or control.
 
     Args:
         name: what messages and metrics call it.
@@ -115,10 +118,12 @@ def build_transforms(
     rows: SubsetLoader | None = None,
     views: int = 0,
 ) -> list[BatchTransform]:
-    """Return what happens to every training batch before it is seen: augmentation, then mixup; or views of the rows with both.
+    """Return the transforms of every training batch.
+
+    Augmentation, then mixup; or stored views of the rows with both.
 
     Raises:
-        UserError: samples of this shape cannot be moved so far.
+        UserError: samples of this shape cannot be shifted so far.
     """
     shift, alpha = settings["augment"]["shift"], settings["mixup"]["alpha"]
     if shift and (len(shape) < 2 or shift >= min(shape[1:])):
@@ -128,19 +133,21 @@ def build_transforms(
         )
     if rows is not None and views and (shift or alpha):
         return [StoredViews(rows, views, shift, alpha, seed)]
-    wanted: list[BatchTransform] = [RandomShift(shift, seed)] if shift else []
-    return [*wanted, Mixup(alpha, seed)] if alpha else wanted
+    shifts: list[BatchTransform] = [RandomShift(shift, seed)] if shift else []
+    return [*shifts, Mixup(alpha, seed)] if alpha else shifts
 
 
 def dry_run_optimizers(parts: Sequence[StageSpec], where: str = "") -> None:
-    """Build optimizer and schedule of each stage for one number and make a step, so that what cannot work is found at once.
+    """Check that optimizer and schedule of each stage can make a step.
+
+    Both are built for one number, so that an unusable setting is reported at once.
 
     Args:
-        parts: the stages.
-        where: whose they are, for messages: ``controls.slow.``.
+        parts: settings of the stages.
+        where: prefix of the stages' keys in messages, such as ``controls.slow.``.
 
     Raises:
-        UserError: names the setting's place and what is wrong with it.
+        UserError: names the setting and its problem.
     """
     for part in parts:
         number, place = nn.Parameter(torch.zeros(1)), where + part.config_path
@@ -156,7 +163,10 @@ def dry_run_optimizers(parts: Sequence[StageSpec], where: str = "") -> None:
 
 
 def make_stage(model: nn.Module, part: StageSpec, steps_per_epoch: int) -> Stage:
-    """Make optimizer and schedule for everything that the stage trains, the losses' own parameters included."""
+    """Build optimizer and schedule for all parameters that the stage trains.
+
+    Those of the losses included.
+    """
     student = trainable_parameters(model.network if isinstance(model, Classifier) else model, part.trainable_modules)
     parameters = [*student, *(p for p in part.objective.parameters() if p.requires_grad)]
     optimizer = instantiate_component(part.optimizer, f"{part.config_path}optimizer", params=parameters)
@@ -180,10 +190,12 @@ def _dry_run_train_mode(model: nn.Module, rows: SubsetLoader, batch_size: int, n
 
 
 def training_key(parts: Sequence[StageSpec], pool: Pool, dataset: Dataset, key_parts: Mapping[str, Any]) -> str:
-    """Return what decides a training, so that a state of another one is not gone on from.
+    """Return a hash of everything that decides a training.
 
-    What its losses are is known by their values on a few rows, to two digits: they follow from the teacher's outputs and the
-    student's first weights, and other threads or machines may move the last digits.
+    A checkpoint of another training is then not resumed.
+
+    The losses are identified by their values on a few rows, to two digits: the values depend on the teacher's outputs and the
+    student's first weights, and other threads or machines may change the last digits.
     """
     stages = [
         [p.name, p.epochs, p.optimizer, p.lr_scheduler, p.trainable_modules, p.balance_gradients, p.objective.names]

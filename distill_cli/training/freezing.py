@@ -1,4 +1,4 @@
-"""Which layers of a network are trained; the others stand still."""
+"""Freezing of layers: only some modules of a network are trained."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from distill_cli.features.hooks import resolve_modules
 
 
 def trainable_parameters(network: nn.Module, paths: Sequence[str] | None) -> list[nn.Parameter]:
-    """Return the parameters of the modules at `paths` that require gradients; all that do where `paths` is None.
+    """Return the parameters at `paths` that require gradients.
+
+    Those of the whole network where `paths` is None.
 
     Raises:
         ValueError: a path leads to no module, or to one without parameters.
@@ -20,19 +22,22 @@ def trainable_parameters(network: nn.Module, paths: Sequence[str] | None) -> lis
         return [p for p in network.parameters() if p.requires_grad]
     chosen: dict[int, nn.Parameter] = {}
     for path, module in resolve_modules(network, paths).items():
-        found = {id(p): p for p in module.parameters() if p.requires_grad}
-        if not found:
+        parameters = {id(p): p for p in module.parameters() if p.requires_grad}
+        if not parameters:
             raise ValueError(f"the module '{path}' has no parameters to train")
-        chosen |= found
+        chosen |= parameters
     return list(chosen.values())
 
 
 def set_frozen_modules_to_eval(network: nn.Module, paths: Sequence[str] | None) -> None:
-    """Put every module outside `paths` into eval mode: batch norm keeps its statistics there, dropout does nothing."""
+    """Set every module outside `paths` to eval mode.
+
+    There batch norm keeps its statistics, and dropout does nothing.
+    """
     if paths is None:
         return
     chosen = resolve_modules(network, paths).values()
-    inside = {id(module) for one in chosen for module in one.modules()}
+    inside = {id(module) for chosen_module in chosen for module in chosen_module.modules()}
     for module in network.modules():
         holds = any(id(part) in inside for part in module.modules())
         if not holds:
@@ -41,7 +46,10 @@ def set_frozen_modules_to_eval(network: nn.Module, paths: Sequence[str] | None) 
 
 @contextmanager
 def freeze_all_but(network: nn.Module, paths: Sequence[str] | None) -> Iterator[None]:
-    """Let nothing but the modules at `paths` require gradients inside the block, and give all back as they were."""
+    """Freeze all modules but those at `paths` inside the block.
+
+    Afterwards the parameters require gradients as before.
+    """
     trained = {id(p) for p in trainable_parameters(network, paths)}
     frozen = [p for p in network.parameters() if p.requires_grad and id(p) not in trained]
     for parameter in frozen:

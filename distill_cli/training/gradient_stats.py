@@ -1,4 +1,4 @@
-"""How hard each term pulls at the student: norms and angles of the terms' gradients."""
+"""Gradient statistics of the loss terms: norms, shares and cosines."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from distill_cli.types import GradientStats
 
 
 def gradient_gram_matrix(parts: Sequence[Tensor], parameters: Sequence[nn.Parameter]) -> Tensor:
-    """Return the inner products ``[K, K]`` float64 of the gradients of K scalars with respect to `parameters`.
+    """Return the Gram matrix ``[K, K]`` float64 of the gradients of K scalars.
 
-    A scalar that does not reach a parameter has a gradient of zero there. `.grad` is neither read nor written.
+    That is their inner products, with respect to `parameters`.
+
+    A scalar that does not depend on a parameter has a gradient of zero there. `.grad` is neither read nor written.
     """
     rows: list[list[Tensor | None]] = []
     for k, part in enumerate(parts):
@@ -35,15 +37,17 @@ def any_gradient_reaches(parts: Sequence[Tensor], parameters: Sequence[nn.Parame
     live = [part for part in parts if part.requires_grad]
     if not live or not parameters:
         return False
-    found = torch.autograd.grad(torch.stack(live).sum(), parameters, allow_unused=True)
-    return any(gradient is not None for gradient in found)
+    gradients = torch.autograd.grad(torch.stack(live).sum(), parameters, allow_unused=True)
+    return any(gradient is not None for gradient in gradients)
 
 
 def gradient_stats(names: Sequence[str], grams: Sequence[Tensor]) -> GradientStats:
-    """Return norms, shares and cosines of the terms, from the inner products of one or more batches.
+    """Return norms, shares and cosines of the terms from their Gram matrices.
+
+    One matrix for each batch.
 
     Norms are means over the batches; a share is a norm over the sum of all terms' norms; a cosine is the mean over the
-    batches in which both gradients are longer than zero, None where there is none.
+    batches in which both norms are above zero, None where there are no such batches.
     """
     norms = torch.stack([g.diagonal().clamp(min=0).sqrt() for g in grams]).mean(dim=0).tolist()
     total = sum(norms)
@@ -57,7 +61,9 @@ def gradient_stats(names: Sequence[str], grams: Sequence[Tensor]) -> GradientSta
 
 
 def balancing_factors(measured: GradientStats) -> dict[str, float]:
-    """Return the factor of each term that makes all gradients equally long and keeps the sum of their lengths.
+    """Return factors that give all terms' gradients the same norm.
+
+    The sum of the norms does not change.
 
     Raises:
         ValueError: a term has no gradient; names it.
@@ -71,7 +77,10 @@ def balancing_factors(measured: GradientStats) -> dict[str, float]:
 
 @contextmanager
 def preserve_buffers(*modules: nn.Module) -> Iterator[None]:
-    """Give the modules' buffers back as they were: what a forward pass in train mode counts is forgotten."""
+    """Restore the modules' buffers after the block.
+
+    Forward passes in train mode then leave no trace in batch norm's statistics.
+    """
     before = [(buffer, buffer.detach().clone()) for module in modules for buffer in module.buffers()]
     try:
         yield

@@ -1,4 +1,7 @@
-"""Learning rates as a function of the share of all steps done; `optimizer.lr` is the highest."""
+"""Learning rate schedules, functions of the share of steps done.
+
+`optimizer.lr` is the highest rate.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,10 @@ def constant(optimizer: Optimizer, total_steps: int, warmup: float = 0.0) -> LRS
 
 
 def cosine(optimizer: Optimizer, total_steps: int, warmup: float = 0.0, final: float = 0.0) -> LRScheduler:
-    """Fall along half a cosine to ``final x optimizer.lr`` (Loshchilov and Hutter 2017, arXiv:1608.03983)."""
+    """Decay the rate along half a cosine to ``final x optimizer.lr``.
+
+    Loshchilov and Hutter 2017, arXiv:1608.03983.
+    """
     if not 0 <= final <= 1:
         raise ValueError(f"final must be in [0, 1], got {final}")
     return _with_warmup(optimizer, total_steps, warmup, lambda done: final + (1 - final) * (1 + math.cos(math.pi * done)) / 2)
@@ -37,7 +43,10 @@ def cosine(optimizer: Optimizer, total_steps: int, warmup: float = 0.0, final: f
 def step(
     optimizer: Optimizer, total_steps: int, warmup: float = 0.0, milestones: Sequence[float] = (0.5,), gamma: float = 0.1
 ) -> LRScheduler:
-    """Multiply the rate by `gamma` at each of `milestones`, shares of all steps in (0, 1)."""
+    """Multiply the rate by `gamma` at each of `milestones`.
+
+    Milestones are shares of all steps in (0, 1).
+    """
     if any(not 0 < m < 1 for m in milestones):
         raise ValueError(f"milestones must be shares of all steps in (0, 1), got {list(milestones)}")
     return _with_warmup(optimizer, total_steps, warmup, lambda done: gamma ** sum(done >= m for m in milestones))
@@ -50,8 +59,10 @@ def one_cycle(
     div_factor: float = 25.0,
     final_div_factor: float = 1e4,
 ) -> LRScheduler:
-    """Climb to ``optimizer.lr``, then fall far below the first rate; momentum runs the other way
-    (Smith and Topin 2018, arXiv:1708.07120, as torch's OneCycleLR)."""
+    """Raise the rate to ``optimizer.lr``, then decay it far below the first rate.
+
+    Momentum changes in the opposite direction (Smith and Topin 2018, arXiv:1708.07120, as torch's OneCycleLR).
+    """
     if not 0 < peak_at < 1:
         raise ValueError(f"peak_at must be in (0, 1), got {peak_at}")
     if not (div_factor > 0 and final_div_factor > 0):

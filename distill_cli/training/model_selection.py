@@ -1,4 +1,4 @@
-"""Which epoch's weights are kept, and when training stops early."""
+"""Model selection on validation, and early stopping."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LOWER_IS_BETTER = ("nll",)
 
 @dataclass
 class ModelSelection:
-    """Which epoch's weights are kept, by a validation metric; never by test.
+    """Selection of the best epoch's weights by a validation metric, never by test.
 
     Args:
         metric: ``macro_f1``, ``accuracy`` (highest) or ``nll`` (lowest).
@@ -27,7 +27,10 @@ class ModelSelection:
     best_state_dict: dict[str, Tensor] = field(default_factory=dict)
 
     def update(self, epoch: int, scores: dict[str, float], model: nn.Module) -> bool:
-        """Keep the weights if this epoch is the best so far; the first of equals stays."""
+        """Store the weights if this epoch is the best so far, and return whether it is.
+
+        Of equal epochs the first is the best.
+        """
         value = scores[self.metric]
         sign = -1 if self.metric in LOWER_IS_BETTER else 1
         if self.best_score is not None and not sign * value > sign * self.best_score:
@@ -37,7 +40,7 @@ class ModelSelection:
         return True
 
     def should_stop(self, epoch: int) -> bool:
-        """Whether training ends with this epoch, counted from 0."""
+        """Return whether training ends with this epoch, counted from 0."""
         if self.max_epochs is not None:
             return epoch + 1 >= self.max_epochs
         return self.patience is not None and epoch - self.best_epoch >= self.patience

@@ -1,4 +1,7 @@
-"""Where a training stands, as one value that can be kept and put back: with it, it goes on as if it had never stopped."""
+"""The training state: everything that a checkpoint must hold.
+
+A resumed run then equals an uninterrupted one.
+"""
 
 from __future__ import annotations
 
@@ -16,18 +19,20 @@ from distill_cli.types import EpochRecord, GradientStats, Stage
 
 @dataclass
 class TrainerState:
-    """All that moves in a training besides weights, optimizers, schedules and random draws.
+    """Progress of a training.
+
+    Weights, optimizers, schedules and random states are not part of it.
 
     Attributes:
-        stage: stages that are done.
-        epoch_in_stage: epochs of the stage under way that are done.
-        step_in_epoch: steps of the epoch under way that are done.
-        history: of all epochs that are done.
-        global_step, samples_seen, train_seconds: of all epochs that are done.
-        loss_sums: of each weighted term over the steps of the epoch under way.
-        samples_in_epoch, epoch_seconds: rows seen and seconds spent in the epoch under way.
-        gradient_stats: what its gradients measured at its start.
-        skipped_steps: steps that loss scaling (fp16) has left out because a gradient was not finite.
+        stage: number of finished stages.
+        epoch_in_stage: number of finished epochs of the current stage.
+        step_in_epoch: number of finished steps of the current epoch.
+        history: records of all finished epochs.
+        global_step, samples_seen, train_seconds: optimizer steps, samples and seconds of all finished epochs.
+        loss_sums: sum of each weighted term over the finished steps of the current epoch.
+        samples_in_epoch, epoch_seconds: samples seen and seconds spent in the current epoch.
+        gradient_stats: gradient statistics at the start of the current epoch, None where they were not measured.
+        skipped_steps: optimizer steps that the fp16 gradient scaler skipped because a gradient was not finite.
     """
 
     stage: int = 0
@@ -43,12 +48,12 @@ class TrainerState:
     gradient_stats: GradientStats | None = None
     skipped_steps: int = 0
 
-    def begin_epoch(self, pulled: GradientStats | None, terms: int) -> None:
-        """Forget the epoch before."""
-        self.step_in_epoch, self.samples_in_epoch, self.gradient_stats, self.loss_sums = 0, 0, pulled, [0.0] * terms
+    def begin_epoch(self, gradient_stats: GradientStats | None, terms: int) -> None:
+        """Reset the sums of the previous epoch."""
+        self.step_in_epoch, self.samples_in_epoch, self.gradient_stats, self.loss_sums = 0, 0, gradient_stats, [0.0] * terms
 
     def end_epoch(self, record: EpochRecord, steps: int, seconds: float) -> None:
-        """Count an epoch."""
+        """Count a finished epoch."""
         self.history.append(record)
         self.epoch_in_stage, self.step_in_epoch, self.epoch_seconds = self.epoch_in_stage + 1, 0, 0.0
         self.global_step, self.samples_seen, self.train_seconds = (
@@ -58,7 +63,7 @@ class TrainerState:
         )
 
     def end_stage(self) -> None:
-        """Count a stage."""
+        """Count a finished stage."""
         self.stage, self.epoch_in_stage = self.stage + 1, 0
 
 
@@ -68,11 +73,11 @@ def capture_state(
     """Return everything that the rest of the training depends on.
 
     Args:
-        course: where it stands.
-        model: the student.
-        stages: all of them, done or not: a later one may use what an earlier one has trained.
-        selection: the best epoch so far.
-        scaler: of the loss, or None.
+        course: progress of the training.
+        model: the trained model.
+        stages: all stages, finished or not: a later stage may use parameters that an earlier one has trained.
+        selection: selection with the best epoch so far.
+        scaler: gradient scaler of fp16, or None.
     """
     return {
         "course": {**asdict(course), "records": [asdict(record) for record in course.history]},
@@ -95,19 +100,21 @@ def capture_state(
 def restore_state(
     state: Mapping[str, Any], model: nn.Module, stages: Sequence[Stage], selection: ModelSelection, scaler: Any
 ) -> tuple[TrainerState, dict[str, torch.Tensor]]:
-    """Put a state into what `state_of` took it from, made anew; return where the training stands, and its random draws.
+    """Load a state into a new model, optimizers, schedules and selection.
+
+    Returns the progress of the training and the random state.
 
     Raises:
         ValueError: the state is of other models, losses, optimizers or stages.
     """
     try:
         model.load_state_dict(state["model"])
-        for stage, kept in zip(stages, state["stages"], strict=True):
-            stage.objective.load_state_dict(kept["objective"])
-            stage.objective.factors = dict(kept["factors"])
+        for stage, stage_state in zip(stages, state["stages"], strict=True):
+            stage.objective.load_state_dict(stage_state["objective"])
+            stage.objective.factors = dict(stage_state["factors"])
             stage.objective.advance(0.0)
-            stage.optimizer.load_state_dict(kept["optimizer"])
-            stage.lr_scheduler.load_state_dict(kept["schedule"])
+            stage.optimizer.load_state_dict(stage_state["optimizer"])
+            stage.lr_scheduler.load_state_dict(stage_state["schedule"])
         device = next(iter(model.state_dict().values())).device
         selection.best_score, selection.best_epoch = state["selection"]["best"], state["selection"]["epoch"]
         selection.best_state_dict = {name: value.to(device) for name, value in state["selection"]["weights"].items()}
@@ -124,10 +131,12 @@ def restore_state(
 
 
 def validate_state(course: TrainerState, stages: Sequence[Stage], selection: ModelSelection, model: nn.Module) -> None:
-    """See that a state's counts are of these stages: a folder may come from anyone.
+    """Check that a state's counts fit these stages.
+
+    The folder of the state may be from an untrusted source.
 
     Raises:
-        ValueError: they are not.
+        ValueError: the counts do not fit.
     """
     counts = [
         course.stage,
@@ -158,9 +167,9 @@ def validate_state(course: TrainerState, stages: Sequence[Stage], selection: Mod
         raise ValueError("its best epoch is none of its epochs")
 
 
-def _record(kept: Mapping[str, Any]) -> EpochRecord:
-    return EpochRecord(**{**kept, "pull": _pull(kept["pull"])})
+def _record(record: Mapping[str, Any]) -> EpochRecord:
+    return EpochRecord(**{**record, "pull": _pull(record["pull"])})
 
 
-def _pull(kept: Mapping[str, Any] | None) -> GradientStats | None:
-    return None if kept is None else GradientStats(**kept)
+def _pull(stats: Mapping[str, Any] | None) -> GradientStats | None:
+    return None if stats is None else GradientStats(**stats)

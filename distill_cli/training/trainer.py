@@ -1,4 +1,7 @@
-"""The loop: train step, fit, predict. The only `backward` and the only `step`."""
+"""The training loop: train step, fit, predict.
+
+All calls of `backward` and of an optimizer's `step` are here.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ from distill_cli.types import (
 )
 from distill_cli.utils import signals as stop_signals
 
-# Off the CPU a look at a value waits for the device; there losses are looked at once in this many steps.
+# Reading a value from another device than the CPU waits for that device; there losses are read once in this many steps.
 STEPS_BETWEEN_CHECKS = 32
 RandomState = Mapping[str, Tensor]
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -44,7 +47,10 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass
 class Precision:
-    """Arithmetic of the forward pass: ``32``, ``bf16`` or ``fp16`` (with loss scaling), on one device."""
+    """Arithmetic of the forward pass on one device.
+
+    ``32``, ``bf16`` or ``fp16`` (with loss scaling).
+    """
 
     name: str
     device: torch.device
@@ -55,7 +61,7 @@ class Precision:
             self.scaler = torch.amp.GradScaler(self.device.type)
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
-        """Return the context of a forward pass."""
+        """Return the autocast context of a forward pass."""
         if self.name not in DTYPES:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=DTYPES[self.name])
@@ -63,14 +69,16 @@ class Precision:
 
 @dataclass
 class FitResult:
-    """What a training gave: the model holds the best weights.
+    """Result of `Trainer.fit`.
+
+    The model holds the weights of the best epoch.
 
     Attributes:
-        history: of all epochs.
-        best_epoch: whose weights are kept, from 0.
-        steps, samples, seconds: of the training; validation is not counted in the seconds.
-        skipped_steps: those that loss scaling left out; None without it.
-        weight_change: length of what training added to the weights, as a share of the length they began with.
+        history: records of all epochs.
+        best_epoch: number of the epoch whose weights the model holds, from 0.
+        steps, samples, seconds: optimizer steps, samples and seconds of the training, without validation.
+        skipped_steps: optimizer steps that the fp16 gradient scaler skipped; None without a scaler.
+        weight_change: L2 norm of the change of the weights, as a share of the initial weights' norm.
     """
 
     history: list[EpochRecord]
@@ -89,22 +97,22 @@ class FitResult:
 
 @dataclass
 class Trainer:
-    """What stays the same over the stages of one training.
+    """Trainer of one model over all stages.
 
     Args:
-        name: the model's name, for messages.
+        name: name of the model in messages.
         model: the student (or the teacher in its own training).
-        train_data: its training rows.
-        sampler: which of them each step sees.
-        teachers: what the objective compares it with.
-        validate: scores of the model on validation.
-        seed: of dropout.
+        train_data: training rows.
+        sampler: order of the training rows.
+        teachers: teachers that the objective compares the model with.
+        validate: function that returns the model's scores on validation.
+        seed: seed of dropout and of the gradient measurements.
         precision: arithmetic of the forward pass.
-        transforms: applied to every batch, in order, before both forward passes: augmentation, mixup.
+        transforms: changes of every batch, in order, before both forward passes: augmentation, mixup.
         clip_grad_norm: largest norm of the gradient, or None.
-        on_progress: told now and then how many rows of the epoch are done.
-        checkpoints: where the training's state is saved and looked for; None: nowhere.
-        log: told in one line where a training goes on.
+        on_progress: function that is called now and then with the number of samples of the epoch so far.
+        checkpoints: store of the training's checkpoints; None: no checkpoints.
+        log: function that is called with one line when a training is resumed.
     """
 
     name: str
@@ -122,14 +130,14 @@ class Trainer:
     log: Callable[[str], object] = lambda line: None
 
     def fit(self, stages: Sequence[Stage], selection: ModelSelection, on_epoch_end: EpochCallback) -> FitResult:
-        """Run the stages one after the other and load the best weights: those of an epoch of the last stage.
+        """Run the stages in order and load the best weights of the last stage.
 
-        Earlier stages prepare; after a hint stage the head is untrained, so its epochs are no candidates, and patience
-        counts in the last stage only. With `checkpoints` it goes on where the newest one stands, a finished training at its end.
+        The best epoch is one of the last stage, and patience counts there only: after an earlier stage, such as one on hints,
+        the head is untrained. With `checkpoints` the training resumes from the newest one, a finished training at its end.
 
         Raises:
             UserError: a term is NaN or infinite; names term, epoch and step. Or the outputs on validation are.
-            Interrupted: a signal asked for it; with `checkpoints` the last step is kept.
+            Interrupted: a signal asked for it; with `checkpoints` the last step is saved.
         """
         first = [parameter.detach().clone() for parameter in self.model.parameters()]
         course, random = self.load_checkpoint(stages, selection)
@@ -157,12 +165,15 @@ class Trainer:
         )
 
     def load_checkpoint(self, stages: Sequence[Stage], selection: ModelSelection) -> tuple[TrainerState, RandomState | None]:
-        """Return where to begin: at the newest state, with its random draws, or at the beginning."""
+        """Return the progress and the random state of the newest checkpoint.
+
+        Without a checkpoint a new state. The random state is None unless an epoch was interrupted.
+        """
         state = None
         if self.checkpoints is not None:
-            state, said = self.checkpoints.load_latest()
-            if said:
-                self.log(said)
+            state, message = self.checkpoints.load_latest()
+            if message:
+                self.log(message)
         if state is None:
             return TrainerState(), None
         try:
@@ -177,7 +188,10 @@ class Trainer:
         return course, random if course.step_in_epoch else None
 
     def save_checkpoint(self, course: TrainerState, stages: Sequence[Stage], selection: ModelSelection) -> None:
-        """Save the state, if states are kept and the weights are finite; else the last good one stays."""
+        """Save a checkpoint if the weights are finite.
+
+        Without `checkpoints` nothing is saved. If the weights are not finite, the last checkpoint stays.
+        """
         if self.checkpoints is None:
             return
         if all(bool(p.isfinite().all()) for p in self.model.parameters()):
@@ -193,7 +207,7 @@ class Trainer:
         listen: EpochCallback,
         random: RandomState | None,
     ) -> None:
-        """Train and score one epoch, or the rest of the one that a state broke off, with its random draws."""
+        """Train and score one epoch, or the rest of an interrupted one."""
         stage, epoch = stages[course.stage], len(course.history)
         start = time.perf_counter() - course.epoch_seconds
         if random is None:
@@ -204,11 +218,11 @@ class Trainer:
                 len(stage.objective.names),
             )
 
-        def keep() -> None:
+        def save() -> None:
             course.epoch_seconds = time.perf_counter() - start
             self.save_checkpoint(course, stages, selection)
 
-        means = self.train_epoch(stage, epoch, course, random, keep)
+        means = self.train_epoch(stage, epoch, course, random, save)
         trained = time.perf_counter() - start
         scores = self.validate(self.model)
         is_last = course.stage == len(stages) - 1
@@ -231,53 +245,59 @@ class Trainer:
         epoch: int,
         course: TrainerState,
         random: RandomState | None = None,
-        keep: Callable[[], None] = lambda: None,
+        save_checkpoint: Callable[[], None] = lambda: None,
     ) -> dict[str, float]:
-        """Make the steps of an epoch that `course` has not done; return the mean of each weighted term.
+        """Make the remaining steps of an epoch and return the mean weighted terms.
 
         Args:
-            stage: what is minimised.
-            epoch: of the training.
-            course: counts along.
-            random: draws to go on with in the middle of an epoch.
-            save_checkpoint: saves the state after a step.
+            stage: current stage.
+            epoch: number of the epoch over all stages, from 0.
+            course: progress of the training, updated after every step.
+            random: random state of an interrupted epoch, or None at the start of an epoch.
+            save_checkpoint: function that saves a checkpoint after a step.
         """
         objective = self.set_train_mode(stage)
         device = self.precision.device
         every = 1 if device.type == "cpu" else STEPS_BETWEEN_CHECKS
-        unseen: list[Tensor] = []
-        moves, states, within = objective.has_schedules, self.checkpoints, course.epoch_in_stage
+        pending_losses: list[Tensor] = []
+        has_schedules, checkpoints, stage_epoch = objective.has_schedules, self.checkpoints, course.epoch_in_stage
         with seeded(self.seed, "dropout", epoch):
             if random is not None:
                 set_rng_state(random)
             for step, batch in enumerate(self.batches(epoch, course.step_in_epoch), course.step_in_epoch):
-                if moves:
-                    objective.set_progress(stage.progress(within, step))
+                if has_schedules:
+                    objective.set_progress(stage.progress(stage_epoch, step))
                 parts = self.train_step(stage, batch, course)
                 course.samples_in_epoch += len(batch.index)
-                unseen.append(parts)
+                pending_losses.append(parts)
                 if self.on_progress is not None and step % STEPS_BETWEEN_CHECKS == 0:
                     self.on_progress(course.samples_in_epoch)
-                if len(unseen) == every:
-                    self.accumulate_losses(unseen, stage, course.loss_sums, epoch, step)
-                    unseen = []
+                if len(pending_losses) == every:
+                    self.accumulate_losses(pending_losses, stage, course.loss_sums, epoch, step)
+                    pending_losses = []
                 stage.lr_scheduler.step()
                 course.step_in_epoch = step + 1
-                if states is not None and states.should_save() and course.step_in_epoch < stage.steps_per_epoch:
-                    self.accumulate_losses(unseen, stage, course.loss_sums, epoch, step)
-                    unseen = []
-                    keep()
-        self.accumulate_losses(unseen, stage, course.loss_sums, epoch, stage.steps_per_epoch - 1)
+                if checkpoints is not None and checkpoints.should_save() and course.step_in_epoch < stage.steps_per_epoch:
+                    self.accumulate_losses(pending_losses, stage, course.loss_sums, epoch, step)
+                    pending_losses = []
+                    save_checkpoint()
+        self.accumulate_losses(pending_losses, stage, course.loss_sums, epoch, stage.steps_per_epoch - 1)
         return {name: total / stage.steps_per_epoch for name, total in zip(objective.names, course.loss_sums, strict=True)}
 
     def set_train_mode(self, stage: Stage) -> Objective:
-        """Put what the stage trains into train mode, the rest of the student into eval mode; return the objective."""
+        """Set the trained modules to train mode, the others to eval mode.
+
+        Returns the objective.
+        """
         self.model.train()
         set_frozen_modules_to_eval(self.model.network, stage.trainable_modules)
         return stage.objective.train()
 
     def batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """Yield an epoch's batches from step `first` as both forward passes see them; the same whenever they are asked for."""
+        """Yield the augmented batches of an epoch, starting at step `first`.
+
+        Deterministic: the same epoch and step always give the same batch.
+        """
         for step, positions in islice(enumerate(self.sampler.epoch(epoch)), first, None):
             batch = self.train_data.batch_at(positions)
             for change in self.transforms:
@@ -285,11 +305,19 @@ class Trainer:
             yield batch
 
     def measure_gradients(self, stage: Stage, epoch: int, within: int = 0, *, skip_pretraining: bool = False) -> GradientStats:
-        """Return how hard each term pulls on the first batches of an epoch, in train mode; training goes on as if not asked.
+        """Measure the gradient of each loss term on the first batches of an epoch.
+
+        In train mode, without changing the training state.
 
         Random draws come from a stream of their own, and the buffers of student and losses (batch norm's statistics) are
-        put back. A loss that keeps a state elsewhere notices. Loss scaling (fp16) is left out, and so is its precision.
-        A loss that trains itself first pulls at nothing meanwhile, unless `skip_pretraining`.
+        restored; a loss's state elsewhere is not. Instead of fp16 with loss scaling, float32 is used. A loss in its pretraining
+        has no gradient, unless `skip_pretraining`.
+
+        Args:
+            stage: current stage.
+            epoch: number of the epoch over all stages, from 0.
+            within: number of the epoch in the stage, from 0.
+            skip_pretraining: whether losses are measured as after their pretraining.
         """
         objective = self.set_train_mode(stage)
         objective.set_progress(stage.progress(within))
@@ -307,10 +335,12 @@ class Trainer:
         return gradient_stats(objective.names, grams)
 
     def balance_loss_weights(self, stage: Stage, epoch: int) -> None:
-        """Give each term the factor that makes all gradients equally long at the start of the stage.
+        """Scale the loss weights so that all terms' gradients have the same norm.
+
+        Measured at the start of the stage.
 
         Raises:
-            UserError: a term has no gradient there.
+            UserError: a term has no gradient there; names the term.
         """
         try:
             stage.objective.balance(balancing_factors(self.measure_gradients(stage, epoch, skip_pretraining=True)))
@@ -320,9 +350,9 @@ class Trainer:
             ) from None
 
     def train_step(self, stage: Stage, batch: Batch, course: TrainerState) -> Tensor:
-        """Change the weights once; return the weighted terms ``[K]``.
+        """Update the weights once and return the weighted terms ``[K]``.
 
-        A step that skipped_steps (fp16) is counted, and changes nothing.
+        A step that the fp16 gradient scaler skips is counted in `course.skipped_steps` and changes nothing.
         """
         objective: Objective = stage.objective
         with self.precision.autocast():
@@ -349,13 +379,24 @@ class Trainer:
         return parts
 
     def clip_gradient(self, optimizer: torch.optim.Optimizer) -> None:
-        """Scale the gradient of everything trained to norm `clip_grad_norm` where it is longer."""
+        """Clip the gradient of all trained parameters to norm `clip_grad_norm`."""
         if self.clip_grad_norm is not None:
             trained = [p for group in optimizer.param_groups for p in group["params"]]
             nn.utils.clip_grad_norm_(trained, self.clip_grad_norm)
 
     def accumulate_losses(self, parts: Sequence[Tensor], stage: Stage, totals: list[float], epoch: int, last: int) -> None:
-        """Add the terms of the last steps, up to step `last`, to `totals`; stop at the first that is not finite."""
+        """Add the loss terms of the last steps to `totals`.
+
+        Args:
+            parts: weighted terms ``[K]`` of each step since the last call.
+            stage: current stage.
+            totals: sums of the K terms, updated in place.
+            epoch: number of the epoch over all stages, from 0.
+            last: number of the last step in the epoch, from 0.
+
+        Raises:
+            UserError: a term is NaN or infinite; names term, epoch and step.
+        """
         values = [parts[0].tolist()] if len(parts) == 1 else torch.stack(list(parts)).tolist() if parts else []
         for row, terms in enumerate(values):
             for k, value in enumerate(terms):
@@ -371,7 +412,10 @@ class Trainer:
 
 @torch.no_grad()
 def relative_change(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
-    """Return the length of the difference of two lists of tensors, as a share of the first's length (of 1 where that is 0)."""
+    """Return the relative length of the difference of two lists of tensors.
+
+    As a share of the first list's length, or of 1 where that length is 0.
+    """
     change = sum(float((b - a).double().square().sum()) for a, b in zip(before, after, strict=True))
     length = sum(float(a.double().square().sum()) for a in before)
     return math.sqrt(change / (length or 1.0))
@@ -386,7 +430,9 @@ def dry_run_step(stage: Stage, parameter: nn.Parameter) -> None:
 
 @torch.no_grad()
 def predict(model: nn.Module, rows: SubsetLoader, chunk: int) -> Tensor:
-    """Return logits ``[N, C]`` float32 on the CPU, in eval mode, `chunk` rows at a time in order.
+    """Return logits ``[N, C]`` float32 on the CPU, in eval mode.
+
+    `chunk` rows at a time, in order.
 
     The same chunk size gives the same digits.
     """

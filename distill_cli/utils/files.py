@@ -1,4 +1,7 @@
-"""The only room that writes: atomic files, hashes, safe names."""
+"""Atomic writing of files, hashes and safe names.
+
+All files of the tool are written by this module.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,10 @@ from distill_cli.errors import UserError
 
 
 def safe_name(text: str) -> str:
-    """Return `text` as one file name: letters, digits, ``. _ -`` only, never empty, ``.`` or ``..``."""
+    """Return `text` as one file name of letters, digits and ``. _ -``.
+
+    Never empty, ``.`` or ``..``.
+    """
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", str(text)).strip(".")
     return name or "_"
 
@@ -47,7 +53,7 @@ def make_folder(path: str | Path) -> Path:
 
 
 def remove(paths: Iterable[Path]) -> None:
-    """Remove files, and folders with all that is in them."""
+    """Remove files, and folders with their content."""
     for path in list(paths):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
@@ -56,10 +62,12 @@ def remove(paths: Iterable[Path]) -> None:
 
 
 def write_atomic(path: str | Path, write: Callable[[IO[Any]], object], *, binary: bool = False, replace: bool = True) -> Path:
-    """Let `write(file)` fill a temporary file beside `path`, then rename it: readers see all or nothing.
+    """Write a file by `write(file)`, atomically.
+
+    A temporary file next to `path` is filled and renamed: readers see all or nothing.
 
     Raises:
-        UserError: the folder is not writable or the disk is full; or something is at `path`, unless it may be replaced.
+        UserError: the folder is not writable, the disk is full, or `path` exists and `replace` is false.
     """
     path = Path(path)
     new = _missing_parents(path)
@@ -83,13 +91,19 @@ def write_atomic(path: str | Path, write: Callable[[IO[Any]], object], *, binary
 
 
 def _temporary(path: Path) -> Path:
-    """Return a new name beside `path` that says who writes there; what killed writers of `path` have left goes."""
+    """Return a new temporary name next to `path` that names the writing process.
+
+    Stale temporaries of `path` are removed.
+    """
     remove_stale_temporaries(path)
     return path.with_name(f".{path.name}.{_machine()}.{os.getpid()}.{secrets.token_hex(3)}.tmp")
 
 
 def remove_stale_temporaries(path: Path) -> None:
-    """Remove what killed processes of this machine have left beside `path` while they wrote it; others may still be writing."""
+    """Remove temporaries of `path` left by killed processes of this machine.
+
+    Those of running processes stay.
+    """
     prefix = f".{path.name}.{_machine()}."
     remove(
         left for left in path.parent.glob(f"{glob.escape(prefix)}*.tmp") if not _process_is_alive(left.name.removeprefix(prefix))
@@ -102,26 +116,29 @@ def _machine() -> str:
 
 
 def _process_is_alive(writer: str) -> bool:
-    """Return whether the process may run that a temporary name begins with."""
+    """Return whether the process in a temporary's name may be running."""
     number = writer.partition(".")[0]
-    if os.name != "posix" or not number.isdecimal():  # elsewhere `kill` ends a process, and cannot ask for it
+    if os.name != "posix" or not number.isdecimal():  # elsewhere `kill` cannot test a process, but ends it
         return True
     try:
         os.kill(int(number), 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except PermissionError:  # somebody else's
+    except PermissionError:  # another user's process
         pass
     return True
 
 
 def _missing_parents(path: Path) -> list[Path]:
-    """Return the folders above a path that are not there, the nearest first."""
-    return [folder for folder in path.parents if not os.path.exists(folder)]  # also where looking is not allowed
+    """Return the missing folders above a path, the nearest first."""
+    return [folder for folder in path.parents if not os.path.exists(folder)]  # False also without permission to look
 
 
 def _remove_empty(folders: Iterable[Path]) -> None:
-    """Remove the folders made for what was not written after all; those that hold something stay."""
+    """Remove those of some new folders that stayed empty.
+
+    They were created for a file whose writing failed.
+    """
     with contextlib.suppress(OSError):
         for folder in folders:
             folder.rmdir()
@@ -138,18 +155,24 @@ def write_bytes(path: str | Path, content: bytes) -> Path:
 
 
 def write_json(path: str | Path, value: Any) -> Path:
-    """Write JSON atomically; NaN and infinities become null, as JSON has none."""
+    """Write JSON atomically.
+
+    NaN and infinities become null, as JSON has neither.
+    """
     return write_text(path, json.dumps(to_jsonable(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_arrays(path: str | Path, arrays: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> Path:
-    """Write named tensors or arrays as safetensors, atomically; what shares memory (tied weights, views) is written twice."""
+    """Write named tensors or arrays as safetensors, atomically.
+
+    Tensors that share memory (tied weights, views) are written twice.
+    """
     import torch
     from safetensors.torch import save
 
-    given = {name: np.array(value) if isinstance(value, np.ndarray) else value for name, value in arrays.items()}
+    copies = {name: np.array(value) if isinstance(value, np.ndarray) else value for name, value in arrays.items()}
     tensors, memory = {}, set()
-    for name, value in given.items():
+    for name, value in copies.items():
         tensor = torch.as_tensor(value).detach().cpu().contiguous()
         place = tensor.untyped_storage().data_ptr()
         tensors[name] = tensor.clone() if place in memory else tensor
@@ -159,40 +182,47 @@ def write_arrays(path: str | Path, arrays: Mapping[str, Any], metadata: Mapping[
 
 
 def write_npy(path: str | Path, array: np.ndarray) -> Path:
-    """Write one array as .npy, atomically; such files can be memory-mapped."""
+    """Write one array as .npy, atomically.
+
+    Such files can be memory-mapped.
+    """
     return write_atomic(path, lambda f: np.save(f, array, allow_pickle=False), binary=True)
 
 
 def open_npy(path: str | Path, mode: Literal["r", "c"] = "r") -> np.ndarray:
-    """Return the array of an .npy file, memory-mapped: read-only, or copy-on-write (``c``).
+    """Return the memory-mapped array of an .npy file.
+
+    Read-only, or copy-on-write (``c``).
 
     Raises:
-        ValueError: it is missing, cut short, damaged, of objects, or no plain .npy file.
+        ValueError: the file is missing, truncated, damaged, of objects, or no plain .npy file.
     """
     try:
-        found = np.load(path, mmap_mode=mode, allow_pickle=False)
+        array = np.load(path, mmap_mode=mode, allow_pickle=False)
     except (OSError, ValueError, EOFError, SyntaxError, TypeError, OverflowError, tokenize.TokenError) as e:
         raise ValueError(f"{path}: not a plain .npy array") from e
-    if not isinstance(found, np.ndarray):  # .npz
+    if not isinstance(array, np.ndarray):  # .npz
         raise ValueError(f"{path}: not a plain .npy array")
-    return found
+    return array
 
 
 def write_tables(path: str | Path, rows: int, shapes: Mapping[str, Sequence[int]], parts: Iterable[Mapping[str, np.ndarray]],
                  manifest: Mapping[str, Any]) -> Path:  # fmt: skip
-    """Write arrays of many rows as a folder, part by part: ``NAME.npy`` each, float32, and ``manifest.json``.
+    """Write arrays of many rows as a folder, part by part.
+
+    ``NAME.npy`` each, float32, and ``manifest.json``.
 
     The folder is filled under a temporary name and renamed, so that readers see all or nothing.
 
     Args:
-        path: the folder; must not exist.
-        rows: of each array.
-        shapes: of one row of each array, by file name.
+        path: path of the folder, which must not exist.
+        rows: number of rows of each array.
+        shapes: shape of one row of each array, by file name.
         parts: consecutive rows ``[n, *shape]`` of all arrays, by the same names.
-        manifest: JSON-able.
+        manifest: JSON-able content of the manifest.
 
     Raises:
-        UserError: the folder is there already or not writable, or the disk is full.
+        UserError: the folder already exists or is not writable, or the disk is full.
     """
     with atomic_folder(path) as temporary:
         with contextlib.ExitStack() as stack:
@@ -211,10 +241,10 @@ def write_tables(path: str | Path, rows: int, shapes: Mapping[str, Sequence[int]
 
 
 def ensure_absent(path: str | Path, option: str = "") -> None:
-    """See that nothing is at `path`.
+    """Check that nothing exists at `path`.
 
     Raises:
-        UserError: something is; `option` is what the user typed it for.
+        UserError: something exists there; names `option`, the key of the path.
     """
     if Path(path).exists() or Path(path).is_symlink():
         typed = f"{option}={path}" if option else str(path)
@@ -222,25 +252,27 @@ def ensure_absent(path: str | Path, option: str = "") -> None:
 
 
 def ensure_no_symlinks(folder: Path, names: Iterable[str]) -> None:
-    """See that none of some names in a folder is a symbolic link, or holds one: what is written there stays there.
+    """Check that none of some names in a folder is or contains a symbolic link.
+
+    Files written there then stay in the folder.
 
     Raises:
-        UserError: the first that is or does.
+        UserError: names the first symbolic link.
     """
     for path in (folder / name for name in names):
-        for found in (path, *(path.rglob("*") if path.is_dir() and not path.is_symlink() else ())):
-            if found.is_symlink():
+        for entry in (path, *(path.rglob("*") if path.is_dir() and not path.is_symlink() else ())):
+            if entry.is_symlink():
                 raise UserError(
-                    f"{found}: is a symbolic link, and a run writes through none; remove it, or choose another folder"
+                    f"{entry}: is a symbolic link, and a run writes through none; remove it, or choose another folder"
                 )
 
 
 def read_text(path: Path, most: int = 1 << 28) -> str:
-    """Return the text of a file that a stranger may have made.
+    """Return the text of an untrusted file.
 
     Raises:
-        OSError: missing, unreadable, or no plain file: a pipe would be waited for, and a device has no end.
-        ValueError: larger than `most` bytes, or not UTF-8.
+        OSError: the file is missing, unreadable, or no plain file: a pipe may block, and a device has no end.
+        ValueError: the file is larger than `most` bytes, or not UTF-8.
     """
     about = path.stat()
     if not stat.S_ISREG(about.st_mode):
@@ -252,10 +284,12 @@ def read_text(path: Path, most: int = 1 << 28) -> str:
 
 @contextlib.contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """Let the block fill a folder under a temporary name, then rename it: readers see all or nothing.
+    """Yield a temporary folder, and rename it to `path` after the block.
+
+    Readers see all or nothing.
 
     Raises:
-        UserError: something is at `path` already, or the folder is not writable.
+        UserError: `path` already exists, or the folder is not writable.
     """
     path = Path(path)
     ensure_absent(path)
@@ -274,13 +308,19 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
 
 
 def remove_all_temporaries(folder: str | Path, below: Iterable[str] = ()) -> None:
-    """Remove what killed writers have left in a folder and in some folders below it; nobody else may be writing in them."""
+    """Remove all temporaries in a folder and in some folders below.
+
+    No other process may be writing in them.
+    """
     remove(Path(folder).glob(".*.tmp"))
     remove(path for name in below for path in (Path(folder) / name).rglob(".*.tmp"))
 
 
 def to_jsonable(value: Any) -> Any:
-    """Return `value` with NumPy and torch scalars and arrays as Python ones, non-finite floats as None."""
+    """Return `value` as JSON-able Python values.
+
+    NumPy and torch scalars and arrays become Python ones, non-finite floats None.
+    """
     if isinstance(value, Mapping):
         return {str(k): to_jsonable(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -293,8 +333,10 @@ def to_jsonable(value: Any) -> Any:
 
 
 def copy_file(source: str | Path, target: str | Path) -> Path:
-    """Put the content of `source` at `target`, atomically, in the same file system as a hard link
-    (a sweep then keeps one copy of its teacher's weights)."""
+    """Copy a file atomically, as a hard link in the same file system.
+
+    A sweep then stores one copy of its teacher's weights.
+    """
     source, target = Path(source), Path(target)
     make_folder(target.parent)
     temporary = _temporary(target)
@@ -304,7 +346,7 @@ def copy_file(source: str | Path, target: str | Path) -> Path:
     except OSError:
         return write_bytes(target, source.read_bytes())
     finally:
-        temporary.unlink(missing_ok=True)  # it stays where both were the same file already
+        temporary.unlink(missing_ok=True)  # `replace` leaves the link where both were already the same file
     return target
 
 

@@ -1,4 +1,4 @@
-"""Who may write: locks that the system drops when a process dies."""
+"""Locks of files and folders that the system drops when a process dies."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from distill_cli.errors import UserError
 from distill_cli.utils.files import make_folder, read_text
 
 LOCK_POLL_SECONDS = 0.2
-OWNER = ".owner"  # in a run folder: held by the process that runs there
+OWNER = ".owner"  # lock file in a run folder, held by the process that runs there
 
 
 class Owned(UserError):
-    """Another process is running in a folder: who does not own it changes nothing there."""
+    """Error of a folder in which another process is running.
+
+    A process that does not own the folder changes nothing there.
+    """
 
     def __init__(self, folder: Path, owner: Mapping[str, Any]) -> None:
         who = f"process {owner.get('pid')} on {owner.get('host')}, since {owner.get('since')}" if owner else "another process"
@@ -25,13 +28,15 @@ class Owned(UserError):
 
 @contextlib.contextmanager
 def try_lock(path: str | Path, about: Mapping[str, Any]) -> Iterator[dict[str, Any] | None]:
-    """Hold `path` inside the block, with `about` in it, and remove it at the end; the system drops it when the process dies.
+    """Try to lock `path` inside the block, with `about` written in the file.
+
+    The file is removed at the end. The system drops the lock when the process dies.
 
     Yields:
-        None where it is held; where another process holds it, what that one has written there.
+        None where the lock is acquired; where another process holds it, that process's `about`.
 
     Raises:
-        UserError: it cannot be opened, or is a link.
+        UserError: the file cannot be opened, or is a link.
     """
     from filelock import FileLock, Timeout
 
@@ -39,9 +44,9 @@ def try_lock(path: str | Path, about: Mapping[str, Any]) -> Iterator[dict[str, A
     make_folder(path.parent)
     held = FileLock(path)
     try:
-        # A second try, as the first may have met a file that its owner was removing.
+        # The timeout allows a second try, as the first may meet a file that its owner is removing.
         held.acquire(timeout=LOCK_POLL_SECONDS / 2)
-        with contextlib.suppress(PermissionError):  # Windows lets nobody write in a locked file
+        with contextlib.suppress(PermissionError):  # Windows allows no writing in a locked file
             path.write_text(json.dumps(dict(about)), encoding="utf-8")
     except Timeout:
         yield _owner(path)
@@ -52,7 +57,7 @@ def try_lock(path: str | Path, about: Mapping[str, Any]) -> Iterator[dict[str, A
     try:
         yield None
     finally:
-        with contextlib.suppress(OSError):  # Windows removes it with the release
+        with contextlib.suppress(OSError):  # Windows removes the file with the release
             path.unlink()
         held.release()
 
@@ -66,10 +71,10 @@ def _owner(path: Path) -> dict[str, Any]:
 
 
 def refuse_owned(folder: Path) -> None:
-    """See that no process is running in a folder, and touch nothing there.
+    """Check that no process is running in a folder, without changing the folder.
 
     Raises:
-        Owned: one is.
+        Owned: a process is running there.
     """
     owner = owner_of(folder / OWNER)
     if owner is not None:
@@ -77,7 +82,10 @@ def refuse_owned(folder: Path) -> None:
 
 
 def owner_of(path: str | Path) -> dict[str, Any] | None:
-    """Return what the process that holds `path` by `owned` has written there, or None where nobody does; touch nothing."""
+    """Return what the owner of a lock has written, or None without an owner.
+
+    The file is not changed.
+    """
     from filelock import FileLock, Timeout
 
     path = Path(path)
@@ -96,13 +104,15 @@ def owner_of(path: str | Path) -> dict[str, Any] | None:
 
 @contextlib.contextmanager
 def file_lock(path: str | Path, waiting: Callable[[], object] | None = None) -> Iterator[None]:
-    """Hold an exclusive lock on `path` inside the block; the system drops it when the process dies.
+    """Hold an exclusive lock on `path` inside the block.
 
-    It only saves doing a thing twice: where the file cannot be locked (another user's, or a link), the block runs without.
+    The system drops the lock when the process dies.
+
+    The lock only avoids duplicate work: where the file cannot be locked (another user's, or a link), the block runs without.
 
     Args:
-        path: of the lock; its folder is made.
-        waiting: called once if another process holds the lock.
+        path: path of the lock file, whose folder is created.
+        waiting: function that is called once if another process holds the lock.
     """
     from filelock import FileLock, Timeout
 

@@ -1,4 +1,7 @@
-"""stdout and stderr that may be closed while a run works: output stops then, and the work goes on."""
+"""stdout and stderr whose readers may go away.
+
+Output then stops, and the run continues.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ NOBODY_READS = (errno.EPIPE, errno.EIO, errno.EBADF, errno.ENXIO, errno.ECONNRES
 
 
 class _Raw(io.FileIO):
-    """A file descriptor that becomes /dev/null once nobody reads from it any more."""
+    """A file descriptor that becomes /dev/null once its reader has gone."""
 
     def write(self, data: Any, /) -> int:
         try:
@@ -25,10 +28,13 @@ class _Raw(io.FileIO):
 
 
 def guard() -> None:
-    """Let this process outlive the readers of its stdout and stderr; streams that a test or a library has put there stay."""
+    """Protect this process from closed readers of its stdout and stderr.
+
+    Streams that a test or a library has installed stay.
+    """
     for number, name in ((1, "stdout"), (2, "stderr")):
         stream = getattr(sys, name)
-        if stream is None:  # closed before the process began: the next file to be opened would take its number
+        if stream is None:  # closed before the process started: the next opened file would get this descriptor
             _to_nowhere(number)
         elif stream is not getattr(sys, f"__{name}__") or isinstance(getattr(getattr(stream, "buffer", None), "raw", None), _Raw):
             continue
@@ -45,7 +51,7 @@ def guard() -> None:
 
 
 def _to_nowhere(number: int) -> None:
-    """Let a file descriptor be /dev/null."""
+    """Redirect a file descriptor to /dev/null."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     if nowhere != number:
         os.dup2(nowhere, number)

@@ -1,4 +1,7 @@
-"""Nested values with tensors in them <-> named tensors and JSON: what a training state is on disk. No pickle."""
+"""Conversion of nested values with tensors to named tensors and JSON.
+
+The form of a training state on disk, without pickle.
+"""
 
 from __future__ import annotations
 
@@ -13,23 +16,23 @@ PLAIN = (bool, int, float, str, type(None))
 
 
 def flatten_state(value: Any) -> tuple[Any, dict[str, Tensor]]:
-    """Return a value as JSON, and the tensors that its places name.
+    """Return a value as JSON, and the tensors that the JSON refers to.
 
-    Takes dicts (keys: text, whole numbers, or tuples of them), lists, tuples, tensors, numbers, text and None. Tensors are
-    copied: what is trained on after this call does not change them.
+    Accepts dicts (keys: text, whole numbers, or tuples of them), lists, tuples, tensors, numbers, text and None. Tensors are
+    copied, so that further training does not change them.
 
     Raises:
-        TypeError: it holds something else.
+        TypeError: the value holds something else.
     """
     tensors: dict[str, Tensor] = {}
     return _pack(value, tensors), tensors
 
 
 def unflatten_state(packed: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """Return the value that `pack` was given.
+    """Return the value that `flatten_state` converted.
 
     Raises:
-        ValueError: a place names no tensor, or is no place that `pack` makes.
+        ValueError: a reference names no tensor, or has another form than those of `flatten_state`.
     """
     if isinstance(packed, list):
         return [unflatten_state(item, tensors) for item in packed]

@@ -1,4 +1,7 @@
-"""Signals that end a run: a training that listens saves its state first; a second one, or one at any other time, ends at once."""
+"""Signals that end a run.
+
+A training defers the first signal and saves its state. A second signal, or a signal at any other time, ends the run at once.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ class Interrupted(KeyboardInterrupt):
     """A signal ended the run.
 
     Attributes:
-        signum: of the signal; the exit code is 128 more, as shells have it.
+        signum: number of the signal; the exit code is 128 more, as in shells.
     """
 
     def __init__(self, signum: int) -> None:
@@ -24,9 +27,9 @@ class Interrupted(KeyboardInterrupt):
 
 
 class _SignalState:
-    """What the handlers and the loop both see."""
+    """State that the signal handlers and the training loop share."""
 
-    heard: int | None = None
+    requested: int | None = None
     listening = False
     first: Callable[[], object] | None = None
     once = False
@@ -34,34 +37,43 @@ class _SignalState:
 
 
 def stop_requested() -> int | None:
-    """Return the signal that has asked a listening training to stop, or None."""
-    return _SignalState.heard
+    """Return the signal that asked the training to stop, or None."""
+    return _SignalState.requested
 
 
 def raise_if_requested() -> None:
-    """End the run if a signal has asked for it.
+    """End the run if a signal has asked for that.
 
     Raises:
-        Interrupted: one has.
+        Interrupted: a signal has asked for it.
     """
-    if _SignalState.heard is not None:
-        signum, _SignalState.heard, _SignalState.ended = _SignalState.heard, None, True
+    if _SignalState.requested is not None:
+        signum, _SignalState.requested, _SignalState.ended = _SignalState.requested, None, True
         raise Interrupted(signum)
 
 
 def before_end(do: Callable[[], object] | None) -> None:
-    """Call `do` at the first signal that nobody listens for, before it ends the run; a second one does not wait for it."""
+    """Set a function that is called at the first undeferred signal.
+
+    The call precedes the end of the run. A second signal does not wait for the function.
+    """
     _SignalState.first = do
 
 
 def only_once() -> None:
-    """Let a process that a terminal and its parent may both signal take note of the first signal alone."""
+    """Ignore signals after the first.
+
+    For a process that both the terminal and its parent may signal.
+    """
     _SignalState.once = True
 
 
 @contextmanager
 def defer_signals() -> Iterator[None]:
-    """Inside the block the first signal is only noted: whoever trains looks at `heard` after every step."""
+    """Defer the first signal inside the block.
+
+    The training loop asks `stop_requested` after every step.
+    """
     _SignalState.listening = True
     try:
         yield
@@ -72,14 +84,16 @@ def defer_signals() -> Iterator[None]:
 
 @contextmanager
 def install_handlers() -> Iterator[None]:
-    """Handle these signals inside the block, where this is the main thread; elsewhere Python allows no handlers.
+    """Handle these signals inside the block, if this is the main thread.
 
-    SIGHUP stays ignored where it is, as under nohup.
+    In other threads Python allows no handlers.
+
+    A SIGHUP that is ignored, as under nohup, stays ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    _SignalState.heard, _SignalState.ended = None, False
+    _SignalState.requested, _SignalState.ended = None, False
     ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     before = {n: signal.signal(n, _on_signal) for n in SIGNALS if n != signal.SIGHUP or not ignored}
     try:
@@ -90,10 +104,10 @@ def install_handlers() -> Iterator[None]:
 
 
 def _on_signal(signum: int, frame: FrameType | None) -> None:
-    if _SignalState.listening and _SignalState.heard is None:
-        _SignalState.heard = signum
+    if _SignalState.listening and _SignalState.requested is None:
+        _SignalState.requested = signum
         return
-    if _SignalState.once and (_SignalState.heard is not None or _SignalState.ended):
+    if _SignalState.once and (_SignalState.requested is not None or _SignalState.ended):
         return
     _SignalState.ended = True
     do, _SignalState.first = _SignalState.first, None

@@ -1,4 +1,7 @@
-"""How long a call takes, and how much memory its process has taken. Without torch, so that other runtimes are measured alone."""
+"""Latency of calls and memory of the process.
+
+Without torch, so that other runtimes are measured alone.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +21,15 @@ MOST_CALLS = 200
 def measure_latency(
     call: Callable[[], object], seconds: float = SECONDS_EACH, most: int = MOST_CALLS, least: int = 1
 ) -> dict[str, float]:
-    """Return milliseconds a call, ``{p50, p99, calls}``, after a warm-up of five calls.
+    """Return milliseconds a call, ``{p50, p99, calls}``.
+
+    Measured after a warm-up of five calls.
 
     Args:
-        call: what is timed.
-        seconds: calls begin as long as these last.
-        most: calls, though seconds are left.
-        least: calls, though the seconds are over.
+        call: function to time.
+        seconds: time in seconds after which no further call starts.
+        most: largest number of calls, even if time is left.
+        least: smallest number of calls, even if the time is over.
     """
     for _ in range(WARM_UP):
         call()
@@ -38,13 +43,16 @@ def measure_latency(
 
 
 def peak_memory_bytes() -> int:
-    """Return the most bytes of memory that this process has held at once; 0 where the system does not tell, as Windows."""
-    try:  # what getrusage tells on Linux begins with the parent's peak
-        found = re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.M)
+    """Return the peak memory of this process in bytes.
+
+    0 where the system does not report it, as Windows.
+    """
+    try:  # on Linux getrusage starts from the parent's peak
+        match = re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.M)
     except OSError:
-        found = None
-    if found:
-        return 1024 * int(found[1])
+        match = None
+    if match:
+        return 1024 * int(match[1])
     try:
         import resource
     except ImportError:  # Windows

@@ -1,4 +1,4 @@
-"""The inputs that a loss is checked on, drawn from a stream of their own."""
+"""Test inputs of the loss checks, drawn from a random stream of their own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from distill_cli.types import Batch, DataFacts, ModelOutput
 from distill_cli.verify.references.plain import PlainBatch, PlainOutput
 
 ROWS, CLASSES, SCALE = 5, 4, 2.0
-ROW_IDS = (17, 3, 250, 44, 9)  # of a pool cut from a larger source, in the order of an epoch
+ROW_IDS = (17, 3, 250, 44, 9)  # as of a pool of a larger source, in the order of an epoch
 Shape = tuple[int, ...]
 
 
@@ -29,7 +29,10 @@ class Case:
     batch: Batch
 
     def to(self, dtype: torch.dtype, scale: float = 1.0) -> Case:
-        """Return the case with outputs times `scale` in another precision; what the data set gives becomes float32."""
+        """Return the case in another precision, with the outputs times `scale`.
+
+        Inputs, targets and labels become float32, as from a data set.
+        """
         batch = replace(
             self.batch, inputs=self.batch.inputs.float(), target=self.batch.target.float(), labeled=self.batch.labeled.float()
         )
@@ -41,7 +44,7 @@ class Case:
         return replace(self, batch=replace(self.batch, labeled=torch.zeros_like(self.batch.labeled)))
 
     def rows(self, keep: slice) -> Case:
-        """Return some of the samples alone."""
+        """Return the case with some of its samples."""
         b = self.batch
         batch = Batch(b.inputs[keep], b.target[keep], b.index[keep], b.labeled[keep])
         student = changed(self.student, lambda t: t[keep])
@@ -49,31 +52,31 @@ class Case:
 
 
 def changed(output: ModelOutput, change: Callable[[Tensor], Tensor]) -> ModelOutput:
-    """Return an output with every tensor changed."""
+    """Return an output with a function applied to every tensor."""
     return ModelOutput(change(output.logits), {path: change(f) for path, f in output.features.items()})
 
 
 def draw(purpose: str, *shape: int) -> Tensor:
-    """Return normal numbers in float64."""
+    """Return standard normal numbers in float64."""
     return torch.randn(*shape, generator=torch_generator(0, f"verify/{purpose}"), dtype=torch.float64)
 
 
 def make_case(name: str, classes: int, teachers: int, mixed: bool, paths: Sequence[Any] = (), shapes: Sequence[Any] = ()) -> Case:
-    """Return a case.
+    """Build a case from random outputs.
 
     Args:
-        name: what a message calls it; the numbers depend on it.
-        classes: C.
-        teachers: how many; features come from the first.
-        mixed: blended targets, and a row without a label.
+        name: name of the case in messages; the numbers depend on it.
+        classes: number of classes C.
+        teachers: number of teachers; the first has the features.
+        mixed: whether targets are mixed, and one row has no label.
         paths: pairs of module paths (student, teacher).
-        shapes: of a sample's features, one (student, teacher) a pair.
+        shapes: shapes of a sample's features, one (student, teacher) for each pair.
     """
     target = torch.eye(classes, dtype=torch.float64)[torch.arange(ROWS) % classes]
-    labelled = torch.ones(ROWS, dtype=torch.float64)
+    labeled = torch.ones(ROWS, dtype=torch.float64)
     if mixed:
         target = torch.lerp(target.flip(0), target, 0.7)
-        labelled[1] = 0
+        labeled[1] = 0
     student: dict[str, Tensor] = {}
     teacher: dict[str, Tensor] = {}
     for (of_student, of_teacher), (s, t) in zip(paths, shapes, strict=True):
@@ -82,12 +85,15 @@ def make_case(name: str, classes: int, teachers: int, mixed: bool, paths: Sequen
     outputs = tuple(
         ModelOutput(SCALE * draw(f"{name}/teacher{n}", ROWS, classes), teacher if n == 0 else {}) for n in range(teachers)
     )
-    batch = Batch(torch.zeros(ROWS, 1, dtype=torch.float64), target, torch.tensor(ROW_IDS), labelled)
+    batch = Batch(torch.zeros(ROWS, 1, dtype=torch.float64), target, torch.tensor(ROW_IDS), labeled)
     return Case(name, ModelOutput(SCALE * draw(f"{name}/student", ROWS, classes), student), outputs, batch)
 
 
 def cases(loss: DistillationLoss) -> Iterator[Case]:
-    """Yield the cases of a loss: on logits, or on features of every shape that it takes."""
+    """Yield the cases of a loss.
+
+    On logits, or on features of every shape that the loss takes.
+    """
     paths = loss.pairs
     if not paths:
         yield make_case("one teacher", CLASSES, 1, mixed=False)
@@ -99,7 +105,10 @@ def cases(loss: DistillationLoss) -> Iterator[Case]:
 
 
 def wider_cases(loss: DistillationLoss) -> Iterator[Case]:
-    """Yield cases in which the teacher's features have more channels, so that a loss needs adapters."""
+    """Yield cases in which the teacher's features have more channels.
+
+    A loss needs adapters there.
+    """
     paths = loss.pairs
     for shapes in loss.feature_shapes if paths else ():
         of_pairs = [shapes] * len(paths) if isinstance(shapes[0], int) else list(shapes)
@@ -108,7 +117,7 @@ def wider_cases(loss: DistillationLoss) -> Iterator[Case]:
 
 
 def bind_to_case(make: Callable[[], DistillationLoss], case: Case) -> DistillationLoss:
-    """Return a new loss, bound to the case's shapes, in float64.
+    """Return a new loss in float64, bound to the case's shapes.
 
     Raises:
         ValueError: the loss refuses the features.

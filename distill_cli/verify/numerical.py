@@ -1,4 +1,7 @@
-"""Numbers: the value against a reference, the gradient against finite differences, both where the student is its teacher."""
+"""Numerical checks of a loss.
+
+The value against a reference, the gradient against finite differences, and both where the student equals its teacher.
+"""
 
 from __future__ import annotations
 
@@ -29,14 +32,17 @@ from distill_cli.verify.probe import (
 from distill_cli.verify.references import REFERENCES
 
 GRADIENT_TOLERANCE = 1e-6  # relative to the whole gradient
-FLAT = 1e-3  # of the loss: a gradient below this counts as one of this size, for differences have no more digits
-ZERO = 1e-9  # of a loss or a gradient that should vanish
-STEPS = (1e-5, 1e-6)  # of central differences; a kink between the ends of one is seldom within the other
-DIRECTIONS = 2  # random ones, of each tensor
+FLAT = 1e-3  # share of the loss: errors are relative to at least this, as finite differences have no more digits
+ZERO = 1e-9  # largest value of a loss or a gradient that should vanish
+STEPS = (1e-5, 1e-6)  # step sizes of central differences; a kink within one is seldom within the other
+DIRECTIONS = 2  # random directions of each tensor
 
 
 def reference_of(loss: Any) -> Callable[..., Any] | None:
-    """Return the loss's own method `reference`, else that of a shipped loss, as ``(loss, student, teachers, batch)``."""
+    """Return the reference of a loss, as ``(loss, student, teachers, batch)``.
+
+    The loss's own method `reference`, else that of a shipped loss.
+    """
     if loss.reference is not None:
         return lambda loss, *inputs: loss.reference(*inputs)
     shipped = type(loss).__module__.startswith("distill_cli.losses.")
@@ -44,22 +50,22 @@ def reference_of(loss: Any) -> Callable[..., Any] | None:
 
 
 def value(losses: Bound) -> CheckResult:
-    """Hold every value against the reference."""
+    """Check every value against the reference."""
     if reference_of(losses[0][0]) is None:
         return CheckResult("no reference")
     worst = 0.0
     for original, case in losses:
         loss = copy.deepcopy(original)
-        found = call(loss, case, copied=False)
-        if found.dtype != torch.float64 or found.dim() > 1:
-            return failed(case, f"float64 inputs gave {found.dtype}, shape {tuple(found.shape)}")
+        result = call(loss, case, copied=False)
+        if result.dtype != torch.float64 or result.dim() > 1:
+            return failed(case, f"float64 inputs gave {result.dtype}, shape {tuple(result.shape)}")
         reference = reference_of(loss)
         assert reference is not None
-        wanted = reference(loss, *plain(case))
-        rows = list(wanted) if isinstance(wanted, Sequence) else [float(wanted)]
-        if (found.dim() == 1) != isinstance(wanted, Sequence) or found.numel() != len(rows):
-            return failed(case, f"{found.numel()} values of shape {tuple(found.shape)}, the reference has {len(rows)}")
-        for row, (a, b) in enumerate(zip(found.reshape(-1).tolist(), rows, strict=True)):
+        expected = reference(loss, *plain(case))
+        rows = list(expected) if isinstance(expected, Sequence) else [float(expected)]
+        if (result.dim() == 1) != isinstance(expected, Sequence) or result.numel() != len(rows):
+            return failed(case, f"{result.numel()} values of shape {tuple(result.shape)}, the reference has {len(rows)}")
+        for row, (a, b) in enumerate(zip(result.reshape(-1).tolist(), rows, strict=True)):
             worst = max(worst, difference(a, b))
             if difference(a, b) > TOLERANCE:
                 return failed(case, f"row {row}: {a:.10g}, by the reference {b:.10g}")
@@ -67,9 +73,11 @@ def value(losses: Bound) -> CheckResult:
 
 
 def gradient(losses: Bound) -> CheckResult:
-    """Hold the gradient along random directions of every output and parameter against central differences.
+    """Check the gradient along random directions against central differences.
 
-    In the second step of a training: what a loss fixes in the first batch, as CRD's Z, is a constant of both by then.
+    Of every output and every parameter.
+
+    In the second step of a training: a value that a loss computes from the first batch, as CRD's Z, is then constant for both.
     """
     worst = 0.0
     for original, case in losses:
@@ -84,7 +92,7 @@ def gradient(losses: Bound) -> CheckResult:
                 way = draw(f"direction{n}/{k}", *tensor.shape)
                 way /= way.norm()
                 analytic = float((slope * way).sum())
-                # The whole slope is the scale: along one direction it may all but vanish.
+                # The whole gradient is the scale: along one direction the slope may almost vanish.
                 off, numeric = closest_finite_difference(loss, moved, tensor, way, analytic, max(float(slope.norm()), floor))
                 worst = max(worst, off if math.isfinite(off) else math.inf)
                 if not off <= GRADIENT_TOLERANCE:
@@ -94,7 +102,10 @@ def gradient(losses: Bound) -> CheckResult:
 
 
 def after_first_step(original: Any, case: Case) -> Any:
-    """Return a copy of a loss after the first step of a training, which leaves no graph that could not be copied again."""
+    """Return a copy of a loss after the first step of a training.
+
+    Without a graph, so that the loss can be copied again.
+    """
     loss = copy.deepcopy(original)
     trained = parameters(loss)
     for parameter in trained:
@@ -108,7 +119,10 @@ def after_first_step(original: Any, case: Case) -> Any:
 def closest_finite_difference(
     loss: Any, case: Case, tensor: Tensor, way: Tensor, analytic: float, scale: float
 ) -> tuple[float, float]:
-    """Return how far a slope is from that by central differences, and the latter, at the first step that agrees."""
+    """Return the relative error of a slope and the slope by central differences.
+
+    At the first step size at which both agree.
+    """
     for step in STEPS:
         numeric = central(loss, case, tensor, way, step)
         off = abs(analytic - numeric) / max(abs(analytic), abs(numeric), scale)
@@ -119,7 +133,10 @@ def closest_finite_difference(
 
 @torch.no_grad()
 def central(loss: Any, case: Case, tensor: Tensor, way: Tensor, step: float) -> float:
-    """Return the slope of a loss along `way` by central differences; `tensor` is moved in place and back."""
+    """Return the slope of a loss along `way` by central differences.
+
+    `tensor` is changed in place and restored.
+    """
     start = tensor.detach().clone()
     ends = []
     for end in (step, -step):
@@ -130,9 +147,11 @@ def central(loss: Any, case: Case, tensor: Tensor, way: Tensor, step: float) -> 
 
 
 def at_teacher(losses: Bound) -> CheckResult:
-    """See a loss that says `zero_at_teacher` and its gradient vanish where the student equals its teacher.
+    """Check that a loss vanishes where the student equals its teacher.
 
-    On rows without labels: a cross-entropy beside the soft part does not vanish there. ``"gradient"`` leaves the value out.
+    Checked for a loss that declares `zero_at_teacher`, with its gradient.
+
+    On rows without labels, as a cross-entropy with labels does not vanish there. ``"gradient"``: the value is not checked.
     """
     for loss, case in losses:
         declared = loss.zero_at_teacher
@@ -142,11 +161,11 @@ def at_teacher(losses: Bound) -> CheckResult:
         features = {path: case.teachers[0].features[pairs[path]] for path in case.student.features}
         logits = torch.stack([t.logits for t in case.teachers]).mean(dim=0)
         equal, leaves = with_gradient(replace(case.unlabeled(), student=ModelOutput(logits, features)))
-        found = call(loss, equal)
-        size = float(found.detach().abs().max())
+        result = call(loss, equal)
+        size = float(result.detach().abs().max())
         if declared is True and not size <= ZERO:
             return failed(case, f"loss {size:.3g} where the student equals its teacher")
-        steepest = max(float(g.abs().max()) for g in gradients(found, leaves))
+        steepest = max(float(g.abs().max()) for g in gradients(result, leaves))
         if not steepest <= ZERO:
             return failed(case, f"gradient {steepest:.3g} where the student equals its teacher")
     return CheckResult("0" if declared is True else "flat")

@@ -1,4 +1,8 @@
-"""Conduct: what a loss does to company, digits, parameters, and to what it was given."""
+"""Property checks of a loss.
+
+Independence of the other samples in the batch, numerical stability, gradients of the parameters, no in-place changes of
+inputs.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +17,11 @@ from distill_cli.verify.cases import Case, changed
 from distill_cli.verify.probe import TOLERANCE, Bound, CheckResult, call, difference, failed, gradients, parameters, with_gradient
 
 LARGE, THOUSANDS = 30.0, 1000.0  # scales of outputs in half and in single precision
-LOSS_SCALE = 2.0**-12  # in half precision: what a gradient scaler may come down to before a steep loss fits
+LOSS_SCALE = 2.0**-12  # in half precision: a scale that a gradient scaler may reach with a steep loss
 
 
 def batch_independence(losses: Bound) -> CheckResult:
-    """See a sample keep its loss when it is a batch by itself."""
+    """Check that a sample's loss is the same in a batch of one."""
     for loss, case in losses:
         whole = call(loss, case).detach()
         if whole.dim() == 0:
@@ -30,7 +34,10 @@ def batch_independence(losses: Bound) -> CheckResult:
 
 
 def hard_cases(case: Case) -> Iterator[tuple[str, torch.dtype, Case]]:
-    """Yield a case in half precision with large outputs, and in float32 with outputs that say nothing or very much."""
+    """Yield numerically difficult variants of a case.
+
+    Half precision with large outputs, and float32 with constant or very large outputs.
+    """
     for dtype in (torch.float16, torch.bfloat16):
         yield f"large outputs in {dtype}", dtype, case.to(dtype, LARGE)
     single = case.to(torch.float32)
@@ -43,7 +50,7 @@ def hard_cases(case: Case) -> Iterator[tuple[str, torch.dtype, Case]]:
 
 
 def finite(losses: Bound) -> CheckResult:
-    """See loss and gradient stay finite, and in full precision, where digits or differences run out."""
+    """Check that loss and gradient are finite, and sums are in float32."""
     for original, case in losses:
         loss = copy.deepcopy(original)
         if isinstance(loss, nn.Module):
@@ -52,27 +59,27 @@ def finite(losses: Bound) -> CheckResult:
             grown, leaves = with_gradient(hard)
             half = dtype != torch.float32
             with torch.autocast("cpu", dtype=dtype if half else torch.bfloat16, enabled=half):
-                found = call(loss, grown)
-            if found.dtype != torch.float32:
-                return failed(case, f"{name}: the loss is {found.dtype}; sums need full precision")
-            if not all(bool(t.isfinite().all()) for t in (found, *gradients(found * LOSS_SCALE if half else found, leaves))):
-                what = "gradient" if found.isfinite().all() else "loss"
+                result = call(loss, grown)
+            if result.dtype != torch.float32:
+                return failed(case, f"{name}: the loss is {result.dtype}; sums need full precision")
+            if not all(bool(t.isfinite().all()) for t in (result, *gradients(result * LOSS_SCALE if half else result, leaves))):
+                what = "gradient" if result.isfinite().all() else "loss"
                 return failed(case, f"{name}: the {what} is not finite")
     return CheckResult("ok")
 
 
 def trainable_parameters(losses: Bound) -> CheckResult:
-    """See every parameter of the loss get a gradient, and none that the optimizer would not find."""
+    """Check that all parameters get gradients and are registered with the module."""
     most = 0
     for original, case in losses:
         loss = copy.deepcopy(original)
         grown, leaves = with_gradient(case)
-        found = call(loss, grown, copied=False)
+        result = call(loss, grown, copied=False)
         own = parameters(loss)
         known = {id(t) for t in (*leaves, *own)}
-        if any(id(leaf) not in known for leaf in graph_leaves(found)):
+        if any(id(leaf) not in known for leaf in graph_leaves(result)):
             return failed(case, "trains a tensor that is not in parameters(), which no optimizer will see")
-        if idle := [p for p, g in zip(own, gradients(found, own), strict=True) if not g.abs().sum() > 0]:
+        if idle := [p for p, g in zip(own, gradients(result, own), strict=True) if not g.abs().sum() > 0]:
             return failed(case, f"{len(idle)} of {len(own)} parameter tensors get no gradient")
         most = max(most, sum(p.numel() for p in own))
     return CheckResult(str(most) if most else "none")
@@ -93,12 +100,12 @@ def graph_leaves(value: Tensor) -> list[Tensor]:
 
 
 def untouched(losses: Bound) -> CheckResult:
-    """See the outputs and the batch bit-equal after loss and gradient."""
+    """Check that a loss changes neither outputs nor batch."""
     for loss, case in losses:
-        kept = copy.deepcopy(case)
+        original = copy.deepcopy(case)
         grown, leaves = with_gradient(case)
         gradients(call(loss, grown), leaves)
-        for before, after in zip(tensors_of(kept), tensors_of(case), strict=True):
+        for before, after in zip(tensors_of(original), tensors_of(case), strict=True):
             if not torch.equal(before, after):
                 return failed(case, "the loss changed a tensor that it was given")
     return CheckResult("ok")
@@ -111,18 +118,21 @@ def tensors_of(case: Case) -> list[Tensor]:
 
 
 def labels(losses: Bound) -> CheckResult:
-    """See hidden labels stay hidden, and a loss that says `uses_labels = False` or `uses_teacher = False` keep its word."""
+    """Check that hidden labels have no effect.
+
+    And that a loss keeps to its declarations `uses_labels = False` and `uses_teacher = False`.
+    """
     for loss, case in losses:
         uses = loss.uses_labels
         hidden = case.unlabeled() if uses else case
-        other = replace(hidden, batch=replace(hidden.batch, target=hidden.batch.target.flip(-1)))
-        if not torch.equal(call(loss, hidden), call(loss, other)):
-            said = (
-                "reads the targets of rows that have no label (batch.labelled is 0)"
+        relabeled = replace(hidden, batch=replace(hidden.batch, target=hidden.batch.target.flip(-1)))
+        if not torch.equal(call(loss, hidden), call(loss, relabeled)):
+            problem = (
+                "reads the targets of rows that have no label (batch.labeled is 0)"
                 if uses
                 else "says uses_labels = False, and reads them"
             )
-            return failed(case, said)
+            return failed(case, problem)
         if not loss.uses_teacher and not torch.equal(call(loss, case), call(loss, replace(case, teachers=()))):
             return failed(case, "says uses_teacher = False, and listens to it")
         if (control := loss.without_teacher()) is not None and control.uses_teacher:

@@ -10,7 +10,7 @@ from distill_cli.verify import numerical, properties
 from distill_cli.verify.cases import Case, bind_to_case, cases, wider_cases
 from distill_cli.verify.probe import Bound, CheckResult
 
-# A heading of the table each.
+# By heading of the table's columns.
 CHECKS: dict[str, Callable[[Bound], CheckResult]] = {
     "value": numerical.value,
     "gradient": numerical.gradient,
@@ -21,17 +21,17 @@ CHECKS: dict[str, Callable[[Bound], CheckResult]] = {
     "intact": properties.untouched,
     "labels": properties.labels,
 }
-ON_WIDER_TEACHERS = ("gradient", "finite", "own", "intact")  # where adapters stand between
+ON_WIDER_TEACHERS = ("gradient", "finite", "own", "intact")  # checks that are also run with adapters
 
 
 def verify(make: Callable[[], Any]) -> dict[str, CheckResult]:
-    """Return what each check found.
+    """Return the result of each check of a loss.
 
     Args:
-        make: builds the loss, unbound; it is called for every case.
+        make: function that builds the unbound loss; called for every case.
 
     Raises:
-        ValueError: it is no loss, or refuses all features that it could be checked on.
+        ValueError: the object is no loss, or refuses the features of all cases.
     """
 
     def build() -> DistillationLoss:
@@ -44,19 +44,27 @@ def verify(make: Callable[[], Any]) -> dict[str, CheckResult]:
     return {name: run(check, [*plain, *wider] if name in ON_WIDER_TEACHERS else plain) for name, check in CHECKS.items()}
 
 
-def bind_each(make: Callable[[], DistillationLoss], wanted: Iterator[Case]) -> tuple[list[tuple[Any, Case]], list[ValueError]]:
-    """Return a loss bound to each case, and what it says of the cases that it refuses, such as features of another shape."""
-    taken, refusals = [], []
-    for case in wanted:
+def bind_each(
+    make: Callable[[], DistillationLoss], candidates: Iterator[Case]
+) -> tuple[list[tuple[Any, Case]], list[ValueError]]:
+    """Return the loss bound to each case, and the errors of refused cases.
+
+    A loss may refuse features of some shapes.
+    """
+    bound, refusals = [], []
+    for case in candidates:
         try:
-            taken.append((bind_to_case(make, case), case))
+            bound.append((bind_to_case(make, case), case))
         except ValueError as e:
             refusals.append(e)
-    return taken, refusals
+    return bound, refusals
 
 
 def run(check: Callable[[Bound], CheckResult], losses: Bound) -> CheckResult:
-    """Return a check's outcome; an exception of the loss is a failure."""
+    """Return a check's result.
+
+    An exception of the loss is a failure.
+    """
     try:
         return check(losses)
     except Exception as e:

@@ -1,4 +1,7 @@
-"""The losses that `distill verify` was asked for: read, built in each variant, and checked."""
+"""Selection and verification of the losses of `distill verify`.
+
+Each loss is read, built in each variant, and checked.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,12 @@ from distill_cli.errors import UserError, did_you_mean
 if TYPE_CHECKING:
     from distill_cli.verify.probe import CheckResult
 
-PLACES = [["first", "first"], ["second", "second"]]  # for losses on features: module paths of nothing in particular
+PLACES = [["first", "first"], ["second", "second"]]  # placeholder module paths for losses on features
 
 
 @dataclass(frozen=True)
 class Row:
-    """One loss in one variant, and what was found."""
+    """Results of one loss in one variant."""
 
     loss: str
     variant: str
@@ -29,13 +32,13 @@ class Row:
 
     @property
     def problems(self) -> list[str]:
-        """A line for each check that failed."""
+        """One line for each failed check."""
         name = f"{self.loss} ({self.variant})" if self.variant != "-" else self.loss
-        return [f"{name}: {check}: {found.problem}" for check, found in self.outcomes.items() if found.problem]
+        return [f"{name}: {check}: {result.problem}" for check, result in self.outcomes.items() if result.problem]
 
 
 def select_losses(names: Sequence[str], settings: Mapping[str, Any], folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
-    """Return the config of each loss that is to be verified, by name.
+    """Return the config of each selected loss by name.
 
     Raises:
         UserError: no such option.
@@ -51,7 +54,9 @@ def select_losses(names: Sequence[str], settings: Mapping[str, Any], folders: Se
 
 
 def read_option(name: str, file: Path, folders: Sequence[Path]) -> dict[str, Any]:
-    """Return an option's keys: as its file has them, or composed by Hydra where it builds on others.
+    """Return an option's keys.
+
+    As in its file, or composed by Hydra where the option has a defaults list.
 
     Raises:
         UserError: the file cannot be read or composed.
@@ -82,7 +87,7 @@ def verify_loss(name: str, node: Mapping[str, Any], settings: Mapping[str, Any])
     """Return a row for each variant of a loss.
 
     Raises:
-        UserError: it cannot be built, or is no loss.
+        UserError: the loss cannot be built, or is no loss.
     """
     from distill_cli.config.instantiate import instantiate_component
     from distill_cli.verify.run import verify
@@ -96,9 +101,9 @@ def verify_loss(name: str, node: Mapping[str, Any], settings: Mapping[str, Any])
     for key, value in node.items():
         if value == "???":
             raise UserError(f"loss={name}: needs loss.{key}=VALUE")
-    given = "variant" in settings or "variant" not in parameters
+    fixed = "variant" in settings or "variant" not in parameters
     rows = []
-    for variant in [node.get("variant", "-")] if given else variants(target, node):
+    for variant in [node.get("variant", "-")] if fixed else variants(target, node):
         make = partial(instantiate_component, node if variant == "-" else {**node, "variant": variant}, "loss")
         try:
             rows.append(Row(name, str(variant), source(target), verify(make)))
@@ -108,7 +113,7 @@ def verify_loss(name: str, node: Mapping[str, Any], settings: Mapping[str, Any])
 
 
 def signature(name: Any) -> tuple[Callable[..., Any], Mapping[str, Any]]:
-    """Return what a `_target_` names, and its parameters."""
+    """Return the target of a `_target_` path, and its parameters."""
     from distill_cli.config.instantiate import parameters_of
     from distill_cli.config.validation.components import find_target
 
@@ -117,7 +122,10 @@ def signature(name: Any) -> tuple[Callable[..., Any], Mapping[str, Any]]:
 
 
 def variants(target: Callable[..., Any], node: Mapping[str, Any]) -> list[str]:
-    """Return the words of a parameter ``variant: Literal[...]``, else the one that is set."""
+    """Return the variants of a loss.
+
+    The values of a parameter ``variant: Literal[...]``, else the one that is set.
+    """
     import inspect
     from typing import Literal, get_args, get_origin, get_type_hints
 
@@ -126,10 +134,10 @@ def variants(target: Callable[..., Any], node: Mapping[str, Any]) -> list[str]:
 
 
 def source(target: Callable[..., Any]) -> str:
-    """Return the first paper or repository that the docstring of a loss, or of its module, names."""
+    """Return the first paper or repository in the docstring of a loss or its module."""
     import inspect
     import re
 
     texts = [inspect.getdoc(target) or "", sys.modules[target.__module__].__doc__ or ""]
-    found = re.search(r"(?:arXiv|doi):[\w./-]*\w|github\.com/[\w.-]+/[\w.-]*\w", " ".join(texts))
-    return found[0] if found else "-"
+    match = re.search(r"(?:arXiv|doi):[\w./-]*\w|github\.com/[\w.-]+/[\w.-]*\w", " ".join(texts))
+    return match[0] if match else "-"

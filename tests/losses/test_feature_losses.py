@@ -223,7 +223,7 @@ def test_negatives_follow_the_seed_and_differ_from_step_to_step() -> None:
         loss, found = bound(CRD(PAIR, negatives=10, seed=seed), s, t).double(), []
         for _ in range(2):
             call(loss, s, t)
-            found.append(loss.drawn[0].tolist())
+            found.append(loss.negative_places[0].tolist())
         return found
 
     assert drawn(0) == drawn(0)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from distill_cli.metrics.classification import LOWER_IS_BETTER
-from distill_cli.metrics.statistics import MIN_SEEDS, holm, minimum_detectable_effect, paired_t, verdict_word
+from distill_cli.metrics.statistics import MIN_SEEDS, holm, minimum_detectable_effect, paired_t, verdict_label
 from distill_cli.reports.sweep.collect import Run, RunCollection
 from distill_cli.reports.sweep.settings import labels, same_setting
 from distill_cli.reports.sweep.sort_and_filter import sort
@@ -102,7 +102,7 @@ def _correct(table: Leaderboard) -> None:
         c.result["p_holm"] = p
         if p is not None:
             c.result["minimum_detectable_effect"] = minimum_detectable_effect(c.result["n"], c.result["sd"], corrected)
-        c.result["verdict"] = verdict_word(c.result["n"], c.result["mean"], c.result["p"] if p is None else p)
+        c.result["verdict"] = verdict_label(c.result["n"], c.result["mean"], c.result["p"] if p is None else p)
     for c in found if sign < 0 else ():
         c.result["mean"] = None if c.result["mean"] is None else -c.result["mean"]
         c.result["ci95"] = c.result["ci95"] and [-c.result["ci95"][1], -c.result["ci95"][0]]

@@ -1,4 +1,7 @@
-"""The student's bias fix: classes that its transfer set lacked get an offset, fitted on validation."""
+"""Bias correction of a student whose transfer set lacked classes.
+
+The missing classes get an offset that is fitted on validation.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,10 @@ CANDIDATES = 1000
 
 
 def missing_classes(pool: Pool, dataset: Dataset) -> list[int]:
-    """Return the classes that the data set has and the student's training rows lack.
+    """Return the classes that the student's training rows lack.
 
     Raises:
-        UserError: there are none.
+        UserError: no class is missing.
     """
     missing = sorted(set(np.unique(dataset.train.y).tolist()) - set(np.unique(pool.y).tolist()))
     if not missing:
@@ -30,15 +33,17 @@ def missing_classes(pool: Pool, dataset: Dataset) -> list[int]:
 
 
 def fit_offset(logits: np.ndarray, y: np.ndarray, missing: Sequence[int], averaged: Sequence[int], metric: str) -> float:
-    """Return the number that, added to the logits of the missing classes, scores best; of equals the nearest to 0.
+    """Return the best offset of the missing classes' logits.
+
+    Of equally good offsets the nearest to 0.
 
     One number for all of them, as in Hinton et al. 2015 (arXiv:1503.02531, section 3), who fit it on test; here it is fitted
-    on validation. Predictions change only where it passes a row's gap between the best class that was there and the best that
-    was not, so the middles between neighbouring gaps are all there is to try; of many, quantiles.
+    on validation. A row's prediction changes only where the offset passes the gap between the row's best present class and its
+    best missing class, so the midpoints between neighbouring gaps are the only candidates; of many, quantiles.
 
     Args:
-        logits: ``[N, C]`` of the validation rows.
-        y: ``[N]`` their classes.
+        logits: ``[N, C]`` logits of the validation rows.
+        y: ``[N]`` true classes.
         missing: classes that share the offset.
         averaged: classes that macro F1 averages over.
         metric: ``macro_f1``, ``accuracy`` or ``nll``.
@@ -52,15 +57,15 @@ def fit_offset(logits: np.ndarray, y: np.ndarray, missing: Sequence[int], averag
         tries = np.quantile(tries, np.linspace(0, 1, CANDIDATES))
     tries = np.concatenate([[0.0], tries[np.argsort(np.abs(tries), kind="stable")]])
     sign = -1 if metric in LOWER_IS_BETTER else 1
-    found = [sign * quick_scores(logits + absent * b, y, averaged)[metric] for b in tries]
-    return float(tries[int(np.argmax(found))])
+    values = [sign * quick_scores(logits + absent * b, y, averaged)[metric] for b in tries]
+    return float(tries[int(np.argmax(values))])
 
 
 def offsets(offset: float, missing: Sequence[int], num_classes: int) -> list[float]:
-    """Return what is added to each class's logit ``[C]``."""
+    """Return the offset of each class's logit ``[C]``."""
     return [offset if c in set(missing) else 0.0 for c in range(num_classes)]
 
 
 def described(entry: dict[str, Any], class_names: Sequence[str]) -> dict[str, float]:
-    """Return the report's ``bias_correction`` of a model: the offset of each class that has one."""
+    """Return the offsets by class name for the report, without zeros."""
     return {name: value for name, value in zip(class_names, entry["offset"], strict=True) if value}

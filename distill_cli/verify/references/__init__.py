@@ -1,9 +1,12 @@
-"""Each loss once more, as for-loops over Python floats written from its paper's formula: what `distill verify` compares with."""
+"""Reference implementations of the losses for `distill verify`.
+
+For-loops over Python floats, written from the papers' formulas.
+"""
 
 from __future__ import annotations
 
 from distill_cli.verify.references import features, logits, relations
 from distill_cli.verify.references.plain import Reference
 
-# By class name of the shipped loss.
+# References by class name of the shipped loss.
 REFERENCES: dict[str, Reference] = {**logits.REFERENCES, **features.REFERENCES, **relations.REFERENCES}

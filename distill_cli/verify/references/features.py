@@ -1,4 +1,7 @@
-"""Losses on the features of each sample, for student and teacher of one shape, where adapters change nothing."""
+"""References of losses on the features of each sample.
+
+For student and teacher of one shape, where adapters change nothing.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ Channels = list[Row]  # [C][positions]
 
 
 def flat(x: Any) -> Row:
-    """Return nested lists as one."""
+    """Return nested lists as one list."""
     return [v for inner in x for v in flat(inner)] if isinstance(x, list) else [x]
 
 
@@ -28,7 +31,7 @@ def dot(x: Row, y: Row) -> float:
 
 
 def unit(x: Row) -> Row:
-    """Return x by its length."""
+    """Return x divided by its length."""
     length = math.sqrt(dot(x, x))
     return [a / length for a in x]
 
@@ -40,7 +43,10 @@ def features(loss: Any, student: PlainOutput, teachers: Sequence[PlainOutput]) -
 
 
 def each_sample(of_sample: Callable[[Any, int, Any, Any], float]) -> Reference:
-    """Return the reference that sums ``of_sample(loss, number of the pair, s, t)`` over the pairs."""
+    """Return the reference that sums a function of a sample over the pairs.
+
+    The function is called as ``of_sample(loss, number of the pair, s, t)``.
+    """
 
     def reference(loss: Any, student: PlainOutput, teachers: Sequence[PlainOutput], batch: PlainBatch) -> Row:
         total = [0.0] * len(batch.index)
@@ -53,7 +59,10 @@ def each_sample(of_sample: Callable[[Any, int, Any, Any], float]) -> Reference:
 
 
 def hint(loss: Any, n: int, s: Any, t: Any) -> float:
-    """Romero et al. 2015, equation 3; with L1, the sum of absolute values."""
+    """Return the hint loss of a sample.
+
+    Romero et al. 2015, equation 3; with L1, the sum of absolute values.
+    """
     off = [a - b for a, b in zip(flat(s), flat(t), strict=True)]
     if loss.norm == "l1":
         sizes = [abs(a) for a in off]
@@ -63,12 +72,15 @@ def hint(loss: Any, n: int, s: Any, t: Any) -> float:
 
 
 def cosine(loss: Any, n: int, s: Any, t: Any) -> float:
-    """One less the cosine."""
+    """Return 1 minus the cosine of a sample."""
     return 1 - dot(unit(flat(s)), unit(flat(t)))
 
 
 def attention(loss: Any, n: int, s: Any, t: Any) -> float:
-    """Zagoruyko and Komodakis 2017, equation 2."""
+    """Return the attention loss of a sample.
+
+    Zagoruyko and Komodakis 2017, equation 2.
+    """
     maps = []
     for x in (channels(s), channels(t)):
         maps.append(unit([sum(abs(c[p]) ** loss.power for c in x) for p in range(len(x[0]))]))
@@ -77,7 +89,10 @@ def attention(loss: Any, n: int, s: Any, t: Any) -> float:
 
 
 def vid(loss: Any, n: int, s: Any, t: Any) -> float:
-    """Ahn et al. 2019: the log-likelihood of the teacher under a Gaussian around the student, without its constant."""
+    """Return the variational loss of a sample.
+
+    Ahn et al. 2019: the negative log-likelihood of the teacher under a Gaussian around the student, without its constant.
+    """
     losses = []
     wide = [[x] if isinstance(x, float) else flat(x) for x in s], [[x] if isinstance(x, float) else flat(x) for x in t]
     for alpha, mus, ts in zip(loss.alphas[n].tolist(), *wide, strict=True):
@@ -87,7 +102,10 @@ def vid(loss: Any, n: int, s: Any, t: Any) -> float:
 
 
 def ab(loss: Any, n: int, s: Any, t: Any) -> float:
-    """Heo et al. 2019: a neuron should be beyond the margin, on the side of the teacher's."""
+    """Return the activation boundary loss of a sample.
+
+    Heo et al. 2019: a neuron should be beyond the margin, on the side of the teacher's.
+    """
     total = 0.0
     for a, b in zip(flat(s), flat(t), strict=True):
         if b > 0:
@@ -99,7 +117,10 @@ def ab(loss: Any, n: int, s: Any, t: Any) -> float:
 
 
 def ft(loss: Any, n: int, s: Any, t: Any) -> float:
-    """Kim et al. 2018: L1 between factors of length 1, here the features."""
+    """Return the factor loss of a sample.
+
+    Kim et al. 2018: L1 between factors of length 1, here the features.
+    """
     if loss.variant == "code":
         s, t = ([mean([c[p] ** 2 for c in x]) for p in range(len(x[0]))] for x in (channels(s), channels(t)))
     off = [abs(a - b) for a, b in zip(unit(flat(s)), unit(flat(t)), strict=True)]
@@ -107,7 +128,10 @@ def ft(loss: Any, n: int, s: Any, t: Any) -> float:
 
 
 def nst(loss: Any, n: int, s: Any, t: Any) -> float:
-    """Huang and Wang 2017, with the polynomial kernel of degree 2 without a constant."""
+    """Return the neuron selectivity loss of a sample.
+
+    Huang and Wang 2017, with the polynomial kernel of degree 2 without a constant.
+    """
     s, t = ([unit(c) for c in channels(x)] for x in (s, t))
 
     def kernel(x: Channels, y: Channels) -> float:
@@ -117,26 +141,32 @@ def nst(loss: Any, n: int, s: Any, t: Any) -> float:
 
 
 def fsp(loss: Any, student: PlainOutput, teachers: Sequence[PlainOutput], batch: PlainBatch) -> Row:
-    """Yim et al. 2017: the squared Frobenius norm of the difference of two flow matrices, for each pair of neighbours."""
+    """Return the flow loss of each sample.
+
+    Yim et al. 2017: the squared Frobenius norm of the difference of two flow matrices, for each pair of neighbours.
+    """
     pool = mean if loss.variant == "code" else max
     layers, total = list(features(loss, student, teachers)), [0.0] * len(batch.index)
     for (s1, t1), (s2, t2) in pairwise(layers):
         for b in range(len(total)):
-            learned, taught = flow(s1[b], s2[b], pool), flow(t1[b], t2[b], pool)
-            squares = [(x - y) ** 2 for x, y in zip(flat(learned), flat(taught), strict=True)]
+            student_flow, teacher_flow = flow(s1[b], s2[b], pool), flow(t1[b], t2[b], pool)
+            squares = [(x - y) ** 2 for x, y in zip(flat(student_flow), flat(teacher_flow), strict=True)]
             total[b] += mean(squares) if loss.variant == "code" else sum(squares)
     return total
 
 
 def flow(first: list[Any], second: list[Any], pool: Callable[[Row], float]) -> Channels:
-    """Return ``G[c1][c2]``; the finer map is a whole number of times as long on every axis."""
+    """Return the flow matrix ``G[c1][c2]`` of two maps.
+
+    The finer map is a whole number of times as long on every axis.
+    """
     size = min(len(first[0]), len(second[0]))
-    one, two = (channels([shrunk(c, size, pool) for c in x]) for x in (first, second))
-    return [[dot(a, b) / len(a) for b in two] for a in one]
+    pooled_first, pooled_second = (channels([shrunk(c, size, pool) for c in x]) for x in (first, second))
+    return [[dot(a, b) / len(a) for b in pooled_second] for a in pooled_first]
 
 
 def shrunk(x: list[Any], size: int, pool: Callable[[Row], float]) -> list[Any]:
-    """Return a row, or a square, in `size` parts an axis, each of them pooled."""
+    """Return a row, or a square, pooled to `size` parts on each axis."""
     part = len(x) // size
     blocks = [x[k * part : (k + 1) * part] for k in range(size)]
     if not isinstance(x[0], list):

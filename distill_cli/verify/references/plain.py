@@ -1,4 +1,7 @@
-"""What a reference takes and returns, and the formulas that several of them share. Python floats and `math` alone."""
+"""Inputs and outputs of the references, and formulas that several share.
+
+Python floats and `math` alone.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +23,13 @@ class PlainOutput:
 
 @dataclass(frozen=True)
 class PlainBatch:
-    """What a loss may read of a Batch, as lists: ``target[b][c]``, ``labelled[b]``, ``index[b]``."""
+    """The fields of a Batch that a loss may read, as lists.
+
+    ``target[b][c]``, ``labeled[b]``, ``index[b]``.
+    """
 
     target: list[Row]
-    labelled: Row
+    labeled: Row
     index: list[int]
 
 

@@ -1,4 +1,7 @@
-"""Losses on features that relate samples to each other, and one that fuses layers: a number a batch."""
+"""References of losses that relate samples to each other or fuse layers.
+
+Each returns one number a batch.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,10 @@ Rows = list[Row]  # [B][D]
 
 
 def each_pair(of_pair: Callable[[Any, Rows, Rows], float]) -> Reference:
-    """Return the reference that sums ``of_pair(loss, s, t)`` of flattened features over the pairs of layers."""
+    """Return the reference that sums a function of features over the pairs.
+
+    The function is called as ``of_pair(loss, s, t)`` with flattened features.
+    """
 
     def reference(loss: Any, student: PlainOutput, teachers: Sequence[PlainOutput], batch: PlainBatch) -> float:
         pairs = features(loss, student, teachers)
@@ -23,13 +29,19 @@ def each_pair(of_pair: Callable[[Any, Rows, Rows], float]) -> Reference:
 
 
 def similarity(loss: Any, s: Rows, t: Rows) -> float:
-    """Tung and Mori 2019, section 3."""
+    """Return the similarity loss of a pair.
+
+    Tung and Mori 2019, section 3.
+    """
     gram = [[unit([dot(a, b) for b in x]) for a in x] for x in (s, t)]
     return sum((a - b) ** 2 for a, b in zip(flat(gram[0]), flat(gram[1]), strict=True)) / len(s) ** 2
 
 
 def correlation(loss: Any, s: Rows, t: Rows) -> float:
-    """Peng et al. 2019, section 3; `code` as RepDistiller has it."""
+    """Return the correlation loss of a pair.
+
+    Peng et al. 2019, section 3; for `code` RepDistiller's loss.
+    """
     if loss.variant == "code":
         off = [[abs(a - b) for a, b in zip(x, y, strict=True)] for x, y in zip(s, t, strict=True)]
         return mean([dot(off[n], off[n + 1]) for n in range(len(off) - 1)])
@@ -52,7 +64,10 @@ def huber(a: float, b: float) -> float:
 
 
 def rkd(loss: Any, s: Rows, t: Rows) -> float:
-    """Park et al. 2019, section 3.2: over ordered pairs and triples of different samples."""
+    """Return the relational loss of a pair.
+
+    Park et al. 2019, section 3.2: over ordered pairs and triples of different samples.
+    """
     size = len(s)
     pairs = [(i, j) for i in range(size) for j in range(size) if i != j]
     relative = []
@@ -72,7 +87,10 @@ def angle(x: Rows, i: int, j: int, k: int) -> float:
 
 
 def pkt(loss: Any, s: Rows, t: Rows) -> float:
-    """Passalis and Tefas 2018, section 3."""
+    """Return the probabilistic transfer loss of a pair.
+
+    Passalis and Tefas 2018, section 3.
+    """
     size, code, losses = len(s), loss.variant == "code", []
     for i in range(size):
         picks = [j for j in range(size) if code or j != i]
@@ -84,41 +102,47 @@ def pkt(loss: Any, s: Rows, t: Rows) -> float:
 
 
 def crd(loss: Any, student: PlainOutput, teachers: Sequence[PlainOutput], batch: PlainBatch) -> float:
-    """Tian et al. 2020, section 3, on the rows that the loss has drawn; the memory is as it was before the batch."""
+    """Return the contrastive loss of a batch.
+
+    Tian et al. 2020, section 3, with the negatives that the loss has drawn, and the memory before the batch.
+    """
     place = {row: n for row, n in zip(loss.places.ids.tolist(), loss.places.order.tolist(), strict=True)}
     own = [place[row] for row in batch.index]
-    drawn = {n: count for n, count in zip(*(x.tolist() for x in loss.drawn), strict=True)}
+    draw_counts = {n: count for n, count in zip(*(x.tolist() for x in loss.negative_places), strict=True)}
     total = 0.0
     for contrast, (s, t) in zip(loss.contrasts, features(loss, student, teachers), strict=True):
-        learned, taught = (
+        student_rows, teacher_rows = (
             [embedding(layer, flat(x)) for x in rows] for layer, rows in ((contrast.of_student, s), (contrast.of_teacher, t))
         )
         of_student, of_teacher = contrast.student.tolist(), contrast.teacher.tolist()
         for n, old_s, old_t in zip(*(x.tolist() for x in contrast.overwritten), strict=True):
             of_student[n], of_teacher[n] = old_s, old_t
         sides = [
-            direction(loss, learned, taught, of_teacher, own, drawn),
-            direction(loss, taught, learned, of_student, own, drawn),
+            direction(loss, student_rows, teacher_rows, of_teacher, own, draw_counts),
+            direction(loss, teacher_rows, student_rows, of_student, own, draw_counts),
         ]
         total += sum(sides) if loss.variant == "code" else mean(sides)
     return total
 
 
 def embedding(layer: Any, x: Row) -> Row:
-    """Return the linear map of x, of length 1."""
+    """Return the linear map of x, normalised to length 1."""
     return unit([dot(w, x) + b for w, b in zip(layer.weight.tolist(), layer.bias.tolist(), strict=True)])
 
 
-def direction(loss: Any, anchors: Rows, others: Rows, memory: Rows, own: list[int], drawn: dict[int, int]) -> float:
-    """Return the contrast of anchors with the other side, in the batch and in memory, the mean over the batch."""
+def direction(loss: Any, anchors: Rows, partners: Rows, memory: Rows, own: list[int], draw_counts: dict[int, int]) -> float:
+    """Return the mean contrast of the anchors with the other side.
+
+    The other side is that of the batch and of the memory.
+    """
     rows, code = len(memory), loss.variant == "code"
     noise = loss.negatives / rows
     positives = [
-        math.exp(dot(a, memory[n] if code else b) / loss.temperature) for a, b, n in zip(anchors, others, own, strict=True)
+        math.exp(dot(a, memory[n] if code else b) / loss.temperature) for a, b, n in zip(anchors, partners, own, strict=True)
     ]
     negatives = [
-        [(math.exp(dot(a, memory[n]) / loss.temperature), c) for n, c in drawn.items() if n != mine]
-        for a, mine in zip(anchors, own, strict=True)
+        [(math.exp(dot(a, memory[n]) / loss.temperature), c) for n, c in draw_counts.items() if n != own_place]
+        for a, own_place in zip(anchors, own, strict=True)
     ]
     z = 1.0
     if code:
@@ -132,7 +156,10 @@ def direction(loss: Any, anchors: Rows, others: Rows, memory: Rows, own: list[in
 
 
 def review(loss: Any, student: PlainOutput, teachers: Sequence[PlainOutput], batch: PlainBatch) -> float:
-    """Chen et al. 2021, section 3, for signals ``[C, L]``, from the deepest layer to the shallowest."""
+    """Return the review loss of a batch.
+
+    Chen et al. 2021, section 3, for signals ``[C, L]``, from the deepest layer to the shallowest.
+    """
     total, deeper = 0.0, None
     for fusion, (s, t) in zip(loss.adapters[::-1], list(features(loss, student, teachers))[::-1], strict=True):
         inward = normed(convolved(s, fusion.inward[0]), fusion.inward[1])
@@ -173,18 +200,24 @@ def normed(batch: list[Rows], layer: Any) -> list[Rows]:
 
 
 def nearest(x: Rows, length: int) -> Rows:
-    """Return rows in another length, each position copied from the one below it."""
+    """Return rows in another length, each position copied from the one below."""
     return [[row[p * len(row) // length] for p in range(length)] for row in x]
 
 
 def fused(x: Rows, deeper: Rows, attention: Rows) -> Rows:
-    """Return the two maps weighed by sigmoids at every position."""
+    """Return the two maps weighted by sigmoids at every position."""
     shares = [[1 / (1 + math.exp(-v)) for v in row] for row in attention]
-    return [[a * p + b * q for a, b, p, q in zip(one, other, *shares, strict=True)] for one, other in zip(x, deeper, strict=True)]
+    return [
+        [a * p + b * q for a, b, p, q in zip(row, deeper_row, *shares, strict=True)]
+        for row, deeper_row in zip(x, deeper, strict=True)
+    ]
 
 
 def context(s: list[Rows], t: list[Rows]) -> float:
-    """Return the HCL: at full length, then averaged to 4, 2 and 1 positions with half the weight each time."""
+    """Return the hierarchical context loss of two maps.
+
+    At full length, then averaged to 4, 2 and 1 positions with half the weight each time.
+    """
     length = len(s[0][0])
     levels = [length, *(level for level in (4, 2, 1) if level < length)]
     weights = [1 / 2**n for n in range(len(levels))]
