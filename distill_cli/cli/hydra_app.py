@@ -290,12 +290,12 @@ def stop_jobs(sweep: Path) -> None:
     asked: set[int] = set()
     while True:
         owners = [owner for path in sweep.rglob(OWNER) if (owner := owner_of(path))]
-        mine = [
+        pids = [
             o["pid"] for o in owners if o.get("invocation") == os.environ.get("DISTILL_INVOCATION") and o["pid"] != os.getpid()
         ]
-        if not mine:
+        if not pids:
             return
-        for pid in set(mine) - asked:
+        for pid in set(pids) - asked:
             asked.add(pid)
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGTERM)
@@ -485,8 +485,8 @@ def run_command(command: str, json_to: TextIO | None = None) -> int:
     output_dirs.clear()
     raw = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # Hydra raises instead of printing, so that this module prints. Jobs of launchers inherit the environment.
-    ours = {"HYDRA_FULL_ERROR": "1", "DISTILL_FULL_ERROR": str(int(raw)), "DISTILL_INVOCATION": secrets.token_hex(4)}
-    with environment(ours | {"DISTILL_PROCESS": str(os.getpid())}):
+    variables = {"HYDRA_FULL_ERROR": "1", "DISTILL_FULL_ERROR": str(int(raw)), "DISTILL_INVOCATION": secrets.token_hex(4)}
+    with environment(variables | {"DISTILL_PROCESS": str(os.getpid())}):
         try:
             code = invoke_hydra(command, raw=raw)
         finally:
@@ -573,10 +573,10 @@ def resume_hint(command: str) -> str:
 
 
 @contextlib.contextmanager
-def environment(ours: Mapping[str, str]) -> Iterator[None]:
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
     """Set environment variables inside the block."""
-    before = {name: os.environ.get(name) for name in ours}
-    os.environ.update(ours)
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:

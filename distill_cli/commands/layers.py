@@ -59,7 +59,9 @@ def layers(cfg: Any) -> LayerSummary:
     student = build_model(model_spec(cfg.student.model, cfg.student.prepare, dataset), "student.model")
     teacher_layers, student_layers = (inspect(model, dataset.input_shape) for model in (_teacher(cfg, dataset), student))
     proposals = [
-        LayerPair(s, t, how) for s, t in suggest_pairs(student_layers, teacher_layers) if (how := _adapter(s, t)) is not None
+        LayerPair(s, t, adapter_text)
+        for s, t in suggest_pairs(student_layers, teacher_layers)
+        if (adapter_text := _adapter(s, t)) is not None
     ]
     return LayerSummary(teacher_layers, student_layers, proposals)
 

@@ -128,7 +128,7 @@ def open_input(cfg: Any, source: Path, predictor: Predictor) -> Stream:
     if source.suffix == ".npy":
         return NpyRows(source, predictor.shape, skip)
     if source.name.endswith(SUFFIXES):
-        spec = ColumnSpec(predictor.shape, predictor.features, predictor.beside, [str(name) for name in cfg.drop], cfg.header)
+        spec = ColumnSpec(predictor.shape, predictor.features, predictor.metadata, [str(name) for name in cfg.drop], cfg.header)
         own = predictor.dataset.get("delimiter")
         return CsvRows(source, spec, cfg.delimiter or (own if isinstance(own, str) else "auto"), skip)
     raise UserError(f"input={source}: expected {KINDS}")

@@ -168,7 +168,7 @@ def _page_of_run(folder: Path, result: Leaderboard, typed: Arguments) -> list[Pa
     from distill_cli.reports.sweep import results_files
 
     written = [*results_files.write(result, typed.output)] if typed.output else []
-    reports = [run.report for run in result.found.finished]
+    reports = [run.report for run in result.collection.finished]
     to = Path(typed.output) if typed.output else folder
     try:
         return written + [run_page.write(folder, report, to, samples=SWITCHES[typed.samples]) for report in reports]

@@ -65,7 +65,7 @@ def _scores(card: Mapping[str, Any]) -> list[str]:
 
 
 def _rounded(card: Mapping[str, Any]) -> list[str]:
-    """Return the scores of int8 weights on each split, beside the model's own.
+    """Return the scores of int8 weights on each split, next to the model's own.
 
     Files with unrounded weights have the model's scores.
     """
@@ -104,11 +104,11 @@ def _data(card: Mapping[str, Any]) -> list[str]:
     about += f"fingerprint {data['fingerprint']}."
     notes = [f"- {markdown_text(note)}" for note in data["notes"]]
     settings = ", ".join(f"{key}={value}" for key, value in data["settings"].items())
-    made = f"A row is made by {markdown_text(data['made_by'])}" + (f" with {markdown_text(settings)}" if settings else "")
+    recipe = f"A row is made by {markdown_text(data['made_by'])}" + (f" with {markdown_text(settings)}" if settings else "")
     return [
         about,
         "",
-        f"{made}; do the same to new data before it reaches the model.",
+        f"{recipe}; do the same to new data before it reaches the model.",
         "",
         *markdown_table(header, counted),
         *(["", *notes] if notes else []),

@@ -166,10 +166,10 @@ class _Lowering:
 
     def shape(self, node: fx.Node) -> Shape:
         """Return the shape of a node's output."""
-        made = node.meta.get("tensor_meta")
-        if made is None or not hasattr(made, "shape"):
+        output = node.meta.get("tensor_meta")
+        if output is None or not hasattr(output, "shape"):
             raise UnsupportedLayer("makes something else than one tensor")
-        return _shape(tuple(made.shape[1:]))
+        return _shape(tuple(output.shape[1:]))
 
     def module(self, node: fx.Node, module: nn.Module) -> int:
         """Translate a layer, and return the number of its output value."""
@@ -252,15 +252,15 @@ def _conv(module: Any) -> dict[str, Any]:
     flat = isinstance(module, nn.Conv1d)
     kernel, stride, dilation = (_sides(v, flat, 1) for v in (module.kernel_size, module.stride, module.dilation))
     padding = _padding(module, kernel, dilation, flat)
-    made = _weights(module)
-    made["weight"] = made["weight"].reshape(len(made["weight"]), -1, *kernel)
+    weights = _weights(module)
+    weights["weight"] = weights["weight"].reshape(len(weights["weight"]), -1, *kernel)
     settings = {
         **_window(kernel, stride, padding),
         "dilation_height": dilation[0],
         "dilation_width": dilation[1],
         "groups": module.groups,
     }
-    return {**made, "settings": settings}
+    return {**weights, "settings": settings}
 
 
 def _padding(module: Any, kernel: tuple[int, int], dilation: tuple[int, int], flat: bool) -> tuple[int, int]:

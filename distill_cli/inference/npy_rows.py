@@ -68,5 +68,5 @@ class NpyRows:
 
     def _fault(self, row: int, values: np.ndarray) -> str:
         column = int(np.flatnonzero(~np.isfinite(values))[0])
-        what = "NaN" if np.isnan(values[column]) else "infinite in 32-bit numbers"
-        return f"{self.path}: row {row}, column {column} (both counted from 0): {what}; fill it or leave the row out"
+        problem = "NaN" if np.isnan(values[column]) else "infinite in 32-bit numbers"
+        return f"{self.path}: row {row}, column {column} (both counted from 0): {problem}; fill it or leave the row out"

@@ -33,7 +33,7 @@ class Predictor:
         origin: text that names model and run.
         config: the run's resolved config, which may come from an untrusted source.
         class_names: C names in class order.
-        features, beside: column names of the training table's features, and of its label and group; empty for other data.
+        features, metadata: column names of the training table's features, and of its label and group; empty for other data.
         shape: shape of one sample.
         probabilities: function from ``[B, *shape]`` float32 to probabilities ``[B, C]``.
     """
@@ -42,7 +42,7 @@ class Predictor:
     config: Mapping[str, Any]
     class_names: tuple[str, ...]
     features: list[str]
-    beside: list[str]
+    metadata: list[str]
     shape: tuple[int, ...]
     probabilities: Probabilities
 

@@ -62,5 +62,5 @@ def best(sweep: Path, typed: str) -> tuple[Path, str]:
     model = "student" if "student" in row.test else "teacher"
     run = max(row.runs, key=lambda run: score(run, model, "val", METRIC) or 0.0)
     left = everything.total - len(everything.finished)
-    rest = f"; {left} of its {everything.total} runs are not finished" if left else ""
-    return run.folder, f"first by validation macro F1 of {len(able)} runs ({row.label}, seed {run.seed}){rest}"
+    remaining = f"; {left} of its {everything.total} runs are not finished" if left else ""
+    return run.folder, f"first by validation macro F1 of {len(able)} runs ({row.label}, seed {run.seed}){remaining}"

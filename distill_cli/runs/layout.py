@@ -182,8 +182,8 @@ def check_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -
     expected = model.state_dict()
     missing, unknown = sorted(set(expected) - set(tensors)), sorted(set(tensors) - set(expected))
     if missing or unknown:
-        what = [f"lacks '{missing[0]}'" if missing else "", f"has an unknown '{unknown[0]}'" if unknown else ""]
-        raise UserError(f"{where}: architecture mismatch: {' and '.join(w for w in what if w)}")
+        differences = [f"lacks '{missing[0]}'" if missing else "", f"has an unknown '{unknown[0]}'" if unknown else ""]
+        raise UserError(f"{where}: architecture mismatch: {' and '.join(w for w in differences if w)}")
     for name, tensor in expected.items():
         if tensor.shape != tensors[name].shape:
             raise UserError(

@@ -48,11 +48,11 @@ def rows(bench: Mapping[str, Any]) -> list[list[str]]:
 
 def conditions(report: Mapping[str, Any]) -> str:
     """Return one sentence on the conditions of the measurement."""
-    bench, made = report["bench"], report["provenance"]
+    bench, provenance = report["bench"], report["provenance"]
     threads = f"{bench['threads']} thread{'s' if bench['threads'] != 1 else ''}"
     calls = f"{bench['warm_up_calls']} calls of warm-up, then {bench['seconds']:g} s or {bench['least_calls']} calls a batch size"
-    what = "rows/s at the median; memory is the peak of the whole process"
-    return f"{made['machine']['processor']}, {threads}; a process each; {calls}; {what}"
+    units = "rows/s at the median; memory is the peak of the whole process"
+    return f"{provenance['machine']['processor']}, {threads}; a process each; {calls}; {units}"
 
 
 def markdown(report: Mapping[str, Any]) -> str:

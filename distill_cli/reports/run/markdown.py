@@ -111,9 +111,9 @@ def _comparisons(report: Mapping[str, Any]) -> list[str]:
     rows = []
     for control, c in (report.get("comparison") or {}).items():
         span = "-" if c["ci95"] is None else f"{c['ci95'][0]:+.3f}..{c['ci95'][1]:+.3f}"
-        how = "samples" if c["resampled"] == "samples" else f"{c['n_groups']} groups"
-        what = markdown_text(f"{c.get('split', 'test')} {c.get('metric', 'macro_f1')}")
-        rows.append([markdown_text(control), what, f"{c['difference']:+.3f}", span, how])
+        resampled = "samples" if c["resampled"] == "samples" else f"{c['n_groups']} groups"
+        metric = markdown_text(f"{c.get('split', 'test')} {c.get('metric', 'macro_f1')}")
+        rows.append([markdown_text(control), metric, f"{c['difference']:+.3f}", span, resampled])
     if not rows:
         return []
     header = ["control", "of", "student minus control", "95 % interval", "bootstrap over"]

@@ -27,12 +27,12 @@ def epochs_csv(records: Sequence[EpochRecord]) -> str:
     terms = list(dict.fromkeys(name for record in records for name in record.loss_terms))
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    moving = [name for name in terms if moves(records, name)]
+    scheduled = [name for name in terms if moves(records, name)]
     pulls = [record.gradients for record in records if record.gradients is not None]
     measured = list(dict.fromkeys(name for pull in pulls for name in pull.shares))
     pairs = list(dict.fromkeys(pair for pull in pulls for pair in pull.cosines))
     names = [
-        *(f"term.{name}" for name in terms), *(f"weight.{name}" for name in moving), *(f"share.{name}" for name in measured),
+        *(f"term.{name}" for name in terms), *(f"weight.{name}" for name in scheduled), *(f"share.{name}" for name in measured),
         *(f"cosine.{first_term}.{second_term}" for first_term, second_term in pairs),
     ]  # fmt: skip
     writer.writerow(
@@ -41,7 +41,7 @@ def epochs_csv(records: Sequence[EpochRecord]) -> str:
     for r in records:
         head = [spreadsheet_cell(r.model), spreadsheet_cell(r.stage), r.epoch, r.step, r.lr, r.loss]
         parts: list[float | None] = [r.loss_terms.get(name) for name in terms]
-        parts += [r.weights.get(name) for name in moving]
+        parts += [r.weights.get(name) for name in scheduled]
         parts += [r.gradients.shares.get(name) if r.gradients else None for name in measured]
         parts += [r.gradients.cosines.get(pair) if r.gradients else None for pair in pairs]
         parts += [r.val.get(key) for key in VALIDATION]
@@ -65,11 +65,11 @@ def epochs_of(path: Path, model: str, name: str) -> str | None:
             header, *rows = list(csv.reader(f)) or [[]]
     except (OSError, ValueError, csv.Error) as e:
         raise UserError(f"{path}: cannot be read as metrics ({e}); the run is damaged") from None
-    mine = [[spreadsheet_cell(name), *row[1:]] for row in rows if row and row[0] == spreadsheet_cell(model)]
-    if header[:1] != ["model"] or not mine:
+    model_rows = [[spreadsheet_cell(name), *row[1:]] for row in rows if row and row[0] == spreadsheet_cell(model)]
+    if header[:1] != ["model"] or not model_rows:
         return None
     out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows([header, *mine])
+    csv.writer(out, lineterminator="\n").writerows([header, *model_rows])
     return out.getvalue()
 
 

@@ -48,8 +48,10 @@ def features(terms: list[tuple[str, str, Mapping[str, Any]]]) -> list[str]:
     pairs = []
     for _, name, term in terms:
         for pair in term.get("features") or ():
-            how = f", {pair['adapter']}" if pair["adapter"] else ""
-            pairs.append(f"- {markdown_text(name)}: " + markdown_text(f"{pair['student']} learns from {pair['teacher']}{how}"))
+            adapter = f", {pair['adapter']}" if pair["adapter"] else ""
+            pairs.append(
+                f"- {markdown_text(name)}: " + markdown_text(f"{pair['student']} learns from {pair['teacher']}{adapter}")
+            )
     return ["", "Layers compared:", "", *dict.fromkeys(pairs)] if pairs else []
 
 

@@ -82,7 +82,7 @@ def _detectable_cell(result: Mapping[str, Any]) -> str:
 
 def caption(result: Leaderboard) -> list[str]:
     """Return the sentences below the table: counts of runs, order, legend."""
-    collection = result.found
+    collection = result.collection
     counts = {"finished": len(collection.finished), "unfinished": len(collection.unfinished), "failed": len(collection.failed)}
     counts["unreadable"] = len(collection.unreadable)
     lines = [f"{collection.total} runs: " + ", ".join(f"{n} {what}" for what, n in counts.items() if n)]
@@ -102,8 +102,8 @@ def caption(result: Leaderboard) -> list[str]:
 
 def problems(result: Leaderboard) -> list[str]:
     """Return one line for each run that failed or cannot be read."""
-    failed = [f"failed: {folder}: {line}" for folder, line in result.found.failed]
-    return failed + [f"unreadable: {line}" for line in result.found.unreadable]
+    failed = [f"failed: {folder}: {line}" for folder, line in result.collection.failed]
+    return failed + [f"unreadable: {line}" for line in result.collection.unreadable]
 
 
 def sentences(result: Leaderboard, only: Sequence[Comparison] | None = None) -> list[str]:

@@ -69,8 +69,8 @@ def _wrapped(cell: str) -> str:
 
     Units that belong together, such as a number and its spread, are broken before, not within.
     """
-    for whole in ("+- ", "- ", " of ", "few seeds", "macro F1"):
-        cell = cell.replace(whole, whole.replace(" ", "\0"))
+    for unit in ("+- ", "- ", " of ", "few seeds", "macro F1"):
+        cell = cell.replace(unit, unit.replace(" ", "\0"))
     return cell.replace(" ", "\n").replace("\0", " ")
 
 

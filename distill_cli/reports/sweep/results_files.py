@@ -85,7 +85,7 @@ def results_csv(result: Leaderboard) -> str:
 
 def as_json(result: Leaderboard) -> dict[str, Any]:
     """Return the table as `distill report --json` prints it."""
-    collection = result.found
+    collection = result.collection
     return {
         "metric": result.metric,
         "rows": as_dicts(result),

@@ -65,7 +65,7 @@ class Leaderboard:
         rows: rows, best first by `sorted_by`.
         controls: names of all controls: tuned, scratch, others.
         shared: overrides that all rows have.
-        found: the runs of the table, and those that could not be used.
+        collection: the runs of the table, and those that could not be used.
         notes: sentences on how to read the table.
         sorted_by: ``validation`` or a numeric column.
     """
@@ -74,7 +74,7 @@ class Leaderboard:
     rows: list[Row]
     controls: list[str]
     shared: list[str]
-    found: RunCollection
+    collection: RunCollection
     notes: list[str] = field(default_factory=list)
     sorted_by: str = "validation"
 

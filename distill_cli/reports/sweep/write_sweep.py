@@ -30,15 +30,15 @@ def sweep_report(folder: str | Path, metric: str = "macro_f1", file: IO[str] | N
     show(result, file=file)
     written = write(result, folder)
     print_line(console(file), f"written: {written[0]} and {written[1].name}")
-    if any(_wants(run, "html") for run in result.found.finished):
+    if any(_wants(run, "html") for run in result.collection.finished):
         from distill_cli.reports.html.sweep import page as sweep_page
 
-        pictures = any(_wants(run, "plots") for run in result.found.finished)
+        pictures = any(_wants(run, "plots") for run in result.collection.finished)
         page = sweep_page.write(result, Path(folder), pictures=pictures)
         print_line(console(file), f"report: {page}")
     return result
 
 
-def _wants(run: Run, what: str) -> bool:
+def _wants(run: Run, key: str) -> bool:
     settings = (run.report.get("config") or {}).get("report") or {}
-    return settings.get(what) is not False
+    return settings.get(key) is not False

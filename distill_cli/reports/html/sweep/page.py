@@ -56,7 +56,7 @@ def page(result: Leaderboard, folder: Path, columns: Sequence[str] = ()) -> str:
         "sweep.html",
         f"{title(result)}, {name}",
         [section for section in pictures if section is not None],
-        kind=f"table over {result.found.total} run{'s' if result.found.total != 1 else ''} in {name}",
+        kind=f"table over {result.collection.total} run{'s' if result.collection.total != 1 else ''} in {name}",
         name=title(result),
         verdict=verdicts[0] if verdicts else "no control was trained, so nothing is said about distillation",
         more_verdicts=verdicts[1:],
@@ -96,15 +96,15 @@ def cards(result: Leaderboard) -> list[dict[str, Any]]:
             ("weights", formatting.size(point["weight_bytes"])),
             (f"latency, batch {LATENCY_BATCH}, median", formatting.milliseconds(point["latency"])),
         ]
-        how = f"mean of {len(values)} seeds" if len(values) > 1 else "one seed"
+        averaged_over = f"mean of {len(values)} seeds" if len(values) > 1 else "one seed"
         if point["model"] == "teacher" and row.one_teacher and len(values) > 1:
-            how = f"the same in all {len(values)} runs"
+            averaged_over = f"the same in all {len(values)} runs"
         summaries.append(
             {
                 "name": point["model"],
                 "role": ROLES.get(point["model"], "control"),
                 "score": formatting.score(point["score"]),
-                "scored": f"{TITLES[result.metric]}, test, {how}",
+                "scored": f"{TITLES[result.metric]}, test, {averaged_over}",
                 "facts": [(what, value) for what, value in facts if value != formatting.MISSING],
             }
         )
@@ -141,8 +141,8 @@ def page_columns(result: Leaderboard) -> list[str]:
     """Return the columns of the page: method and gain first, then selection and cost."""
     first = ["method", "student", *result.controls[:1], "difference", "verdict"]
     known = column_cells(result)
-    rest = [name for name in (*default_columns(result), *MORE_COLUMNS) if name in known and name not in first]
-    return [*first, *rest]
+    further = [name for name in (*default_columns(result), *MORE_COLUMNS) if name in known and name not in first]
+    return [*first, *further]
 
 
 def _links(row: Row, folder: Path) -> list[tuple[str, str]]:
