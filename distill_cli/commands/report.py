@@ -222,5 +222,5 @@ def _compare(a: Path, b: Path, typed: Arguments) -> None:
 
 
 def _set(typed: Arguments, key: str) -> bool:
-    """Whether a key has another value than its default."""
+    """Return whether a key has another value than its default."""
     return bool(getattr(typed, key) != getattr(Arguments(), key))

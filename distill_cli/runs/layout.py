@@ -47,7 +47,10 @@ def train_record_file(folder: Path, name: str) -> Path:
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether the run is finished: `report.json` is written last."""
+    """Return whether a run is finished, that is, has a report.json.
+
+    The report is written last.
+    """
     return (folder / REPORT).is_file()
 
 

@@ -31,7 +31,7 @@ def splits(report: Report) -> list[str]:
 
 
 def is_scores(part: object) -> bool:
-    """Whether a part of a model's report holds the scores of a split."""
+    """Return whether a part of a model's report holds the scores of a split."""
     return isinstance(part, Mapping) and "macro_f1" in part
 
 

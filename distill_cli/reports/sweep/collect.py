@@ -63,7 +63,7 @@ class RunCollection:
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder is a run folder, finished or not."""
+    """Return whether a folder is a run folder, finished or not."""
     return any((folder / name).exists() for name in ("report.json", "failed.json", ".hydra"))
 
 

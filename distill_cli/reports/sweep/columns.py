@@ -67,7 +67,7 @@ def _difference_cell(row: Row) -> str:
 
 
 def _has_two_values(comparison: Comparison) -> bool:
-    """Whether a cell shows each seed's difference, as too few for an interval."""
+    """Return whether a cell shows each seed's difference instead of an interval."""
     return 1 < comparison.result["n"] < INTERVAL_SEEDS
 
 

@@ -12,7 +12,7 @@ from distill_cli.reports.sweep.collect import Run, RunCollection
 
 @dataclass
 class Comparison:
-    """Student against one control, over the seeds that have both.
+    """Comparison of the student with one control, over the seeds that have both.
 
     Attributes:
         control: name of the control.
