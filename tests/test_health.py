@@ -11,8 +11,9 @@ import pytest
 from conftest import TINY, Ran
 
 from distill_cli.errors import UserError
+from distill_cli.metrics.classification import majority_problem
 from distill_cli.pipeline import health
-from distill_cli.pipeline.health import CHECKS, Examined, examine, own_checks, teacher_warning
+from distill_cli.pipeline.health import CHECKS, Examined, examine, own_checks
 from distill_cli.types import Columns, Dataset, EpochRecord, Pool
 
 Distill = Callable[..., Ran]
@@ -118,8 +119,8 @@ def test_a_model_no_better_than_the_commonest_class_is_named() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_a_teacher_that_knows_nothing_is_told_from_one_that_does(seed: int) -> None:
     data, draw = dataset_of(), np.random.default_rng(seed)
-    assert "no better than the commonest class" in teacher_warning(draw.normal(size=(90, 3)), data.val, 3)
-    assert teacher_warning(right(data, 0.4)["val"], data.val, 3) == ""
+    assert "no better than the commonest class" in majority_problem(draw.normal(size=(90, 3)), data.val.y, 3)
+    assert majority_problem(right(data, 0.4)["val"], data.val.y, 3) == ""
 
 
 @pytest.mark.parametrize(
