@@ -445,7 +445,7 @@ def test_a_bug_shows_a_traceback_from_the_task_on(door: Door, tmp_path: Path, fa
 def test_an_interrupt_is_130(door: Door, fake: list[dict]) -> None:
     code, _, err = door("distill", "seed=15")
     assert code == 130
-    said = r"\ndistill distill: interrupted by SIGINT; .+ is unfinished: run the same line with resume=auto to go on\n"
+    said = r"\ndistill distill: interrupted by SIGINT; .+ is unfinished: run the same line with resume=auto to resume\n"
     assert re.fullmatch(said, err)
 
 
@@ -803,7 +803,7 @@ def test_a_sweep_goes_on_when_a_worker_was_killed(door: Door, fake: list[dict], 
     monkeypatch.setattr(hydra_app.hydra, "main", main)
     code, out, err = door("distill", "-m", "seed=0,1")
     assert code == 0 and "table of " in out
-    assert err.count("a worker process was killed; the jobs that are not finished go on") == 2
+    assert err.count("a worker process was killed; the unfinished jobs are resumed") == 2
     code, out, err = door("distill", "-m", "seed=0,1")
     assert code == 2 and "Traceback" not in err and "table of " in out
     assert "error: hydra/launcher: a worker process was killed (out of memory? run the same line again" in err

@@ -128,7 +128,7 @@ def test_a_signal_saves_the_state_and_says_how_to_go_on(number: int, code: int, 
     folder = next((tmp_path / "outputs" / "distill").iterdir())
     assert said == (
         f"distill distill: interrupted by {signal.Signals(number).name}; {folder} is unfinished: "
-        "run the same line with resume=auto to go on"
+        "run the same line with resume=auto to resume"
     )
     assert len(list((folder / "resume" / "student").glob("state-*.safetensors"))) == 1
     assert not (folder / "report.json").exists()
@@ -162,7 +162,7 @@ def test_a_run_is_gone_on_with_by_its_folder_and_by_nothing_else(
     for words, said in {
         ("resume=nowhere",): "resume=nowhere: no such folder; use resume=auto, resume=never, or the folder of an unfinished run",
         ("resume=outputs",): "resume=outputs: holds no unfinished run (no resume/run.json); leave resume out to make a new one",
-        ("resume=mine", "seed=3"): "resume=mine: begun with other settings; its own command line was: "
+        ("resume=mine", "seed=3"): "resume=mine: started with other settings; its own command line was: "
         + shlex.join(["distill", *line[:-1]]),
         ("save_every=0",): "save_every=0: expected a number of steps (1000), a time (30s, 5min, 1h) or null",
     }.items():
@@ -171,7 +171,7 @@ def test_a_run_is_gone_on_with_by_its_folder_and_by_nothing_else(
     ran = distill("distill", *DIGITS, "controls=[]", "resume=mine")
     assert ran.code == 0
     assert ran.folder.name == "mine"
-    assert "resume: going on in mine" in ran.err and ": going on after epoch" in ran.err
+    assert "resuming in mine" in ran.err and ": going on after epoch" in ran.err
     again = distill("distill", *DIGITS, "controls=[]", "resume=mine")
     assert again.err == "distill distill: error: resume=mine: this run is finished; leave resume out to make a new one\n"
 
@@ -245,7 +245,7 @@ def test_the_newest_whole_state_of_this_training_is_taken(tmp_path: Path) -> Non
     (tmp_path / "s" / ".state-000000004.safetensors.1.abc.tmp").write_bytes(b"half")
     state, said = kept(tmp_path).load_latest()
     assert state["n"] == 2
-    assert said == f"{newest}: damaged, passed over"
+    assert said == f"{newest}: damaged, skipped"
     assert len(list((tmp_path / "s").iterdir())) == 2
     assert kept(tmp_path, "other").load_latest()[0] is None
     assert kept(tmp_path, take_up=False).load_latest() == (None, "")
@@ -258,7 +258,7 @@ def test_going_on_with_other_threads_is_said(tmp_path: Path, monkeypatch: pytest
     state, said = kept(tmp_path).load_latest()
     assert state == {"n": 1}
     newest = tmp_path / "s" / "state-000000000.safetensors"
-    assert said == f"{newest}: written with threads={torch.get_num_threads()}, going on with 77: last digits may differ"
+    assert said == f"{newest}: written with threads={torch.get_num_threads()}, resuming with 77: last digits may differ"
 
 
 def test_a_state_is_due_by_steps_by_time_and_at_a_signal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,7 +314,7 @@ def test_the_state_of_another_teachers_student_is_passed_over(distill: Run, monk
     Path("t").symlink_to("t1")
     ran = distill(*line, "resume=auto")
     assert ran.code == 0
-    assert "of another data set, teacher, setting or version, passed over" in ran.err and "going on after" not in ran.err
+    assert "of another data set, teacher, setting or version, skipped" in ran.err and "going on after" not in ran.err
 
 
 def test_without_states_nothing_needs_to_be_kept(tmp_path: Path) -> None:
@@ -495,7 +495,7 @@ def test_a_flipped_bit_in_a_weight_is_seen(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    assert kept(tmp_path).load_latest() == (None, f"{path}: damaged, passed over")
+    assert kept(tmp_path).load_latest() == (None, f"{path}: damaged, skipped")
 
 
 def test_a_state_that_fits_nothing_is_one_line(distill: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -565,7 +565,7 @@ def test_a_signal_reaches_the_jobs_of_a_parallel_sweep(tmp_path: Path) -> None:
         told += process.stderr.readlines()
     assert process.returncode == 128 + signal.SIGTERM
     assert (
-        told[-1] == "distill distill: interrupted by SIGTERM; outputs/sweeps/s is unfinished: run the same line again to go on\n"
+        told[-1] == "distill distill: interrupted by SIGTERM; outputs/sweeps/s is unfinished: run the same line again to resume\n"
     )
     assert len(list(tmp_path.glob("outputs/sweeps/s/*/resume/student/state-*.safetensors"))) == 2
     assert "Traceback" not in "".join(told)

@@ -162,7 +162,7 @@ def test_trust_is_asked_for_what_is_used_and_typed_on_the_line(distill: Distill,
     said = f"teacher: model._target_={module}.Net is not trusted; set DISTILL_TRUST='{module}.Net' if you trust it"
     refused(distill(*words, "model_name=teacher", "output=teacher"), said, f"or type --trust '{module}.Net'")
     trusted = distill(*words, "model_name=teacher", "output=teacher", "--trust", f"{module}.*")
-    assert "another architecture" in trusted.err and "DISTILL_TRUST" not in os.environ
+    assert "architecture mismatch" in trusted.err and "DISTILL_TRUST" not in os.environ
     refused(distill(*words, "--trust"), "--trust: expected a class or a pattern")
 
 
@@ -286,8 +286,8 @@ def test_a_strangers_report_is_drawn_or_refused(distill: Distill, run: Path, cha
         ("checkpoint/model.json", ("models", "student", "order"), "__class__", "order that is none of 10 classes"),
         ("checkpoint/model.json", ("models", "student", "order"), [0] * 10, "order that is none of 10 classes"),
         # Networks of 160 GB and more: refused by their shapes, before the memory is asked for.
-        ("checkpoint/model.json", ("models", "student"), HUGE, "are of another architecture"),
-        ("checkpoint/model.json", ("models", "student"), HUGE_ENSEMBLE, "are of another architecture"),
+        ("checkpoint/model.json", ("models", "student"), HUGE, "architecture mismatch"),
+        ("checkpoint/model.json", ("models", "student"), HUGE_ENSEMBLE, "architecture mismatch"),
         ("config.yaml", ("bootstrap",), {"resamples": "${oc.env:HOME}"}, "expected int"),
     ],
 )

@@ -275,12 +275,12 @@ def test_corrupt_weights(distill: Distill, finished: Path) -> None:
 def test_weights_of_another_architecture(distill: Distill, finished: Path) -> None:
     folder = finished / "checkpoint"
     shutil.copy(folder / "teacher.safetensors", folder / "student.safetensors")
-    refused(distill, f"distill eval: error: {folder / 'student.safetensors'}: these weights are of another architecture: "
+    refused(distill, f"distill eval: error: {folder / 'student.safetensors'}: architecture mismatch: "
             "'network.body.1.weight' has shape (16, 64), the model needs (8, 64)", "eval", f"run={finished}", "device=cpu")  # fmt: skip
     weights = folder / "teacher.safetensors"
     refused(
         distill,
-        f"distill distill: error: teacher.weights={weights}: these weights are of another architecture: "
+        f"distill distill: error: teacher.weights={weights}: architecture mismatch: "
         "lacks 'body.1.bias' and has an unknown 'network.body.1.bias'",
         "distill", *TINY, f"teacher.weights={weights}",
     )  # fmt: skip

@@ -1,1 +1,1 @@
-"""The command line: first word, overrides, Hydra, exit codes."""
+"""The command line: commands, overrides, Hydra, exit codes."""

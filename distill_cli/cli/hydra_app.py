@@ -1,4 +1,7 @@
-"""The one place where Hydra starts: run folders, sweeps, skipping, exit codes. torch is imported by the task alone."""
+"""Hydra's entry point: run folders, sweeps, skipped jobs, exit codes.
+
+Only the job itself imports torch.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,7 @@ from distill_cli.utils.signals import Interrupted, before_end, install_handlers,
 BUG, USER_ERROR, MISSED, SIGNALLED = 1, 2, 3, 128
 POLL_SECONDS = 0.1
 MOST_KILLED = 3  # times in a row that workers are killed before another job is finished
-# They cannot move a result.
+# Keys without influence on a result.
 NOT_IN_KEY = (
     "hydra",
     "sweep",
@@ -58,37 +61,40 @@ NOT_IN_KEY = (
     "verbosity",
     "log_every_seconds",
 )
-# Settings of Hydra that stay as they are, and why.
+# Settings of Hydra with a fixed value, and the reason.
 FIXED: dict[str, tuple[tuple[Any, ...], str]] = {
     "hydra.output_subdir": ((".hydra",), "tables read there what was typed"),
     "hydra.job.chdir": ((False, None), "relative paths are those of the folder that you stand in"),
 }
-RECORDS = ("failed.json", "missed.json")  # what a job of a sweep leaves that failed, or missed a `require`
+RECORDS = ("failed.json", "missed.json")  # marks of a sweep's job that failed, or missed a `require`
 log = logging.getLogger(__name__)
-output_dirs: dict[str, Path] = {}  # "job" and "sweep": the folders of this process, told by the callback below
+output_dirs: dict[str, Path] = {}  # "job" and "sweep": folders of this process, set by the callback below
 
 
 def run_key(*, _root_: DictConfig) -> str:
-    """Return the name of one job of a sweep: a hash of all that can move its result."""
+    """Return the name of a sweep's job: the start of its config key."""
     return config_key(_root_, _root_.hydra)[:10]
 
 
 def config_key(cfg: DictConfig, hydra_node: Any) -> str:
-    """Return a hash of all in a config that can move the job's result."""
+    """Return a hash of everything in a config that can influence the result."""
     from distill_cli.utils.files import hash_json
 
     config = OmegaConf.to_container(cfg, resolve=False)
     assert isinstance(config, dict)
-    moving = {k: v for k, v in config.items() if k not in NOT_IN_KEY}
+    influential = {k: v for k, v in config.items() if k not in NOT_IN_KEY}
     choices = {k: v for k, v in hydra_node.runtime.choices.items() if not k.startswith("hydra/") and k != "logger"}
-    return hash_json([hydra_node.job.config_name, RECIPE_VERSION, moving, choices])
+    return hash_json([hydra_node.job.config_name, RECIPE_VERSION, influential, choices])
 
 
 composing.install()
 
 
 def moving_values(cfg: DictConfig) -> dict[str, Any]:
-    """Return the resolved values of a config that can move a result, as a report keeps them."""
+    """Return the resolved config values that can influence a result.
+
+    A report stores its config in this form.
+    """
     from distill_cli.utils.files import to_jsonable
 
     names = [str(key) for key in cfg if key not in NOT_IN_KEY]
@@ -97,7 +103,10 @@ def moving_values(cfg: DictConfig) -> dict[str, Any]:
 
 
 def is_of_job(folder: Path, report: Mapping[str, Any], cfg: DictConfig, hydra_node: Any) -> bool:
-    """Return whether a finished run is of a job: its folder is named by the job's key, or its config says so."""
+    """Return whether a finished run belongs to a job.
+
+    The run's folder is named by the job's key, or its config equals the job's.
+    """
     if folder.name.endswith(config_key(cfg, hydra_node)[:10]):
         return True
     own = report.get("config")
@@ -107,7 +116,10 @@ def is_of_job(folder: Path, report: Mapping[str, Any], cfg: DictConfig, hydra_no
 
 
 def job_folder(name: Any, *, _root_: DictConfig) -> str:
-    """Return where a job of a sweep runs: as `hydra.sweep.subdir` names it, or beside it where another job has finished there."""
+    """Return the folder name of a sweep's job.
+
+    The name is ``hydra.sweep.subdir``, with the job's key appended where another job has finished in that folder.
+    """
     folder = Path(_root_.hydra.sweep.dir) / str(name)
     report = read_finished(folder / "report.json")
     return str(name) if report is None or is_of_job(folder, report, _root_, _root_.hydra) else f"{name}-{run_key(_root_=_root_)}"
@@ -115,7 +127,7 @@ def job_folder(name: Any, *, _root_: DictConfig) -> str:
 
 _register: Any = OmegaConf.register_resolver if HYDRA14 else OmegaConf.register_new_resolver
 _register("run_id", lambda: secrets.token_hex(2), use_cache=True, replace=True)
-_register("plus", lambda a, b: int(a) + int(b), replace=True)  # a seed beside the run's: ${plus:${seed},100}
+_register("plus", lambda a, b: int(a) + int(b), replace=True)  # a second seed: ${plus:${seed},100}
 _register("run_key", run_key, replace=True)
 _register("path", expanded, replace=True)
 _register("job_folder", job_folder, replace=True)
@@ -125,7 +137,7 @@ _register("sweep_key", lambda: os.environ.get("DISTILL_SWEEP_KEY", "sweep"), rep
 
 
 def refuse_settings(config: DictConfig) -> None:
-    """End the process where a setting of Hydra takes away what runs and tables need."""
+    """Exit with an error if a setting of Hydra differs from its fixed value."""
     command = str(config.hydra.job.config_name)
     for key, (usual, why) in FIXED.items():
         if key == "hydra.output_subdir" and command in SHOWING_COMMANDS:
@@ -137,16 +149,22 @@ def refuse_settings(config: DictConfig) -> None:
 
 
 def end(command: str, line: str) -> NoReturn:
-    """Say what the user did wrong, and end the process."""
+    """Print the error line, and exit with the code of a user error."""
     sys.stderr.write(f"distill {command}: error: {printable(line)}\n")
     raise SystemExit(USER_ERROR)
 
 
 class RecordSweepDir(Callback):
-    """Remembers where a job or a sweep writes: Hydra's main returns nothing. Keeps Hydra, too, out of finished folders."""
+    """Hydra callback that records output folders and protects finished runs.
+
+    Why: Hydra's main returns nothing.
+    """
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        """End the process where a finished run lies in the folder: Hydra writes there before any job is asked."""
+        """Exit with an error if the folder holds a finished run or is locked.
+
+        Why: Hydra writes into the folder before the job starts.
+        """
         refuse_settings(config)
         if config.hydra.job.config_name in SHOWING_COMMANDS:
             return  # nothing is written
@@ -154,10 +172,10 @@ class RecordSweepDir(Callback):
             config.hydra.run.dir = expanded(config.hydra.run.dir)
             folder, command = Path(config.hydra.run.dir), str(config.hydra.job.config_name)
         except OmegaConfBaseException:
-            return  # said when the config is checked
-        said = ""
+            return  # reported when the config is checked
+        problem = ""
         if (folder / "report.json").is_file():
-            said = f"hydra.run.dir={folder}: holds a finished run, and nothing finished is overwritten; choose another folder"
+            problem = f"hydra.run.dir={folder}: holds a finished run, and nothing finished is overwritten; choose another folder"
         elif folder.is_dir():
             from distill_cli.utils.files import ensure_no_symlinks
             from distill_cli.utils.locks import refuse_owned
@@ -166,12 +184,12 @@ class RecordSweepDir(Callback):
                 refuse_owned(folder.absolute())
                 ensure_no_symlinks(folder, (".hydra", f"{config.hydra.job.name}.log"))
             except UserError as e:
-                said = str(e)
-        if said:
-            end(command, said)
+                problem = str(e)
+        if problem:
+            end(command, problem)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Note the sweep's folder."""
+        """Record the sweep's folder."""
         refuse_settings(config)
         output_dirs["sweep"] = folder = Path(config.hydra.sweep.dir)
         if not str(config.hydra.sweeper._target_).endswith(".BasicSweeper"):
@@ -179,18 +197,21 @@ class RecordSweepDir(Callback):
         before_end(lambda: stop_jobs(folder))
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
-        """Note the run's folder."""
+        """Record the run's folder."""
         output_dirs["job"] = Path(config.hydra.runtime.output_dir)
 
 
 def hydra_job(cfg: DictConfig) -> float:
     """Run one job, at module level so that launchers can pickle it.
 
+    Args:
+        cfg: composed config of the job.
+
     Returns:
-        The number at `optimized_metric` in the report; the worst there is when a job of a sweep failed, so that the others go on.
+        The number at the path `optimized_metric` in the report. A failed job of a sweep returns `worst`, so that the sweep continues.
 
     Raises:
-        SystemExit: a single run that failed.
+        SystemExit: a single run failed.
     """
     guard()  # a worker of a parallel launcher has streams of its own
     if is_worker():
@@ -220,7 +241,7 @@ def hydra_job(cfg: DictConfig) -> float:
         if not is_worker() or stop_mark(Path(hc.sweep.dir)).exists():
             raise
         out, code = output_dirs.get("job", out), BUG
-        line = f"its process was ended by {signal.Signals(e.signum).name}; {out} is unfinished: run the same line again to go on"
+        line = f"its process was ended by {signal.Signals(e.signum).name}; {out} is unfinished: run the same line again to resume"
     except Exception as e:
         if os.environ.get("DISTILL_FULL_ERROR") == "1":
             raise
@@ -234,8 +255,8 @@ def hydra_job(cfg: DictConfig) -> float:
     if sweeping or code != BUG:
         error = "" if code == MISSED else "error: "
         label = f"{' '.join(typed)}: " if sweeping else ""
-        for one in lines or [line]:
-            sys.stderr.write(f"distill {command}: {error}{printable(label + one)}\n")
+        for text in lines or [line]:
+            sys.stderr.write(f"distill {command}: {error}{printable(label + text)}\n")
     if not sweeping:
         if code == USER_ERROR and command not in SHOWING_COMMANDS:
             remove_empty_run(output_dirs.get("job", out), Path(cfg.outputs))
@@ -245,24 +266,33 @@ def hydra_job(cfg: DictConfig) -> float:
 
 
 def worst(sweeper: Any) -> float:
-    """Return what a failed job is worth to a sweeper: the worst number there is, since some end the sweep at NaN."""
+    """Return the score of a failed job for a sweeper: plus or minus infinity.
+
+    Why: some sweepers end the sweep at NaN.
+    """
     keys = {"direction": "minimize", "optim.maximize": False, "ax_config.experiment.minimize": True}
     minimizes = any(str(OmegaConf.select(sweeper, key)).rpartition(".")[2] == str(value) for key, value in keys.items())
     return math.inf if minimizes else -math.inf
 
 
 def is_worker() -> bool:
-    """Return whether this is a process that a parallel launcher started, and not the one that the user did."""
+    """Return whether this process was started by a parallel launcher."""
     return os.environ.get("DISTILL_PROCESS", str(os.getpid())) != str(os.getpid())
 
 
 def stop_mark(sweep: Path) -> Path:
-    """Return the file that, while it is there, says to the jobs of this invocation that no further one is to begin."""
+    """Return the path of the stop file of this invocation.
+
+    While the file exists, no further job of the invocation starts.
+    """
     return sweep / f".{os.environ.get('DISTILL_INVOCATION')}.stop"
 
 
 def stop_jobs(sweep: Path) -> None:
-    """Let the jobs of this invocation that run in other processes save their states, and wait until they have."""
+    """Stop the jobs of this invocation in other processes, and wait for them.
+
+    Each job saves its training state first.
+    """
     from distill_cli.utils.files import write_text
     from distill_cli.utils.locks import OWNER, owner_of
 
@@ -272,12 +302,12 @@ def stop_jobs(sweep: Path) -> None:
     asked: set[int] = set()
     while True:
         owners = [owner for path in sweep.rglob(OWNER) if (owner := owner_of(path))]
-        mine = [
+        pids = [
             o["pid"] for o in owners if o.get("invocation") == os.environ.get("DISTILL_INVOCATION") and o["pid"] != os.getpid()
         ]
-        if not mine:
+        if not pids:
             return
-        for pid in set(mine) - asked:
+        for pid in set(pids) - asked:
             asked.add(pid)
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGTERM)
@@ -285,7 +315,7 @@ def stop_jobs(sweep: Path) -> None:
 
 
 def expand_paths(node: DictConfig, prefix: str = "") -> None:
-    """Expand the paths of a config that were not typed but come from a file."""
+    """Expand the paths of a config that come from files, not the command line."""
     for key in node:
         value = node._get_node(key)
         if isinstance(value, DictConfig):
@@ -296,7 +326,15 @@ def expand_paths(node: DictConfig, prefix: str = "") -> None:
 
 
 def run_job(cfg: DictConfig, command: str, out: Path, typed: list[str], *, may_skip: bool) -> dict[str, Any]:
-    """Return the report of one job: the finished one where there is one, else that of a new run."""
+    """Return the report of one job, from its finished run or from a new one.
+
+    Args:
+        cfg: composed config of the job.
+        command: name of the command.
+        out: folder of the job.
+        typed: overrides of the command line.
+        may_skip: whether a finished run is reused, as in a sweep.
+    """
     if may_skip and (report := finished_job(cfg, out)) is not None:
         forget_failures(out)
         return report_skipped(out, report)
@@ -309,32 +347,35 @@ def run_job(cfg: DictConfig, command: str, out: Path, typed: list[str], *, may_s
     module = importlib.import_module(f"distill_cli.commands.{command.replace('-', '_')}")
     with run_folder(cfg, command, out, sweeping=may_skip) as folder:
         done = folder / "report.json"
-        if (report := finished_job(cfg, folder)) is not None:  # by another process, since it was last looked for
+        if (report := finished_job(cfg, folder)) is not None:  # finished by another process meanwhile
             return report_skipped(folder, report)
         if read_finished(done) is not None:
             raise UserError(
                 f"{folder}: holds a finished run of other settings, and nothing finished is overwritten; choose another folder"
             )
-        done.unlink(missing_ok=True)  # a job's of a sweep, damaged or of another version
+        done.unlink(missing_ok=True)  # a damaged report of a sweep's job, or one of another version
         result: dict[str, Any] = module.run(cfg, folder)
     return result
 
 
 def finished_job(cfg: DictConfig, folder: Path) -> dict[str, Any] | None:
-    """Return the report of the finished run in a folder if it is of this job, else None."""
+    """Return the report of a folder's finished run if it is of this job, else None."""
     report = read_finished(folder / "report.json")
     return report if report is not None and is_of_job(folder, report, cfg, HydraConfig.get()) else None
 
 
 def report_skipped(folder: Path, report: dict[str, Any]) -> dict[str, Any]:
-    """Say that a run is finished already, and return its report."""
+    """Print that a run is already finished, and return its report."""
     print(f"skip {folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder} (finished)")
     return report
 
 
 @contextlib.contextmanager
 def run_folder(cfg: DictConfig, command: str, out: Path, *, sweeping: bool) -> Iterator[Path]:
-    """Yield the folder that a job runs in, held against other processes: its own, or an unfinished run's that it goes on with."""
+    """Yield the folder of a job, locked against other processes.
+
+    The folder is the job's own, or that of an unfinished run that is resumed.
+    """
     from distill_cli.runs import resume
 
     if command not in resume.RESUMED:
@@ -350,7 +391,7 @@ def run_folder(cfg: DictConfig, command: str, out: Path, *, sweeping: bool) -> I
             resume.redirect_log(out, folder)
             remove_empty_run(out, Path(cfg.outputs))
             output_dirs["job"] = folder
-            print(f"resume: going on in {folder}", file=sys.stderr)
+            print(f"resuming in {folder}", file=sys.stderr)
         forget_failures(folder)
         before = frozenset(os.listdir(folder))
         resume.mark_started(folder, command, key, shlex.join(["distill", command, *hc.overrides.task]))
@@ -362,13 +403,13 @@ def run_folder(cfg: DictConfig, command: str, out: Path, *, sweeping: bool) -> I
 
 
 def forget_failures(folder: Path) -> None:
-    """Remove what `record` left of an earlier attempt."""
+    """Remove the failure markers of an earlier attempt."""
     for name in RECORDS:
         (folder / name).unlink(missing_ok=True)
 
 
 def read_finished(file: Path) -> dict[str, Any] | None:
-    """Return a report that is there, whole, and of this recipe version; else None."""
+    """Return an intact report of this recipe version, else None."""
     try:
         report = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -377,49 +418,53 @@ def read_finished(file: Path) -> dict[str, Any] | None:
 
 
 def write_failure_marker(out: Path, code: int, line: str) -> None:
-    """Leave a word in a sweep's job folder: failed.json, or missed.json for a finished job that missed a `require`.
+    """Write failed.json or missed.json into the folder of a sweep's job.
 
-    The word names the invocation, because the parent of a parallel launcher hears of its jobs in no other way. Where another
-    process runs in the folder the word stands beside it, until the sweep ends.
+    The marker of a finished job that missed a `require` is missed.json. It holds the invocation id, because a parallel launcher
+    returns no exit codes to the parent process. If another process has locked the folder, the marker is written beside it, until
+    the sweep ends.
     """
     from distill_cli.utils.files import write_json
     from distill_cli.utils.locks import OWNER, try_lock
 
     name = "missed.json" if code == MISSED else "failed.json"
-    word = {"error": line, "exit": code, "invocation": os.environ.get("DISTILL_INVOCATION")}
+    marker = {"error": line, "exit": code, "invocation": os.environ.get("DISTILL_INVOCATION")}
     with try_lock(out / OWNER, {}) as owner:
-        write_json(out / name if owner is None else out.with_name(f".{out.name}.{word['invocation']}.refused.json"), word)
+        write_json(out / name if owner is None else out.with_name(f".{out.name}.{marker['invocation']}.refused.json"), marker)
 
 
 def read_record(file: Path) -> dict[str, Any]:
-    """Return what `record` has left; nothing where it cannot be read."""
+    """Return a failure marker, empty where it cannot be read."""
     try:
-        word = json.loads(file.read_text(encoding="utf-8"))
+        marker = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return word if isinstance(word, dict) else {}
+    return marker if isinstance(marker, dict) else {}
 
 
 def remove_empty_run(out: Path, outputs: Path) -> None:
-    """Remove a run folder in which Hydra alone has written, and the folders above it that are empty then.
+    """Remove a run folder that holds only Hydra's files, and empty parents.
 
-    Where another process is running it stays as it is.
+    A folder that another process has locked stays.
     """
     from distill_cli.utils.locks import OWNER, try_lock
 
-    with contextlib.suppress(UserError), try_lock(out / OWNER, {}) as owner:  # where a link is in its place nothing is touched
+    with contextlib.suppress(UserError), try_lock(out / OWNER, {}) as owner:  # a link in place of the lock: nothing is removed
         if owner is None:
             remove_hydras(out)
     remove_empty(out, out.parent, outputs)
 
 
 def remove_hydras(out: Path) -> None:
-    """Remove what Hydra has written into a run folder, if nobody else has written there; this process owns the folder."""
+    """Remove Hydra's files from a run folder that holds nothing else.
+
+    The folder must be locked by this process.
+    """
     from distill_cli.utils.locks import OWNER
 
-    begun, own_log = out / "resume", f"{HydraConfig.get().job.name}.log"
-    if begun.is_dir() and not any(begun.glob("*/*")):  # nothing has been trained
-        shutil.rmtree(begun, ignore_errors=True)
+    states, own_log = out / "resume", f"{HydraConfig.get().job.name}.log"
+    if states.is_dir() and not any(states.glob("*/*")):  # nothing has been trained
+        shutil.rmtree(states, ignore_errors=True)
     if any(p.name not in (".hydra", own_log, OWNER) for p in out.iterdir()):
         return
     root = logging.getLogger()
@@ -431,7 +476,10 @@ def remove_hydras(out: Path) -> None:
 
 
 def remove_empty(*folders: Path) -> None:
-    """Remove folders, in this order, up to the first that holds something or is the working folder."""
+    """Remove empty folders in this order, up to the first that is not empty.
+
+    The working folder is never removed.
+    """
     with contextlib.suppress(OSError):
         for folder in folders:
             if folder.resolve() == Path.cwd():
@@ -440,12 +488,17 @@ def remove_empty(*folders: Path) -> None:
 
 
 def run_command(command: str, json_to: TextIO | None = None) -> int:
-    """Hand ``sys.argv`` to Hydra and return the exit code; with `json_to`, write the report there."""
+    """Run Hydra on ``sys.argv``, and return the exit code.
+
+    Args:
+        command: name of the command.
+        json_to: stream for the report as JSON, or None.
+    """
     output_dirs.clear()
     raw = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    # Hydra raises instead of printing: printing is ours. Launchers hand the environment on to their jobs.
-    ours = {"HYDRA_FULL_ERROR": "1", "DISTILL_FULL_ERROR": str(int(raw)), "DISTILL_INVOCATION": secrets.token_hex(4)}
-    with environment(ours | {"DISTILL_PROCESS": str(os.getpid())}):
+    # Hydra raises instead of printing, so that this module prints. Jobs of launchers inherit the environment.
+    variables = {"HYDRA_FULL_ERROR": "1", "DISTILL_FULL_ERROR": str(int(raw)), "DISTILL_INVOCATION": secrets.token_hex(4)}
+    with environment(variables | {"DISTILL_PROCESS": str(os.getpid())}):
         try:
             code = invoke_hydra(command, raw=raw)
         finally:
@@ -461,7 +514,12 @@ def run_command(command: str, json_to: TextIO | None = None) -> int:
 
 
 def invoke_hydra(command: str, *, raw: bool) -> int:
-    """Run Hydra and return the exit code; with `raw`, let its exceptions through."""
+    """Run Hydra, and return the exit code.
+
+    Args:
+        command: name of the command.
+        raw: whether exceptions are passed on instead of printed.
+    """
     try:
         if "-sc" not in sys.argv:
             check_arguments(command, sys.argv[1:])
@@ -491,10 +549,12 @@ def invoke_hydra(command: str, *, raw: bool) -> int:
 
 
 def compose_and_run(command: str, versioned: Mapping[str, Any]) -> None:
-    """Hand the command line to Hydra; a sweep whose worker is killed goes on with the jobs that are not finished.
+    """Run the command line in Hydra, and restart a sweep whose worker was killed.
+
+    Finished jobs are skipped.
 
     Raises:
-        UserError: workers were killed again and again, or under a sweeper that cannot begin again.
+        UserError: workers were killed repeatedly, or the sweeper cannot restart.
     """
     killed = finished = 0
     while True:
@@ -505,30 +565,30 @@ def compose_and_run(command: str, versioned: Mapping[str, Any]) -> None:
             done = len(list(output_dirs["sweep"].rglob("report.json"))) if "sweep" in output_dirs else 0
             killed, finished = (killed + 1 if done == finished else 1), done
             advice = (
-                "out of memory? run the same line again with a smaller hydra.launcher.n_jobs: it goes on from the last states"
+                "out of memory? run the same line again with a smaller hydra.launcher.n_jobs: it resumes from the last states"
             )
             if killed >= MOST_KILLED or "other sweeper" in output_dirs:
                 raise UserError(f"hydra/launcher: a worker process was killed ({advice})") from None
-            sys.stderr.write(f"distill {command}: a worker process was killed; the jobs that are not finished go on\n")
+            sys.stderr.write(f"distill {command}: a worker process was killed; the unfinished jobs are resumed\n")
             GlobalHydra.instance().clear()
 
 
 def resume_hint(command: str) -> str:
-    """Return the end of the line that a signal's end of a run is told by."""
+    """Return the hint printed after an interrupted run: how to resume it."""
     if "sweep" in output_dirs:
-        return f"; {output_dirs['sweep']} is unfinished: run the same line again to go on"
+        return f"; {output_dirs['sweep']} is unfinished: run the same line again to resume"
     if command not in ("distill", "train-teacher") or "job" not in output_dirs:
         return ""
     if (output_dirs["job"] / "report.json").is_file():
         return f"; {output_dirs['job']} is finished"
-    return f"; {output_dirs['job']} is unfinished: run the same line with resume=auto to go on"
+    return f"; {output_dirs['job']} is unfinished: run the same line with resume=auto to resume"
 
 
 @contextlib.contextmanager
-def environment(ours: Mapping[str, str]) -> Iterator[None]:
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
     """Set environment variables inside the block."""
-    before = {name: os.environ.get(name) for name in ours}
-    os.environ.update(ours)
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
@@ -537,11 +597,17 @@ def environment(ours: Mapping[str, str]) -> Iterator[None]:
 
 
 def finish_sweep(folder: Path, code: int, json_to: TextIO | None) -> int:
-    """Print a sweep's table, write its reports as a JSON list where asked, and return the exit code of the whole."""
+    """Print a sweep's table, and return the exit code of the whole sweep.
+
+    Args:
+        folder: folder of the sweep.
+        code: exit code of Hydra's own process.
+        json_to: stream for the reports as a JSON list, or None.
+    """
     from distill_cli.reports.sweep.collect import run_folders
 
     jobs = run_folders(folder) if folder.is_dir() else []
-    if not jobs:  # the line was refused before the first job
+    if not jobs:  # the command line was rejected before the first job
         with contextlib.suppress(OSError):
             (folder / "multirun.yaml").unlink()
         remove_empty(folder, folder.parent, folder.parent.parent)
@@ -556,11 +622,11 @@ def finish_sweep(folder: Path, code: int, json_to: TextIO | None) -> int:
         reports = [json.loads(f.read_text(encoding="utf-8")) for job in jobs if (f := job / "report.json").is_file()]
         json_to.write(json.dumps(reports, indent=2, ensure_ascii=False) + "\n")
     places = {job.parent for job in jobs}
-    beside = [f for place in places for f in place.glob(f".*.{os.environ['DISTILL_INVOCATION']}.refused.json")]
-    files = [*(job / name for job in jobs for name in RECORDS), *beside]
-    codes = {word["exit"] for f in files if (word := read_record(f)).get("invocation") == os.environ["DISTILL_INVOCATION"]} | {
-        code
-    }
-    for f in beside:
+    refused = [f for place in places for f in place.glob(f".*.{os.environ['DISTILL_INVOCATION']}.refused.json")]
+    files = [*(job / name for job in jobs for name in RECORDS), *refused]
+    codes = {
+        marker["exit"] for f in files if (marker := read_record(f)).get("invocation") == os.environ["DISTILL_INVOCATION"]
+    } | {code}
+    for f in refused:
         f.unlink()
     return next((c for c in (BUG, USER_ERROR, MISSED) if c in codes), 0)

@@ -1,4 +1,7 @@
-"""The door: reads the first word and hands the rest on. Standard library only, so that help costs no import of hydra or torch."""
+"""The entry point: reads the first word and runs its command.
+
+Only the standard library is imported, so that ``--help`` is fast.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +58,10 @@ def usage() -> str:
 
 
 def command_help(command: str) -> str:
-    """Return the text of `distill <command> --help`, read from conf/ as it stands, composing nothing."""
+    """Return the text of `distill <command> --help`.
+
+    The text is read from the files of conf/, without composing a config.
+    """
     from distill_cli.config.options import (
         GROUP_HELP,
         STUDENT_ONLY,
@@ -89,32 +95,35 @@ def command_help(command: str) -> str:
 
 @contextlib.contextmanager
 def stdout_to_stderr() -> Iterator[None]:
-    """Send what is printed inside the block to stderr, also what child processes and libraries in C print."""
+    """Redirect stdout to stderr inside the block.
+
+    Output of child processes and of C libraries is redirected, too.
+    """
     sys.stdout.flush()
-    kept = os.dup(1)
+    stdout_copy = os.dup(1)
     os.dup2(2, 1)
     try:
         with contextlib.redirect_stdout(sys.stderr):
             yield
     finally:
-        os.dup2(kept, 1)
-        os.close(kept)
+        os.dup2(stdout_copy, 1)
+        os.close(stdout_copy)
 
 
 def take_patterns(argv: list[str]) -> tuple[list[str], list[str]]:
-    """Return a line without ``--trust PATTERN``, and the patterns.
+    """Return the arguments without ``--trust PATTERN``, and the patterns.
 
     Raises:
-        UserError: a flag without its pattern.
+        UserError: the flag has no pattern.
     """
     rest, patterns = [], []
-    words = iter(argv)
-    for word in words:
-        flag, equals, value = word.partition("=")
+    arguments = iter(argv)
+    for argument in arguments:
+        flag, equals, value = argument.partition("=")
         if flag != "--trust":
-            rest.append(word)
+            rest.append(argument)
             continue
-        value = value if equals else next(words, "")
+        value = value if equals else next(arguments, "")
         if not value or "=" in value or value.startswith("-"):
             raise UserError("--trust: expected a class or a pattern, such as --trust 'my_models.*'")
         patterns += value.split()
@@ -123,7 +132,10 @@ def take_patterns(argv: list[str]) -> tuple[list[str], list[str]]:
 
 @contextlib.contextmanager
 def trusting(patterns: list[str]) -> Iterator[None]:
-    """Add patterns to DISTILL_TRUST inside the block, for this process and the jobs that it starts."""
+    """Add patterns to DISTILL_TRUST inside the block.
+
+    The variable holds for this process and the jobs that it starts.
+    """
     before = os.environ.get("DISTILL_TRUST")
     if patterns:
         os.environ["DISTILL_TRUST"] = " ".join([*(before or "").split(), *patterns])
@@ -137,7 +149,11 @@ def trusting(patterns: list[str]) -> Iterator[None]:
 
 
 def run_hydra(command: str, argv: list[str]) -> int:
-    """Compose conf/<command>.yaml with the overrides in `argv`, run it, and return the exit code."""
+    """Compose conf/<command>.yaml with the overrides in `argv`, and run the job.
+
+    Returns:
+        The exit code.
+    """
     as_json = "--json" in argv
     try:
         argv, patterns = take_patterns(argv)
@@ -153,7 +169,7 @@ def run_hydra(command: str, argv: list[str]) -> int:
         return 2
     os.environ["DISTILL_SWEEP_KEY"] = sweep_key(command, flags, overrides)
     sys.argv = [sys.argv[0], *flags, *map(by_job, overrides)]
-    sys.path.append(os.getcwd())  # a console script lacks it, and `_target_: my_losses.Mine` lies there
+    sys.path.append(os.getcwd())  # for `_target_: my_losses.Mine`; a console script lacks the working folder
     if not as_json:
         from distill_cli.cli.hydra_app import run_command
 
@@ -170,18 +186,21 @@ def run_hydra(command: str, argv: list[str]) -> int:
 
 
 def completion(argv: list[str]) -> int:
-    """Answer the shell's hook: ``distill -sc query=SHELL`` with the line typed so far in COMP_LINE."""
+    """Print the completions for the shell's hook ``distill -sc query=SHELL``.
+
+    The line typed so far is in COMP_LINE.
+    """
     command = "distill"
     if argv[:1] and argv[0].startswith("query="):
         line = os.environ.get("COMP_LINE", "")
-        words = line.split()
-        if len(words) < 2 or (len(words) == 2 and not line.endswith(" ")):
+        typed = line.split()
+        if len(typed) < 2 or (len(typed) == 2 and not line.endswith(" ")):
             print(" ".join({**COMMANDS, **COMMANDS_WITHOUT_HYDRA}))
             return 0
-        command = ALIASES.get(words[1], words[1])
+        command = ALIASES.get(typed[1], typed[1])
         if command not in COMMANDS:
             return 0
-        os.environ["COMP_LINE"] = " ".join([words[0], *line.split(None, 2)[2:]]) + (" " if len(words) == 2 else "")
+        os.environ["COMP_LINE"] = " ".join([typed[0], *line.split(None, 2)[2:]]) + (" " if len(typed) == 2 else "")
     sys.argv = [sys.argv[0], "-sc", *argv]
     sys.path.append(os.getcwd())
     from distill_cli.cli.hydra_app import run_command
@@ -195,7 +214,7 @@ def completion(argv: list[str]) -> int:
 
 
 def run_plain(command: str, argv: list[str]) -> int:
-    """Run a command that needs no Hydra."""
+    """Run a command without Hydra, and return the exit code."""
     try:
         module = importlib.import_module(f"distill_cli.commands.{command}")
         if {"-h", "--help"} & set(argv):
@@ -208,7 +227,7 @@ def run_plain(command: str, argv: list[str]) -> int:
 
 
 def dispatch(command: str, argv: list[str]) -> int:
-    """Hand the words after the first to what the first one names."""
+    """Run the command that the first word names, and return the exit code."""
     command = ALIASES.get(command, command)
     if command in ("-h", "--help", "help"):
         sys.stdout.write(usage())
@@ -232,7 +251,11 @@ def dispatch(command: str, argv: list[str]) -> int:
 
 
 def main() -> int:
-    """Run the command line; return 0, 1 (a bug), 2 (a mistake of the user), 3 (a `require` missed) or 130 (interrupted)."""
+    """Run the command line, and return the exit code.
+
+    Returns:
+        0, 1 (a bug), 2 (a mistake of the user), 3 (a missed `require`) or 130 (interrupted).
+    """
     guard()
     command, *argv = sys.argv[1:] or ["--help"]
     try:

@@ -1,4 +1,4 @@
-"""`distill bench`."""
+"""The command `distill bench`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from distill_cli.utils.timing import WARM_UP
 
 
 def run(cfg: DictConfig, out: Path) -> dict[str, Any]:
-    """Run one job, print its table and return the report."""
+    """Run one job, print its table, and return the report."""
     report = bench(cfg, out, this_job("bench"))
     show(report, out)
     return report
@@ -41,10 +41,15 @@ FILES: dict[str, Callable[[ExportSource, Path, Any], list[Artifact]]] = {"onnx":
 
 
 def bench(cfg: Any, out: Path, job: Job) -> Report:
-    """Time the models of the run ``cfg.run``, one process each, one after the other.
+    """Time the models of the run ``cfg.run``, each in a process of its own.
+
+    Args:
+        cfg: composed config of the command.
+        out: run folder.
+        job: how the job was started.
 
     Raises:
-        UserError: what `open_run` refuses, a runtime that is not installed, or too large a batch.
+        UserError: the run cannot be loaded, a runtime is not installed, or a batch is too large.
     """
     opened = load_run(cfg, out, job, "bench")
     runtimes = parse_choices(OmegaConf.to_container(OmegaConf.create([cfg.runtimes]))[0], "runtimes", ("torch", *FILES))  # type: ignore[index]
@@ -110,7 +115,7 @@ def _of_file(cfg: Any, opened: LoadedRun, name: str, runtime: str, place: Path) 
 
 def _timed(cfg: Any, opened: LoadedRun, runtime: str, source: str, name: str) -> dict[str, Any]:
     opened.context.progress.say(f"{name}: timing {len(cfg.batches)} batch sizes")
-    one = BenchmarkCase(
+    case = BenchmarkCase(
         runtime, source, name, opened.dataset.input_shape, tuple(cfg.batches), cfg.seconds, torch.get_num_threads()
     )
-    return benchmark_in_subprocess(one)
+    return benchmark_in_subprocess(case)

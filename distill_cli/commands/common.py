@@ -1,4 +1,4 @@
-"""What every command does around its work."""
+"""Work that all commands share: the job's description, printing the report."""
 
 from __future__ import annotations
 
@@ -15,22 +15,25 @@ from distill_cli.reports.terminal import console, print_line, print_report
 
 
 def this_job(command: str) -> Job:
-    """Return how this run was started; in a sweep, the line that runs this job alone."""
+    """Return how this run was started.
+
+    In a sweep the command line is the one that runs this job alone.
+    """
     config = HydraConfig.get()
     number = int(config.job.num) if config.mode is RunMode.MULTIRUN else None
     return Job(number, shlex.join(["distill", command, *config.overrides.task]))
 
 
 def show(report: dict[str, Any], out: Path) -> dict[str, Any]:
-    """Print a report, draw its page, and hand it on.
+    """Print a report, write its page, and return the report.
 
-    The run is finished before anything is drawn: what goes wrong here loses the page alone.
+    Why: the run is finished before, so that an error here loses only the page.
     """
     logging.getLogger(__name__).info(report["verdict"])
     print_report(report, out)
-    wanted = report["config"]["report"]
-    if wanted["html"]:
+    settings = report["config"]["report"]
+    if settings["html"]:
         from distill_cli.reports.html.run import page as run_page
 
-        print_line(console(), f"report: {run_page.write(out, report, pictures=wanted['plots'])}")
+        print_line(console(), f"report: {run_page.write(out, report, pictures=settings['plots'])}")
     return report

@@ -1,4 +1,4 @@
-"""`distill distill`."""
+"""The command `distill distill`."""
 
 from __future__ import annotations
 
@@ -22,20 +22,26 @@ from distill_cli.teachers.resolve import resolve_teacher, teacher_columns
 
 
 def run(cfg: DictConfig, out: Path) -> dict[str, Any]:
-    """Run one job into the folder `out` and return its report."""
+    """Run one job into the folder `out`, and return its report."""
     return show(distill(cfg, out, this_job("distill")), out)
 
 
 def distill(cfg: Any, out: Path, job: Job) -> Report:
-    """`distill distill`: teacher, the links between, student, and the controls beside it."""
+    """Train teacher, generations between, student and controls, and write the report.
+
+    Args:
+        cfg: composed config of the command.
+        out: run folder.
+        job: how the job was started.
+    """
     teacher_training.check_sources(cfg.teacher)
     own_checks(cfg.health)
     context = make_context(cfg, out, job)
-    open_loggers(cfg, out, context.progress.say)  # so that a missing package is said before a teacher is trained
+    open_loggers(cfg, out, context.progress.say)  # so that a missing package is reported before a teacher is trained
     dataset = load_dataset(cfg.dataset, teacher_columns(cfg.teacher))
-    cfg, found = tuned_settings.apply_tuned_settings(cfg, dataset)
+    cfg, tuned = tuned_settings.apply_tuned_settings(cfg, dataset)
     transfer = build_transfer_set(dataset, cfg.dataset)
-    preflight(cfg, found, transfer.pool, dataset, context)
-    taught = resolve_teacher(cfg, dataset, context, run_teacher)
-    taught, generations = teacher_generations.train_generations(cfg, taught, transfer, dataset, context, train_and_report)
-    return train_and_report(cfg, transfer, dataset, context, taught, {"generations": generations}, found)
+    preflight(cfg, tuned, transfer.pool, dataset, context)
+    teacher = resolve_teacher(cfg, dataset, context, run_teacher)
+    teacher, generations = teacher_generations.train_generations(cfg, teacher, transfer, dataset, context, train_and_report)
+    return train_and_report(cfg, transfer, dataset, context, teacher, {"generations": generations}, tuned)

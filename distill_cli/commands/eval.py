@@ -1,4 +1,4 @@
-"""`distill eval`."""
+"""The command `distill eval`."""
 
 from __future__ import annotations
 
@@ -31,16 +31,22 @@ from distill_cli.utils import files
 
 
 def run(cfg: DictConfig, out: Path) -> dict[str, Any]:
-    """Run one job into the folder `out` and return its report."""
+    """Run one job into the folder `out`, and return its report."""
     return show(evaluate(cfg, out, this_job("eval")), out)
 
 
-# What of a run's report still holds when its models are scored again.
+# Keys of a run's report that stay valid when its models are scored again.
 KEPT = ("terms", "stages", "teacher_key", "teacher_fingerprint", "teacher_source", "budget", "generations", "unlabeled")
 
 
 def evaluate(cfg: Any, out: Path, job: Job) -> Report:
-    """Score every model of the run ``cfg.run`` on its own data or on ``cfg.dataset``."""
+    """Score every model of the run ``cfg.run`` on its own data or ``cfg.dataset``.
+
+    Args:
+        cfg: composed config of the command.
+        out: run folder.
+        job: how the job was started.
+    """
     opened = load_run(cfg, out, job, "eval")
     source, old, dataset, checkpoint, context = opened.folder, opened.report, opened.dataset, opened.checkpoint, opened.context
     pools = evaluation.eval_splits(dataset, cfg.split)
@@ -55,8 +61,8 @@ def evaluate(cfg: Any, out: Path, job: Job) -> Report:
         networks[name] = model.to(context.device)
         logits[name] = evaluation.predict_splits(model, dataset, context, cfg.split)
         if name == TEACHER:
-            told = _members_told(old)
-            member_parts = members_report(model, entry, told, logits[name], dataset, context, cfg.split)
+            provenance = _member_provenance(old)
+            member_parts = members_report(model, entry, provenance, logits[name], dataset, context, cfg.split)
         cost = layout.model_metrics(old, name, TRAINING_STATS)
         models[name] = {**measured(model, entry), **cost}
     for name, by_split in evaluation.score_all(logits, pools, dataset, context).items():
@@ -86,15 +92,18 @@ def evaluate(cfg: Any, out: Path, job: Job) -> Report:
     report["notes"] = examine(Examined(report, dataset, logits))
     cfg.report.samples = cfg.report.samples and allowed(old)
     shown = samples(report, dataset, split, logits, networks, context) if cfg.report.samples else None
-    for name in (layout.EPOCHS, layout.TEACHER_EPOCHS):  # the same models: their curves are still theirs
+    for name in (layout.EPOCHS, layout.TEACHER_EPOCHS):  # the models are the same, so their curves still hold
         if (source / name).is_file():
             files.copy_file(source / name, out / name)
     write_run.write_run(context, report, cfg, provenance_of(context), [], write_run.predictions(dataset, logits, split), shown)
     return layout.read_json(out / layout.REPORT)
 
 
-def _members_told(old: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return what a report says of an ensemble's members, less their scores; nothing where it is damaged."""
+def _member_provenance(old: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return a report's entries on ensemble members, without their scores.
+
+    The list is empty where the report is damaged.
+    """
     parts = old.get("teacher_members")
     known = parts if isinstance(parts, list) and all(isinstance(part, dict) for part in parts) else []
     return [{key: part.get(key) for key in PROVENANCE_KEYS} for part in known]
@@ -105,7 +114,7 @@ def _seen(source: Path, names: Iterable[str], dataset: Dataset, split: str) -> l
     notes = [f"{split}: these rows were trained on; such scores say nothing about new ones"] if split == "train" else []
     for name in names:
         if layout.train_record_file(source, name).is_file() and (
-            met := find_overlap(layout.read_train_record(source, name), dataset)
+            overlap := find_overlap(layout.read_train_record(source, name), dataset)
         ):
-            notes.append(f"{name} was trained on rows that are scored here: {met}")
+            notes.append(f"{name} was trained on rows that are scored here: {overlap}")
     return notes

@@ -1,4 +1,4 @@
-"""`distill export`."""
+"""The command `distill export`."""
 
 from __future__ import annotations
 
@@ -40,26 +40,32 @@ from distill_cli.utils.timing import measure_latency
 
 
 def run(cfg: DictConfig, out: Path) -> dict[str, Any]:
-    """Run one job, print what was written and how it was checked, and return the report.
+    """Run one job, print its table, and return the report.
 
     Raises:
-        UserErrors: some of several formats were refused; the others are kept.
+        UserErrors: some of several formats were rejected; the others are written.
     """
     report = export(cfg, out, this_job("export"))
     show(report, out)
     if refused := report["export"]["refused"]:
-        kept = ", ".join(report["export"]["formats"])
-        raise UserErrors([line.replace("nothing was written", f"kept: {kept}") for line in refused.values()])
+        written = ", ".join(report["export"]["formats"])
+        raise UserErrors([line.replace("nothing was written", f"kept: {written}") for line in refused.values()])
     return report
 
 
 def export(cfg: Any, out: Path, job: Job) -> Report:
-    """Write ``cfg.model_name`` of the run ``cfg.run`` in each of ``cfg.format`` into one new folder, with a model card.
+    """Write a model of the run ``cfg.run`` in several formats, with a model card.
 
-    Of several formats, those that cannot be made, or say anything else than the model, are in ``export.refused`` of the report.
+    All files are in one new folder. Of several formats, those that cannot be written, or whose outputs differ from the model's,
+    are in ``export.refused`` of the report.
+
+    Args:
+        cfg: composed config of the command.
+        out: run folder.
+        job: how the job was started.
 
     Raises:
-        UserError: what `open_run` refuses, a folder that is there already, or no format is left; nothing is left then.
+        UserError: the run cannot be loaded, the folder already exists, or no format could be written; nothing is left then.
     """
     target = Path(cfg.output) if cfg.output is not None else out / "export"
     files.ensure_absent(target, "output")
@@ -83,8 +89,8 @@ def export(cfg: Any, out: Path, job: Job) -> Report:
         report["export"]["formats"] = _write_all(cfg, opened, subject, folder, sound, refused)
         report["export"]["refused"] = refused
         report = files.to_jsonable(report | {"provenance": provenance_of(opened.context)})
-        told: Any = OmegaConf.to_container(cfg.card)
-        card = card_of(report, subject, told, opened.dataset_config)
+        card_texts: Any = OmegaConf.to_container(cfg.card)
+        card = card_of(report, subject, card_texts, opened.dataset_config)
         files.write_text(folder / README, markdown(card))
         files.write_json(folder / CARD_JSON, card)
     files.write_text(out / layout.CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
@@ -93,7 +99,7 @@ def export(cfg: Any, out: Path, job: Job) -> Report:
 
 
 def _scored(cfg: Any, opened: LoadedRun, model: Classifier, entry: Mapping[str, Any]) -> Report:
-    """Return the report as far as the model itself goes: its scores, its size, its temperature."""
+    """Return the report's part on the model itself: scores, size, temperature."""
     dataset, context, name = opened.dataset, opened.context, str(cfg.model_name)
     pools = evaluation.eval_splits(dataset)
     logits = evaluation.predict_splits(model, dataset, context)
@@ -132,7 +138,7 @@ def _ece(logits: np.ndarray, y: np.ndarray, temperature: float) -> dict[str, flo
 
 
 def _notes(opened: LoadedRun, name: str, scores: Mapping[str, Any]) -> list[str]:
-    """Return what a reader must know where the scores are not those of the run's report."""
+    """Return a note for each score that differs from the run's report."""
     notes = []
     for split, part in scores.items():
         figures = layout.model_metrics(opened.report, name, [split]).get(split)
@@ -147,10 +153,10 @@ def _about(opened: LoadedRun) -> dict[str, str]:
 
 
 def _looked_at(names: Sequence[str], subject: ExportSource, cfg: Any) -> dict[str, str]:
-    """Return the formats that the model's layers, or this machine, cannot have, each with its line.
+    """Return the formats that cannot be written, each with its error message.
 
     Raises:
-        UserErrors: none is left.
+        UserErrors: no format is left.
     """
     refused = {}
     for name in names:
@@ -166,10 +172,20 @@ def _looked_at(names: Sequence[str], subject: ExportSource, cfg: Any) -> dict[st
 def _write_all(
     cfg: Any, opened: LoadedRun, subject: ExportSource, folder: Path, names: Sequence[str], refused: dict[str, str]
 ) -> dict[str, Any]:
-    """Write and check formats, and return what the report says of each; one that is refused leaves no file and joins `refused`.
+    """Write and check all formats, and return their sections of the report.
+
+    A format that is rejected leaves no file and is added to `refused`.
+
+    Args:
+        cfg: composed config of the command.
+        opened: the run.
+        subject: the exported model.
+        folder: folder of the export.
+        names: formats to write.
+        refused: error message of each rejected format, changed in place.
 
     Raises:
-        UserErrors: none is left.
+        UserErrors: no format is left.
     """
     dataset, chunk = opened.dataset, opened.context.eval_batch_size
     reference = Reference(
@@ -196,14 +212,17 @@ def _write_all(
 
 @contextlib.contextmanager
 def _followed(what: str, total: int, cfg: Any) -> Iterator[Listener]:
-    """Show how many of so many rows are done."""
+    """Yield a listener that shows the progress of `total` rows."""
     with Progress(cfg.verbosity, cfg.log_every_seconds) as progress:
         progress.read(what, total)
         yield lambda rows: progress.move(rows, rows)
 
 
 def _rounded(written: Artifact, reference: Reference, opened: LoadedRun, checked: float, cfg: Any) -> dict[str, Any]:
-    """Return the scores of a file whose weights are rounded; those of any other are the model's."""
+    """Return the scores of a file with rounded weights, empty for any other.
+
+    Why: other files have the model's scores.
+    """
     if written.difference is not None:
         return {}
     pools = evaluation.eval_splits(opened.dataset)

@@ -1,4 +1,4 @@
-"""`distill layers`."""
+"""The command `distill layers`."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from distill_cli.types import Dataset
 
 
 def run(cfg: DictConfig, out: Path) -> dict[str, Any]:
-    """List the modules of teacher and student; nothing is trained, written or reported."""
+    """Print the modules of teacher and student, and return an empty report."""
     show(layers(cfg))
     return {}
 
 
 @dataclass
 class LayerPair:
-    """A pair of layers, and how the student's is brought to the teacher's shape."""
+    """A pair of layers, with the adapter from the student's shape to the teacher's."""
 
     student: Layer
     teacher: Layer
@@ -39,7 +39,7 @@ class LayerPair:
 
 @dataclass
 class LayerSummary:
-    """What the command shows."""
+    """The modules of teacher and student, and the proposed pairs."""
 
     teacher: list[Layer]
     student: list[Layer]
@@ -47,10 +47,10 @@ class LayerSummary:
 
 
 def layers(cfg: Any) -> LayerSummary:
-    """Look into the models of a config.
+    """Return the modules of a config's models, and the proposed pairs.
 
     Raises:
-        UserError: a model cannot be built or found, or the teacher is a table of outputs.
+        UserError: a model cannot be built or found, or the teacher is a file of outputs.
     """
     check_sources(cfg.teacher)
     if cfg.teacher.logits_file is not None:
@@ -59,9 +59,13 @@ def layers(cfg: Any) -> LayerSummary:
         )
     dataset = load_dataset(cfg.dataset)
     student = build_model(model_spec(cfg.student.model, cfg.student.preprocessing, dataset), "student.model")
-    theirs, ours = (inspect(model, dataset.input_shape) for model in (_teacher(cfg, dataset), student))
-    proposals = [LayerPair(s, t, how) for s, t in suggest_pairs(ours, theirs) if (how := _adapter(s, t)) is not None]
-    return LayerSummary(theirs, ours, proposals)
+    teacher_layers, student_layers = (inspect(model, dataset.input_shape) for model in (_teacher(cfg, dataset), student))
+    proposals = [
+        LayerPair(s, t, adapter_text)
+        for s, t in suggest_pairs(student_layers, teacher_layers)
+        if (adapter_text := _adapter(s, t)) is not None
+    ]
+    return LayerSummary(teacher_layers, student_layers, proposals)
 
 
 def _teacher(cfg: Any, dataset: Dataset) -> Classifier:
@@ -71,15 +75,15 @@ def _teacher(cfg: Any, dataset: Dataset) -> Classifier:
     members = load_from_runs(node, targets_in(OmegaConf.to_container(cfg, resolve=True)))
     for member in members:
         check_compatible(member, dataset)
-    whole = members[0] if len(members) == 1 else build_ensemble(members, node.ensemble.average, None, dataset)
-    assert whole.model is not None
-    return whole.model
+    teacher = members[0] if len(members) == 1 else build_ensemble(members, node.ensemble.average, None, dataset)
+    assert teacher.model is not None
+    return teacher.model
 
 
 def _adapter(student: Layer, teacher: Layer) -> str | None:
-    """Return what an adapter does, or None where the two cannot match."""
+    """Return the description of the adapter between two layers, or None."""
     try:
-        made = adapter(*(torch.zeros(1, *(layer.shape or ())) for layer in (student, teacher)))
+        matched = adapter(*(torch.zeros(1, *(layer.shape or ())) for layer in (student, teacher)))
     except ValueError:
         return None
-    return str(made.description)
+    return str(matched.description)

@@ -1,4 +1,7 @@
-"""`distill ls`: groups, a group's options, an option's file. Standard library only."""
+"""The command `distill ls`: groups, options, and an option's file.
+
+Only the standard library is imported.
+"""
 
 from __future__ import annotations
 
@@ -19,47 +22,50 @@ usage: distill ls [GROUP[/OPTION]] [--config-dir DIR]
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print what can be chosen; return the exit code.
+    """Print groups, options or a file, and return the exit code.
 
     Raises:
-        UserError: no such group, option, folder or flag.
+        UserError: a group, option, folder or flag does not exist.
     """
     typed = Parser("ls", "--config-dir").read(argv)
     if len(typed.words) > 1:
         raise UserError(f"'{typed.words[1]}': expected one GROUP or GROUP/OPTION; see distill ls --help")
-    wanted = "".join(typed.words).strip("/").removesuffix(".yaml")
+    path = "".join(typed.words).strip("/").removesuffix(".yaml")
     known = options([conf_dir(), *typed.config_dir])
-    if not wanted:
+    if not path:
         for group, files in known.items():
             print(f"{group:<12}{GROUP_HELP.get(group, '')}\n{'':14}{', '.join(files)}")
-    elif wanted in known:
-        width = max(map(len, known[wanted]))
-        for option, file in known[wanted].items():
+    elif path in known:
+        width = max(map(len, known[path]))
+        for option, file in known[path].items():
             print(f"{option:<{width + 2}}{first_comment(file)}".rstrip())
-        print(shared_keys(wanted), end="")
+        print(shared_keys(path), end="")
     else:
-        file = find_option(known, wanted)
+        file = find_option(known, path)
         text = file.read_text(encoding="utf-8")
         print(text, end="")
         if "- _common" in text:
-            print(shared_keys(wanted.rpartition("/")[0]), end="")
+            print(shared_keys(path.rpartition("/")[0]), end="")
     return 0
 
 
 def shared_keys(group: str) -> str:
-    """Return the keys that every option of a group has, as they are typed; empty where it has none."""
+    """Return the keys that every option of a group has, as text to type.
+
+    The text is empty where the group has none.
+    """
     lines = [f"{place}={'|'.join(options([conf_dir()])[inner])}" for place, inner in inner_groups(group).items()]
     lines += [f"{group}.{line}" if line[:1].strip() else line for line in common_text(group).splitlines()]
     return "\n".join([f"\nwith every option of {group}:", *lines, ""]) if lines else ""
 
 
-def find_option(known: dict[str, dict[str, Path]], wanted: str) -> Path:
+def find_option(known: dict[str, dict[str, Path]], path: str) -> Path:
     """Return the file of ``group/option``.
 
     Raises:
-        UserError: no such group or option, with the nearest.
+        UserError: the group or option does not exist; names the nearest.
     """
-    group, slash, option = wanted.rpartition("/")
+    group, slash, option = path.rpartition("/")
     if not slash or group not in known:
         group = group or option
         hint = did_you_mean(group, known) or f" (groups: {', '.join(known)})"
@@ -72,7 +78,7 @@ def find_option(known: dict[str, dict[str, Path]], wanted: str) -> Path:
 
 
 def first_comment(file: Path) -> str:
-    """Return the comment that an option's file opens with."""
+    """Return the comment on the first line of an option's file."""
     for line in file.read_text(encoding="utf-8").splitlines():
         if line.startswith("#") and not line.startswith("# @package"):
             return line.lstrip("# ")

@@ -1,4 +1,4 @@
-"""The flags and words of the commands that need no Hydra."""
+"""Argument parser of the commands that need no Hydra."""
 
 from __future__ import annotations
 
@@ -16,38 +16,42 @@ FLAGS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose mistakes are a `UserError`; what is no flag becomes ``words``.
+    """Argument parser that raises `UserError`.
+
+    Arguments that are no flags are collected in ``words``.
 
     Args:
-        command: the word after ``distill``.
-        flags: of `FLAGS`.
-        keys: of ``key=value`` words that must not have dashes, with a value for the hint.
+        command: name of the command.
+        flags: names of flags, of `FLAGS`.
+        keys: keys of ``key=value`` arguments, with an example value for the message on dashes.
     """
 
     def __init__(self, command: str, *flags: str, keys: Mapping[str, str] | None = None) -> None:
         super().__init__(f"distill {command}", add_help=False, allow_abbrev=False)
         self.flags, self.keys = flags, dict(keys or {})
         for flag in flags:
-            others, how = FLAGS[flag]
-            self.add_argument(flag, *others, **how)
+            aliases, how = FLAGS[flag]
+            self.add_argument(flag, *aliases, **how)
         self.add_argument("words", nargs="*")
 
     def read(self, argv: Sequence[str]) -> argparse.Namespace:
-        """Return what was typed.
+        """Return the parsed arguments.
 
         Raises:
-            UserError: an unknown flag, or a flag without its value.
+            UserError: a flag is unknown or lacks its value.
         """
-        typed, others = self.parse_known_intermixed_args(argv)
-        for word in others:
-            key, _, value = word.lstrip("-").partition("=")
+        typed, unknown = self.parse_known_intermixed_args(argv)
+        for argument in unknown:
+            key, _, value = argument.lstrip("-").partition("=")
             if key in self.keys:
-                raise UserError(f"{word}: drop the dashes: {key}={value or self.keys[key]}")
-            raise UserError(f"unknown flag '{word}'{did_you_mean(word, [*self.flags, '--help']) or f'; see {self.prog} --help'}")
+                raise UserError(f"{argument}: drop the dashes: {key}={value or self.keys[key]}")
+            raise UserError(
+                f"unknown flag '{argument}'{did_you_mean(argument, [*self.flags, '--help']) or f'; see {self.prog} --help'}"
+            )
         return typed
 
     def error(self, message: str) -> NoReturn:
-        """Raise what argparse would print.
+        """Raise the message that argparse would print.
 
         Raises:
             UserError: always.

@@ -1,4 +1,4 @@
-"""`distill predict`."""
+"""The command `distill predict`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from distill_cli.utils.allocator import disable_malloc_trim
 
 
 def run(cfg: DictConfig, out: Path) -> dict[str, Any]:
-    """Predict a file; what comes out lies where the user asked, and no run is left behind."""
+    """Predict a file, and return an empty report."""
     predict(cfg)
     return {}
 
@@ -35,7 +35,7 @@ def run(cfg: DictConfig, out: Path) -> dict[str, Any]:
 KINDS = "a .csv, .tsv or .npy file, or a WFDB record (FOLDER/100 or FOLDER/100.hea)"
 
 
-# Data sets whose samples are beats: a WFDB record can be cut like theirs.
+# Data sets whose samples are beats, cut like those of a WFDB record.
 BEATS = ("distill_cli.data.heartbeat.heartbeat", "distill_cli.data.heartbeat_synthetic.heartbeat_synthetic")
 
 
@@ -49,12 +49,12 @@ CUT_RULES = {
 USUAL_LEAD = "MLII"
 
 
-MOST_FAULTS = 3  # that are shown of rows left out
+MOST_FAULTS = 3  # messages shown on skipped rows
 
 
 @dataclass
 class PredictionSummary:
-    """What was done: rows predicted, rows in all, and a line for each that was left out."""
+    """Counts of the rows predicted and read, and a message for each skipped row."""
 
     predicted: int = 0
     read: int = 0
@@ -62,10 +62,10 @@ class PredictionSummary:
 
 
 def predict(cfg: Any) -> Path:
-    """Predict ``cfg.input`` into a file; return the file.
+    """Predict ``cfg.input`` into a file, and return the path of the file.
 
     Raises:
-        UserError: an input, a run or an output that cannot be used; no file is left then.
+        UserError: an input, run or output cannot be used; no file is left then.
     """
     disable_malloc_trim()
     if cfg.device.threads is not None:
@@ -106,10 +106,10 @@ def _check_output(output: Path) -> None:
 
 
 def open_input(cfg: Any, source: Path, predictor: Predictor) -> Stream:
-    """Open the input as what it is.
+    """Return the stream of the input, by its kind.
 
     Raises:
-        UserError: no such file, of no known kind, or not of the model's shape.
+        UserError: the file does not exist, has an unknown kind, or not the model's shape.
     """
     skip = cfg.on_bad_lines == "skip"
     _check_settings(cfg, source)
@@ -128,17 +128,17 @@ def open_input(cfg: Any, source: Path, predictor: Predictor) -> Stream:
     if source.suffix == ".npy":
         return NpyRows(source, predictor.shape, skip)
     if source.name.endswith(SUFFIXES):
-        spec = ColumnSpec(predictor.shape, predictor.features, predictor.beside, [str(name) for name in cfg.drop], cfg.header)
+        spec = ColumnSpec(predictor.shape, predictor.features, predictor.metadata, [str(name) for name in cfg.drop], cfg.header)
         own = predictor.dataset.get("delimiter")
         return CsvRows(source, spec, cfg.delimiter or (own if isinstance(own, str) else "auto"), skip)
     raise UserError(f"input={source}: expected {KINDS}")
 
 
 def _check_settings(cfg: Any, source: Path) -> None:
-    """Refuse a setting that this kind of input does not read.
+    """Check that no setting is given that this kind of input does not read.
 
     Raises:
-        UserError: the setting.
+        UserError: names the setting.
     """
     unread = (
         {}
@@ -153,7 +153,7 @@ def _check_settings(cfg: Any, source: Path) -> None:
 
 
 def _cut(predictor: Predictor, source: Path) -> tuple[SegmentationSettings, str]:
-    """Return how the run's beats were cut, and their lead."""
+    """Return the segmentation settings of the run's beats, and their lead."""
     node: Mapping[str, Any] = predictor.dataset
     if node.get("_target_") not in BEATS:
         raise UserError(f"input={source}: a WFDB record needs a run on heartbeats; how others would cut it is not known")
@@ -166,10 +166,18 @@ def _cut(predictor: Predictor, source: Path) -> tuple[SegmentationSettings, str]
 def _predict_to(
     writer: Writer, stream: Stream, predictor: Predictor, size: int, progress: Progress, done: PredictionSummary
 ) -> None:
-    """Predict all rows into an open file, `size` at once.
+    """Predict all rows into an open file.
+
+    Args:
+        writer: writer of the output.
+        stream: the input.
+        predictor: the model.
+        size: rows in a batch.
+        progress: progress display.
+        done: counts, changed in place.
 
     Raises:
-        UserError: a row that cannot be used where such rows are not left out, or no row that can.
+        UserError: a row cannot be used and bad rows are not skipped, or no row can be used.
     """
 
     def put(batches: Iterable[RowBlock]) -> None:

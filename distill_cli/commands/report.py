@@ -1,4 +1,7 @@
-"""`distill report`: one table over runs, or two runs side by side. Needs neither hydra nor torch."""
+"""The command `distill report`: a table over runs, or two runs side by side.
+
+Neither hydra nor torch is imported.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,7 @@ SWITCHES = {"true": True, "false": False}
 
 @dataclass
 class Arguments:
-    """What was typed."""
+    """Parsed arguments of the command."""
 
     folders: list[str] = field(default_factory=list)
     metric: str = "macro_f1"
@@ -59,40 +62,40 @@ class Arguments:
 
 
 def parse(argv: Sequence[str]) -> Arguments:
-    """Return what was typed.
+    """Return the parsed arguments.
 
     Raises:
-        UserError: an unknown flag or key, or no folder.
+        UserError: a flag or key is unknown, or no folder is named.
     """
     from distill_cli.reports.sweep.leaderboard import METRICS
 
     typed = Parser("report", "--json", keys=KEYS).read(argv)
-    found = Arguments(json=typed.json)
-    for word in typed.words:
-        key, equals, value = word.partition("=")
+    parsed = Arguments(json=typed.json)
+    for text in typed.words:
+        key, equals, value = text.partition("=")
         if equals and key in KEYS:
-            setattr(found, key, expanded(value) if key == "output" else value)
-        elif equals and not Path(word).exists() and "/" not in key:
+            setattr(parsed, key, expanded(value) if key == "output" else value)
+        elif equals and not Path(text).exists() and "/" not in key:
             raise UserError(f"unknown key '{key}'{did_you_mean(key, KEYS)} (it has: {', '.join(KEYS)})")
         else:
-            found.folders.append(word)
-    if not found.folders:
+            parsed.folders.append(text)
+    if not parsed.folders:
         raise UserError("name a run folder, or a folder that holds some: distill report FOLDER")
     for key in ("open", "samples"):
-        if getattr(found, key) not in SWITCHES:
-            raise UserError(f"{key}={getattr(found, key)}: expected true or false")
-    if found.metric not in METRICS:
+        if getattr(parsed, key) not in SWITCHES:
+            raise UserError(f"{key}={getattr(parsed, key)}: expected true or false")
+    if parsed.metric not in METRICS:
         raise UserError(
-            f"metric={found.metric}: no such metric{did_you_mean(found.metric, METRICS)} (available: {', '.join(METRICS)})"
+            f"metric={parsed.metric}: no such metric{did_you_mean(parsed.metric, METRICS)} (available: {', '.join(METRICS)})"
         )
-    return found
+    return parsed
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the command.
+    """Run the command, and return the exit code.
 
     Raises:
-        UserError: a folder without runs, an unfinished run, an unknown metric or column.
+        UserError: a folder holds no runs, a run is unfinished, or a metric or column is unknown.
     """
     typed = parse(argv)
     folders = [Path(folder) for folder in typed.folders]
@@ -131,7 +134,7 @@ def _table(folders: Sequence[Path], typed: Arguments) -> None:
 
 
 def _chosen(folders: Sequence[Path], typed: Arguments) -> tuple[Leaderboard, list[str]]:
-    """Return the table over folders, sorted and filtered, and the columns that were asked for."""
+    """Return the table over folders, sorted and filtered, and the chosen columns."""
     from distill_cli.reports.sweep.collect import collect
     from distill_cli.reports.sweep.columns import column_cells
     from distill_cli.reports.sweep.leaderboard import build_leaderboard
@@ -149,7 +152,7 @@ def _chosen(folders: Sequence[Path], typed: Arguments) -> tuple[Leaderboard, lis
 
 
 def _files(result: Leaderboard, folder: str | Path, columns: Sequence[str]) -> list[Path]:
-    """Write a table's files and return their paths, the page last."""
+    """Write a table's files, and return their paths, the page last."""
     from distill_cli.reports.html.sweep import page as sweep_page
     from distill_cli.reports.sweep import results_files
 
@@ -157,25 +160,28 @@ def _files(result: Leaderboard, folder: str | Path, columns: Sequence[str]) -> l
 
 
 def _page_of_run(folder: Path, result: Leaderboard, typed: Arguments) -> list[Path]:
-    """Draw the page of a finished run again; a failed one has none."""
+    """Write the page of a finished run again, and return the paths written.
+
+    A failed run has no page.
+    """
     from distill_cli.reports.html.run import page as run_page
     from distill_cli.reports.sweep import results_files
 
     written = [*results_files.write(result, typed.output)] if typed.output else []
-    reports = [run.report for run in result.found.finished]
+    reports = [run.report for run in result.collection.finished]
     to = Path(typed.output) if typed.output else folder
     try:
         return written + [run_page.write(folder, report, to, samples=SWITCHES[typed.samples]) for report in reports]
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError) as e:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
-        # Its files may come from anyone, and hold anything in the place of numbers.
+        # The files may come from anyone, and hold anything in place of numbers.
         why = f"{type(e).__name__}: {' '.join(str(e).split())[:200]}"
         raise UserError(f"{folder}: its files are damaged, and no page can be drawn of them ({why})") from None
 
 
 def _announce(written: Sequence[Path], typed: Arguments) -> None:
-    """Say what was written, and open the page where asked."""
+    """Print the files written, and open the page if asked."""
     from distill_cli.reports.terminal import console, print_line
 
     if not written:
@@ -216,5 +222,5 @@ def _compare(a: Path, b: Path, typed: Arguments) -> None:
 
 
 def _set(typed: Arguments, key: str) -> bool:
-    """Whether a key was typed with another value than it has by itself."""
+    """Return whether a key has another value than its default."""
     return bool(getattr(typed, key) != getattr(Arguments(), key))

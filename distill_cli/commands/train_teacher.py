@@ -1,4 +1,4 @@
-"""`distill train-teacher`."""
+"""The command `distill train-teacher`."""
 
 from __future__ import annotations
 
@@ -18,12 +18,18 @@ from distill_cli.teachers import train as teacher_training
 
 
 def run(cfg: DictConfig, out: Path) -> dict[str, Any]:
-    """Run one job into the folder `out` and return its report."""
+    """Run one job into the folder `out`, and return its report."""
     return show(train_teacher(cfg, out, this_job("train-teacher")), out)
 
 
 def train_teacher(cfg: Any, out: Path, job: Job) -> Report:
-    """`distill train-teacher`."""
+    """Train a teacher, and return the report.
+
+    Args:
+        cfg: composed config of the command.
+        out: run folder.
+        job: how the job was started.
+    """
     teacher_training.check_sources(cfg.teacher, trained=True)
     own_checks(cfg.health)
     context = make_context(cfg, out, job)

@@ -1,4 +1,7 @@
-"""`distill verify`: every loss, the user's own too, against its reference, finite differences and what it declares."""
+"""The command `distill verify`: losses against their references.
+
+Each loss, also a user's own, is compared with its reference and with finite differences, and its declared properties are checked.
+"""
 
 from __future__ import annotations
 
@@ -38,12 +41,12 @@ flags:
 """
 
 
-WIDE = 140  # characters; a narrower terminal does without the sources
+WIDE = 140  # characters; a narrower terminal omits the sources
 
 
 @dataclass
 class Arguments:
-    """What was typed."""
+    """Parsed arguments of the command."""
 
     losses: list[str] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
@@ -52,46 +55,46 @@ class Arguments:
 
 
 def parse(argv: Sequence[str]) -> Arguments:
-    """Return what was typed.
+    """Return the parsed arguments.
 
     Raises:
-        UserError: an unknown flag or word, or a folder that is not there.
+        UserError: a flag or argument is unknown, or a folder does not exist.
     """
     import yaml
 
     typed = Parser("verify", "--json", "--config-dir").read(argv)
-    found = Arguments(folders=typed.config_dir, json=typed.json)
-    for word in typed.words:
-        key, equals, value = word.partition("=")
+    arguments = Arguments(folders=typed.config_dir, json=typed.json)
+    for text in typed.words:
+        key, equals, value = text.partition("=")
         if key == "loss" and equals:
-            found.losses += [name for name in value.split(",") if name]
+            arguments.losses += [name for name in value.split(",") if name]
         elif key.startswith("loss.") and equals:
             try:
-                found.settings[key.removeprefix("loss.")] = yaml.safe_load(value)
+                arguments.settings[key.removeprefix("loss.")] = yaml.safe_load(value)
             except yaml.YAMLError:
-                raise UserError(f"{word}: cannot be read as a value") from None
+                raise UserError(f"{text}: cannot be read as a value") from None
         else:
-            hint = did_you_mean(word, ["loss="]) or "; see distill verify --help"
-            raise UserError(f"'{word}': expected loss=NAME or loss.KEY=VALUE{hint}")
-    return found
+            hint = did_you_mean(text, ["loss="]) or "; see distill verify --help"
+            raise UserError(f"'{text}': expected loss=NAME or loss.KEY=VALUE{hint}")
+    return arguments
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the command; return 1 when a check failed.
+    """Run the command, and return the exit code, 1 if a check failed.
 
     Raises:
-        UserError: no such loss, key or folder; a loss that cannot be built.
+        UserError: a loss, key or folder does not exist, or a loss cannot be built.
     """
     typed = parse(argv)
-    sys.path.append(os.getcwd())  # a console script lacks it, and `_target_: my_losses.Mine` lies there
+    sys.path.append(os.getcwd())  # for `_target_: my_losses.Mine`; a console script lacks the working folder
     from distill_cli.reports.terminal import console
 
-    wanted = select_losses(typed.losses, typed.settings, typed.folders)
+    losses = select_losses(typed.losses, typed.settings, typed.folders)
 
     on = console(sys.stderr if typed.json else None)
     rows: list[Row] = []
     with on.status("") as status:
-        for name, node in wanted.items():
+        for name, node in losses.items():
             status.update(f"verifying {name}")
             rows += verify_loss(name, node, typed.settings)
     if typed.json:
@@ -101,7 +104,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def as_json(row: Row) -> dict[str, Any]:
-    """Return a row for ``--json``."""
+    """Return a row as ``--json`` prints it."""
     cells = {check: {"found": o.cell, "problem": o.problem or None} for check, o in row.outcomes.items()}
     return {"loss": row.loss, "variant": row.variant, "source": row.source, "checks": cells}
 

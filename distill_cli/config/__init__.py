@@ -1,1 +1,1 @@
-"""Config groups, types, checks and the building of components."""
+"""Config groups, types, checks, and the building of components."""

@@ -1,8 +1,8 @@
-"""Hydra's loader with one rule more: what a preset sets for an option holds for that option only.
+"""Hydra's loader with one more rule: a preset's values follow their option.
 
 An experiment sets `loss.alpha` for the loss that it chooses. Where the command line, or another preset, chooses another loss,
-that value would stay and mean something else, or nothing: docs/decisions/0008-experiment-values-follow-their-option.md. And of
-several options for a place that takes one, which Hydra would lay over each other, none is silently the last.
+that value would stay with another meaning or none: docs/decisions/0008-experiment-values-follow-their-option.md. Several
+options for a place that takes one, which Hydra would merge, are an error.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from omegaconf import DictConfig, OmegaConf
 from distill_cli.config.options import GROUP_HELP, TAKE_SEVERAL, one_option
 from distill_cli.errors import UserError, nearest
 
-# Groups of presets. An experiment is a whole recipe; hparams are laid over whatever a recipe chooses.
+# Groups of presets. An experiment is a whole recipe; hparams override the values of any recipe.
 RECIPES, OVERLAYS = "experiment", "hparams"
-# Keys of an option that say how it is used beside others, not what it is.
+# Keys of an option about its use next to others, not about the option itself.
 PLACE_KEYS = {"loss": ("weight",)}
 Options = Mapping[str, frozenset[str]]  # a place in the config, such as teacher.optimizer: the files that fill it
 
 
 class OptionLoader(ConfigLoaderImpl):
-    """Composes as Hydra does, and leaves out what a preset sets for an option that was not chosen."""
+    """Hydra's config loader without a preset's values for options not chosen."""
 
     def _parse_overrides_and_create_caching_repo(self, config_name: str | None, overrides: list[str]) -> Any:
         parsed, repo = super()._parse_overrides_and_create_caching_repo(config_name, overrides)
@@ -46,7 +46,7 @@ class OptionLoader(ConfigLoaderImpl):
         chosen, presets = filled(defaults), [d for d in defaults if group_of(d.config_path) in (RECIPES, OVERLAYS)]
         compared = presets if self._typed_choice or len(presets) > 1 else []  # one preset alone chose everything
         self._meant = {
-            str(default.config_path): other for default in compared if (other := meant(default, defaults, chosen, repo))
+            str(default.config_path): dropped for default in compared if (dropped := meant(default, defaults, chosen, repo))
         }
         cfg = super()._compose_config_from_defaults_list(defaults, repo)
         for override in self._parsed:
@@ -56,21 +56,28 @@ class OptionLoader(ConfigLoaderImpl):
 
     def _load_single_config(self, default: ResultDefault, repo: IConfigRepository) -> Any:
         loaded = super()._load_single_config(default, repo)
-        if other := self._meant.get(str(default.config_path)):
+        if places := self._meant.get(str(default.config_path)):
             loaded = copy.copy(loaded)
-            loaded.config = copy.deepcopy(loaded.config)  # the repository keeps what it has read
-            for place, kept in other.items():
-                take_out(loaded.config, place, kept)
+            loaded.config = copy.deepcopy(loaded.config)  # the repository caches the files it has read
+            for place, shared_keys in places.items():
+                take_out(loaded.config, place, shared_keys)
         return loaded
 
 
 def install() -> None:
-    """Let Hydra compose with this loader, also the jobs of a sweep."""
+    """Make Hydra compose with this loader, also in the jobs of a sweep."""
     hydra_main.ConfigLoaderImpl = OptionLoader  # type: ignore[misc]
 
 
 def add_parameter(override: Override, cfg: DictConfig, parsed: Iterable[Override]) -> None:
-    """Let a line set a parameter of a component that its yaml does not list, without a plus.
+    """Allow an override of a component's parameter that its yaml does not list.
+
+    Without this rule the override would need a plus.
+
+    Args:
+        override: override of the command line; its type is changed in place.
+        cfg: composed config.
+        parsed: all overrides of the command line.
 
     Raises:
         UserError: the component's target has no such parameter, or cannot be imported.
@@ -78,7 +85,7 @@ def add_parameter(override: Override, cfg: DictConfig, parsed: Iterable[Override
     place, key, target = component_of(override.key_or_group, cfg, parsed)
     if not target:
         return
-    # Not above: it imports torch where a target does, and most lines compose without.
+    # Imported here, because it imports torch where a target does, which most command lines do not need.
     from distill_cli.config.validation.components import find_target, parameter_names
 
     names = parameter_names(find_target(place, target))
@@ -92,7 +99,10 @@ def add_parameter(override: Override, cfg: DictConfig, parsed: Iterable[Override
 
 
 def component_of(path: str, cfg: DictConfig, parsed: Iterable[Override]) -> tuple[str, str, str]:
-    """Return place, parameter and target of the component whose key a line sets and its yaml does not list; else empty words."""
+    """Return place, parameter and target of the component that a key belongs to.
+
+    Three empty strings are returned where the component's yaml lists the key, or there is no component.
+    """
     typed = {o.key_or_group: str(o.value()) for o in parsed if o.key_or_group.endswith("._target_") and not o.is_sweep_override()}
     parts = path.split(".")
     node: Any = cfg
@@ -111,10 +121,10 @@ def component_of(path: str, cfg: DictConfig, parsed: Iterable[Override]) -> tupl
 
 
 def refuse_several(defaults: Iterable[ResultDefault]) -> None:
-    """Refuse several options for one place of the config, as a list in a file or on the line gives it.
+    """Raise an error for several options at one place of the config.
 
     Raises:
-        UserError: names the options, and how each can be had.
+        UserError: names the options, and how to choose each.
     """
     entries: dict[tuple[Any, ...], list[str]] = {}
     for default in defaults:
@@ -132,7 +142,7 @@ def group_of(config_path: str | None) -> str:
 
 
 def filled(defaults: Iterable[ResultDefault]) -> Options:
-    """Return the files that fill each place of the config, the root excepted."""
+    """Return the files that fill each place of the config, except the root."""
     places: dict[str, frozenset[str]] = {}
     for default in defaults:
         if default.package and default.config_path:
@@ -143,7 +153,10 @@ def filled(defaults: Iterable[ResultDefault]) -> Options:
 def meant(
     default: ResultDefault, defaults: list[ResultDefault], chosen: Options, repo: IConfigRepository
 ) -> dict[str, frozenset[str]]:
-    """Return the places that a preset fills with another option than was chosen, with the keys that hold for any option there."""
+    """Return the places that a preset fills with another option than was chosen.
+
+    Each place comes with the keys that hold for any option there.
+    """
     owner = owner_of(default, defaults)
     options = options_of(owner, defaults, repo)
     if group_of(owner) == OVERLAYS:
@@ -160,7 +173,10 @@ def meant(
 
 
 def owner_of(default: ResultDefault, defaults: list[ResultDefault]) -> str:
-    """Return the preset whose choices a file goes by: itself, or for a part, named ``_part``, the preset that names it."""
+    """Return the preset that a file's choices belong to.
+
+    The preset is the file itself, or for a part named ``_part`` the preset that names the part.
+    """
     path = str(default.config_path)
     if not path.rpartition("/")[2].startswith("_"):
         return path
@@ -169,7 +185,7 @@ def owner_of(default: ResultDefault, defaults: list[ResultDefault]) -> str:
 
 
 def options_of(preset: str, defaults: list[ResultDefault], repo: IConfigRepository) -> Options:
-    """Return the files that fill each place where a command is composed with this preset and nothing else."""
+    """Return the files that fill each place if only this preset is chosen."""
     command = next(default.config_path for default in defaults if default.primary)
     group, _, name = preset.partition("/")
     line: list[Override] = OverridesParser.create().parse_overrides([f"{group}={name}"])
@@ -192,8 +208,8 @@ def keys_of(file: str, repo: IConfigRepository) -> list[str]:
     return [str(key) for key in loaded.config] if loaded is not None and isinstance(loaded.config, DictConfig) else []
 
 
-def take_out(config: Any, place: str, kept: frozenset[str]) -> None:
-    """Remove what a config sets at a place, but for some keys."""
+def take_out(config: Any, place: str, except_keys: frozenset[str]) -> None:
+    """Remove the values of a config at a place, except some keys."""
     above, _, key = place.rpartition(".")
     node: Any = config
     for part in above.split(".") if above else ():
@@ -202,7 +218,7 @@ def take_out(config: Any, place: str, kept: frozenset[str]) -> None:
         return
     inner = node._get_node(key)
     if isinstance(inner, DictConfig) and not OmegaConf.is_interpolation(node, key) and not inner._is_none():
-        for name in [name for name in inner if name not in kept]:
+        for name in [name for name in inner if name not in except_keys]:
             del inner[name]
     else:
         del node[key]

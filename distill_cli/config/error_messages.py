@@ -1,4 +1,4 @@
-"""Hydra's and OmegaConf's messages in one line of our own, for Hydra 1.3 and 1.4."""
+"""Hydra's and OmegaConf's errors as one-line messages, for Hydra 1.3 and 1.4."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ KEYS_WANTED = "has keys of its own; set {0}.KEY=VALUE"
 
 
 class CommandLine:
-    """Words about one failed command line; it knows which keys and options there would have been.
+    """Messages about a failed command line, with its keys and options for hints.
 
     Args:
-        command: its first word.
-        argv: flags and overrides as they were handed to Hydra; empty inside a job.
+        command: name of the command.
+        argv: flags and overrides as passed to Hydra; empty inside a job.
     """
 
     def __init__(self, command: str, argv: Sequence[str] = ()) -> None:
@@ -43,17 +43,20 @@ class CommandLine:
         self.config_dirs = [Path(d) for d in named]
 
     def options(self, group: str) -> list[str]:
-        """Return the options of a group, Hydra's own groups excepted."""
+        """Return the options of a group, except Hydra's own groups."""
         return list(options([conf_dir(), *self.config_dirs]).get(group, {}))
 
     def by_purpose(self, group: str, option: str) -> str:
-        """Return the option whose first comment begins with a word, such as `hard` for cross_entropy; or an empty string."""
+        """Return the option whose first comment begins with a word, or "".
+
+        An example is `hard` for cross_entropy.
+        """
         files = options([conf_dir(), *self.config_dirs]).get(group, {})
         if any(squashed(name).startswith(squashed(option)) for name in files) or not option[:1].isalpha():
             return ""
-        said = {name: tokens(file.read_text(encoding="utf-8").partition("\n")[0]) for name, file in files.items()}
-        begin = tokens(option)
-        return next((name for name, words in said.items() if begin and words[: len(begin)] == begin), "")
+        comments = {name: tokens(file.read_text(encoding="utf-8").partition("\n")[0]) for name, file in files.items()}
+        start = tokens(option)
+        return next((name for name, comment in comments.items() if start and comment[: len(start)] == start), "")
 
     def keys(self) -> list[str]:
         """Return all keys of the command with the options that were chosen."""
@@ -69,8 +72,9 @@ class CommandLine:
         return []
 
     def unknown_key(self, key: str, source: str = "") -> str:
-        """Return the words for a key that does not exist, with the nearest that does."""
-        from distill_cli.config.validation.stages import STAGE_KEYS  # here: it loads numpy, which composing does without
+        """Return the message on an unknown key, with the nearest known one."""
+        # Imported here, because stages.py loads numpy, which composing does not need.
+        from distill_cli.config.validation.stages import STAGE_KEYS
 
         if line := moved(key):
             return f"{source}{line}"
@@ -80,22 +84,22 @@ class CommandLine:
         if key in TOP_GROUPS and source.startswith(f"{key}/"):
             return f"{source}{self.package_error(key, source.removesuffix(': ').removeprefix(f'{key}/'))}"
         known = [*self.keys(), *options([conf_dir()])]
-        plain = key.removeprefix("student.")  # what trains the student stands without its name
+        plain = key.removeprefix("student.")  # keys of the student's training have no prefix
         return f"{source}unknown key '{key}'{did_you_mean(plain, [plain]) if plain in known else did_you_mean(key, known)}"
 
-    def sweep_without_flag(self, word: str) -> str:
-        """Return the words for several values without -m; for a group, a list is no way out."""
-        place, _, value = word.partition("=")
+    def sweep_without_flag(self, override: str) -> str:
+        """Return the message on several values without -m."""
+        place, _, value = override.partition("=")
         group = place.lstrip("+").partition("@")[0]
         if group not in options([conf_dir(), *self.config_dirs]) or group in TAKE_SEVERAL:
-            return f"{word}: several values make a sweep, which needs -m; a list is written [1,2]"
+            return f"{override}: several values make a sweep, which needs -m; a list is written [1,2]"
         place = typed_place(place)
         names = value.split(",")
         terms = f"; for a second term: {second_term(place, names)}" if group == "loss" else ""
         return f"{place}={value}: several options make a sweep, which needs -m{terms}"
 
     def package_error(self, group: str, option: str) -> str:
-        """Return that an option lacks its first line, which puts its keys at the top."""
+        """Return the message on an option without `@package _global_` on its first line."""
         file = options([*self.config_dirs, conf_dir()]).get(group, {}).get(option)
         text = "" if file is None else file.read_text(encoding="utf-8", errors="replace")
         above = "the byte order mark" if text.startswith("\ufeff") else "what stands"
@@ -103,7 +107,7 @@ class CommandLine:
         return f"'# @package _global_' must be the first line of this file; {remedy}"
 
     def no_option(self, group: str, option: str, listed: str = "") -> str:
-        """Return the words for an option that does not exist, with those that do."""
+        """Return the message on an unknown option, with the known ones."""
         known = self.options(group) or [o for o in listed.split() if not o.startswith("_")]
         hint = f"; did you mean '{match}'?" if (match := self.by_purpose(group, option)) else did_you_mean(option, known)
         extra = "; pip install 'distill-cli[sweep]' brings joblib" if (group, option) == ("hydra/launcher", "joblib") else ""
@@ -113,13 +117,16 @@ class CommandLine:
 
 
 def typed_place(key: str) -> str:
-    """Return a group's override key as a user types it, such as `teacher.optimizer` for ``optimizer@teacher.optimizer``."""
+    """Return a group's override key as a user types it.
+
+    An example is `teacher.optimizer` for ``optimizer@teacher.optimizer``.
+    """
     package = key.partition("@")[2]
     return package if package.startswith(("teacher.", "student.")) else key
 
 
 def walk(node: DictConfig, prefix: str = "") -> Iterator[str]:
-    """Yield the dotted keys of a config, resolving nothing."""
+    """Yield the dotted keys of a config, without resolving values."""
     for key in node:
         yield f"{prefix}{key!s}"
         inner = node._get_node(key)
@@ -127,9 +134,9 @@ def walk(node: DictConfig, prefix: str = "") -> Iterator[str]:
             yield from walk(inner, f"{prefix}{key!s}.")
 
 
-Words = Callable[[CommandLine, re.Match[str]], str]
+Message = Callable[[CommandLine, re.Match[str]], str]
 SOURCE = r"(?:In '([^']+)': \w+ raised while composing config: )?.*?"
-PATTERNS: list[tuple[str, Words]] = [
+PATTERNS: list[tuple[str, Message]] = [
     (r"Could not find '(?:(.+)/)?([^'/]+)'(?: Available options in '[^']+': (.*?))? ?Config search path",
      lambda line, m: line.no_option(m[1] or "", m[2], m[3] or "")),
     (r"Could not load '(?:(.+)/)?([^'/]+)'", lambda line, m: line.no_option(m[1] or "", m[2], "")),  # one of a list
@@ -168,11 +175,11 @@ PATTERNS: list[tuple[str, Words]] = [
 
 
 def one_line(error: BaseException, command: str, argv: Sequence[str] = ()) -> str:
-    """Return what went wrong, where, and what to do, for an error raised while a job was composed or its folder made.
+    """Return the message on an error while composing a job or creating its folder.
 
     Args:
-        error: what Hydra, OmegaConf, PyYAML or the system raised.
-        command: the command's name.
+        error: exception of Hydra, OmegaConf, PyYAML or the system.
+        command: name of the command.
         argv: flags and overrides, for the nearest keys and options.
     """
     if isinstance(error, UserError):
@@ -182,16 +189,19 @@ def one_line(error: BaseException, command: str, argv: Sequence[str] = ()) -> st
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         return f"{error.problem_mark.name}: not YAML in line {error.problem_mark.line + 1}: {error.problem}"
     text = join_messages(error)
-    for pattern, words in PATTERNS:
+    for pattern, message in PATTERNS:
         if m := re.search(pattern, text):
-            return words(CommandLine(command, argv), m)
+            return message(CommandLine(command, argv), m)
     return re.split(r" Config search path| full_key:| See https?:", text)[0]
 
 
 def composition_error(error: Exception, command: str, argv: Sequence[str]) -> str | None:
-    """Return the line for what Hydra and OmegaConf stumble over while they compose; None for a bug of ours."""
+    """Return the message on another error while composing, or None for a bug.
+
+    An exception is a bug of this tool if it was not raised by Hydra or OmegaConf, or inside a job.
+    """
     frames = traceback.extract_tb(error.__traceback__)
-    if not {"hydra", "omegaconf"} & set(Path(frames[-1].filename).parts) or any(frame.name == "task" for frame in frames):
+    if not {"hydra", "omegaconf"} & set(Path(frames[-1].filename).parts) or any(frame.name == "hydra_job" for frame in frames):
         return None
     return (
         f"{' '.join(w for w in argv if w != '--run')}: cannot be composed ({join_messages(error)}); see distill {command} --help"
@@ -215,10 +225,12 @@ class _FlagParser(argparse.ArgumentParser):
 
 
 def check_arguments(command: str, argv: Sequence[str]) -> None:
-    """Read flags and overrides as Hydra will, one by one, so that a message can name the one that is wrong.
+    """Check flags and overrides one by one, before Hydra parses them.
+
+    Why: a message can then name the argument that is wrong.
 
     Raises:
-        UserError: a flag or its value is unknown, an override cannot be read, or a group is given no option.
+        UserError: a flag or its value is unknown, an override cannot be parsed, or a group has no option.
     """
     parser: Any = get_args_parser()
     parser.__class__ = _FlagParser
@@ -254,10 +266,10 @@ def check_arguments(command: str, argv: Sequence[str]) -> None:
 
 
 def refuse_list(group: str, text: str, choice: Any) -> None:
-    """Refuse a list of options where one is taken.
+    """Raise an error for a list of options where one is allowed.
 
     Raises:
-        UserError: says how each of them can be had.
+        UserError: names how to choose each option.
     """
     if isinstance(choice, str) and (listed := re.fullmatch(r"\[(.*)\]", choice)):  # an element of a sweep
         choice = [name.strip() for name in listed[1].split(",") if name.strip()]

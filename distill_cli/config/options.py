@@ -1,4 +1,7 @@
-"""What can be chosen: the groups in conf/, their options and the text behind them. Standard library only."""
+"""The groups in conf/, their options and the texts behind them.
+
+Only the standard library is imported.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ GROUP_HELP = {
 TAKE_SEVERAL = ("logger",)
 # Commands that open a finished run, `run=FOLDER`; all but `predict` take any key of its data set.
 RUN_COMMANDS = ("eval", "export", "bench", "predict")
-# What of the student's training a control may change, and a teacher has for its own.
+# Keys of the student's training that a control may change, and that a teacher has for itself.
 TRAINING_KEYS = (
     "epochs", "batch_size", "steps_per_epoch", "optimizer", "lr_scheduler", "augment", "mixup", "sampling", "monitor",
     "early_stopping", "clip_grad_norm",
@@ -36,7 +39,7 @@ STUDENT_ONLY = (
     "generations",
 )  # fmt: skip
 OF_A_REPORT = ("require", "optimized_metric", "report", "bootstrap")
-# Keys that a command has, because it shares a file or a class, and does not read. `layers` takes a whole line of `distill`.
+# Keys that a command shares with others but does not read. `layers` accepts any command line of `distill`.
 UNREAD = {
     "train-teacher": (
         "dataset.unlabeled", "dataset.exclude_classes", "teacher.rename", "teacher.class_order", "teacher.logits_kind",
@@ -45,9 +48,9 @@ UNREAD = {
     "predict": (*OF_A_REPORT, "sweep"),
     "bench": ("bootstrap", "eval_batch_size"),
 }  # fmt: skip
-# Keys of a teacher that is there already, or of several, which train-teacher refuses by lines of their own.
+# Keys of an existing teacher, or of several, which train-teacher rejects with messages of their own.
 OF_A_FINISHED_TEACHER = ("ensemble", "run", "weights", "logits_file")
-# Commands that show or write something and leave no run behind.
+# Commands that show or write something without a run.
 SHOWING_COMMANDS = ("layers", "predict")
 # Old names of keys: the new name, or what to type where a name alone would not do.
 RENAMED_KEYS = {
@@ -96,7 +99,7 @@ NAMED_PARTS = r"(?:stages|generations|controls)\.[^.]+\."
 
 
 def moved(key: str) -> str | None:
-    """Return what to type in place of a key that has another name now, or of one below it; None for any other key.
+    """Return the message on a renamed key, or None for any other key.
 
     >>> moved("select.metric")
     'select.metric is called monitor now: type monitor=...'
@@ -112,7 +115,10 @@ def moved(key: str) -> str | None:
 
 
 def conf_dir() -> Path:
-    """Return the folder of the tool's own configs: beside the code in a wheel, beside the package in a checkout."""
+    """Return the folder of the tool's own configs.
+
+    The folder is next to the code in a wheel, and next to the package in a checkout.
+    """
     here = Path(__file__).resolve().parent.parent
     for folder in (here / "conf", here.parent / "conf"):
         if (folder / "distill.yaml").is_file():
@@ -121,21 +127,21 @@ def conf_dir() -> Path:
 
 
 def options(folders: Iterable[Path]) -> dict[str, dict[str, Path]]:
-    """Return ``{group: {option: its yaml file}}`` over config folders; the first folder that has an option wins.
+    """Return ``{group: {option: its yaml file}}`` over config folders.
 
-    Files whose name starts with ``_`` are parts of other options and are left out.
+    The first folder that has an option wins. Files whose name starts with ``_`` are parts of options and are left out.
     """
-    found: dict[str, dict[str, Path]] = {}
+    files: dict[str, dict[str, Path]] = {}
     for folder in folders:
         for file in sorted(folder.glob("*/**/*.yaml")):
             if not file.name.startswith("_"):
                 group = file.parent.relative_to(folder).as_posix()
-                found.setdefault(group, {}).setdefault(file.stem, file)
-    return dict(sorted(found.items()))
+                files.setdefault(group, {}).setdefault(file.stem, file)
+    return dict(sorted(files.items()))
 
 
 def one_option(group: str, place: str, names: Sequence[str]) -> str:
-    """Return the line for a list of options where one is taken.
+    """Return the message on a list of options where one is allowed.
 
     >>> one_option("student", "student", ["mlp", "cnn2d"])
     'student=[mlp,cnn2d]: takes one option, not a list; to compare them, sweep: -m student=mlp,cnn2d'
@@ -150,24 +156,33 @@ def one_option(group: str, place: str, names: Sequence[str]) -> str:
 
 
 def second_term(place: str, names: Sequence[str]) -> str:
-    """Return the words that make each loss a term of its own."""
+    """Return the overrides that make each loss a term of its own."""
     return " ".join([f"{place}={names[0]}", *(f"+loss@terms.{name}={name}" for name in names[1:])])
 
 
 def common_keys(group: str) -> list[str]:
-    """Return the keys that every option of `teacher` or `student` has: those of _common.yaml, and the model."""
+    """Return the keys that every option of `teacher` or `student` has.
+
+    The keys are those of _common.yaml, and `model`.
+    """
     text = (conf_dir() / group / "_common.yaml").read_text(encoding="utf-8")
     return ["model", *re.findall(r"@(\w+):", text), *(key for key in re.findall(r"^(\w+):", text, re.M) if key != "defaults")]
 
 
 def common_text(group: str) -> str:
-    """Return the keys that every option of a group has, with their comments; empty where it has none."""
+    """Return the keys that every option of a group has, with their comments.
+
+    The text is empty where the group has none.
+    """
     file = conf_dir() / group / "_common.yaml"
     return keys(file.read_text(encoding="utf-8")) if file.is_file() else ""
 
 
 def inner_groups(group: str) -> dict[str, str]:
-    """Return ``{place: group}`` of the groups that choose inside a teacher or student, such as teacher.optimizer."""
+    """Return ``{place: group}`` of the groups inside a teacher or student.
+
+    An example is ``teacher.optimizer``.
+    """
     file = conf_dir() / group / "_common.yaml"
     if group not in ("teacher", "student"):
         return {}
@@ -176,7 +191,14 @@ def inner_groups(group: str) -> dict[str, str]:
 
 
 def read_lines(command: str, lines: Iterable[str], prefix: str = "", above: Iterable[str] = ()) -> list[str]:
-    """Return the lines of a config whose keys a command reads and no text `above` has, with a prefix before each key."""
+    """Return the lines of a config whose keys a command reads.
+
+    Args:
+        command: name of the command.
+        lines: lines of the config.
+        prefix: text before each key.
+        above: keys that were already shown.
+    """
     unread = (*above, *UNREAD.get(command, ()), *(STUDENT_ONLY if command == "train-teacher" else ()))
     if command == "train-teacher":
         unread = (*unread, *(f"teacher.{key}" for key in OF_A_FINISHED_TEACHER))
@@ -191,18 +213,21 @@ def read_lines(command: str, lines: Iterable[str], prefix: str = "", above: Iter
 
 
 def command_files(command: str) -> list[str]:
-    """Return the texts behind a command: its own yaml, then the shared files its defaults list names."""
+    """Return the texts behind a command: its own yaml, then the shared files."""
     own = (conf_dir() / f"{command}.yaml").read_text(encoding="utf-8")
     shared = [conf_dir() / f"{name}.yaml" for name in re.findall(r"^  - (_(?!self_)\w+)$", own, re.M)]
     return [own, *(file.read_text(encoding="utf-8") for file in reversed(shared))]
 
 
 def default_options(text: str) -> list[str]:
-    """Return the groups that a defaults list chooses from, in its order."""
+    """Return the groups of a defaults list, in its order."""
     return re.findall(r"^  - (\w+): ", text, re.M)
 
 
 def keys(text: str) -> str:
-    """Return the lines of a config that set keys, with their comments: no head, no defaults list, no settings of Hydra."""
+    """Return the lines of a config that set keys, with their comments.
+
+    The head, the defaults list and Hydra's settings are left out.
+    """
     body = re.sub(r"^(defaults|hydra):.*\n(?:[ #].*\n?)*", "", text, flags=re.M)
     return "\n".join(line for line in body.splitlines() if line.strip() and not line.startswith("#"))

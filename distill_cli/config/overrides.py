@@ -1,4 +1,7 @@
-"""From the words that a user typed to the words that Hydra wants. Standard library only."""
+"""Overrides as a user types them, rewritten to Hydra's syntax.
+
+Only the standard library is imported.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +26,10 @@ PLAIN_FLAGS = {
 JOINED = tuple(f"{flag}=" for flag in VALUE_FLAGS | CONFIG_FLAGS if flag.startswith("--"))
 OPEN_KEYS = ("require", "teacher.rename")  # dictionaries that users fill with keys of their own
 NESTED_GROUP = r"((?:teacher\.(?=\w+=)|student\.(?=model=))(model|optimizer|lr_scheduler|augment|mixup|sampling))=([^{].*)"
-# Values that Hydra reads only between quotation marks, such as a path with an umlaut; lists and what is quoted stay as they are.
+# Values that Hydra reads only between quotation marks, such as a path with an umlaut. Lists and quoted values stay.
 NEEDS_QUOTES = r"[^\x00-\x7f]|[;!#&<>^`~]"
 HAS_SYNTAX = r"""[][{}(),"'\n]|\\$|^\s|\s$"""
-# Settings that cannot change a job's result, so that a sweep is found again whatever they are.
+# Settings that cannot change a job's result, so that they do not change a sweep's folder.
 NOT_HASHED = (
     "hydra.launcher",
     "hydra/launcher",
@@ -41,41 +44,46 @@ NOT_HASHED = (
 
 
 def split_arguments(argv: list[str]) -> tuple[list[str], list[str]]:
-    """Return flags (with their values) and overrides: Hydra 1.3 refuses overrides on both sides of a flag.
+    """Return the flags with their values, and the overrides.
+
+    Why: Hydra 1.3 rejects overrides on both sides of a flag.
 
     Raises:
-        UserError: a key with dashes, or a flag that would choose another config.
+        UserError: a key has dashes, or a flag would choose another config.
     """
     flags: list[str] = []
     overrides: list[str] = []
-    words: Iterator[str] = iter([part for word in argv for part in (word.split("=", 1) if word.startswith(JOINED) else [word])])
-    for word in words:
-        if not word.startswith("-"):
-            overrides.append(word)
+    parts = (text.split("=", 1) if text.startswith(JOINED) else [text] for text in argv)
+    arguments: Iterator[str] = itertools.chain.from_iterable(parts)
+    for argument in arguments:
+        if not argument.startswith("-"):
+            overrides.append(argument)
             continue
-        if re.match(r"--[\w./@-]+=", word) and not word.startswith("--info="):
-            raise UserError(f"{word}: drop the dashes: {word.lstrip('-')}")
-        if word in CONFIG_FLAGS:
-            raise UserError(f"{word}: the command chooses the config; use experiment=NAME with --config-dir DIR")
-        if re.fullmatch(r"--?[a-zA-Z][\w.@/]+", word) and word not in PLAIN_FLAGS | VALUE_FLAGS:
-            after = next(words, "")
+        if re.match(r"--[\w./@-]+=", argument) and not argument.startswith("--info="):
+            raise UserError(f"{argument}: drop the dashes: {argument.lstrip('-')}")
+        if argument in CONFIG_FLAGS:
+            raise UserError(f"{argument}: the command chooses the config; use experiment=NAME with --config-dir DIR")
+        if re.fullmatch(r"--?[a-zA-Z][\w.@/]+", argument) and argument not in PLAIN_FLAGS | VALUE_FLAGS:
+            after = next(arguments, "")
             if after and "=" not in after and not after.startswith("-"):
-                key = word.lstrip("-")
-                raise UserError(f"{word} {after}: keys have no dashes, and values follow '='; did you mean '{key}={after}'?")
-            words = itertools.chain([after] if after else [], words)
-        flags.append(word)
-        if word in VALUE_FLAGS:
-            flags += [expanded(value) if word in FOLDER_FLAGS else value] if (value := next(words, None)) is not None else []
+                key = argument.lstrip("-")
+                raise UserError(f"{argument} {after}: keys have no dashes, and values follow '='; did you mean '{key}={after}'?")
+            arguments = itertools.chain([after] if after else [], arguments)
+        flags.append(argument)
+        if argument in VALUE_FLAGS:
+            flags += (
+                [expanded(value) if argument in FOLDER_FLAGS else value] if (value := next(arguments, None)) is not None else []
+            )
     if flags and flags[-1] in ("--info", "-i") and overrides and "=" not in overrides[0]:
         flags.append(overrides.pop(0))
     return flags, overrides
 
 
 def config_folder(value: str) -> Path:
-    """Return the folder of ``--config-dir``, for a command that does not hand it to Hydra.
+    """Return the folder of ``--config-dir``, for a command without Hydra.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such folder.
     """
     folder = Path(expanded(value))
     if not folder.is_dir() or folder == Path():
@@ -84,10 +92,12 @@ def config_folder(value: str) -> Path:
 
 
 def normalize_override(command: str, override: str) -> str:
-    """Return an override as Hydra wants it: ``++`` where new keys are welcome, ``group@package`` for a nested group, quoted.
+    """Return an override in Hydra's syntax.
+
+    ``++`` is added where new keys are allowed, ``group@package`` stands for a nested group, and values are quoted if needed.
 
     Raises:
-        UserError: the word is not an override at all, or its key has another name now.
+        UserError: the text is no override, or its key has another name now.
     """
     if re.match(r"[+~]*hydra[./]callbacks\b", override):
         raise UserError(f"{override}: by these the tool learns where Hydra writes; leave them as they are")
@@ -112,16 +122,19 @@ def normalize_override(command: str, override: str) -> str:
     return override
 
 
-def meaning(command: str, word: str) -> str:
-    """Return what a word without '=' may be meant as: a run's folder, an option of some group, or a key."""
-    if command in RUN_COMMANDS and "/" in word:
-        return f"'run={word}'"
-    groups = [group for group, names in options([conf_dir()]).items() if word in names and group != "model"]
-    return " or ".join(f"'{group}={word}'" for group in groups) or f"'{word or 'KEY'}=VALUE'"
+def meaning(command: str, text: str) -> str:
+    """Return possible meanings of a word without '=': a run, an option or a key."""
+    if command in RUN_COMMANDS and "/" in text:
+        return f"'run={text}'"
+    groups = [group for group, names in options([conf_dir()]).items() if text in names and group != "model"]
+    return " or ".join(f"'{group}={text}'" for group in groups) or f"'{text or 'KEY'}=VALUE'"
 
 
 def by_job(override: str) -> str:
-    """Return ``hydra.sweep.subdir=NAME`` as a name of the job's own: what another job has finished there is not taken for its."""
+    """Return ``hydra.sweep.subdir=NAME`` with a name for each job.
+
+    Why: a finished run of another job in that folder must not be taken for this job's.
+    """
     key, _, value = override.partition("=")
     value = value.strip("\"'")
     return (
@@ -132,7 +145,7 @@ def by_job(override: str) -> str:
 
 
 def sweep_key(command: str, flags: list[str], overrides: list[str]) -> str:
-    """Return a hash of a command line in which order does not matter: the name of its sweep's folder."""
+    """Return a hash of a command line that ignores order: the sweep's folder name."""
     folder = next((f"{a} {b}" for a, b in itertools.pairwise(flags) if a in ("--config-dir", "-cd")), "")
-    kept = sorted(o for o in overrides if not o.startswith(NOT_HASHED))
-    return hashlib.sha256(json.dumps([command, kept, folder]).encode()).hexdigest()[:10]
+    hashed = sorted(o for o in overrides if not o.startswith(NOT_HASHED))
+    return hashlib.sha256(json.dumps([command, hashed, folder]).encode()).hexdigest()[:10]

@@ -1,4 +1,7 @@
-"""Which run folders this user made on this machine: known by a signature whose key lies in the user's state folder."""
+"""Signatures of run folders, which tell a user's own runs from those of others.
+
+The signing key lies in the user's state folder.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +22,20 @@ LARGEST_SIGNED = 1 << 28
 
 
 def sign(folder: Path) -> None:
-    """Write a run folder's signature, over what of it may name code; without a key, or a place for one, nothing is written."""
+    """Write a run folder's signature over the files that may name code.
+
+    Nothing is written without a key, or a place for one.
+    """
     with contextlib.suppress(OSError, ValueError):
         if key := read_key() or make_key():
             files.write_json(folder / SIGNATURE, {"hmac": digest(folder, key)})
 
 
 def is_own(folder: Path) -> bool:
-    """Return whether this user made a run folder on this machine and nobody has changed since what it names."""
+    """Return whether a run folder was made by this user and is unchanged.
+
+    Only the signed files are checked.
+    """
     try:
         key = read_key()
         content = json.loads(files.read_text(folder / SIGNATURE, 1000))
@@ -36,13 +45,16 @@ def is_own(folder: Path) -> bool:
 
 
 def digest(folder: Path, key: bytes) -> str:
-    """Return the signature that a folder's files have with a key."""
+    """Return the signature of a folder's files with a key."""
     texts = [files.read_text(folder / name, LARGEST_SIGNED) if (folder / name).exists() else None for name in SIGNED]
     return hmac.new(key, json.dumps(texts).encode(), "sha256").hexdigest()
 
 
 def key_file() -> Path | None:
-    """Return where the key lies: below XDG_STATE_HOME, else ~/.local/state; None where there is neither."""
+    """Return the path of the key, or None without a state folder and a home.
+
+    The key lies below XDG_STATE_HOME, else ~/.local/state.
+    """
     state, home = os.environ.get("XDG_STATE_HOME", ""), os.environ.get("HOME", "")
     if not os.path.isabs(state):  # as the XDG specification has it
         if not os.path.isabs(home):
@@ -52,7 +64,7 @@ def key_file() -> Path | None:
 
 
 def read_key() -> bytes | None:
-    """Return the key, or None where there is none that this user alone can read."""
+    """Return the key, or None if there is none that only this user can read."""
     if (path := key_file()) is None:
         return None
     try:
@@ -71,7 +83,10 @@ def read_key() -> bytes | None:
 
 
 def make_key() -> bytes | None:
-    """Make the key, whole or not at all, and return it; another process may have been faster."""
+    """Create the key atomically, and return it.
+
+    Another process may have created it first.
+    """
     if (path := key_file()) is None or path.exists():
         return None
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -1,17 +1,20 @@
-"""Keys that name a file or folder: a path is the text that was typed, with ``~`` and ``$VAR`` expanded. Standard library only."""
+"""Config keys that name a file or folder, and the expansion of their values.
+
+A path is the text as typed, with ``~`` and ``$VAR`` expanded. Only the standard library is imported.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 
-# `null` is a path there; elsewhere it leaves the key out.
+# Keys for which `null` is a path; for the others it leaves the key out.
 ALWAYS = r"outputs|sweep|run|input|runtime_path|cache\.folder|hydra\.(?:run|sweep)\.dir|hydra\.sweep\.subdir"
 OPTIONAL = (
     r"output|onnx|resume|tuned_from|teacher\.(?:run|weights|logits_file)|logger\.\w+\.store"
     r"|dataset\.(?:unlabeled|(?:unlabeled\.)?(?:path|train|val|test|cache))|(?:\w+\.)+(?:\w+_)?(?:file|folder|path|root|dir)"
 )
-# What Hydra reads as a number, a truth value or nothing, and signs that it reads only between quotation marks.
+# Texts that Hydra reads as a number, a truth value or null, and signs that it reads only between quotation marks.
 NOT_TEXT = r"(?i)[+-]?(?:[\d_]+\.?[\d_]*|\.[\d_]+)(?:e[+-]?[\d_]+)?|[+-]?(?:inf|nan)|true|false|null"
 PLAIN = r"[\w/\-+.$%*@?|:\\ ]*"
 FUNCTIONS = r"(?:choice|range|interval|glob|shuffle|sort|tag|extend_list|int|float|str|bool|json_str)\(.*\)"
@@ -19,7 +22,7 @@ VARIABLE = re.compile(r"\$(\w+)|\$\{([A-Z_][A-Z0-9_]*)\}")
 
 
 def is_path(key: str) -> bool:
-    """Return whether a dotted key names a file or folder, or several.
+    """Return whether a dotted key names one or more files or folders.
 
     >>> is_path("dataset.path"), is_path("hydra.run.dir"), is_path("dataset.label")
     (True, True, False)
@@ -28,17 +31,19 @@ def is_path(key: str) -> bool:
 
 
 def expanded(path: str) -> str:
-    """Return a path with a leading ``~`` and every ``$VAR`` expanded that is set; what is not set stays as it is."""
-    found = VARIABLE.sub(lambda m: os.environ.get(m[1] or m[2], m[0]), str(path))
-    return os.path.expanduser(found)
+    """Return a path with a leading ``~`` and every ``$VAR`` that is set expanded."""
+    substituted = VARIABLE.sub(lambda m: os.environ.get(m[1] or m[2], m[0]), str(path))
+    return os.path.expanduser(substituted)
 
 
 def as_typed(key: str, value: str) -> str:
-    """Return the value of such a key so that Hydra reads the text that was typed: each of several, where there are several.
+    """Return the value of a path key, quoted so that Hydra reads the typed text.
+
+    Each element of a list or a sweep is quoted by itself.
 
     Args:
-        key: dotted, without ``+``.
-        value: as the shell handed it on; quotation marks, dictionaries and Hydra's functions stay as they are.
+        key: dotted key, without ``+``.
+        value: value as the shell passed it; quotation marks, dictionaries and Hydra's functions stay as they are.
 
     >>> as_typed("outputs", "1_000"), as_typed("outputs", "runs/a"), as_typed("tuned_from", "null")
     ('"1_000"', 'runs/a', 'null')

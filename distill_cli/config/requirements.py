@@ -1,4 +1,4 @@
-"""Paths of a report: the `require` gate and a sweep's optimized metric."""
+"""Paths into a report: the `require` gate and a sweep's optimized metric."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 
 from distill_cli.errors import UserError, did_you_mean
 
-# What report.json holds numbers under.
+# Sections of report.json that hold numbers.
 NUMERIC_PARTS = ("models", "comparison", "terms", "stages", "data", "budget", "bench", "export")
 MODELS, SPLITS = ("student", "teacher", "scratch", "tuned"), ("train", "val", "test")
 SCORES = ("macro_f1", "accuracy", "nll", "ece", "agreement", "per_class", "confusion")
 SIZES = ("parameters", "macs", "weight_bytes", "file_bytes", "peak_activation_bytes", "latency_ms")
-# First words of a path; one that is none of these is refused before anything is trained.
+# First parts of a path; any other is rejected before anything is trained.
 FIRST_WORDS = (*NUMERIC_PARTS, *MODELS, *SPLITS, *SCORES, *SIZES)
 UNITS = {
     "": 1, "%": 0.01, "k": 1e3, "M": 1e6, "B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 1024, "MiB": 1024**2, "ms": 1, "s": 1e3,
@@ -27,11 +27,11 @@ COMPARISONS: dict[str, Callable[[float, float], bool]] = {
 
 
 class RequirementMissed(Exception):
-    """A finished run is worse than its `require` allows: exit code 3."""
+    """A finished run that misses a bound of `require`, with exit code 3."""
 
 
 def flatten(node: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield ``(dotted path, value)`` of every leaf."""
+    """Yield dotted path and value of every leaf."""
     for key, value in node.items():
         if isinstance(value, Mapping):
             yield from flatten(value, f"{path}{key}.")
@@ -40,10 +40,10 @@ def flatten(node: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]
 
 
 def check_bounds(require: Mapping[str, Any]) -> None:
-    """Check what can be known of `require` before training.
+    """Check the paths and bounds of `require` before training.
 
     Raises:
-        UserError: a bound that cannot be read, or a path that starts with a word that no report has.
+        UserError: a bound cannot be parsed, or no report has the first part of a path.
     """
     for path, bound in flatten(require):
         read_bound(path, bound)
@@ -53,21 +53,23 @@ def check_bounds(require: Mapping[str, Any]) -> None:
 
 
 def read_bound(path: str, bound: Any) -> tuple[Callable[[float, float], bool], float]:
-    """Return the comparison and the number of a bound; a plain number means "at least".
+    """Return the comparison and the number of a bound.
+
+    A plain number means "at least".
 
     >>> read_bound("weight_bytes", "<=50kB")
     (<built-in function le>, 50000.0)
 
     Raises:
-        UserError: neither a finite number nor a comparison with one.
+        UserError: the bound is neither a finite number nor a comparison with one.
     """
     if isinstance(bound, (int, float)) and not isinstance(bound, bool) and math.isfinite(bound):
         return operator.ge, float(bound)
-    found = re.fullmatch(r"(>=|<=|==|>|<|) *([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?) *([A-Za-z%]*)", str(bound).strip(), re.I)
-    if isinstance(bound, bool) or not found or found[3] not in UNITS:
-        hint = did_you_mean(found[3], UNITS) if found and found[3] not in UNITS else ""
+    match = re.fullmatch(r"(>=|<=|==|>|<|) *([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?) *([A-Za-z%]*)", str(bound).strip(), re.I)
+    if isinstance(bound, bool) or not match or match[3] not in UNITS:
+        hint = did_you_mean(match[3], UNITS) if match and match[3] not in UNITS else ""
         raise UserError(f"require.{path}={bound}: expected a number, or a comparison such as '>=0.9' or '<=50kB'{hint}")
-    return COMPARISONS[found[1]], float(found[2]) * UNITS[found[3]]
+    return COMPARISONS[match[1]], float(match[2]) * UNITS[match[3]]
 
 
 def look_up(report: Mapping[str, Any], path: str, command: str) -> float | None:
@@ -87,7 +89,7 @@ def look_up(report: Mapping[str, Any], path: str, command: str) -> float | None:
 
 
 def full_paths(report: Mapping[str, Any], path: str, command: str) -> Iterator[str]:
-    """Yield what a path may stand for, the nearest first."""
+    """Yield the full paths that a path may stand for, the nearest first."""
     models = report.get("models", {})
     model = report.get("exported_model") or ("teacher" if command == "train-teacher" or "student" not in models else "student")
     for start in ("", "models.", f"models.{model}.", f"models.{model}.test.", "bench.results.", f"bench.results.{model}."):
@@ -96,11 +98,11 @@ def full_paths(report: Mapping[str, Any], path: str, command: str) -> Iterator[s
 
 
 def check_require(report: Mapping[str, Any], require: Mapping[str, Any], command: str) -> None:
-    """Hold a report against the bounds of `require`.
+    """Check a report against the bounds of `require`.
 
     Raises:
-        RequirementMissed: a value is beyond its bound, or null.
-        UserError: a path that the report does not have.
+        RequirementMissed: a value misses its bound, or is null.
+        UserError: the report does not have a path.
     """
     for path, bound in flatten(require):
         holds, number = read_bound(path, bound)
@@ -113,14 +115,17 @@ def check_require(report: Mapping[str, Any], require: Mapping[str, Any], command
 
 
 def format_value(value: float | None, bound: float, holds: Callable[[float, float], bool] = operator.ge) -> str:
-    """Return a value with four digits, or with all of them where four would make it look like one that holds."""
+    """Return a value with four decimals, or all if rounding hides the miss."""
     if value is None:
         return "null"
     return str(value if holds(round(value, 4), bound) else round(value, 4))
 
 
 def optimized_metric(report: Mapping[str, Any], path: str) -> float:
-    """Return what a sweeper maximises; NaN, with a word on stderr, where the report has no such number."""
+    """Return the number that a sweeper maximizes, or NaN with a line on stderr.
+
+    NaN stands for a report without such a number.
+    """
     try:
         value = look_up(report, path, "")
     except UserError as e:

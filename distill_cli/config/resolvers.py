@@ -1,4 +1,7 @@
-"""Random and listed trials as interpolations: a value is a function of the config's `trial` and of its name."""
+"""Interpolations for the values of trials, random and listed.
+
+A value is a function of the config's `trial` and of the value's name.
+"""
 
 from __future__ import annotations
 
@@ -14,18 +17,24 @@ WHOLE = 1 << 63
 
 
 def trial_uniform(name: str, root: Any) -> float:
-    """Return a number in [0, 1), a function of the trial and of the value's name."""
+    """Return a number in [0, 1) from the trial and the value's name."""
     return derive_seed(_trial(name, root), f"hparams/{name}") / WHOLE
 
 
 def uniform(name: str, low: float, high: float, *, _root_: Any) -> float:
-    """Return ``${uniform:NAME,LOW,HIGH}``: uniform on [low, high), three significant digits."""
+    """Return ``${uniform:NAME,LOW,HIGH}``: uniform on [low, high).
+
+    The value has three significant digits.
+    """
     low, high = _range("uniform", name, low, high)
     return _rounded(low + (high - low) * trial_uniform(name, _root_))
 
 
 def log_uniform(name: str, low: float, high: float, *, _root_: Any) -> float:
-    """Return ``${log_uniform:NAME,LOW,HIGH}``: its logarithm is uniform; low must be above 0."""
+    """Return ``${log_uniform:NAME,LOW,HIGH}``: log-uniform on [low, high), low > 0.
+
+    The value has three significant digits.
+    """
     low, high = _range("log_uniform", name, low, high)
     if low <= 0:
         raise UserError(f"log_uniform:{name}: the lower end must be > 0, got {low}")
@@ -33,12 +42,12 @@ def log_uniform(name: str, low: float, high: float, *, _root_: Any) -> float:
 
 
 def choice(name: str, values: Sequence[Any], *, _root_: Any) -> Any:
-    """Return ``${choice:NAME,[A,B,...]}``: one of the values, each equally likely."""
+    """Return ``${choice:NAME,[A,B,...]}``: one of the values, equally likely."""
     return values[int(trial_uniform(name, _root_) * len(_some("choice", name, values)))]
 
 
 def listed(name: str, values: Sequence[Any], *, _root_: Any) -> Any:
-    """Return ``${listed:NAME,[A,B,...]}``: the value of this trial's number in a fixed list."""
+    """Return ``${listed:NAME,[A,B,...]}``: the trial's own value of a fixed list."""
     number = _trial(name, _root_)
     if number >= len(_some("listed", name, values)):
         raise UserError(f"trial={number}: the list of {name} has trials 0 to {len(values) - 1}")

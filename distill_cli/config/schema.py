@@ -1,4 +1,7 @@
-"""Types of the keys that the tool owns; a plug-in's own keys stay open and are checked against its `_target_` (validate.py)."""
+"""Types of the tool's own config keys.
+
+A plug-in's keys stay open and are checked against its `_target_` (validation/components.py).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from omegaconf import MISSING
 
 @dataclass
 class Bootstrap:
-    """Draws behind the intervals of one run."""
+    """Bootstrap resampling for the intervals of one run."""
 
     resamples: int = 1000
     seed: int = 0
@@ -19,7 +22,7 @@ class Bootstrap:
 
 @dataclass
 class Device:
-    """Where it runs. `precision` is 32, bf16 or fp16."""
+    """Device and precision of the computation: 32, bf16 or fp16."""
 
     name: str = "auto"
     precision: Any = 32
@@ -29,14 +32,14 @@ class Device:
 
 @dataclass
 class EarlyStopping:
-    """When training stops early: after so many epochs without progress of the monitored metric."""
+    """Epochs without progress of the monitored metric, after which training stops."""
 
     patience: int | None = None
 
 
 @dataclass
 class LogGradients:
-    """When the gradients of the loss terms are measured."""
+    """Schedule of gradient measurements of the loss terms."""
 
     every: int | None = None
     batches: int = 1
@@ -44,7 +47,7 @@ class LogGradients:
 
 @dataclass
 class Cache:
-    """Stored outputs of the teacher on the training rows."""
+    """Cache of the teacher's outputs on the training rows."""
 
     use: str = "auto"
     folder: str = "${outputs}/cache"
@@ -54,7 +57,7 @@ class Cache:
 
 @dataclass
 class Report:
-    """What is drawn when a run ends."""
+    """Settings of the report's page, plots and samples."""
 
     html: bool = True
     plots: bool = True
@@ -63,7 +66,7 @@ class Report:
 
 @dataclass
 class Base:
-    """What every command has."""
+    """Keys of every command."""
 
     seed: int = 0
     outputs: str = "outputs"
@@ -79,7 +82,7 @@ class Base:
 
 @dataclass
 class Training(Base):
-    """What `distill` and `train-teacher` share."""
+    """Keys of `distill`, `train-teacher` and `layers`."""
 
     dataset: Any = None
     teacher: Any = None
@@ -114,7 +117,7 @@ class Training(Base):
 
 @dataclass
 class EvalBootstrap:
-    """As Bootstrap; null: as the run was scored."""
+    """Bootstrap resampling of a finished run, where null means the run's own value."""
 
     resamples: int | None = None
     seed: int | None = None
@@ -122,7 +125,7 @@ class EvalBootstrap:
 
 @dataclass
 class Finished(Base):
-    """What the commands share that open a finished run."""
+    """Keys of the commands that open a finished run."""
 
     run: str = MISSING
     eval_batch_size: int | None = None
@@ -132,14 +135,14 @@ class Finished(Base):
 
 @dataclass
 class Eval(Finished):
-    """What `eval` adds."""
+    """Keys of `eval`."""
 
     split: str = "all"
 
 
 @dataclass
 class Card:
-    """What a model card says that no run can know."""
+    """Texts of a model card that a run cannot know."""
 
     title: str | None = None
     intended_use: str | None = None
@@ -149,7 +152,7 @@ class Card:
 
 @dataclass
 class Export(Finished):
-    """What `export` adds."""
+    """Keys of `export`."""
 
     model_name: str = "student"
     format: Any = "safetensors"
@@ -165,7 +168,7 @@ class Export(Finished):
 
 @dataclass
 class Bench(Finished):
-    """What `bench` adds."""
+    """Keys of `bench`."""
 
     runtimes: Any = field(default_factory=lambda: ["torch", "onnx", "onnx-int8"])
     batches: Any = field(default_factory=lambda: [1, 4, 16, 64, 256, 1024])
@@ -175,7 +178,7 @@ class Bench(Finished):
 
 @dataclass
 class Predict(Base):
-    """What `predict` adds."""
+    """Keys of `predict`."""
 
     run: str = MISSING
     input: str = MISSING

@@ -1,4 +1,7 @@
-"""What a config from a run folder may name: such folders come from strangers, and a `_target_` is code."""
+"""Check of the code that a config from a run folder may name.
+
+Run folders may come from untrusted sources, and a `_target_` names code.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from distill_cli.config.options import conf_dir, options
 from distill_cli.errors import UserError
 from distill_cli.utils.files import read_text
 
-# What the tool writes into model.json though no option names it.
+# Targets that the tool writes into model.json and no option names.
 INTERNAL_TARGETS = ("distill_cli.models.ensemble.Ensemble",)
 LARGEST_BYTES = 1_000_000
 LARGEST_NODES = 100_000
@@ -24,7 +27,9 @@ PLAIN_KEYS = {"_partial_": (True, False), "_recursive_": (True, False), "_conver
 
 
 def load_config(path: str | Path) -> dict[str, Any]:
-    """Read a run's config.yaml as plain values; nothing in it is resolved, imported or built.
+    """Return a run's config.yaml as plain values.
+
+    No value is resolved, imported or built.
 
     Raises:
         UserError: the file is missing, too large, or not a mapping in YAML.
@@ -33,7 +38,7 @@ def load_config(path: str | Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > LARGEST_BYTES:
             raise UserError(f"{path}: larger than {LARGEST_BYTES // 1000} kB, so not a config that this tool wrote")
-        # Not the loader in C: deep nesting crashes it, where this one raises.
+        # Not the loader in C, which deep nesting crashes; this one raises.
         config = yaml.safe_load(read_text(path))
     except OSError as e:
         raise UserError(f"{path}: cannot read ({e.strerror})") from None
@@ -51,21 +56,26 @@ def load_config(path: str | Path) -> dict[str, Any]:
 
 
 def targets_in(config: Any) -> frozenset[str]:
-    """Return every `_target_` that a plain config names: what a user typed for this run is theirs to run."""
+    """Return every `_target_` that a plain config names.
+
+    Why: classes in this run's own config are the user's choice, and so trusted.
+    """
     return frozenset(str(value) for key, value in iter_leaves(config, "", "config") if key.rpartition(".")[2] == "_target_")
 
 
 def check_trusted(node: Mapping[str, Any], path: str, also: Collection[str] = (), *, own: bool = False) -> None:
-    """Refuse a stranger's config that names code beyond this tool, torch.nn and torch.optim, or what DISTILL_TRUST matches.
+    """Check that an untrusted config names only trusted code.
+
+    Trusted are this tool's targets, torch.nn, torch.optim, and the patterns of DISTILL_TRUST.
 
     Args:
         node: plain values, as read from config.yaml or model.json.
-        path: where they come from, for messages: ``run/config.yaml``.
+        path: file they come from, for messages: ``run/config.yaml``.
         also: targets that this run's own config names.
-        own: the folder is this user's, who may name any class.
+        own: whether the folder is this user's, who may name any class.
 
     Raises:
-        UserError: names the first key that is refused, and the variable that would allow it.
+        UserError: names the first key that is rejected, and the variable that would allow it.
     """
     for key, value in iter_leaves(node, "", path):
         last = key.rpartition(".")[2]
@@ -80,14 +90,17 @@ def check_trusted(node: Mapping[str, Any], path: str, also: Collection[str] = ()
 
 
 def plain_setting(key: str, value: Any) -> bool:
-    """Return whether one of Hydra's special keys holds nothing but plain values that it may hold."""
+    """Return whether one of Hydra's special keys holds only values allowed there."""
     if key == "_args_":
         return isinstance(value, list) and all(v is None or isinstance(v, bool | int | float | str) for v in value)
     return isinstance(value, bool | str) and value in PLAIN_KEYS.get(key, ())
 
 
 def iter_leaves(node: Any, key: str, path: str, depth: int = 0) -> Iterator[tuple[str, Any]]:
-    """Yield dotted key and value of all plain values; lists and mappings under a special key count as its value."""
+    """Yield dotted key and value of all plain values.
+
+    Lists and mappings under a special key are its value.
+    """
     if depth > 50:
         raise UserError(f"{path}: {key[:60]}...: nested too deep, so not a config that this tool wrote")
     special = re.fullmatch(r"_\w+_", key.rpartition(".")[2]) is not None
@@ -102,7 +115,7 @@ def iter_leaves(node: Any, key: str, path: str, depth: int = 0) -> Iterator[tupl
 
 
 def trusted(target: str) -> bool:
-    """Return whether a dotted path may be imported and called for a config from a run folder."""
+    """Return whether an untrusted config may name this target."""
     if target in own_targets() or any(fnmatchcase(target, p) for p in os.environ.get("DISTILL_TRUST", "").split()):
         return True
     module, _, name = target.rpartition(".")
@@ -115,13 +128,13 @@ def trusted(target: str) -> bool:
         "torch.optim": (torch.optim, torch.optim.Optimizer),
         "torch.optim.lr_scheduler": (torch.optim.lr_scheduler, torch.optim.lr_scheduler.LRScheduler),
     }[module]
-    found = getattr(room, name, None)
-    return isinstance(found, type) and issubclass(found, base)
+    member = getattr(room, name, None)
+    return isinstance(member, type) and issubclass(member, base)
 
 
 @cache
 def own_targets() -> frozenset[str]:
-    """Return every `_target_` that the options shipped with the tool name, and those that it writes itself."""
+    """Return every `_target_` in the tool's own options, and the internal ones."""
     files = [file for group in options([conf_dir()]).values() for file in group.values()]
     named = (name for f in files for name in re.findall(r"^\s*_target_:\s*([\w.]+)", f.read_text(encoding="utf-8"), re.M))
     return frozenset((*named, *INTERNAL_TARGETS))

@@ -1,4 +1,7 @@
-"""A trained classifier -> files that run elsewhere: one file a format, the checks before they are shipped, the model card."""
+"""Exporters of a trained classifier: one module for each file format.
+
+The package also checks the files against the model, and writes the model card.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +10,7 @@ from typing import Any
 from distill_cli.exports import c, onnx, onnx_int8, safetensors, web
 from distill_cli.exports.subject import Artifact, ExportSource
 
-# Each writes into the folder that it is given, by the settings of `distill export`, and hands back what is to be checked.
+# Exporters: write files into a folder by the settings of `distill export`, and return the artifacts to check.
 FORMATS: dict[str, Callable[[ExportSource, Path, Any], list[Artifact]]] = {
     "safetensors": safetensors.write,
     "onnx": onnx.write,
@@ -15,7 +18,7 @@ FORMATS: dict[str, Callable[[ExportSource, Path, Any], list[Artifact]]] = {
     "c": c.write,
     "web": web.write,
 }
-# Each looks at a model's layers and at what is installed, and refuses what cannot be written, before anything is.
+# Checks before anything is written: of the model's layers, and of the packages and tools that an exporter needs.
 LOOKS: dict[str, Callable[[ExportSource, Any], object]] = {
     "onnx": lambda subject, settings: onnx.look("format=onnx"),
     "onnx-int8": lambda subject, settings: onnx.look("format=onnx-int8"),

@@ -1,4 +1,7 @@
-"""Operations -> one C header and one C source file: C99, no allocation, nothing that changes between calls."""
+"""Operations as C99 text: one header and one source file.
+
+The code allocates nothing and keeps no state between calls.
+"""
 
 from __future__ import annotations
 
@@ -26,14 +29,22 @@ STRUCTS = {"conv": "conv_shape", "max_pool": "pool_shape", "mean_pool": "pool_sh
 
 
 def identifier(name: str) -> str:
-    """Return a name as C spells it."""
-    word = re.sub(r"[^A-Za-z0-9_]", "_", name)
-    return word if re.match(r"[A-Za-z]", word) else f"model_{word}"
+    """Return a name as a C identifier."""
+    spelled = re.sub(r"[^A-Za-z0-9_]", "_", name)
+    return spelled if re.match(r"[A-Za-z]", spelled) else f"model_{spelled}"
 
 
 def header(name: str, plan: Plan, class_names: Sequence[str], about: str, feature_names: Sequence[str] = ()) -> str:
-    """Return the header: sizes, class names and two functions; the names of a row's values in a comment."""
-    word, upper = identifier(name), identifier(name).upper()
+    """Return the header: sizes, class names, two functions.
+
+    Args:
+        name: name of the files.
+        plan: operations of the network.
+        class_names: C names in class order.
+        about: text of the first comment.
+        feature_names: names of a row's values, for a comment; empty: none.
+    """
+    prefix, upper = identifier(name), identifier(name).upper()
     logits = prod(plan.operations[-1].shape)
     return f"""\
 /* {comment(about)}
@@ -52,14 +63,14 @@ extern "C" {{
 #define {upper}_CLASSES {logits}
 #define {upper}_WORKSPACE {max(1, places(plan).size)} /* floats */
 
-extern const char *const {word}_class_names[{upper}_CLASSES]; /* {len(class_names)} of them, in UTF-8 */
+extern const char *const {prefix}_class_names[{upper}_CLASSES]; /* {len(class_names)} of them, in UTF-8 */
 
 /* input [{upper}_INPUTS], a row as the data set has it -> logits [{upper}_CLASSES]; workspace [{upper}_WORKSPACE] is scratch.\
 {_named(feature_names)} */
-void {word}_logits(const float *input, float *logits, float *workspace);
+void {prefix}_logits(const float *input, float *logits, float *workspace);
 
 /* The same, as probabilities that sum to 1. */
-void {word}_probabilities(const float *input, float *probabilities, float *workspace);
+void {prefix}_probabilities(const float *input, float *probabilities, float *workspace);
 
 #ifdef __cplusplus
 }}
@@ -75,8 +86,16 @@ def _named(feature_names: Sequence[str]) -> str:
 
 
 def source(name: str, plan: Plan, class_names: Sequence[str], about: str, temperature: float) -> str:
-    """Return the source file, with the kernels that the network needs and no others."""
-    word, upper = identifier(name), identifier(name).upper()
+    """Return the source file, with only the kernels that the network needs.
+
+    Args:
+        name: name of the files.
+        plan: operations of the network.
+        class_names: C names in class order.
+        about: text of the first comment.
+        temperature: T > 0 of the probabilities.
+    """
+    prefix, upper = identifier(name), identifier(name).upper()
     kinds = [kind for kind in dict.fromkeys(op.kind for op in plan.operations) if kind != "reshape"]
     weighted = any(op.weight is not None for op in plan.operations)
     parts = [f'/* {comment(about)} */\n#include "{name}.h"\n\n#include <math.h>']
@@ -92,21 +111,21 @@ def source(name: str, plan: Plan, class_names: Sequence[str], about: str, temper
     parts += [(KERNELS / f"{kind}.c").read_text(encoding="utf-8").rstrip() for kind in kinds]
     parts += [text for n, op in enumerate(plan.operations) if (text := numbers(n, op, plan, upper))]
     names = ", ".join(string(name) for name in class_names)
-    parts.append(f"const char *const {word}_class_names[{upper}_CLASSES] = {{{names}}};")
-    parts.append(body(word, plan))
-    parts.append(softmax(word, upper, temperature))
+    parts.append(f"const char *const {prefix}_class_names[{upper}_CLASSES] = {{{names}}};")
+    parts.append(body(prefix, plan))
+    parts.append(softmax(prefix, upper, temperature))
     return "\n\n".join(parts) + "\n"
 
 
 def struct(name: str) -> str:
-    """Return the declaration of one of the structures that kernels take."""
+    """Return the declaration of a structure that kernels take."""
     fields = SHAPES["conv" if name == "conv_shape" else "max_pool"]
     lines = ["    int " + ", ".join(fields[i : i + FIELDS_A_LINE]) + ";" for i in range(0, len(fields), FIELDS_A_LINE)]
     return "\n".join(["typedef struct {", *lines, f"}} {name};"])
 
 
 def numbers(n: int, op: Operation, plan: Plan, upper: str) -> str:
-    """Return the arrays of one operation, rounded weights beside whole ones, and its sizes."""
+    """Return the arrays and sizes of one operation, in fp32 and in int8."""
     lines = []
     if op.weight is not None:
         whole, scale = rounded(op.weight)
@@ -127,7 +146,7 @@ def numbers(n: int, op: Operation, plan: Plan, upper: str) -> str:
 
 
 def array(kind: str, name: str, values: np.ndarray) -> str:
-    """Return the definition of one array of numbers."""
+    """Return the definition of one constant array."""
     flat = [str(v) for v in values.ravel()] if values.dtype == np.int8 else [real(v) for v in values.ravel()]
     lines = [", ".join(flat[i : i + NUMBERS_A_LINE]) for i in range(0, len(flat), NUMBERS_A_LINE)]
     inner = ",\n    ".join(lines)
@@ -135,15 +154,15 @@ def array(kind: str, name: str, values: np.ndarray) -> str:
 
 
 def real(value: float) -> str:
-    """Return a float as C reads it back to the same bits."""
+    """Return a float literal that C reads back to the same bits."""
     text = f"{np.float32(value):.9g}"
     return f"{text}f" if re.search(r"[.e]", text) else f"{text}.0f"
 
 
-def body(word: str, plan: Plan) -> str:
+def body(prefix: str, plan: Plan) -> str:
     """Return the function from a row to its logits."""
     where = places(plan)
-    lines = [f"void {word}_logits(const float *input, float *logits, float *workspace)", "{"]
+    lines = [f"void {prefix}_logits(const float *input, float *logits, float *workspace)", "{"]
     if not where.size:
         lines.append("    (void)workspace;")
     for n, op in enumerate(plan.operations):
@@ -181,14 +200,14 @@ def place(value: int, where: BufferPlan) -> str:
     return f"workspace + {where.offset[owner]}" if where.offset[owner] else "workspace"
 
 
-def softmax(word: str, upper: str, temperature: float) -> str:
+def softmax(prefix: str, upper: str, temperature: float) -> str:
     """Return the function from a row to its probabilities."""
     return f"""\
-void {word}_probabilities(const float *input, float *probabilities, float *workspace)
+void {prefix}_probabilities(const float *input, float *probabilities, float *workspace)
 {{
     float most, sum = 0.0f;
     int c;
-    {word}_logits(input, probabilities, workspace);
+    {prefix}_logits(input, probabilities, workspace);
     most = probabilities[0];
     for (c = 1; c < {upper}_CLASSES; c++) {{
         most = probabilities[c] > most ? probabilities[c] : most;
@@ -204,12 +223,12 @@ void {word}_probabilities(const float *input, float *probabilities, float *works
 
 
 def comment(text: str) -> str:
-    """Return text that cannot end a comment, on one line."""
+    """Return text on one line that cannot end a C comment."""
     plain = " ".join(text.split()).replace("*/", "* /").replace("/*", "/ *")
     return plain.encode("ascii", "replace").decode().replace("??", "? ?").rstrip("\\")
 
 
 def string(text: str) -> str:
-    """Return a C string of a text's UTF-8 bytes."""
+    """Return the C string literal of a text's UTF-8 bytes."""
     plain = set(range(32, 127)) - set(b'"\\?')
     return '"' + "".join(chr(b) if b in plain else f"\\{b:03o}" for b in text.encode()) + '"'

@@ -1,4 +1,4 @@
-"""The model card as card.json, and the table of what was exported, on the terminal."""
+"""The model card as card.json, and the terminal table of an export."""
 
 from __future__ import annotations
 
@@ -15,30 +15,32 @@ PREPARED = (
     "as the data set has them",
     "as the data set has them: they are standardised inside the files, by the statistics of the training rows",
 )
-# Keys of a data set that say where it lies or which rows are used, not what a row is.
+# Keys of a data set about its location or its choice of rows, not about how a row is made.
 NOT_OF_A_ROW = ("root", "path", "cache", "download", "label_fraction", "exclude_classes", "unlabeled")
 HEADER = ("file", "weights", "in all", "latency, batch 1", "rows checked", "most a logit differs", "changed", "macro F1", "drop")
 
 
-def card_of(report: Mapping[str, Any], subject: ExportSource, told: Mapping[str, Any], node: Mapping[str, Any]) -> dict[str, Any]:
-    """Return card.json.
+def card_of(
+    report: Mapping[str, Any], subject: ExportSource, texts: Mapping[str, Any], node: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the content of card.json.
 
     Args:
-        report: of the export, as far as it is known.
-        subject: what is exported.
-        told: the keys `card` of the command.
-        node: the config of the data set: how a row is made, which a model in use must repeat.
+        report: report of the export so far.
+        subject: the exported model.
+        texts: keys `card` of the command: title, intended use, licenses.
+        node: config of the data set, which says how a row is made.
     """
     model, data = report["models"][subject.name], report["data"]
     target = str(model["architecture"]["target"]).rpartition(".")[2]
     splits = {name: part for name, part in model.items() if isinstance(part, Mapping) and "macro_f1" in part}
     return {
         "schema_version": 1,
-        "title": told.get("title") or f"{target} for {data['name']}",
+        "title": texts.get("title") or f"{target} for {data['name']}",
         "what": f"A classifier of {len(data['class_names'])} classes, the model '{subject.name}' of the run {report['name']}.",
-        "intended_use": told.get("intended_use"),
-        "license": told.get("license"),
-        "data_license": told.get("data_license"),
+        "intended_use": texts.get("intended_use"),
+        "license": texts.get("license"),
+        "data_license": texts.get("data_license"),
         "architecture": model["architecture"],
         "input": {
             "shape": list(subject.input_shape),
@@ -66,16 +68,17 @@ def card_of(report: Mapping[str, Any], subject: ExportSource, told: Mapping[str,
 
 
 def rows(formats: Mapping[str, Any]) -> list[list[str]]:
-    """Return one row of cells for each thing that was written."""
-    found = []
+    """Return the cells of one table row for each artifact."""
+    table_rows = []
     for name, part in formats.items():
         parity, time = part["parity"], part["latency_ms"]["1"]["p50"]
-        found.append([
+        table_rows.append([
             f"{name}: {_names(list(part['files']))}", _bytes(part["weight_bytes"]), _bytes(part["file_bytes"]),
             formatting.milliseconds(time), formatting.count(parity["rows"]), f"{parity['max_logit_difference']:.1e}",
-            formatting.count(parity["changed_predictions"]), formatting.score(parity["macro_f1"], 4), f"{parity['macro_f1_drop']:.4f}",
+            formatting.count(parity["changed_predictions"]), formatting.score(parity["macro_f1"], 4),
+            f"{parity['macro_f1_drop']:.4f}",
         ])  # fmt: skip
-    return found
+    return table_rows
 
 
 def _names(files: list[str]) -> str:
@@ -87,13 +90,13 @@ def _bytes(value: float) -> str:
 
 
 def show(report: Mapping[str, Any], out: Path) -> None:
-    """Print what was written, how it was checked, and where it lies."""
+    """Print the table of artifacts, the temperature, and the folders."""
     on = console()
     print_origin(on, report)
     on.print(table(on, HEADER, rows(report["export"]["formats"])))
-    found = report["export"]["temperature"]
-    if found["fitted"]:
-        errors = ", ".join(f"{split} {e['before']:.4f} -> {e['after']:.4f}" for split, e in found["ece"].items())
-        print_line(on, f"temperature {found['value']:.4f}; ECE {errors}")
+    temperature = report["export"]["temperature"]
+    if temperature["fitted"]:
+        errors = ", ".join(f"{split} {e['before']:.4f} -> {e['after']:.4f}" for split, e in temperature["ece"].items())
+        print_line(on, f"temperature {temperature['value']:.4f}; ECE {errors}")
     print_line(on, f"exported to: {report['export']['folder']}", style="bold")
     print_line(on, f"run folder: {out}")

@@ -10,23 +10,24 @@ from distill_cli.exports.snippets import snippets
 from distill_cli.reports import formatting
 from distill_cli.reports.formatting import markdown_code, markdown_table, markdown_text
 
-UNSAID = "not stated"
+NOT_STATED = "not stated"
 
 
 def markdown(card: Mapping[str, Any]) -> str:
-    """Return README.md."""
-    said = markdown_text
+    """Return the text of README.md."""
+    escaped = markdown_text
+    license_of_model, license_of_data = (escaped(card[key] or NOT_STATED) for key in ("license", "data_license"))
     lines = [
-        f"# {said(card['title'])}", "", said(card["what"]), "",
-        f"- Run: {said(card['run'])}, seed {card['seed']}",
-        f"- Intended use: {said(card['intended_use'] or UNSAID)}",
-        f"- License of the model: {said(card['license'] or UNSAID)}; of the data: {said(card['data_license'] or UNSAID)}",
+        f"# {escaped(card['title'])}", "", escaped(card["what"]), "",
+        f"- Run: {escaped(card['run'])}, seed {card['seed']}",
+        f"- Intended use: {escaped(card['intended_use'] or NOT_STATED)}",
+        f"- License of the model: {license_of_model}; of the data: {license_of_data}",
         f"- Input: float32 rows of shape {tuple(card['input']['shape'])}, {card['input']['preparation']}.{_features(card)}",
-        f"- Output: logits and probabilities of the classes {said(', '.join(card['class_names']))}, in this order.",
+        f"- Output: logits and probabilities of the classes {escaped(', '.join(card['class_names']))}, in this order.",
         "", "## Scores", "", *_scores(card), "", *_calibration(card),
         "", "## Data", "", *_data(card),
         "", "## Size and speed", "", *_size(card),
-        "", "## Files", "", *markdown_table(HEADER, [[said(row[0]), *row[1:]] for row in rows(card["formats"])]), "",
+        "", "## Files", "", *markdown_table(HEADER, [[escaped(row[0]), *row[1:]] for row in rows(card["formats"])]), "",
         "Each file was run on all rows of validation and held against the model before it was kept.", *_rounded(card),
         "", "## How to run it", "", *_how(card),
     ]  # fmt: skip
@@ -64,22 +65,29 @@ def _scores(card: Mapping[str, Any]) -> list[str]:
 
 
 def _rounded(card: Mapping[str, Any]) -> list[str]:
-    """Return what rounded weights cost on each split; those of the other files are the model's own scores."""
+    """Return the scores of int8 weights on each split, next to the model's own.
+
+    Files with unrounded weights have the model's scores.
+    """
     lines = []
     for name, part in card["formats"].items():
-        if found := part.get("macro_f1"):
-            told = (f"{markdown_text(s)} {f1:.4f} (the model: {card['scores'][s]['macro_f1']:.4f})" for s, f1 in found.items())
-            lines.append(f"- {name}, weights rounded to a byte: macro F1 on {', '.join(told)}.")
+        if f1_by_split := part.get("macro_f1"):
+            scores = (
+                f"{markdown_text(s)} {f1:.4f} (the model: {card['scores'][s]['macro_f1']:.4f})" for s, f1 in f1_by_split.items()
+            )
+            lines.append(f"- {name}, weights rounded to a byte: macro F1 on {', '.join(scores)}.")
     return ["", *lines] if lines else []
 
 
 def _calibration(card: Mapping[str, Any]) -> list[str]:
-    found = card["temperature"]
-    if not found["fitted"]:
+    temperature = card["temperature"]
+    if not temperature["fitted"]:
         return ["Probabilities are the softmax of the logits; no temperature was fitted."]
-    errors = ", ".join(f"{markdown_text(s)} {e['before']:.4f} before and {e['after']:.4f} after" for s, e in found["ece"].items())
+    errors = ", ".join(
+        f"{markdown_text(s)} {e['before']:.4f} before and {e['after']:.4f} after" for s, e in temperature["ece"].items()
+    )
     return [
-        f"Probabilities are the softmax of the logits over the temperature {found['value']:.4f}, fitted on validation "
+        f"Probabilities are the softmax of the logits over the temperature {temperature['value']:.4f}, fitted on validation "
         f"(Guo et al. 2017). Expected calibration error: {errors}."
     ]
 
@@ -96,11 +104,11 @@ def _data(card: Mapping[str, Any]) -> list[str]:
     about += f"fingerprint {data['fingerprint']}."
     notes = [f"- {markdown_text(note)}" for note in data["notes"]]
     settings = ", ".join(f"{key}={value}" for key, value in data["settings"].items())
-    made = f"A row is made by {markdown_text(data['made_by'])}" + (f" with {markdown_text(settings)}" if settings else "")
+    recipe = f"A row is made by {markdown_text(data['made_by'])}" + (f" with {markdown_text(settings)}" if settings else "")
     return [
         about,
         "",
-        f"{made}; do the same to new data before it reaches the model.",
+        f"{recipe}; do the same to new data before it reaches the model.",
         "",
         *markdown_table(header, counted),
         *(["", *notes] if notes else []),

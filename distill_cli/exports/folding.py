@@ -1,4 +1,4 @@
-"""Operations -> fewer operations that compute the same."""
+"""Rewriting of operations into fewer operations with the same result."""
 
 from __future__ import annotations
 
@@ -12,27 +12,35 @@ from distill_cli.exports.operations import Operation, Plan
 
 
 def fold_scales(plan: Plan) -> Plan:
-    """Multiply each batch norm into the convolution or linear layer before it, where nobody else reads that layer."""
-    kept: list[Operation] = []
+    """Fold each batch norm into the convolution or linear layer before it.
+
+    A layer whose output is also read elsewhere is not folded.
+    """
+    folded: list[Operation] = []
     for op in plan.operations:
-        before = kept[-1] if kept else None
+        before = folded[-1] if folded else None
         alone = before is not None and op.inputs == (before.output,) and len(plan.readers(before.output)) == 1
         if op.kind == "scale" and before is not None and alone and before.kind in ("conv", "linear"):
             assert before.weight is not None
             factor = op.arrays["factor"]
             weight = before.weight * factor.reshape(-1, *[1] * (before.weight.ndim - 1))
             bias = before.arrays["bias"] * factor + op.arrays["bias"]
-            kept[-1] = replace(before, output=op.output, weight=weight, arrays={"bias": bias})
+            folded[-1] = replace(before, output=op.output, weight=weight, arrays={"bias": bias})
         else:
-            kept.append(op)
-    return Plan(tuple(kept), plan.input_shape)
+            folded.append(op)
+    return Plan(tuple(folded), plan.input_shape)
 
 
 def with_outputs(plan: Plan, order: Sequence[int] | None, offset: np.ndarray | None) -> Plan:
-    """Put the logits into another order, then add a number to each: both become weights of the last linear layer.
+    """Reorder the logits, then add an offset to each, by the last layer's weights.
+
+    Args:
+        plan: operations whose last is linear.
+        order: ``[C]`` positions of the new classes among the old ones; None: unchanged.
+        offset: ``[C]`` number added to each logit; None: nothing.
 
     Raises:
-        UserError: the last layer is no linear one.
+        UserError: the last layer is not linear.
     """
     last = plan.operations[-1]
     if order is None and offset is None:

@@ -1,4 +1,4 @@
-"""A PyTorch classifier -> operations that code can be written for; what has no such operation is refused by name."""
+"""Lowering of a PyTorch classifier to operations that C is written for."""
 
 from __future__ import annotations
 
@@ -31,29 +31,35 @@ INSTEAD = "format=onnx may take it"
 
 
 class UnsupportedLayer(Exception):
-    """Why there is no operation for a layer."""
+    """A layer without an operation, with the reason as its message."""
 
 
 def plan_of(model: Classifier, input_shape: tuple[int, ...]) -> Plan:
-    """Return a classifier's operations: input preparation first, batch norms folded into what they follow, logits last.
+    """Return the operations of a classifier.
+
+    Input preparation comes first, batch norms are folded into the layer before them, the logits come last.
+
+    Args:
+        model: classifier on the CPU, in eval mode.
+        input_shape: shape of one sample.
 
     Raises:
-        UserError: names the layer that has no operation.
+        UserError: a layer has no operation; the message names the layer.
     """
     network, order, offset = _unwrapped(model)
     if isinstance(network, LEAVES):
-        network = nn.Sequential(network)  # else torch.fx follows what is inside the layer
+        network = nn.Sequential(network)  # otherwise torch.fx traces into the layer
     try:
-        given = _shape(input_shape)
+        sample_shape = _shape(input_shape)
     except UnsupportedLayer as e:
         raise UserError(f"format=c: the input {e}; {INSTEAD}") from None
     try:
         traced = fx.symbolic_trace(network)
         ShapeProp(traced).propagate(torch.zeros(1, *input_shape))
-    except Exception as e:  # whatever a network of somebody else's raises when it is given no numbers
+    except Exception as e:  # user code may raise anything when it is traced
         why = " ".join(str(e).split()).split(".")[0]
         raise UserError(f"format=c: {type(network).__name__} cannot be followed layer by layer ({why}); {INSTEAD}") from None
-    walk = _Lowering(traced, given)
+    walk = _Lowering(traced, sample_shape)
     if isinstance(model.preprocessing, Standardise):
         walk.prepare(model.preprocessing)
     for node in traced.graph.nodes:
@@ -65,7 +71,10 @@ def plan_of(model: Classifier, input_shape: tuple[int, ...]) -> Plan:
 
 
 def _unwrapped(model: Classifier) -> tuple[nn.Module, list[int] | None, np.ndarray | None]:
-    """Return the network inside shells that put outputs in another order or shift them."""
+    """Return the inner network, the class order and the logit offset.
+
+    Order and offset belong to the wrappers `ReorderClasses` and `LogitOffset`, None without one.
+    """
     network, order, offset = model.network, None, None
     if isinstance(network, LogitOffset):
         offset = network.offset.detach().numpy()
@@ -98,11 +107,11 @@ def _kind(node: fx.Node, traced: fx.GraphModule) -> str:
 
 
 class _Lowering:
-    """Goes through a traced network's nodes in order.
+    """Translator of a traced network's nodes, in order, to operations.
 
     Args:
-        traced: with shapes in its nodes.
-        input_shape: of one sample.
+        traced: traced network with shapes in its nodes.
+        input_shape: shape of one sample.
     """
 
     def __init__(self, traced: fx.GraphModule, input_shape: Shape) -> None:
@@ -114,12 +123,12 @@ class _Lowering:
         self.start = 0
 
     def prepare(self, standardise: Standardise) -> None:
-        """Put the input preparation first."""
+        """Add the input preparation as the first operation."""
         arrays = {"mean": standardise.mean.numpy().ravel(), "std": standardise.std.numpy().ravel()}
         self.start = self.add("standardise", "prepare", (0,), self.input_shape, arrays=arrays)
 
     def add(self, kind: str, layer: str, inputs: tuple[int, ...], shape: Shape, **rest: Any) -> int:
-        """Append an operation and return the number of its value."""
+        """Append an operation and return the number of its output value."""
         number = len(self.shapes)
         self.shapes[number] = shape
         self.operations.append(Operation(kind, layer, inputs, number, shape, **rest))
@@ -129,7 +138,7 @@ class _Lowering:
         """Translate one node.
 
         Raises:
-            Untranslated: there is no operation for it.
+            UnsupportedLayer: the node has no operation.
         """
         if node.op == "placeholder":
             self.values[node] = self.start
@@ -143,55 +152,55 @@ class _Lowering:
             raise UnsupportedLayer("numbers that a network uses directly have no C; put them into a layer")
 
     def finish(self, node: fx.Node) -> None:
-        """See that the last operation makes what the network returns."""
+        """Check that the network returns the output of the last operation."""
         value = self.input(node)
         if not self.operations or value != self.operations[-1].output:
             raise UnsupportedLayer("what the network returns is not the output of its last layer")
 
     def input(self, node: fx.Node) -> int:
-        """Return the number of a node's one input."""
-        given = node.args[0]
-        if not isinstance(given, fx.Node):
+        """Return the number of the value that a node reads."""
+        source = node.args[0]
+        if not isinstance(source, fx.Node):
             raise UnsupportedLayer("takes something else than one tensor")
-        return self.values[given]
+        return self.values[source]
 
     def shape(self, node: fx.Node) -> Shape:
-        """Return the shape of what a node makes."""
-        made = node.meta.get("tensor_meta")
-        if made is None or not hasattr(made, "shape"):
+        """Return the shape of a node's output."""
+        output = node.meta.get("tensor_meta")
+        if output is None or not hasattr(output, "shape"):
             raise UnsupportedLayer("makes something else than one tensor")
-        return _shape(tuple(made.shape[1:]))
+        return _shape(tuple(output.shape[1:]))
 
     def module(self, node: fx.Node, module: nn.Module) -> int:
-        """Translate a layer."""
-        layer, given, shape = str(node.target), self.input(node), self.shape(node)
+        """Translate a layer, and return the number of its output value."""
+        layer, source, shape = str(node.target), self.input(node), self.shape(node)
         if getattr(module, "inplace", False) and len(node.all_input_nodes[0].users) > 1:
             raise UnsupportedLayer("overwrites its input, which another layer reads")
         if isinstance(module, nn.Flatten) and module.start_dim != 1:
             raise UnsupportedLayer("flattens something else than one sample")
         if isinstance(module, NOTHING):
-            return self.reshaped(given, shape)
+            return self.reshaped(source, shape)
         if isinstance(module, nn.ReLU):
-            return self.add("relu", layer, (given,), shape)
+            return self.add("relu", layer, (source,), shape)
         if isinstance(module, CONVOLUTIONS):
-            return self.add("conv", layer, (given,), shape, **_conv(module))
+            return self.add("conv", layer, (source,), shape, **_conv(module))
         if isinstance(module, nn.Linear):
-            if self.shapes[given][1:] != (1, 1):
+            if self.shapes[source][1:] != (1, 1):
                 raise UnsupportedLayer("takes more than one vector a sample; flatten it first")
-            return self.add("linear", layer, (given,), shape, **_weights(module))
+            return self.add("linear", layer, (source,), shape, **_weights(module))
         if isinstance(module, NORMS):
-            return self.add("scale", layer, (given,), shape, arrays=_norm(module))
+            return self.add("scale", layer, (source,), shape, arrays=_norm(module))
         if isinstance(module, MAX_POOLS + MEAN_POOLS):
             kind = "max_pool" if isinstance(module, MAX_POOLS) else "mean_pool"
-            return self.add(kind, layer, (given,), shape, settings=_pool(module))
+            return self.add(kind, layer, (source,), shape, settings=_pool(module))
         if type(module) in GLOBAL:
             if shape[1:] != (1, 1):
                 raise UnsupportedLayer("only an adaptive pool to one number a channel has C")
-            return self.whole(GLOBAL[type(module)], layer, given)
+            return self.whole(GLOBAL[type(module)], layer, source)
         raise UnsupportedLayer("there is no C for layers of this type")
 
     def call(self, node: fx.Node, target: Any) -> int:
-        """Translate a function or a method."""
+        """Translate a call of a function or method, and return its output's number."""
         if target in ADDS:
             return self.sum(node)
         if target in RELUS:
@@ -201,11 +210,11 @@ class _Lowering:
                 raise UnsupportedLayer("flattens something else than one sample; flatten(1) has C")
             return self.reshaped(self.input(node), self.shape(node))
         if target in GLOBAL_CALLS:
-            given = node.args[0]
+            source = node.args[0]
             axes = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
-            rank = len(given.meta["tensor_meta"].shape) if isinstance(given, fx.Node) else 0
-            wanted = [axes] if isinstance(axes, int) else list(axes or ())  # type: ignore[arg-type]
-            if rank < 3 or sorted(a % rank for a in wanted if isinstance(a, int)) != list(range(2, rank)):
+            rank = len(source.meta["tensor_meta"].shape) if isinstance(source, fx.Node) else 0
+            reduced_axes = [axes] if isinstance(axes, int) else list(axes or ())  # type: ignore[arg-type]
+            if rank < 3 or sorted(a % rank for a in reduced_axes if isinstance(a, int)) != list(range(2, rank)):
                 raise UnsupportedLayer("only the maximum or mean of a whole channel has C")
             return self.whole(GLOBAL_CALLS[target], node.name, self.input(node))
         raise UnsupportedLayer("there is no C for this call")
@@ -217,17 +226,17 @@ class _Lowering:
             raise UnsupportedLayer("only the sum of two tensors of one shape has C")
         return self.add("add", node.name, tuple(pair), self.shape(node))
 
-    def whole(self, kind: str, layer: str, given: int) -> int:
-        """Add a pool over each whole channel."""
-        channels, height, width = self.shapes[given]
+    def whole(self, kind: str, layer: str, source: int) -> int:
+        """Add a global pool over each channel, and return its output's number."""
+        channels, height, width = self.shapes[source]
         settings = _window((height, width), (1, 1), (0, 0))
-        return self.add(kind, layer, (given,), (channels, 1, 1), settings=settings)
+        return self.add(kind, layer, (source,), (channels, 1, 1), settings=settings)
 
-    def reshaped(self, given: int, shape: Shape) -> int:
-        """Return the same numbers under another shape: they lie in memory as before."""
-        if shape == self.shapes[given]:
-            return given
-        return self.add("reshape", "", (given,), shape)
+    def reshaped(self, source: int, shape: Shape) -> int:
+        """Return the value under another shape, with its memory unchanged."""
+        if shape == self.shapes[source]:
+            return source
+        return self.add("reshape", "", (source,), shape)
 
 
 def _weights(module: Any) -> dict[str, Any]:
@@ -243,15 +252,15 @@ def _conv(module: Any) -> dict[str, Any]:
     flat = isinstance(module, nn.Conv1d)
     kernel, stride, dilation = (_sides(v, flat, 1) for v in (module.kernel_size, module.stride, module.dilation))
     padding = _padding(module, kernel, dilation, flat)
-    made = _weights(module)
-    made["weight"] = made["weight"].reshape(len(made["weight"]), -1, *kernel)
+    weights = _weights(module)
+    weights["weight"] = weights["weight"].reshape(len(weights["weight"]), -1, *kernel)
     settings = {
         **_window(kernel, stride, padding),
         "dilation_height": dilation[0],
         "dilation_width": dilation[1],
         "groups": module.groups,
     }
-    return {**made, "settings": settings}
+    return {**weights, "settings": settings}
 
 
 def _padding(module: Any, kernel: tuple[int, int], dilation: tuple[int, int], flat: bool) -> tuple[int, int]:
@@ -266,7 +275,13 @@ def _padding(module: Any, kernel: tuple[int, int], dilation: tuple[int, int], fl
 
 
 def _sides(value: Any, flat: bool, across: int) -> tuple[int, int]:
-    """Return (height, width) of a setting; a signal has no height, for which `across` stands."""
+    """Return height and width of a layer's setting.
+
+    Args:
+        value: one number, or one for each axis.
+        flat: whether the layer takes signals, which have no height.
+        across: height to return for a signal.
+    """
     values = [value] if isinstance(value, int) else [int(v) for v in value]
     return (across, values[-1]) if flat else (values[0], values[-1])
 
@@ -289,7 +304,10 @@ def _pool(module: Any) -> dict[str, int]:
 
 
 def _norm(module: Any) -> dict[str, np.ndarray]:
-    """Return a batch norm as ``factor * x + bias`` a channel, computed in float64."""
+    """Return a batch norm as factor and bias of each channel.
+
+    The layer equals ``factor * x + bias``, computed here in float64.
+    """
     if module.running_mean is None:
         raise UnsupportedLayer("a batch norm without running statistics has no C")
     mean, variance = module.running_mean.double(), module.running_var.double()

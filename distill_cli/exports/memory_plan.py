@@ -1,4 +1,4 @@
-"""Where a network's intermediate values lie in one work space."""
+"""Memory plan: offsets of a network's intermediate values in one workspace."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from math import prod
 
 from distill_cli.exports.operations import Operation, Plan
 
-# These may write where they read.
+# Operations that may write to the memory they read.
 IN_PLACE = ("relu", "add", "scale", "standardise")
 
 
 @dataclass(frozen=True)
 class BufferPlan:
-    """Where each value lies.
+    """Memory of each value.
 
     Attributes:
-        owner: the value whose memory a value lies in, often its own.
-        offset: in the work space, in numbers, of each owner there; the input and the logits lie with the caller.
+        owner: for each value the value whose memory it shares, often itself.
+        offset: position in the workspace of each owner, in floats; input and logits lie with the caller.
         logits: owner of the logits.
-        size: numbers that the work space must hold.
+        size: size of the workspace in floats.
     """
 
     owner: dict[int, int]
@@ -29,7 +29,10 @@ class BufferPlan:
 
 
 def places(plan: Plan) -> BufferPlan:
-    """Give each value the first gap that is free while it lives; what is reshaped or written in place shares its memory."""
+    """Assign each value the first gap in the workspace that is free while it lives.
+
+    Values that are reshaped or written in place share memory.
+    """
     last = {value: n for n, op in enumerate(plan.operations) for value in op.inputs}
     owner: dict[int, int] = {0: 0}
     for n, op in enumerate(plan.operations):
@@ -58,7 +61,10 @@ def _first_gap(taken: list[tuple[int, int]], size: int) -> int:
 
 
 def _shared(op: Operation, n: int, last: dict[int, int], owner: dict[int, int]) -> int:
-    """Return whose memory an output lies in: the input's where that is reshaped, or written in place and not read again."""
+    """Return the value whose memory an output shares.
+
+    The output shares its input's memory where that is reshaped, or written in place and not read again.
+    """
     if op.kind == "reshape":
         return owner[op.inputs[0]]
     for value in op.inputs if op.kind in IN_PLACE else ():

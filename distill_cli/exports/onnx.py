@@ -1,4 +1,7 @@
-"""ONNX by torch.onnx: input preparation, network and softmax in one graph, with a free batch size."""
+"""Export to ONNX by torch.onnx, with a free batch size.
+
+Input preparation, network and softmax are one graph.
+"""
 
 from __future__ import annotations
 
@@ -26,12 +29,20 @@ SAME_LOGIT = 1e-4
 
 
 def look(what: str) -> None:
-    """Refuse a machine without the packages that write ONNX."""
+    """Check that the packages for writing ONNX are installed.
+
+    Raises:
+        UserError: a package is missing.
+    """
     require(what, "onnx", "onnxscript", "onnxruntime")
 
 
 def write(subject: ExportSource, folder: Path, settings: Any) -> list[Artifact]:
-    """Write ``NAME.onnx``."""
+    """Write ``NAME.onnx``.
+
+    Raises:
+        UserError: a package is missing, or torch cannot translate the network.
+    """
     name = f"{safe_name(subject.name)}.onnx"
     content = model_bytes(subject)
     write_bytes(folder / name, content)
@@ -40,14 +51,14 @@ def write(subject: ExportSource, folder: Path, settings: Any) -> list[Artifact]:
 
 
 def model_bytes(subject: ExportSource, what: str = "format=onnx") -> bytes:
-    """Return the ONNX file's content: float32, opset 18, `metadata` inside.
+    """Return the content of the ONNX file: float32, opset 18, with `metadata`.
 
     Args:
-        subject: what is exported.
-        what: was asked for, for messages.
+        subject: the exported model.
+        what: option named in messages, such as ``format=onnx``.
 
     Raises:
-        UserError: the packages are missing, or torch cannot translate the network.
+        UserError: a package is missing, or torch cannot translate the network.
     """
     look(what)
     example = torch.zeros(2, *subject.input_shape)
@@ -57,7 +68,7 @@ def model_bytes(subject: ExportSource, what: str = "format=onnx") -> bytes:
                 Outputs(subject.model, subject.temperature).eval(), (example,), dynamo=True, opset_version=OPSET, verbose=False,
                 input_names=[INPUT], output_names=[LOGITS, PROBABILITIES], dynamic_shapes=({0: torch.export.Dim("batch")},),
             )  # fmt: skip
-    except Exception as e:  # torch raises errors of many kinds here, of which none is ours
+    except Exception as e:  # torch raises errors of many kinds here
         why = next((line.strip() for line in str(e).splitlines() if line.strip()), type(e).__name__)
         raise UserError(f"{what}: torch.onnx cannot translate this network: {why}") from None
     assert program is not None
@@ -72,7 +83,7 @@ def model_bytes(subject: ExportSource, what: str = "format=onnx") -> bytes:
 
 
 def metadata(subject: ExportSource) -> dict[str, str]:
-    """Return what the file says of itself: JSON where it is no plain word."""
+    """Return the file's metadata, with values other than plain words as JSON."""
     return {
         "model": subject.name,
         "class_names": json.dumps(list(subject.class_names)),
@@ -86,7 +97,10 @@ def metadata(subject: ExportSource) -> dict[str, str]:
 
 
 def _strip_metadata(proto: Any) -> None:
-    """Take out stack traces and Python names: they hold the paths of this machine, and are larger than a small network."""
+    """Remove stack traces and Python names from the graph.
+
+    Why: they hold paths of this machine, and are larger than a small network.
+    """
     for part in (proto.graph.node, proto.graph.initializer, proto.graph.input, proto.graph.output, proto.graph.value_info):
         for thing in part:
             del thing.metadata_props[:]
@@ -96,7 +110,7 @@ def _strip_metadata(proto: Any) -> None:
 
 
 def initializer_bytes(content: bytes) -> int:
-    """Return the bytes of all numbers that an ONNX file stores as weights."""
+    """Return the bytes of all weights in an ONNX file."""
     import onnx
 
     proto = onnx.load_model_from_string(content)
@@ -104,7 +118,11 @@ def initializer_bytes(content: bytes) -> int:
 
 
 def session(content: bytes, threads: int | None = None) -> Any:
-    """Return an onnxruntime session on the CPU with as many threads as torch has here.
+    """Return an onnxruntime session on the CPU.
+
+    Args:
+        content: content of an ONNX file.
+        threads: number of threads; None: as many as torch uses.
 
     Raises:
         UserError: onnxruntime is missing.
@@ -114,12 +132,12 @@ def session(content: bytes, threads: int | None = None) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or torch.get_num_threads()
-    options.log_severity_level = 3  # errors alone
+    options.log_severity_level = 3  # errors only
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 def runner(opened: Any) -> Runner:
-    """Return what runs a session on arrays."""
+    """Return a function that runs a session on arrays."""
 
     def run(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         logits, probabilities = opened.run([LOGITS, PROBABILITIES], {INPUT: np.ascontiguousarray(x, dtype=np.float32)})
@@ -129,10 +147,10 @@ def runner(opened: Any) -> Runner:
 
 
 def require(what: str, *packages: str) -> None:
-    """See that packages of the extra are there.
+    """Check that packages are installed.
 
     Raises:
-        UserError: the first that is not.
+        UserError: names the first that is missing.
     """
     for package in packages:
         try:
@@ -143,7 +161,7 @@ def require(what: str, *packages: str) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporter's remarks on its own insides away from users."""
+    """Silence the exporter's warnings about its own internals."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     try:

@@ -1,4 +1,7 @@
-"""ONNX with weights and activations of one byte, by onnxruntime's static quantisation."""
+"""Export to ONNX with int8 weights and activations.
+
+Quantization is onnxruntime's static quantization.
+"""
 
 from __future__ import annotations
 
@@ -18,28 +21,31 @@ from distill_cli.rng import numpy_generator
 from distill_cli.utils.files import safe_name, write_bytes
 
 ROWS_AT_ONCE = 64
-# The rarest numbers would widen the range of all others; on the heartbeats this loses less macro F1 than the whole range does.
+# Percentile of the activation range. The full range, widened by outliers, loses more macro F1 on the heartbeats.
 PERCENTILE = 99.999
 
 
 def write(subject: ExportSource, folder: Path, settings: Any) -> list[Artifact]:
-    """Write ``NAME.int8.onnx``: ranges of activations from training rows, a scale for each filter, QDQ nodes."""
+    """Write ``NAME.int8.onnx``.
+
+    Activation ranges are calibrated on training rows, weights have a scale for each filter, and nodes are in QDQ format.
+    """
     name = f"{safe_name(subject.name)}.int8.onnx"
     pool = subject.dataset.train
     count = min(int(settings.calibration_rows), len(pool))
     chosen = np.sort(numpy_generator(int(settings.seed), "calibration").choice(len(pool), count, replace=False))
-    content = quantised(onnx.model_bytes(subject, "format=onnx-int8"), pool.select(chosen).x)
+    content = quantized(onnx.model_bytes(subject, "format=onnx-int8"), pool.select(chosen).x)
     write_bytes(folder / name, content)
     facts = {"opset": onnx.OPSET, "calibration_rows": count}
     return [Artifact("onnx-int8", (name,), onnx.initializer_bytes(content), onnx.runner(onnx.session(content)), None, facts)]
 
 
-def quantised(content: bytes, rows: np.ndarray) -> bytes:
-    """Return a float32 ONNX file's content, quantised.
+def quantized(content: bytes, rows: np.ndarray) -> bytes:
+    """Return the content of a float32 ONNX file, quantized to int8.
 
     Args:
-        content: of the float32 file.
-        rows: ``[N, *shape]`` that ranges of activations are taken from.
+        content: content of the float32 file.
+        rows: ``[N, *shape]`` calibration rows for the ranges of activations.
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
@@ -55,9 +61,12 @@ def quantised(content: bytes, rows: np.ndarray) -> bytes:
 
 
 class Rows:
-    """Training rows as onnxruntime's calibration wants them: one dictionary of inputs after the other, then None.
+    """Calibration rows in batches, as onnxruntime's calibration reads them.
 
-    Parts are of one size, which divides the number of rows: onnxruntime stacks what each part gives.
+    All batches have one size, which divides the number of rows, because onnxruntime stacks the outputs of the batches.
+
+    Args:
+        rows: ``[N, *shape]``.
     """
 
     def __init__(self, rows: np.ndarray) -> None:
@@ -65,14 +74,17 @@ class Rows:
         self._parts: Iterator[np.ndarray] = (rows[i : i + size] for i in range(0, len(rows), size))
 
     def get_next(self) -> dict[str, np.ndarray] | None:
-        """Return the next inputs, or None at the end."""
+        """Return the inputs of the next batch, or None at the end."""
         part = next(self._parts, None)
         return None if part is None else {onnx.INPUT: np.ascontiguousarray(part, dtype=np.float32)}
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep onnxruntime's account of itself away, and its advice to preprocess the file: torch.onnx has folded and inferred."""
+    """Silence onnxruntime's log, including its advice to preprocess the file.
+
+    Why: torch.onnx has already folded constants and inferred shapes.
+    """
     logger = logging.getLogger()
     level = logger.level
     logger.setLevel(logging.ERROR)

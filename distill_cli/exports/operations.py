@@ -1,4 +1,4 @@
-"""A network as a list of plain operations on one sample, for exporters that write code."""
+"""A network as a list of plain operations on one sample, for code exporters."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ Shape = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Operation:
-    """One step of a network on one sample.
+    """One operation of a network on one sample.
 
     Attributes:
-        kind: what it does: ``conv``, ``linear``, ``relu``, ``max_pool``, ``mean_pool``, ``add``, ``scale``, ``standardise``.
-        layer: module path, or what was called, for comments and messages.
-        inputs: numbers of the values that it reads; 0 is the network's input.
-        output: number of the value that it makes.
-        shape: of its output, ``(channels, height, width)``; a signal has height 1, a vector height and width 1.
-        settings: whole numbers, by name.
-        weight: what is multiplied, filters first; the one array that may be rounded to int8.
-        arrays: further numbers, never rounded: ``bias``, ``mean``, ``std``, ``factor``.
+        kind: ``conv``, ``linear``, ``relu``, ``max_pool``, ``mean_pool``, ``add``, ``scale``, ``standardise`` or ``reshape``.
+        layer: module path or name of the call, for comments and messages.
+        inputs: numbers of the values that are read; 0 is the network's input.
+        output: number of the value that is computed.
+        shape: shape of the output, ``(channels, height, width)``; a signal has height 1, a vector height and width 1.
+        settings: integer settings by name.
+        weight: ``[filters, ...]``, the one array that may be rounded to int8, or None.
+        arrays: further arrays, never rounded: ``bias``, ``mean``, ``std``, ``factor``.
     """
 
     kind: str
@@ -37,11 +37,11 @@ class Operation:
 
 @dataclass(frozen=True)
 class Plan:
-    """A network's operations in order; the last one's output are the logits.
+    """The operations of a network in order, the last of which gives the logits.
 
     Attributes:
-        operations: at least one.
-        input_shape: of value 0, as in `Operation`.
+        operations: at least one operation.
+        input_shape: shape of value 0, as in `Operation`.
     """
 
     operations: tuple[Operation, ...]
@@ -57,10 +57,15 @@ class Plan:
 
 
 def rounded(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return int8 weights and the scale of each filter: ``weight[f] ~ scale[f] * int8[f]``, symmetric, -127..127.
+    """Return int8 weights and the scale of each filter.
+
+    Quantization is symmetric, -127..127: ``weight[f] ~ scale[f] * int8[f]``.
 
     Args:
         weight: ``[filters, ...]``.
+
+    Returns:
+        ``[filters, ...]`` int8 and ``[filters]`` float32.
     """
     flat = np.abs(weight.reshape(len(weight), -1)).max(axis=1)
     scale = np.maximum(flat / 127, np.finfo(np.float32).tiny).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Whether an export says what the model says, on every row of validation."""
+"""Parity checks of an export against the model, on all validation rows."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from distill_cli.metrics.confusion import confusion_counts, macro_f1
 from distill_cli.types import Pool
 
 SAME_PROBABILITY = 1e-4
-# Another batch size sums in another order; more than this is another computation.
+# Another batch size sums in another order; a larger difference is another computation.
 SAME_ALONE = 1e-3
 Listener = Callable[[int], object]
-"""Told how many rows are done."""
+"""Function that receives the number of rows done."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What the model itself says.
+    """The model's own outputs, and the limits of the comparison.
 
     Attributes:
-        pool: the rows, all of validation.
+        pool: validation rows, N of them.
         logits: ``[N, C]`` of the model.
         averaged: classes that macro F1 averages over.
-        temperature: of the probabilities.
-        chunk: rows at once.
-        max_f1_drop: how much macro F1 may fall where weights are rounded.
+        temperature: T > 0 of the probabilities.
+        chunk: rows in a batch.
+        max_f1_drop: largest allowed drop of macro F1 where weights are rounded.
     """
 
     pool: Pool
@@ -42,7 +42,7 @@ class Reference:
     max_f1_drop: float
 
     def macro_f1(self, logits: np.ndarray) -> float:
-        """Return macro F1 of logits of the same rows."""
+        """Return macro F1 (0..1) of logits ``[N, C]`` of the same rows."""
         return _macro_f1(logits, self.pool, self.averaged)
 
 
@@ -52,50 +52,58 @@ def _macro_f1(logits: np.ndarray, pool: Pool, averaged: Sequence[int]) -> float:
 
 
 def compare(written: Artifact, reference: Reference, listen: Listener = lambda rows: None) -> dict[str, Any]:
-    """Run what was written over all rows, in chunks and the first row once more alone.
+    """Compare an export with the model on all rows, and on the first row alone.
+
+    Args:
+        written: the export.
+        reference: the model's outputs and the limits.
+        listen: function that receives the number of rows done.
 
     Returns:
         ``rows``, ``max_logit_difference``, ``max_probability_difference``, ``changed_predictions``, ``macro_f1``,
         ``macro_f1_drop``, ``ece``.
 
     Raises:
-        UserError: it differs by more than its format may, or gives what no classifier gives.
+        UserError: the outputs differ by more than the format allows, are not finite, have another shape, or depend on the batch.
     """
     logits, probabilities = _run(written, reference, listen)
-    wanted = np.exp(log_probabilities(reference.logits / reference.temperature))
+    expected = np.exp(log_probabilities(reference.logits / reference.temperature))
     f1 = reference.macro_f1(logits)
-    found = {
+    figures = {
         "rows": len(logits),
         "max_logit_difference": float(np.abs(logits - reference.logits).max()),
-        "max_probability_difference": float(np.abs(probabilities - wanted).max()),
+        "max_probability_difference": float(np.abs(probabilities - expected).max()),
         "changed_predictions": int((logits.argmax(axis=1) != reference.logits.argmax(axis=1)).sum()),
         "macro_f1": f1,
         "macro_f1_drop": reference.macro_f1(reference.logits) - f1,
         "ece": ece(probabilities, reference.pool.y),
     }
-    if wrong := _wrong(found, written.difference, reference.max_f1_drop):
+    if wrong := _wrong(figures, written.difference, reference.max_f1_drop):
         raise UserError(f"format={written.name}: {wrong} on the {len(logits)} rows of validation; nothing was written")
-    return found
+    return figures
 
 
 def scores_of_rounded(
     written: Artifact, pools: Mapping[str, Pool], reference: Reference, checked: float, listen: Listener = lambda rows: None
 ) -> dict[str, float]:
-    """Return macro F1 of what was written on each split: nothing is decided by it, but it is what a user of the file gets.
+    """Return macro F1 (0..1) of an export with rounded weights on each split.
+
+    Why: no check depends on these scores, but users of the file get them.
 
     Args:
-        written: with rounded weights.
-        pools: the splits.
-        reference: whose pool is one of them.
-        checked: macro F1 of that one, as `compare` found it.
+        written: export with rounded weights.
+        pools: rows of each split.
+        reference: its `pool` is one of the splits.
+        checked: macro F1 on that split, from `compare`.
+        listen: function that receives the number of rows done.
     """
-    found = {}
+    scores = {}
     for split, pool in pools.items():
         if pool is reference.pool:
-            found[split] = checked
+            scores[split] = checked
             continue
-        found[split] = _macro_f1(_outputs(written, pool, reference.chunk, listen)[0], pool, reference.averaged)
-    return found
+        scores[split] = _macro_f1(_outputs(written, pool, reference.chunk, listen)[0], pool, reference.averaged)
+    return scores
 
 
 def _outputs(written: Artifact, pool: Pool, chunk: int, listen: Listener) -> tuple[np.ndarray, np.ndarray]:
@@ -119,13 +127,13 @@ def _run(written: Artifact, reference: Reference, listen: Listener) -> tuple[np.
     return logits, probabilities
 
 
-def _wrong(found: dict[str, Any], difference: float | None, max_f1_drop: float) -> str:
+def _wrong(figures: dict[str, Any], difference: float | None, max_f1_drop: float) -> str:
     if difference is None:
-        drop = found["macro_f1_drop"]
-        said = f"macro F1 falls by {drop:.4f} to {found['macro_f1']:.4f}, more than max_f1_drop={max_f1_drop:g} allows,"
-        return said if drop > max_f1_drop else ""
-    if found["max_logit_difference"] > difference:
-        return f"logits differ by up to {found['max_logit_difference']:.2g} from the model's, more than {difference:g},"
-    if found["max_probability_difference"] > SAME_PROBABILITY:
-        return f"probabilities differ by up to {found['max_probability_difference']:.2g} from the model's"
-    return f"macro F1 is {found['macro_f1']} and not the model's" if found["macro_f1_drop"] != 0 else ""
+        drop = figures["macro_f1_drop"]
+        message = f"macro F1 falls by {drop:.4f} to {figures['macro_f1']:.4f}, more than max_f1_drop={max_f1_drop:g} allows,"
+        return message if drop > max_f1_drop else ""
+    if figures["max_logit_difference"] > difference:
+        return f"logits differ by up to {figures['max_logit_difference']:.2g} from the model's, more than {difference:g},"
+    if figures["max_probability_difference"] > SAME_PROBABILITY:
+        return f"probabilities differ by up to {figures['max_probability_difference']:.2g} from the model's"
+    return f"macro F1 is {figures['macro_f1']} and not the model's" if figures["macro_f1_drop"] != 0 else ""

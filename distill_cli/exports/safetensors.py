@@ -1,4 +1,4 @@
-"""The model alone, as this tool loads it: weights in safetensors, and beside them what it takes to build it again."""
+"""Export as a checkpoint of this tool: safetensors weights and model.json."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from distill_cli.runs.layout import MODELS, weights_file
 
 
 def write(subject: ExportSource, folder: Path, settings: Any) -> list[Artifact]:
-    """Write ``checkpoint/model.json`` and the weights; what is checked is the model that is built from them again."""
+    """Write ``checkpoint/model.json`` and the weights.
+
+    The artifact runs a model that is loaded from these files.
+    """
     entry = {key: value for key, value in subject.entry.items() if key != "file"}
     entry["file"] = weights_file(folder, subject.name).name
     Checkpoint(folder, subject.class_names, subject.dataset.columns).add(subject.name, subject.model, entry)

@@ -1,4 +1,4 @@
-"""How to run what was exported: a few lines each of Python, JavaScript and C."""
+"""Code snippets that run an export, in Python, JavaScript and C."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from distill_cli.exports.c_source import identifier
 
 
 def snippets(card: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Yield title, language and text of each, for the formats that a card has."""
+    """Yield title, language and text of a snippet for each format of a card."""
     formats, shape = card["formats"], card["input"]["shape"]
     names = json.dumps(card["class_names"])
     for name in ("onnx", "onnx-int8"):
@@ -55,13 +55,13 @@ def _javascript(file: str, shape: list[int], names: str) -> str:
 
 def _c(file: str) -> str:
     name = file.removesuffix(".c")
-    word = identifier(name)
-    upper = word.upper()
+    prefix = identifier(name)
+    upper = prefix.upper()
     return (
         f"/* gcc -std=c99 -O2 [-D{upper}_INT8] main.c {file} -lm */\n"
         f'#include "{name}.h"\n'
         f"static float row[{upper}_INPUTS], p[{upper}_CLASSES], workspace[{upper}_WORKSPACE];\n"
-        f"int main(void) {{ {word}_probabilities(row, p, workspace); return 0; }}"
+        f"int main(void) {{ {prefix}_probabilities(row, p, workspace); return 0; }}"
     )
 
 

@@ -1,4 +1,4 @@
-"""What is exported, and what an exporter hands back."""
+"""Data classes of an export: the model, and the artifacts of exporters."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ Runner = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 @dataclass(frozen=True)
 class ExportSource:
-    """A model on its way out.
+    """A model to export.
 
     Attributes:
-        name: of the model in its run: ``student``.
-        model: with its input preparation, on the CPU, in eval mode.
-        entry: what it takes to build the model again, as in model.json.
-        dataset: its data; exporters look at training rows (to calibrate) and validation rows (to check).
-        temperature: what logits are divided by before the softmax; 1 where none was fitted.
+        name: name of the model in its run: ``student``.
+        model: classifier with input preparation, on the CPU, in eval mode.
+        entry: entry of model.json, from which the model can be rebuilt.
+        dataset: data of the run: training rows for calibration, validation rows for checks.
+        temperature: divisor of the logits before the softmax; 1 where none was fitted.
         show_samples: whether single rows of the data may be shown.
-        about: further words for a file's metadata.
+        about: further metadata for the files.
     """
 
     name: str
@@ -51,22 +51,22 @@ class ExportSource:
 
     @property
     def feature_names(self) -> tuple[str, ...]:
-        """Names of a sample's values in order, where the data set is a table with names; else none."""
+        """Names of a sample's values in order, empty where the data has none."""
         return () if self.dataset.columns is None else self.dataset.columns.features
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """One thing that an exporter wrote, not yet checked.
+    """Files of one format, before their check.
 
     Attributes:
-        name: what reports call it: ``onnx``, ``c``, ``c-int8``.
-        files: names inside the export's folder; the first is the one that is run.
-        weight_bytes: of the numbers that were learnt or fitted, as stored.
-        run: runs what was written, not the model that it was made of.
-        difference: the most that a logit may differ from the model's; None where weights are rounded, and macro F1 counts.
+        name: name in reports: ``onnx``, ``c``, ``c-int8``.
+        files: names inside the export folder; the first is the file that is run.
+        weight_bytes: bytes of the trained or fitted numbers as stored.
+        run: function that runs the files, not the model they were made from.
+        difference: largest allowed difference of a logit from the model's; None for rounded weights, where macro F1 is checked.
         facts: further figures for the report.
-        time: returns milliseconds a sample at batch 1, ``{p50, p99}``, where `run` cannot be timed from here.
+        time: function that returns the latency of a sample at batch 1 in ms, ``{p50, p99}``; None: `run` is timed.
     """
 
     name: str
@@ -79,7 +79,9 @@ class Artifact:
 
 
 class Outputs(nn.Module):
-    """x -> logits ``[B, C]`` and probabilities ``[B, C]``, softmax of logits over the temperature.
+    """Module from inputs to logits and probabilities, both ``[B, C]``.
+
+    Probabilities are the softmax of the logits over the temperature.
 
     Args:
         model: a classifier.
@@ -92,14 +94,14 @@ class Outputs(nn.Module):
         self.temperature = temperature
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits and probabilities."""
+        """Return logits and probabilities ``[B, C]`` of ``x`` ``[B, *shape]``."""
         logits = self.model(x).logits
         scaled = logits if self.temperature == 1.0 else logits / self.temperature
         return logits, torch.softmax(scaled, dim=1)
 
 
 def runner_of(module: nn.Module) -> Runner:
-    """Return what runs a module with the outputs of `Outputs` on arrays."""
+    """Return a function that runs a module with the outputs of `Outputs` on arrays."""
 
     def run(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         with torch.no_grad():

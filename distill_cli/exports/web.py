@@ -1,4 +1,7 @@
-"""A web page that runs the model with onnxruntime-web: no build step, any static server will do."""
+"""Export to a web page that runs the model with onnxruntime-web.
+
+The page needs no build step, and any static server can serve it.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from distill_cli.utils.files import safe_name, write_bytes, write_text
 
 PAGE = Path(__file__).parent / "page"
 FOLDER = "web"
-# onnxruntime-web for the CPU: what a page loads, and what that loads in turn.
+# Files of onnxruntime-web for the CPU: the script that the page loads, and the files that the script loads.
 RUNTIME_FILES = ("ort.wasm.min.js", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 VERSION = "1.30.0"
 INTEGRITY = "sha384-Bw6URI+Gvoadw0do7/QrSHUC9D1vCYYK5OSqChFyhyV5mzPL4oe2rOAFljAnS8Sq"
@@ -27,22 +30,28 @@ ROWS_FOR_RANGE = 1024
 
 
 def look(subject: ExportSource, settings: Any) -> None:
-    """Refuse samples that cannot be drawn, and a runtime that is not there, before anything is written."""
+    """Check that samples can be drawn, and that the packages and runtime exist.
+
+    Raises:
+        UserError: samples have more than three axes, a package is missing, or the runtime is not at ``runtime_path``.
+    """
     onnx.look("format=web")
-    _drawn(subject.input_shape)
+    _display_shape(subject.input_shape)
     if settings.runtime == "bundled":
         _runtime(Path(settings.runtime_path))
 
 
 def write(subject: ExportSource, folder: Path, settings: Any) -> list[Artifact]:
-    """Write ``web/``: the page, the model as ONNX, rows of validation where they may be shown, the runtime where it is bundled.
+    """Write ``web/``: page, ONNX model, and optionally samples and runtime.
+
+    Validation samples are written where the run allows it, the runtime where it is bundled.
 
     Raises:
         UserError: the runtime is not at ``runtime_path``, or samples have more than three axes.
     """
     bundled = settings.runtime == "bundled"
     runtime = _runtime(Path(settings.runtime_path)) if bundled else []
-    shape = _drawn(subject.input_shape)
+    shape = _display_shape(subject.input_shape)
     content = onnx.model_bytes(subject, "format=web")
     place, model = folder / FOLDER, f"{safe_name(subject.name)}.onnx"
     write_bytes(place / model, content)
@@ -68,14 +77,14 @@ def write(subject: ExportSource, folder: Path, settings: Any) -> list[Artifact]:
         write_text(place / name, (PAGE / name).read_text(encoding="utf-8"))
     names = sorted(path.relative_to(folder).as_posix() for path in place.rglob("*") if path.is_file())
     first = f"{FOLDER}/index.html"
-    told = {"runtime": settings.runtime, "runtime_bytes": sum(file.stat().st_size for file in runtime), "samples": shown}
+    report_facts = {"runtime": settings.runtime, "runtime_bytes": sum(file.stat().st_size for file in runtime), "samples": shown}
     files = (first, *(name for name in names if name != first))
     run = onnx.runner(onnx.session(content))
-    return [Artifact("web", files, weight_bytes(subject.model), run, onnx.SAME_LOGIT, told, _in_the_browser)]
+    return [Artifact("web", files, weight_bytes(subject.model), run, onnx.SAME_LOGIT, report_facts, _in_the_browser)]
 
 
 def _in_the_browser() -> dict[str, float | None]:
-    """Return no latency: the page tells it, and it is the browser's."""
+    """Return an empty latency, because only the browser can measure it."""
     return {"p50": None, "p99": None}
 
 
@@ -89,8 +98,11 @@ def _runtime(path: Path) -> list[Path]:
     return files
 
 
-def _drawn(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """Return channels, height and width of what the page draws; numbers in a row are channels of one number."""
+def _display_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Return channels, height and width of the drawing of a sample.
+
+    The values of a vector are channels of one number each.
+    """
     if len(shape) > 3:
         raise UserError(f"format=web: samples of shape {shape} cannot be drawn; up to three axes can")
     channels, *space = shape
@@ -99,7 +111,7 @@ def _drawn(shape: tuple[int, ...]) -> tuple[int, int, int]:
 
 
 def _range(subject: ExportSource, seed: int) -> tuple[float, float]:
-    """Return what drawings range over: the middle 99.8 % of the numbers of some training rows."""
+    """Return the value range of drawings: the middle 99.8 % of some training rows."""
     pool = subject.dataset.train
     chosen = numpy_generator(seed, "web/range").choice(len(pool), min(ROWS_FOR_RANGE, len(pool)), replace=False)
     low, high = np.quantile(pool.select(np.sort(chosen)).x, [0.001, 0.999])
@@ -107,7 +119,7 @@ def _range(subject: ExportSource, seed: int) -> tuple[float, float]:
 
 
 def _samples(subject: ExportSource, pool: Pool, count: int, seed: int) -> list[dict[str, Any]]:
-    """Return rows of validation, of each class as many as there are in turn, without their ids."""
+    """Return validation samples, round-robin over the classes, without sample ids."""
     order = numpy_generator(seed, "web/samples").permutation(len(pool))
     of_class = [[int(i) for i in order if pool.y[i] == c] for c in range(len(subject.class_names))]
     turns = sorted((turn, c, i) for c, rows in enumerate(of_class) for turn, i in enumerate(rows))

@@ -1,1 +1,1 @@
-"""Predictions for files: rows in, classes and probabilities out."""
+"""Predictions for files: classes and probabilities of their rows."""

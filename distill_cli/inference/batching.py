@@ -1,4 +1,4 @@
-"""What every input gives: pieces of consecutive rows, and what is wrong with those that were left out."""
+"""Blocks of consecutive input rows, and their regrouping into batches."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class RowBlock:
 
     Attributes:
         x: ``[n, *shape]`` float32, all finite.
-        where: ``[n]`` each, what tells a row from another, by column of the output: ``row``, counted from 0 over all rows of the
-            input; of beats also ``sample`` and ``seconds``.
-        read: rows read so far, those left out included.
-        done: how much of the stream's `total` is read.
-        faults: a line for each row of this piece that is left out.
+        where: ``[n]`` identifiers of the rows by output column: ``row``, counted from 0 over all rows of the input, and for beats
+            also ``sample`` and ``seconds``.
+        read: rows read so far, skipped ones included.
+        done: part of the stream's `total` that is read.
+        faults: one message for each skipped row of this block.
     """
 
     x: np.ndarray
@@ -33,18 +33,18 @@ class RowBlock:
     faults: list[str] = field(default_factory=list)
 
     def part(self, start: int, stop: int) -> RowBlock:
-        """Return some of its rows, by position, without the faults."""
+        """Return the rows from `start` to `stop`, by position, without the faults."""
         where = {name: column[start:stop] for name, column in self.where.items()}
         return RowBlock(self.x[start:stop], where, self.read, self.done)
 
 
 class Stream(Protocol):
-    """An input that is read from its beginning, in bounded memory.
+    """An input that is read once, in bounded memory.
 
     Attributes:
-        total: bytes of a table, rows of anything else.
-        columns: the keys of `Piece.where`, in the order of the output's columns.
-        notes: what a reader of the output should know.
+        total: size of the input: bytes of a CSV file, rows of anything else.
+        columns: keys of `RowBlock.where`, in the order of the output's columns.
+        notes: sentences for readers of the output.
     """
 
     total: int
@@ -57,10 +57,10 @@ class Stream(Protocol):
 
 
 def skip_or_raise(fault: str, *, skip: bool) -> str:
-    """Return the fault where bad rows are left out.
+    """Return the message on a bad row if such rows are skipped, else raise it.
 
     Raises:
-        UserError: the fault, where they are not.
+        UserError: the message, where bad rows are not skipped.
     """
     if not skip:
         raise UserError(f"{fault} (on_bad_lines=skip leaves such rows out)")
@@ -68,10 +68,12 @@ def skip_or_raise(fault: str, *, skip: bool) -> str:
 
 
 class Rebatcher:
-    """Rows that wait until they are enough for a batch, so that outputs do not depend on how an input was read.
+    """Buffer that regroups blocks into batches of one size.
+
+    Why: outputs must not depend on the blocks in which an input was read.
 
     Args:
-        size: rows of a batch.
+        size: rows in a batch.
     """
 
     def __init__(self, size: int) -> None:
@@ -79,7 +81,7 @@ class Rebatcher:
         self.held: list[RowBlock] = []
 
     def add(self, piece: RowBlock) -> Iterator[RowBlock]:
-        """Take rows, and yield the full batches that there are now."""
+        """Add a block, and yield the batches that are full."""
         self.held.append(piece)
         if sum(len(held.x) for held in self.held) >= self.size:
             whole = self._joined()
@@ -89,7 +91,7 @@ class Rebatcher:
                 yield whole.part(start, start + self.size)
 
     def rest(self) -> Iterator[RowBlock]:
-        """Yield the rows that are left, at the end."""
+        """Yield the remaining rows at the end of the input."""
         if any(len(held.x) for held in self.held):
             yield self._joined()
         self.held = []

@@ -1,4 +1,4 @@
-"""A CSV file of any size -> rows of a model, block by block."""
+"""Rows of a CSV file of any size, read block by block."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from distill_cli.inference.batching import ROW, RowBlock, skip_or_raise
 
 
 class CsvRows:
-    """The rows of a CSV file (see `piece.Stream`).
+    """The rows of a CSV file, a `Stream`.
 
     Args:
         path: the file.
-        spec: which of its columns are the model's features.
+        spec: the columns that are the model's features.
         delimiter: one character, ``\\t`` for a tab, or ``auto``.
-        skip: whether bad rows are left out.
+        skip: whether bad rows are skipped.
         block: bytes that are parsed at once; 0: 4 MiB.
 
     Raises:
-        UserError: no rows, or columns that are not the model's.
+        UserError: the file has no rows, or not the model's columns.
     """
 
     columns: tuple[str, ...] = (ROW,)
@@ -44,7 +44,7 @@ class CsvRows:
         """Yield the rows in order.
 
         Raises:
-            UserError: a row that cannot be used, with line and column, unless such rows are left out.
+            UserError: a row cannot be used and bad rows are not skipped; the message has line and column.
         """
         for chunk in self.reader.chunks(self.features, on_error=partial(skip_or_raise, skip=self.skip), block=self.block):
             x = chunk.numbers.reshape(-1, *self.shape)

@@ -1,4 +1,4 @@
-"""A .npy array of any size -> rows, chunk by chunk."""
+"""Rows of a .npy array of any size, read chunk by chunk."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ CHUNK_VALUES = 1 << 20
 
 
 class NpyRows:
-    """The rows of a .npy file: floats ``[N, *shape]``, or ``[N, F]`` with the F values of a sample (see `piece.Stream`).
+    """The rows of a .npy file, a `Stream`.
+
+    The array holds floats ``[N, *shape]``, or ``[N, F]`` with the F values of a sample.
 
     Args:
         path: the file.
-        shape: of one sample.
-        skip: whether bad rows are left out.
+        shape: shape of one sample.
+        skip: whether bad rows are skipped.
 
     Raises:
-        UserError: not such an array, or one without rows.
+        UserError: the file holds no such array, or no rows.
     """
 
     columns: tuple[str, ...] = (ROW,)
@@ -33,8 +35,8 @@ class NpyRows:
         self.width = int(np.prod(shape, dtype=np.int64))
         x = self._mapped()
         if x.shape[1:] not in (shape, (self.width,)):
-            wanted = f"[rows, {', '.join(map(str, shape))}]" + (f" or [rows, {self.width}]" if len(shape) > 1 else "")
-            raise UserError(f"{path}: an array of shape {list(x.shape)}; this model takes {wanted}")
+            expected = f"[rows, {', '.join(map(str, shape))}]" + (f" or [rows, {self.width}]" if len(shape) > 1 else "")
+            raise UserError(f"{path}: an array of shape {list(x.shape)}; this model takes {expected}")
         if x.dtype.kind != "f":
             raise UserError(f"{path}: holds {x.dtype}; floats are expected, scaled as the run's data set scales its own")
         if not len(x):
@@ -52,11 +54,11 @@ class NpyRows:
         """Yield the rows in order.
 
         Raises:
-            UserError: a row that holds NaN or an infinite value, unless such rows are left out.
+            UserError: a row holds NaN or an infinite value, and bad rows are not skipped.
         """
         size = max(1, CHUNK_VALUES // self.width)
         for start in range(0, self.total, size):
-            # mapped anew each time: what was read of a mapping counts as memory until it is closed
+            # mapped anew for each chunk, because pages that were read count as memory until the mapping is closed
             with np.errstate(over="ignore"):
                 x = self._mapped()[start : start + size].astype(np.float32).reshape(-1, self.width)
             sound = np.isfinite(x).all(axis=1)
@@ -66,5 +68,5 @@ class NpyRows:
 
     def _fault(self, row: int, values: np.ndarray) -> str:
         column = int(np.flatnonzero(~np.isfinite(values))[0])
-        what = "NaN" if np.isnan(values[column]) else "infinite in 32-bit numbers"
-        return f"{self.path}: row {row}, column {column} (both counted from 0): {what}; fill it or leave the row out"
+        problem = "NaN" if np.isnan(values[column]) else "infinite in 32-bit numbers"
+        return f"{self.path}: row {row}, column {column} (both counted from 0): {problem}; fill it or leave the row out"

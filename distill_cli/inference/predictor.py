@@ -1,4 +1,4 @@
-"""What predicts: a model of a finished run, from its checkpoint or from an exported ONNX file."""
+"""A model of a finished run for predictions, from a checkpoint or ONNX file."""
 
 from __future__ import annotations
 
@@ -27,43 +27,46 @@ USUAL_CHUNK = 256
 
 @dataclass
 class Predictor:
-    """A model and what is known of its inputs.
+    """A model, and what is known of its inputs.
 
     Attributes:
-        origin: in words, which model of which run it is.
-        config: the run's resolved config, as a stranger may have written it.
+        origin: text that names model and run.
+        config: the run's resolved config, which may come from an untrusted source.
         class_names: C names in class order.
-        features, beside: names of the columns of the table that it was trained on, and of its label and group; or none.
-        shape: of one sample.
-        probabilities: the model.
+        features, metadata: column names of the training table's features, and of its label and group; empty for other data.
+        shape: shape of one sample.
+        probabilities: function from ``[B, *shape]`` float32 to probabilities ``[B, C]``.
     """
 
     origin: str
     config: Mapping[str, Any]
     class_names: tuple[str, ...]
     features: list[str]
-    beside: list[str]
+    metadata: list[str]
     shape: tuple[int, ...]
     probabilities: Probabilities
 
     @property
     def dataset(self) -> Mapping[str, Any]:
-        """The run's data set, as its config names it."""
+        """Config of the run's data set."""
         node = self.config.get("dataset")
         return node if isinstance(node, Mapping) else {}
 
     @property
     def batch_size(self) -> int:
-        """Rows at once when the run was scored."""
+        """Batch size with which the run was scored."""
         chunk = self.config.get("eval_batch_size")
         return chunk if type(chunk) is int and chunk >= 1 else USUAL_CHUNK
 
 
 def open_predictor(cfg: Any) -> Predictor:
-    """Open ``cfg.model_name`` of the run ``cfg.run``, or ``cfg.onnx`` in its place.
+    """Return the model of ``cfg.run``, or of ``cfg.onnx`` where that is given.
+
+    Args:
+        cfg: config of the command predict.
 
     Raises:
-        UserError: no such run, model or file; one that is damaged, not trusted, or of another run.
+        UserError: run, model or file does not exist, is damaged, is not trusted, or belongs to another run.
     """
     folder = find_run(cfg.run, "run")
     checkpoint = read_checkpoint(folder)
@@ -93,16 +96,18 @@ def _from_model(model: torch.nn.Module, device: torch.device) -> Probabilities:
 
 
 def open_onnx(path: Path, class_names: tuple[str, ...], shape: tuple[int, ...], model: str) -> Probabilities:
-    """Return the model of an ONNX file on the CPU, which takes raw samples; its output ``probabilities`` is used, or ``logits``.
+    """Return the model of an ONNX file, run on the CPU.
+
+    The model takes raw samples. Its output ``probabilities`` is used, or else ``logits``.
 
     Args:
-        path: the file; ``class_names`` (a JSON list) and ``model`` in its metadata are held against the run and `model`.
-        class_names: of the run.
-        shape: of one sample.
-        model: the name of the model in its run.
+        path: the file; ``class_names`` (a JSON list) and ``model`` in its metadata must equal those of the run and `model`.
+        class_names: C class names of the run.
+        shape: shape of one sample.
+        model: name of the model in its run.
 
     Raises:
-        UserError: onnxruntime is missing, the file cannot be read, or it is of other classes, samples or of another model.
+        UserError: onnxruntime is missing, the file cannot be read, or it has other classes, samples or another model.
     """
     try:
         import onnxruntime
@@ -112,24 +117,24 @@ def open_onnx(path: Path, class_names: tuple[str, ...], shape: tuple[int, ...], 
         raise UserError(f"onnx={path}: no such file")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3  # errors alone
+    options.log_severity_level = 3  # errors only
     try:
         session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
         about = session.get_modelmeta().custom_metadata_map
-        told = json.loads(about.get("class_names", "null"))
+        stored_names = json.loads(about.get("class_names", "null"))
     except Exception as e:  # onnxruntime raises errors of many kinds
         raise UserError(f"onnx={path}: not a readable ONNX file ({str(e).splitlines()[0]})") from None
-    if told is not None and told != list(class_names):
-        raise UserError(f"onnx={path}: its classes are {told}, those of the run {list(class_names)}; give its run")
+    if stored_names is not None and stored_names != list(class_names):
+        raise UserError(f"onnx={path}: its classes are {stored_names}, those of the run {list(class_names)}; give its run")
     if about.get("model", model) != model:
         raise UserError(f"onnx={path}: holds the run's '{about['model']}', not '{model}'; use model_name={about['model']}")
     first, outputs = session.get_inputs()[0], [output.name for output in session.get_outputs()]
     if list(first.shape[1:]) != list(shape):
         raise UserError(f"onnx={path}: takes samples of shape {list(first.shape[1:])}, the run has {list(shape)}")
-    wanted = next((name for name in ("probabilities", "logits") if name in outputs), outputs[0])
+    output_name = next((name for name in ("probabilities", "logits") if name in outputs), outputs[0])
 
     def probabilities(x: np.ndarray) -> np.ndarray:
-        (values,) = session.run([wanted], {first.name: x})
-        return values if wanted == "probabilities" else np.exp(log_probabilities(values))
+        (values,) = session.run([output_name], {first.name: x})
+        return values if output_name == "probabilities" else np.exp(log_probabilities(values))
 
     return probabilities

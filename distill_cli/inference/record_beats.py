@@ -1,4 +1,7 @@
-"""A WFDB record -> its beats, cut as the heartbeat data set cuts them (data/beats.py), with their times."""
+"""Beats of a WFDB record with their times, cut as for training.
+
+The cutting is that of the heartbeat data set (data/beats.py).
+"""
 
 from __future__ import annotations
 
@@ -18,17 +21,19 @@ CHUNK = 4096
 
 
 class RecordBeats:
-    """The beats of a record (see `piece.Stream`); ``sample`` is the R peak as a position in the record's signal.
+    """The beats of a record, a `Stream`.
+
+    The column ``sample`` is the position of the R peak in the record's signal.
 
     Args:
         path: the record, ``folder/100`` or ``folder/100.hea``.
-        cut: how its beats are cut.
-        lead: signal; a record without it gives its first channel.
-        shape: of one sample.
-        peaks: ``annotated`` (100.atr), ``detected``, or ``auto``: annotated where the annotations are there.
+        cut: settings of the segmentation into beats.
+        lead: name of the signal; a record without it uses its first channel.
+        shape: shape of one sample.
+        peaks: ``annotated`` (100.atr), ``detected``, or ``auto``: annotated if there are annotations.
 
     Raises:
-        UserError: a record that cannot be read, without beats, or whose beats are not of that shape.
+        UserError: the record cannot be read, has no beats, or its beats have another shape.
     """
 
     columns: tuple[str, ...] = (ROW, "sample", "seconds")
@@ -45,14 +50,14 @@ class RecordBeats:
         annotated = peaks == "annotated" or (peaks == "auto" and (root / f"{name}.atr").is_file())
         frequency = float(header.fs)
         positions = read_beats(root, name, frequency)[0] if annotated else detected(signal, frequency, f"{root / name}.dat")
-        self.x, kept = cut_beats(signal, frequency, positions, cut)
-        self.samples, self.frequency = positions[kept], frequency
-        found = f"{len(positions):,} beats at {'annotated' if annotated else 'detected'} R peaks"
+        self.x, inside = cut_beats(signal, frequency, positions, cut)
+        self.samples, self.frequency = positions[inside], frequency
+        counted = f"{len(positions):,} beats at {'annotated' if annotated else 'detected'} R peaks"
         if not len(self.x):
-            raise UserError(f"{root / name}: {found}, and all run past the end of the record or over missing samples")
+            raise UserError(f"{root / name}: {counted}, and all run past the end of the record or over missing samples")
         dropped = len(positions) - len(self.x)
         left = f"; {dropped} left out: they run past the end of the record or over missing samples" if dropped else ""
-        self.notes.append(f"{found}{left}.")
+        self.notes.append(f"{counted}{left}.")
         self.total = len(self.x)
 
     def pieces(self) -> Iterator[RowBlock]:
@@ -65,12 +70,20 @@ class RecordBeats:
 
 
 def detected(signal: np.ndarray, frequency: float, where: str) -> np.ndarray:
-    """Return the R peaks ``[B]`` that wfdb's detector XQRS finds, as rising positions in `signal` ``[T]`` (millivolts).
+    """Return the R peaks ``[B]`` of a signal by wfdb's detector XQRS.
 
-    Missing samples are bridged by straight lines for the detector alone.
+    Missing samples are interpolated linearly for the detector only.
+
+    Args:
+        signal: ``[T]`` in millivolts, NaN where samples are missing.
+        frequency: sampling frequency in Hz.
+        where: the signal's file, for messages.
+
+    Returns:
+        Increasing positions in `signal`.
 
     Raises:
-        UserError: it finds none; `where` is the signal's file.
+        UserError: no R peak is detected.
     """
     load_wfdb()
     from wfdb.processing import xqrs_detect
@@ -81,7 +94,7 @@ def detected(signal: np.ndarray, frequency: float, where: str) -> np.ndarray:
     whole = signal if present.all() else np.interp(np.arange(len(signal)), np.flatnonzero(present), signal[present])
     try:
         peaks: Any = xqrs_detect(whole, fs=frequency, verbose=False)
-    except (ValueError, IndexError, ZeroDivisionError):  # so it says that a signal is too short or flat
+    except (ValueError, IndexError, ZeroDivisionError):  # raised by wfdb for a signal that is too short or flat
         peaks = []
     if not len(peaks):
         raise UserError(f"{where}: no R peak is detected; give annotated ones, or look at the signal")

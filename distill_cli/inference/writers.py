@@ -1,4 +1,7 @@
-"""What `distill predict` writes, as it comes: a table of classes and probabilities, or an array of probabilities."""
+"""Output files of `distill predict`, written as the predictions come.
+
+A CSV table holds classes and probabilities, a .npy array probabilities.
+"""
 
 from __future__ import annotations
 
@@ -13,23 +16,30 @@ from distill_cli.reports.formatting import spreadsheet_cell
 
 
 class Writer(Protocol):
-    """Takes predictions in order."""
+    """Writer of predictions in the order of the input."""
 
     def add(self, where: Mapping[str, np.ndarray], probabilities: np.ndarray) -> None:
-        """Write rows: what tells them apart ``[n]`` each, and probabilities ``[n, C]``."""
+        """Write rows.
+
+        Args:
+            where: ``[n]`` identifiers of the rows by column.
+            probabilities: ``[n, C]``.
+        """
         ...
 
     def finish(self, rows: int) -> None:
-        """End the file; the input had so many rows."""
+        """Complete the file, given the number of rows of the input."""
         ...
 
 
 class Table:
-    """CSV: the columns that tell rows apart, ``predicted``, then a probability for each class, six significant digits.
+    """Writer of a CSV table.
+
+    Columns: the identifiers of the rows, ``predicted``, and a probability for each class with six significant digits.
 
     Args:
-        file: open for text.
-        columns: names of the first columns.
+        file: file open for text.
+        columns: names of the identifiers.
         class_names: C names.
     """
 
@@ -47,7 +57,7 @@ class Table:
         self.writer.writerows(zip(*cells, strict=True))
 
     def finish(self, rows: int) -> None:
-        """Do nothing: a table may end anywhere."""
+        """Do nothing, because a CSV table has no end marker."""
 
 
 def _cells(column: np.ndarray) -> list[str]:
@@ -55,10 +65,12 @@ def _cells(column: np.ndarray) -> list[str]:
 
 
 class Array:
-    """.npy: probabilities ``[rows of the input, C]`` float32; a row that was left out is NaN.
+    """Writer of a .npy array of probabilities ``[N, C]`` float32.
+
+    N counts all rows of the input; a skipped row is NaN.
 
     Args:
-        file: open for bytes, and seekable: the number of rows is written last.
+        file: seekable file open for bytes; the header is rewritten at the end.
         class_names: C names.
     """
 
@@ -72,7 +84,7 @@ class Array:
         np.lib.format.write_array_header_1_0(self.file, facts)
 
     def add(self, where: Mapping[str, np.ndarray], probabilities: np.ndarray) -> None:
-        """Write rows, and NaN for those between them."""
+        """Write rows, and NaN for skipped rows before them."""
         rows = where[ROW]
         block = np.full((int(rows[-1]) + 1 - self.written, self.classes), np.nan, dtype="<f4")
         block[rows - self.written] = probabilities
@@ -80,7 +92,7 @@ class Array:
         self.written = int(rows[-1]) + 1
 
     def finish(self, rows: int) -> None:
-        """Write NaN for the rows left out at the end, then the header."""
+        """Write NaN for rows skipped at the end, then the final header."""
         self.file.write(np.full((rows - self.written, self.classes), np.nan, dtype="<f4").tobytes())
         self.written = rows
         self.file.seek(0)

@@ -1,4 +1,7 @@
-"""How far a training or an input is, on stderr: a bar on a terminal, else a line now and then; every epoch goes to the log."""
+"""Progress of a training or of reading an input, on stderr.
+
+On a terminal a bar is shown, otherwise a line now and then. Every epoch is logged.
+"""
 
 from __future__ import annotations
 
@@ -19,17 +22,17 @@ log = logging.getLogger(__name__)
 
 
 class Progress:
-    """Progress of one model or input after the other; `epoch` is an `EpochListener`.
+    """Progress display of one model or input after the other.
 
     >>> with Progress("quiet") as progress:
     ...     progress.start("teacher", epochs=3, rows_per_epoch=100)
     ...     progress.finish()
 
     Args:
-        level: ``quiet`` prints nothing, ``verbose`` a line each epoch, with every term; else ``normal``.
-        every: seconds between lines off a terminal.
-        file: where to; None is stderr.
-        clock: seconds, for tests.
+        level: ``quiet`` prints nothing, ``verbose`` one line for each epoch with every loss term, ``normal`` neither.
+        every: seconds between lines where the output is no terminal.
+        file: output stream; None: stderr.
+        clock: function that returns seconds, for tests.
     """
 
     def __init__(
@@ -56,13 +59,23 @@ class Progress:
         self.finish()
 
     def start(self, model: str, epochs: int, rows_per_epoch: int, steps_per_epoch: int = 1) -> None:
-        """Begin with a model that will see `epochs` x `rows_per_epoch` rows, in so many steps an epoch."""
+        """Start the progress of a model.
+
+        Args:
+            model: name of the model.
+            epochs: number of epochs.
+            rows_per_epoch: samples of an epoch.
+            steps_per_epoch: optimizer steps of an epoch.
+        """
         self._epochs, self._rows_per_epoch, self._steps = epochs, rows_per_epoch, steps_per_epoch
         self._done, self._best = 0, None
         self._open(model, epochs * rows_per_epoch, f"0/{epochs}")
 
     def step(self, done_rows: int) -> None:
-        """Move the bar to `done_rows` rows of the epoch that is under way; off a terminal a long epoch has lines of its own."""
+        """Show that `done_rows` samples of the current epoch are done.
+
+        Where there is no bar, a long epoch prints lines of its own.
+        """
         rows = self._done * self._rows_per_epoch + done_rows
         step = f"step {rows * self._steps // max(1, self._rows_per_epoch):,}/{self._epochs * self._steps:,}"
         if self._bar is not None:
@@ -72,8 +85,8 @@ class Progress:
             self._print(", ".join(part for part in (at, self._best) if part))
 
     def epoch(self, record: EpochRecord) -> None:
-        """Take note of a finished epoch."""
-        from distill_cli.types import DEFAULT_STAGE  # here: a table over runs needs no torch
+        """Show and log a finished epoch."""
+        from distill_cli.types import DEFAULT_STAGE  # imported here, because a table over runs needs no torch
 
         self._done += 1
         score = f"val macro_f1 {record.val['macro_f1']:.3f}" if "macro_f1" in record.val else ""
@@ -96,11 +109,11 @@ class Progress:
             self._unprinted = line
 
     def read(self, what: str, total: int) -> None:
-        """Begin with an input, which `move` counts up to `total`."""
+        """Start the progress of an input, which `move` counts up to `total`."""
         self._open(what, max(1, total), "")
 
     def move(self, done: int, rows: int) -> None:
-        """Take note that `done` of the total is done, and how many rows that were."""
+        """Show that `done` of the total is done, and the number of rows read."""
         share, rate = f"{done / self._total:.0%}", self.rate(rows, "rows")
         if self._bar is not None:
             self._move_bar(done, f"{share} {rows:,} rows", rate=rate)
@@ -108,7 +121,10 @@ class Progress:
             self._print(f"{self._name} {share}: {rows:,} rows, {rate}, {self._left(done, self._total)} left")
 
     def finish(self) -> None:
-        """End the bar, or print the last epoch's line if it was kept back (training stopped early)."""
+        """Close the bar, or print the line of the last epoch if it is still unprinted.
+
+        The last line is unprinted where training stopped early.
+        """
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
@@ -116,12 +132,12 @@ class Progress:
             self._print(self._unprinted)
 
     def say(self, line: str) -> None:
-        """Print one line and keep it in the log."""
+        """Print one line and write it to the log."""
         log.info(line)
         self._print(line)
 
     def rate(self, rows: int, unit: str = "samples") -> str:
-        """Return the speed so far, of so many rows."""
+        """Return the speed since the start, as a text with its unit."""
         seconds = self._clock() - self._began
         return f"{rows / seconds:,.0f} {unit}/s" if seconds > 0 else f"- {unit}/s"
 

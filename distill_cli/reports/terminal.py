@@ -1,4 +1,4 @@
-"""One run on the terminal: a rich table, or plain text where stdout is a pipe."""
+"""Report of one run on the terminal: a rich table, or plain text in a pipe."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ FIRST_COLUMN, MODEL_COLUMN = 20, 15  # characters
 
 
 def console(file: IO[str] | None = None) -> Console:
-    """Return where tables are printed: with colour on a terminal, else plain text that is never wrapped."""
+    """Return the console for tables: in color on a terminal, else plain text.
+
+    Plain text is never wrapped.
+    """
     from rich.console import Console
 
     file = sys.stdout if file is None else file
@@ -39,28 +42,35 @@ def console(file: IO[str] | None = None) -> Console:
 
 
 def table(on: Console, header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> Table:
-    """Return a table: `left` columns of text, which fold where it is narrow, the others right-aligned and never cut."""
+    """Return a rich table.
+
+    Args:
+        on: console that prints the table.
+        header: column titles.
+        rows: cells of each row.
+        left: number of left-aligned text columns, which fold on a narrow terminal; the others are right-aligned and never cut.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
     box, right = (SIMPLE_HEAD, 1) if on.is_terminal else (None, 2)
-    drawn = Table(box=box, pad_edge=False, header_style="bold", padding=(0, right, 0, 0))
+    rich_table = Table(box=box, pad_edge=False, header_style="bold", padding=(0, right, 0, 0))
     for i, name in enumerate(header):
         text = i < left
-        drawn.add_column(Text(name), justify="left" if text else "right", no_wrap=not text, overflow="fold")
+        rich_table.add_column(Text(name), justify="left" if text else "right", no_wrap=not text, overflow="fold")
     for row in rows:
-        drawn.add_row(*(Text(cell) for cell in row))
-    return drawn
+        rich_table.add_row(*(Text(cell) for cell in row))
+    return rich_table
 
 
 def print_report(report: Mapping[str, Any], folder: str | Path, file: IO[str] | None = None) -> None:
     """Print a run's models, F1 of each class, the verdict and the run folder.
 
     Args:
-        report: what report.json holds.
-        folder: the run folder.
-        file: where to; None is stdout.
+        report: content of report.json.
+        folder: run folder.
+        file: output stream; None: stdout.
     """
     on = console(file)
     print_origin(on, report)
@@ -78,18 +88,24 @@ def print_report(report: Mapping[str, Any], folder: str | Path, file: IO[str] | 
 
 
 def print_origin(on: Console, report: Mapping[str, Any]) -> None:
-    """Print which run a report on a finished run is about; nothing for a run of its own."""
-    if said := origin(report):
-        print_line(on, said, style="bold")
+    """Print the run that an `eval`, `export` or `bench` report is about.
+
+    Nothing is printed for a report on a run of its own.
+    """
+    if text := origin(report):
+        print_line(on, text, style="bold")
 
 
 def data_line(report: Mapping[str, Any]) -> str:
-    """Return the data set's name with its classes and the rows of each split; empty where the report does not say."""
+    """Return the line on the data: name, classes and rows of each split.
+
+    The line is empty where the report has no data set.
+    """
     data = report.get("data")
     if not isinstance(data, Mapping) or not data.get("name"):
         return ""
     counts = data.get("class_counts")
-    rows = {split: sum(found.values()) for split, found in counts.items()} if isinstance(counts, Mapping) else {}
+    rows = {split: sum(class_counts.values()) for split, class_counts in counts.items()} if isinstance(counts, Mapping) else {}
     classes = f", {len(data['class_names'])} classes" if data.get("class_names") else ""
     return f"data: {data['name']}{classes}" + "".join(f", {split} {n:,}" for split, n in rows.items())
 
@@ -113,18 +129,18 @@ def _print_chain(on: Console, report: Mapping[str, Any]) -> None:
 
 def _print_classes(on: Console, report: Mapping[str, Any], names: Sequence[str]) -> None:
     rows = model_table.class_rows(report)
-    said = f"F1, {model_table.splits(report)[0]}"
+    title = f"F1, {model_table.splits(report)[0]}"
     if len(rows) > MOST_CLASSES:
         which = names.index("student") if "student" in names else 0
-        said += f", the {MOST_CLASSES} lowest of {len(rows)} ({names[which]})"
+        title += f", the {MOST_CLASSES} lowest of {len(rows)} ({names[which]})"
         rows = sorted(rows, key=lambda row: row[1][1 + which])[:MOST_CLASSES]
-    _print_blocks(on, [said, "rows"], [([name, line[0]], line[1:]) for name, line in rows], names)
+    _print_blocks(on, [title, "rows"], [([name, line[0]], line[1:]) for name, line in rows], names)
     if any(name.endswith(" *") for name, _ in rows):
         print_line(on, "* shown, not averaged into macro F1")
 
 
 def _print_blocks(on: Console, first: Sequence[str], rows: Sequence[tuple[list[str], list[str]]], names: Sequence[str]) -> None:
-    """Print one table, or as many below each other as the models need on a narrow terminal."""
+    """Print one table, or several below each other on a narrow terminal."""
     at_once = max(1, (on.width - FIRST_COLUMN) // MODEL_COLUMN)
     for start in range(0, len(names), at_once):
         part = slice(start, start + at_once)
@@ -134,7 +150,7 @@ def _print_blocks(on: Console, first: Sequence[str], rows: Sequence[tuple[list[s
 
 
 def print_line(on: Console, text: str, style: str = "") -> None:
-    """Print one line of text as it is, with white space evened out."""
+    """Print one line of text, with runs of white space collapsed."""
     from rich.text import Text
 
     on.print(Text(" ".join(text.split()), style=style))

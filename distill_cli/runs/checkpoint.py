@@ -1,4 +1,4 @@
-"""Config -> models, and models <-> a run folder."""
+"""Models from config entries, and the checkpoint of a run folder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from distill_cli.utils.files import write_json
 
 FACTS = ("num_classes", "input_shape")
 LARGEST = 1 << 24
-# What an entry of model.json must hold, as a stranger may have written it.
+# Checks of the keys of an entry of model.json, which may come from an untrusted source.
 SPEC_CHECKS: dict[str, Callable[[Any], bool]] = {
     "model": lambda v: isinstance(v, dict) and "_target_" in v,
     "preprocessing": lambda v: isinstance(v, str),
@@ -48,7 +48,13 @@ def _is_size(value: Any) -> bool:
 
 
 def model_spec(node: Mapping[str, Any], preprocessing: str | None, dataset: Dataset) -> dict[str, Any]:
-    """Return all that it takes to build a model again: the body of its entry in model.json."""
+    """Return the body of a model's entry in model.json, enough to rebuild it.
+
+    Args:
+        node: config of the network.
+        prepare: input preparation; None: the data set's default.
+        dataset: data of the run.
+    """
     return {
         "model": OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else dict(node),
         "preprocessing": preprocessing or dataset.default_preprocessing,
@@ -58,33 +64,33 @@ def model_spec(node: Mapping[str, Any], preprocessing: str | None, dataset: Data
 
 
 def build_model(entry: Mapping[str, Any], where: str, seed: int = 0) -> Classifier:
-    """Build a model with fresh weights from stream ``init`` of the seed, and try it on zeros.
+    """Build a model with fresh weights, and try it on zeros.
 
     Args:
-        entry: what `architecture` returned; of an ensemble, with such an entry for each of its `members`.
-        where: the config path of its network, for messages.
-        seed: of the weights.
+        entry: result of `model_spec`; an ensemble's has such an entry for each of its `members`.
+        where: config path of the network, for messages.
+        seed: seed of the weights, drawn from the stream ``init``.
 
     Raises:
-        UserError: the network cannot be built, cannot take the data's samples, has the wrong number of outputs, or keeps what
-            a file of weights cannot hold.
+        UserError: the network cannot be built, cannot take the data's samples, has the wrong number of outputs, or holds
+            state that a file of weights cannot.
     """
     shape, classes = tuple(entry["input_shape"]), int(entry["num_classes"])
     node = dict(entry["model"])
-    given: dict[str, Any] = {k: v for k, v in zip(FACTS, (classes, shape), strict=True) if node.get(k) is None}
+    arguments: dict[str, Any] = {k: v for k, v in zip(FACTS, (classes, shape), strict=True) if node.get(k) is None}
     if entry.get("members"):
-        given["members"] = [build_model(member, f"{where}.members.{n}", seed) for n, member in enumerate(entry["members"])]
-    node = {k: v for k, v in node.items() if k not in given}
+        arguments["members"] = [build_model(member, f"{where}.members.{n}", seed) for n, member in enumerate(entry["members"])]
+    node = {k: v for k, v in node.items() if k not in arguments}
     with seeded(seed, "init"):
-        model = _build(node, where, given, entry)
-        _dry_run(model, shape, classes, where)  # in the stream: lazy layers draw their weights at the first batch
+        model = _build(node, where, arguments, entry)
+        _dry_run(model, shape, classes, where)  # inside the stream, because lazy layers draw their weights at the first batch
     _check_state(model, where)
     return model
 
 
-def _build(node: Mapping[str, Any], where: str, given: Mapping[str, Any], entry: Mapping[str, Any]) -> Classifier:
+def _build(node: Mapping[str, Any], where: str, arguments: Mapping[str, Any], entry: Mapping[str, Any]) -> Classifier:
     try:
-        network = instantiate_component(node, where, **given)
+        network = instantiate_component(node, where, **arguments)
     except UserError as e:
         raise UserError(f"{e}{channels_last(entry['input_shape'])}") from None
     if not isinstance(network, nn.Module):
@@ -104,7 +110,7 @@ def _dry_run(model: Classifier, shape: tuple[int, ...], classes: int, where: str
     model.eval()
     try:
         logits = model(torch.zeros(2, *shape)).logits
-    except Exception as e:  # whatever a network of somebody else's raises
+    except Exception as e:  # user code may raise anything
         why = (str(e).splitlines() or [""])[0] or type(e).__name__
         raise UserError(
             f"{where}: this network cannot take the data's samples of shape {shape}: {why}{channels_last(shape)}"
@@ -117,17 +123,19 @@ def _dry_run(model: Classifier, shape: tuple[int, ...], classes: int, where: str
 
 
 def channels_last(shape: Sequence[int]) -> str:
-    """Return a question to end a message with where samples look like images ``[H, W, C]``; else nothing."""
+    """Return a hint for messages where samples look like ``[H, W, C]``, else ""."""
     if not has_channels_last(shape):
         return ""
     return f"; channels last? images are [channels, height, width], here {[shape[2], shape[0], shape[1]]}"
 
 
 def _check_state(model: Classifier, where: str) -> None:
-    """See that a file of weights can hold all that a model is: before hours go into its training.
+    """Check that a file of weights can hold the whole state of a model.
+
+    Why: the check runs before the training does.
 
     Raises:
-        UserError: names what it cannot hold.
+        UserError: names the value that a file of weights cannot hold.
     """
     for name, value in model.state_dict(keep_vars=True).items():
         short = name.removeprefix("network.")
@@ -150,19 +158,19 @@ def _check_state(model: Classifier, where: str) -> None:
 
 
 def architecture_section(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the report's `architecture`: class and arguments, and those of an ensemble's members."""
+    """Return the report's `architecture`: class and arguments, also of members."""
     node = entry["model"]
     about = {"target": node.get("_target_"), "arguments": {k: v for k, v in node.items() if not k.startswith("_")}}
     return about | ({"members": [architecture_section(member) for member in entry["members"]]} if entry.get("members") else {})
 
 
 class Checkpoint:
-    """The models of a run folder: weights as safetensors, everything else in model.json.
+    """The models of a run folder: weights as safetensors, the rest in model.json.
 
     Args:
-        folder: the run folder.
-        class_names: in class order.
-        columns: of the table that the models are trained on, where they have names.
+        folder: run folder.
+        class_names: C names in class order.
+        columns: column names of the training table; None: it has none.
     """
 
     def __init__(self, folder: Path, class_names: tuple[str, ...], columns: Columns | None = None) -> None:
@@ -180,7 +188,13 @@ class Checkpoint:
 
 
 def read_checkpoint(folder: Path) -> dict[str, Any]:
-    """Read a run folder's model.json and see that it is sound; `load_model` checks what the model that it builds names."""
+    """Return the content of a run folder's model.json, checked.
+
+    The classes that an entry names are checked by `load_model`.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
     path = folder / layout.MODELS
     content = layout.read_json(path)
     models = content.get("models")
@@ -200,7 +214,7 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
 
 
 def columns_of(checkpoint: Mapping[str, Any]) -> Columns | None:
-    """Return the names of the columns that the models of a checked model.json were trained on; None where there are none."""
+    """Return the column names in a checked model.json, or None."""
     columns = checkpoint.get("columns")
     return None if columns is None else Columns(tuple(columns["features"]), tuple(columns["beside"]))
 
@@ -223,15 +237,15 @@ def _check_sound(entry: Any, where: str) -> None:
 
 
 def load_model(folder: Path, name: str, also: Collection[str] = ()) -> tuple[Classifier, dict[str, Any]]:
-    """Build a run folder's model again, with its weights.
+    """Return a run folder's model with its weights, in eval mode, and its entry.
 
     Args:
-        folder: the run's.
-        name: of the model.
-        also: classes that may be built beside the trusted ones.
+        folder: run folder.
+        name: name of the model.
+        also: classes that may be built in addition to the trusted ones.
 
     Raises:
-        UserError: no such model there, untrusted, damaged, or weights of another architecture.
+        UserError: the model does not exist, is untrusted or damaged, or its weights have another architecture.
     """
     models = read_checkpoint(folder)["models"]
     if name not in models:
@@ -252,9 +266,10 @@ def load_model(folder: Path, name: str, also: Collection[str] = ()) -> tuple[Cla
 
 
 def _build_on_meta(entry: Mapping[str, Any], where: str) -> Classifier | None:
-    """Build a model without its memory: an entry that asks for more than its weights hold is then refused at no cost.
+    """Build a model without memory on the device ``meta``, or return None.
 
-    None where that cannot be done; what is wrong with the entry is said when it is built.
+    Why: an entry that asks for more memory than its weights hold is rejected before any is allocated. Errors in the entry are
+    reported when the model is built.
     """
     try:
         with torch.device("meta"):

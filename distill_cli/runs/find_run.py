@@ -1,4 +1,4 @@
-"""Which run a folder stands for, with a word wherever it is not that folder itself."""
+"""The run folder that a user's path stands for."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ METRIC = "macro_f1"
 
 
 def find_run(path: str | Path, option: str) -> Path:
-    """Return the run folder that a user chose: a run, the newest of some single runs, or the best of a sweep.
+    """Return the run folder that a user chose, and print it if it was searched.
 
     Args:
-        path: a run folder, a folder of single runs, or ``SWEEP/best``.
-        option: what it was typed for, for messages.
+        path: a run folder, a folder of single runs (the newest is chosen), or ``SWEEP/best``.
+        option: name of the option, for messages.
 
     Raises:
-        UserError: what `runs.find` refuses, or a sweep without a finished run.
+        UserError: `layout.resolve_run` finds no run, or the sweep has no finished one.
     """
     folder = Path(path)
     if folder.name == layout.BEST and not folder.exists() and layout.is_sweep(folder.parent):
@@ -34,12 +34,21 @@ def find_run(path: str | Path, option: str) -> Path:
 
 
 def named(folder: Path) -> str:
-    """Return a run folder as it is called in reports and cards: as it was typed, or by its whole path where that has no name."""
+    """Return the name of a run folder in reports: as typed, or its whole path.
+
+    The whole path is used where the path has no name, such as ``.``.
+    """
     return str(folder if folder.name else folder.resolve())
 
 
 def best(sweep: Path, typed: str) -> tuple[Path, str]:
-    """Return the run of a sweep that is first by validation, and why in words: of the first row of its table the best seed.
+    """Return a sweep's best run by validation, and the reason as text.
+
+    The best run is that of the best seed in the first row of the sweep's table.
+
+    Args:
+        sweep: folder of the sweep.
+        typed: the option as typed, for messages.
 
     Raises:
         UserError: no run of the sweep is finished and holds models.
@@ -53,5 +62,5 @@ def best(sweep: Path, typed: str) -> tuple[Path, str]:
     model = "student" if "student" in row.test else "teacher"
     run = max(row.runs, key=lambda run: score(run, model, "val", METRIC) or 0.0)
     left = everything.total - len(everything.finished)
-    rest = f"; {left} of its {everything.total} runs are not finished" if left else ""
-    return run.folder, f"first by validation macro F1 of {len(able)} runs ({row.label}, seed {run.seed}){rest}"
+    remaining = f"; {left} of its {everything.total} runs are not finished" if left else ""
+    return run.folder, f"first by validation macro F1 of {len(able)} runs ({row.label}, seed {run.seed}){remaining}"

@@ -1,4 +1,4 @@
-"""What a run folder holds, when it is finished, and how it is found again."""
+"""Layout of a run folder: its files, the finished state, the registry."""
 
 from __future__ import annotations
 
@@ -24,38 +24,41 @@ SAMPLES = "samples.json"
 EPOCHS = "metrics.csv"
 TEACHER_EPOCHS = "teacher_metrics.csv"
 REGISTER = "teachers"
-RESUME_DIR = "resume"  # of an unfinished run: training states, and what it is
-# All that a run writes in its folder.
+RESUME_DIR = "resume"  # of an unfinished run: training states and run.json
+# All files and folders that a run writes.
 RUN_FILES = (
-    "checkpoint", CONFIG, SAMPLES, EPOCHS, TEACHER_EPOCHS, RESUME_DIR, REPORT, "report.md", "report.html", "predictions.csv", "plots",
-    "tensorboard",
+    "checkpoint", CONFIG, SAMPLES, EPOCHS, TEACHER_EPOCHS, RESUME_DIR, REPORT, "report.md", "report.html", "predictions.csv",
+    "plots", "tensorboard",
 )  # fmt: skip
 LARGEST_JSON = 1 << 28
-# What a sweeper leaves in the folder of its jobs: Hydra's own, and those of optuna, ax and nevergrad.
+# Files that sweepers write into the folder of their jobs: Hydra's own, and those of optuna, ax and nevergrad.
 OF_A_SWEEP = ("multirun.yaml", "optimization_results.yaml")
 BEST = "best"  # SWEEP/best: the run of a sweep that is first by validation
 
 
 def weights_file(folder: Path, name: str) -> Path:
-    """Return where a model's weights lie."""
+    """Return the path of a model's weights."""
     return folder / "checkpoint" / f"{files.safe_name(name)}.safetensors"
 
 
 def train_record_file(folder: Path, name: str) -> Path:
-    """Return where the record of a model's training rows lies."""
+    """Return the path of the record of a model's training rows."""
     return folder / "checkpoint" / "rows" / f"{files.safe_name(name)}.safetensors"
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether the run is finished: `report.json` is written last."""
+    """Return whether a run is finished, that is, has a report.json.
+
+    The report is written last.
+    """
     return (folder / REPORT).is_file()
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
+    """Return the JSON object of a file.
 
     Raises:
-        UserError: missing, too large, not JSON, or not an object.
+        UserError: the file is missing, too large, no JSON, or no object.
     """
     try:
         if path.stat().st_size > LARGEST_JSON:
@@ -71,7 +74,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def model_metrics(report: Mapping[str, Any], name: str, keys: Iterable[str]) -> dict[str, Any]:
-    """Return some of a model's figures in a report; what is not there, or damaged, is left out."""
+    """Return some of a model's figures in a report.
+
+    Figures that are missing or damaged are left out.
+    """
     models = report.get("models")
     figures = models.get(name) if isinstance(models, Mapping) else None
     return {k: figures[k] for k in keys if k in figures} if isinstance(figures, Mapping) else {}
@@ -83,7 +89,7 @@ def is_sweep(folder: Path) -> bool:
 
 
 def _is_job(settings: Path) -> bool:
-    """Return whether Hydra's settings are of a job of a sweep into the folder above the job's."""
+    """Return whether Hydra's settings belong to a job of the sweep in this folder."""
     try:
         text = files.read_text(settings, LARGEST_JSON)
     except (OSError, ValueError):
@@ -94,14 +100,16 @@ def _is_job(settings: Path) -> bool:
 
 
 def resolve_run(path: str | Path, option: str) -> Path:
-    """Return the run folder at `path`, or the newest finished one below it that holds models.
+    """Return the run folder at `path`, or the newest finished one below it.
+
+    Only runs that hold models count.
 
     Args:
         path: a run folder, or a folder of single runs.
-        option: what the user typed it for, for messages.
+        option: name of the option, for messages.
 
     Raises:
-        UserError: no such folder, not a run, unfinished, without models, or a sweep, of which no run is the one.
+        UserError: the folder does not exist, is no run, is unfinished, holds no models, or is or holds a sweep.
     """
     folder = Path(path)
     if not folder.is_dir():
@@ -121,14 +129,17 @@ def resolve_run(path: str | Path, option: str) -> Path:
 
 
 def refuse_sweep(folder: Path, below: Iterable[Path], option: str) -> None:
-    """Refuse a folder that is or holds a sweep: the newest of its jobs is whichever ended last.
+    """Raise an error if a folder is or holds a sweep.
+
+    Why: the newest job of a sweep is only the one that ended last.
 
     Args:
-        folder: what the user typed for `option`.
+        folder: the folder as typed.
         below: the runs in it.
+        option: name of the option, for messages.
 
     Raises:
-        UserError: with the ways to choose a run.
+        UserError: the folder is or holds a sweep; the message names the ways to choose a run.
     """
     for run in below:
         above = [place for place in (run.parent, *run.parent.parents) if place == folder or folder in place.parents]
@@ -146,10 +157,10 @@ def save_model(folder: Path, name: str, model: nn.Module) -> None:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file.
+    """Return the tensors of a safetensors file by name.
 
     Raises:
-        UserError: missing or damaged.
+        UserError: the file is missing or damaged.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file; the run folder is incomplete")
@@ -161,20 +172,25 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def check_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
-    """See that tensors are a model's; the model may be on the device ``meta``.
+    """Check that tensors have the names and shapes of a model's state.
+
+    Args:
+        model: model, on any device including ``meta``.
+        tensors: tensors by name.
+        where: the file, for messages.
 
     Raises:
-        UserError: names or shapes differ; names the first.
+        UserError: names the first tensor whose name or shape differs.
     """
-    wanted = model.state_dict()
-    missing, unknown = sorted(set(wanted) - set(tensors)), sorted(set(tensors) - set(wanted))
+    expected = model.state_dict()
+    missing, unknown = sorted(set(expected) - set(tensors)), sorted(set(tensors) - set(expected))
     if missing or unknown:
-        what = [f"lacks '{missing[0]}'" if missing else "", f"has an unknown '{unknown[0]}'" if unknown else ""]
-        raise UserError(f"{where}: these weights are of another architecture: {' and '.join(w for w in what if w)}")
-    for name, tensor in wanted.items():
+        differences = [f"lacks '{missing[0]}'" if missing else "", f"has an unknown '{unknown[0]}'" if unknown else ""]
+        raise UserError(f"{where}: architecture mismatch: {' and '.join(w for w in differences if w)}")
+    for name, tensor in expected.items():
         if tensor.shape != tensors[name].shape:
             raise UserError(
-                f"{where}: these weights are of another architecture: '{name}' has shape {tuple(tensors[name].shape)}, "
+                f"{where}: architecture mismatch: '{name}' has shape {tuple(tensors[name].shape)}, "
                 f"the model needs {tuple(tensor.shape)}"
             )
 
@@ -183,14 +199,14 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: str) ->
     """Load tensors into a model.
 
     Raises:
-        UserError: names or shapes differ; names the first.
+        UserError: names the first tensor whose name or shape differs.
     """
     check_weights(model, tensors, where)
     model.load_state_dict(dict(tensors))
 
 
 def save_train_record(folder: Path, name: str, rows: TrainRecord) -> None:
-    """Write which rows a model was trained on."""
+    """Write the record of a model's training rows."""
     metadata = {"source_fingerprint": rows.source_fingerprint, "groups": json.dumps(rows.groups)}
     files.write_arrays(
         train_record_file(folder, name), {"index": rows.index, "row_hashes": rows.row_hashes.view(np.int64)}, metadata
@@ -198,7 +214,11 @@ def save_train_record(folder: Path, name: str, rows: TrainRecord) -> None:
 
 
 def read_train_record(folder: Path, name: str) -> TrainRecord:
-    """Read which rows a model was trained on."""
+    """Return the record of a model's training rows.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
     path = train_record_file(folder, name)
     tensors = read_tensors(path)
     with safe_open(path, framework="pt") as f:
@@ -216,26 +236,35 @@ def read_train_record(folder: Path, name: str) -> TrainRecord:
 
 
 def register(outputs: Path, key: str, folder: Path) -> None:
-    """Remember a finished teacher or link by its key."""
-    entry, begun = outputs / REGISTER / f"{key}.json", outputs / REGISTER / f"{key}.begun.json"
+    """Register a finished teacher or generation by its key.
+
+    Args:
+        outputs: folder of all runs, which holds the registry.
+        key: key of the teacher or generation.
+        folder: its run folder.
+    """
+    entry, started = outputs / REGISTER / f"{key}.json", outputs / REGISTER / f"{key}.begun.json"
     files.write_json(entry, {"folder": str(relative(folder, outputs))})
-    begun.unlink(missing_ok=True)
-    files.remove_stale_temporaries(begun)
+    started.unlink(missing_ok=True)
+    files.remove_stale_temporaries(started)
 
 
 def mark_started(outputs: Path, key: str, name: Path) -> None:
-    """Remember the name of the folder in which a teacher or link is being trained."""
+    """Register the name of the folder in which a teacher or generation is trained."""
     files.write_json(outputs / REGISTER / f"{key}.begun.json", {"name": str(name)})
 
 
 def started_run(outputs: Path, key: str) -> Path | None:
-    """Return the name that `begin` was last told for a key."""
+    """Return the folder name that `mark_started` registered last, or None."""
     entry = outputs / REGISTER / f"{key}.begun.json"
     return Path(files.safe_name(str(read_json(entry).get("name")))) if entry.is_file() else None
 
 
 def registered(outputs: Path, key: str, field: str = "teacher_key") -> Path | None:
-    """Return the finished run of a key, if it is there, says so in that field of its report, and is of this recipe version."""
+    """Return the finished run of a key, or None.
+
+    The run must exist, hold the key in the `field` of its report, and have this recipe version.
+    """
     entry = outputs / REGISTER / f"{key}.json"
     if not entry.is_file():
         return None
@@ -247,6 +276,6 @@ def registered(outputs: Path, key: str, field: str = "teacher_key") -> Path | No
 
 
 def relative(folder: Path, start: Path) -> Path:
-    """Return `folder` seen from `start` where it lies below it, else absolute."""
+    """Return `folder` relative to `start` if it lies below, else absolute."""
     folder, start = folder.resolve(), start.resolve()
     return folder.relative_to(start) if folder.is_relative_to(start) else folder

@@ -1,4 +1,4 @@
-"""What was run, with what, on what."""
+"""Provenance of a run: versions, machine, revision, command line."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ GIT_SECONDS = 5
 
 
 def provenance(device: torch.device, precision: str, started: float, command_line: str) -> dict[str, Any]:
-    """Return the report's `provenance` section.
+    """Return the report's section `provenance`.
 
     Args:
-        device: where models were trained.
-        precision: of the forward pass.
-        started: seconds since the epoch.
-        command_line: what to type to run it again.
+        device: device of the training.
+        precision: precision of the forward pass.
+        started: start time, seconds since the epoch.
+        command_line: command line that repeats the run.
     """
     return {
         "distill": __version__,
@@ -43,13 +43,13 @@ def provenance(device: torch.device, precision: str, started: float, command_lin
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for name in PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def _processor() -> str:
@@ -63,12 +63,15 @@ def _processor() -> str:
 
 
 def git_revision() -> str | None:
-    """Return the revision of the tool's checkout, with ``+changes`` where it has uncommitted ones; None outside git."""
-    here = Path(__file__).resolve().parent.parent
+    """Return the git revision of the tool's checkout, or None outside git.
 
-    def git(*words: str) -> str:
+    The revision ends with ``+changes`` if there are uncommitted changes.
+    """
+    here = Path(__file__).resolve().parents[2]
+
+    def git(*arguments: str) -> str:
         return subprocess.run(
-            ["git", "-C", str(here), *words], capture_output=True, text=True, timeout=GIT_SECONDS, check=True
+            ["git", "-C", str(here), *arguments], capture_output=True, text=True, timeout=GIT_SECONDS, check=True
         ).stdout.strip()
 
     if not (here / ".git").exists():

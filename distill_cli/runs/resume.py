@@ -1,4 +1,4 @@
-"""In which folder a job runs: a new one, or that of an unfinished run of the same config; and who is writing there."""
+"""Folder of a job, new or of an unfinished run, and its lock."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ def resolve_run_dir(resume: str | None, outputs: Path, command: str, out: Path, 
     """Return the folder of a job.
 
     Args:
-        resume: ``auto``: the newest unfinished run of this config, if there is one; ``never``; or its folder. None: ``auto`` in a
-            sweep, whose jobs have folders of their own by config, ``never`` elsewhere.
-        outputs: the folder of all runs.
-        command: first word of the command line.
-        out: the folder that Hydra has made for the job.
-        key: of the job's config.
-        sweeping: whether it is a job of a sweep.
+        resume: ``auto``: the newest unfinished run of this config, if there is one; ``never``; or a run folder. None: ``auto``
+            in a sweep, whose jobs have folders by config, else ``never``.
+        outputs: folder of all runs.
+        command: name of the command.
+        out: folder that Hydra has made for the job.
+        key: key of the job's config.
+        sweeping: whether the job belongs to a sweep.
 
     Raises:
-        UserError: the folder named has no unfinished run of this config.
+        UserError: the named folder has no unfinished run of this config.
     """
     if command not in RESUMED or not should_resume(resume, sweeping):
         return out
     if sweeping:
         if resume not in (None, AUTO):
-            raise UserError(f"resume={resume}: a sweep goes on in its own folder; use resume={AUTO} or resume={NEVER}")
+            raise UserError(f"resume={resume}: a sweep resumes in its own folder; use resume={AUTO} or resume={NEVER}")
         return out
     if resume != AUTO:
         if not str(resume).strip():
@@ -47,10 +47,10 @@ def resolve_run_dir(resume: str | None, outputs: Path, command: str, out: Path, 
         return _named(Path(str(resume)), command, key)
     if _is_of(out, command, key):  # chosen by hydra.run.dir
         return out
-    found = [path.parent for path in (outputs / command).glob(f"*/{layout.RESUME_DIR}")]
-    for folder in found:  # a run that was killed before it had said what it is never comes back to clean up
+    unfinished = [path.parent for path in (outputs / command).glob(f"*/{layout.RESUME_DIR}")]
+    for folder in unfinished:  # a run that was killed before run.json was written leaves a temporary file
         files.remove_stale_temporaries(folder / layout.RESUME_DIR / RUN)
-    fitting = [folder for folder in found if _is_of(folder, command, key)]
+    fitting = [folder for folder in unfinished if _is_of(folder, command, key)]
     return max(fitting, key=lambda folder: (folder / layout.RESUME_DIR / RUN).stat().st_mtime, default=out)
 
 
@@ -64,8 +64,8 @@ def _named(folder: Path, command: str, key: str) -> Path:
             f"resume={folder}: holds no unfinished run (no {layout.RESUME_DIR}/{RUN}); leave resume out to make a new one"
         )
     if not _is_of(folder, command, key):
-        begun = layout.read_json(folder / layout.RESUME_DIR / RUN).get("command_line")
-        raise UserError(f"resume={folder}: begun with other settings; its own command line was: {begun}")
+        started = layout.read_json(folder / layout.RESUME_DIR / RUN).get("command_line")
+        raise UserError(f"resume={folder}: started with other settings; its own command line was: {started}")
     return folder
 
 
@@ -73,26 +73,26 @@ def _is_of(folder: Path, command: str, key: str) -> bool:
     if layout.is_finished(folder):
         return False
     try:
-        begun = layout.read_json(folder / layout.RESUME_DIR / RUN)
+        started = layout.read_json(folder / layout.RESUME_DIR / RUN)
     except UserError:
         return False
-    return begun.get("command") == command and begun.get("key") == key
+    return started.get("command") == command and started.get("key") == key
 
 
 def mark_started(folder: Path, command: str, key: str, command_line: str) -> None:
-    """Leave a word in a run folder of what is being run in it."""
-    about: dict[str, Any] = {"command": command, "key": key, "command_line": command_line}
-    files.write_json(folder / layout.RESUME_DIR / RUN, about)
+    """Write run.json: command, config key and command line of a started run."""
+    content: dict[str, Any] = {"command": command, "key": key, "command_line": command_line}
+    files.write_json(folder / layout.RESUME_DIR / RUN, content)
 
 
 def clean_up_failed_run(folder: Path, before: Collection[str]) -> None:
-    """Remove what a run that ended by a mistake has written, unless training states are there to go on from.
+    """Remove the files of a run that failed by a user error, if nothing is trained.
 
-    What else has come into the folder meanwhile stays: other runs may lie below it.
+    Files that have come into the folder otherwise stay, because other runs may lie below it.
 
     Args:
-        folder: the run's, owned by this process.
-        before: what lay in it when the run began.
+        folder: run folder, locked by this process.
+        before: names in the folder when the run started.
     """
     if layout.is_finished(folder) or any((folder / layout.RESUME_DIR).glob("*/*")):
         return
@@ -101,10 +101,10 @@ def clean_up_failed_run(folder: Path, before: Collection[str]) -> None:
 
 @contextlib.contextmanager
 def lock_run_dir(folder: Path) -> Iterator[None]:
-    """Be the only process that writes in a run folder; the system lets go when the process dies.
+    """Lock a run folder against other processes, until the block or process ends.
 
     Raises:
-        locks.Owned: another process is, and which.
+        locks.Owned: another process holds the lock; names the process.
         UserError: links in the folder lead out of it.
     """
     about: dict[str, Any] = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
@@ -117,18 +117,18 @@ def lock_run_dir(folder: Path) -> Iterator[None]:
 
 
 def redirect_log(old: Path, new: Path) -> None:
-    """Let the log go on in another run folder.
+    """Redirect the log file of one run folder to another.
 
     Raises:
-        UserError: the log there is a link.
+        UserError: the log file there is a link.
     """
     root = logging.getLogger()
     for handler in list(root.handlers):
         if isinstance(handler, logging.FileHandler) and Path(handler.baseFilename).parent == old.resolve():
             name = Path(handler.baseFilename).name
             files.ensure_no_symlinks(new, (name,))
-            other = logging.FileHandler(new / name)
-            other.setFormatter(handler.formatter)
+            redirected = logging.FileHandler(new / name)
+            redirected.setFormatter(handler.formatter)
             root.removeHandler(handler)
             handler.close()
-            root.addHandler(other)
+            root.addHandler(redirected)

@@ -1,4 +1,7 @@
-"""Training states on disk: written atomically, at most two kept, read without pickle, passed over where another training's."""
+"""Training checkpoints on disk, written atomically and read without pickle.
+
+At most two are kept. A checkpoint of another training is skipped.
+"""
 
 from __future__ import annotations
 
@@ -23,15 +26,15 @@ NAME = re.compile(r"state-(\d{9,})\.safetensors")
 
 @dataclass
 class CheckpointManager:
-    """The states of one training, in a folder of their own.
+    """The checkpoints of one training, in a folder of their own.
 
     Args:
-        folder: where they lie; made by the first save.
-        key: what decides this training; a state with another key is not continued.
-        every_steps: steps from one state to the next; None: not by steps.
-        every_seconds: seconds from one state to the next; None: not by time.
-        resume: whether a state that is there is gone on from; else it is removed.
-        clock: seconds that never go back, for tests.
+        folder: folder of the checkpoints; created by the first save.
+        key: hash of everything that decides this training; a checkpoint with another key is skipped.
+        every_steps: optimizer steps between checkpoints; None: not by steps.
+        every_seconds: seconds between checkpoints; None: not by time.
+        resume: whether an existing checkpoint is resumed; else it is removed.
+        clock: monotonic clock in seconds, for tests.
     """
 
     folder: Path
@@ -47,7 +50,7 @@ class CheckpointManager:
         self._at = self.clock()
 
     def should_save(self) -> bool:
-        """Count a step; return whether a state is to be saved after it."""
+        """Count a step, and return whether to save a checkpoint after it."""
         self._steps += 1
         if stop_signals.stop_requested() is not None:
             return True
@@ -56,64 +59,73 @@ class CheckpointManager:
         return self.every_seconds is not None and self.clock() - self._at >= self.every_seconds
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Write a state beside the last one, and take away those before.
+        """Write a checkpoint, and remove old ones.
+
+        Args:
+            state: nested dicts and lists of tensors and JSON values.
 
         Raises:
-            UserError: the folder is not writable, the disk is full, or an optimizer keeps what no state can hold.
-            Interrupted: a signal has asked the training to stop; the state is there.
+            UserError: the folder is not writable, the disk is full, or an optimizer holds what a checkpoint cannot.
+            Interrupted: a signal has asked the training to stop; the checkpoint is written.
         """
         try:
             packed, tensors = flatten_state(state)
         except TypeError as e:
             if self.every_steps is None and self.every_seconds is None:
                 stop_signals.raise_if_requested()
-                return  # nobody asked for states: the training goes on without
+                return  # no checkpoints were asked for: the training continues without
             raise UserError(f"{self.folder}: {e}; set save_every=null, and choose an optimizer and a schedule of torch") from None
         before = self._written()
         number = before[-1][0] + 1 if before else 0
         text = json.dumps({"key": self.key, "threads": get_num_threads(), "state": packed})
         about = {"state": text, "digest": checksum(text, tensors)}
         files.write_arrays(self.folder / f"state-{number:09d}.safetensors", tensors, about)
-        files.remove(old for _, old in before[: max(0, len(before) - MAX_TO_KEEP + 1)])
+        files.remove(path for _, path in before[: max(0, len(before) - MAX_TO_KEEP + 1)])
         self._steps, self._at = 0, self.clock()
         stop_signals.raise_if_requested()
 
     def load_latest(self) -> tuple[dict[str, Any] | None, str]:
-        """Return the newest whole state of this training, and what a user should know of it and the others.
+        """Return the newest intact state of this training or None, and messages.
 
         Half-written files of killed processes are removed.
         """
         files.remove_all_temporaries(self.folder)
         if not self.resume:
             files.remove(path for _, path in self._written())
-        said = []
+        messages = []
         for _, path in reversed(self._written()):
             state, key, threads = _read(path)
             if state is None:
-                said = [f"{path}: damaged, passed over"]
+                messages = [f"{path}: damaged, skipped"]
             elif key != self.key:
-                said = [f"{path}: of another data set, teacher, setting or version, passed over"]
+                messages = [f"{path}: of another data set, teacher, setting or version, skipped"]
             else:
                 if threads != get_num_threads():
-                    said.append(
-                        f"{path}: written with threads={threads}, going on with {get_num_threads()}: last digits may differ"
+                    messages.append(
+                        f"{path}: written with threads={threads}, resuming with {get_num_threads()}: last digits may differ"
                     )
-                return state, "; ".join(said)
-        return None, "; ".join(said)
+                return state, "; ".join(messages)
+        return None, "; ".join(messages)
 
     def _written(self) -> list[tuple[int, Path]]:
-        found = [(match, path) for path in self.folder.glob("state-*") if (match := NAME.fullmatch(path.name))]
-        return sorted((int(match[1]), path) for match, path in found)
+        matches = [(match, path) for path in self.folder.glob("state-*") if (match := NAME.fullmatch(path.name))]
+        return sorted((int(match[1]), path) for match, path in matches)
 
 
 def checksum(text: str, tensors: Mapping[str, Tensor]) -> str:
-    """Return a hash of all that a state holds: a flipped bit in a weight would change a result, and nobody would see it."""
+    """Return a hash of a checkpoint's text and tensors.
+
+    Why: a flipped bit in a weight would change a result unnoticed.
+    """
     parts = (tensors[name].reshape(-1).view(uint8).numpy().data for name in sorted(tensors))
     return files.hash_bytes(text.encode(), *parts)
 
 
 def _read(path: Path) -> tuple[dict[str, Any] | None, str, int]:
-    """Return the state in a file, None where it is damaged; the key of its training, and the threads that made it."""
+    """Return state, key and thread count of a file.
+
+    The state is None where the file is damaged.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -1,7 +1,7 @@
-"""Checks of a composed config before anything is trained, and the building of its components.
+"""Entry point of the checks of a composed config before training.
 
-A component is a mapping with `_target_`, a dotted path of a class or function. Its keys are held against the target's
-signature and type hints, so that a slip is found before an hour of training and not after.
+A component is a mapping with `_target_`, a dotted path of a class or function. Its keys are checked against the target's
+signature and type hints, so that an error is found before training.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ from distill_cli.errors import UserError, did_you_mean
 
 __all__ = ["TRAINING_KEYS", "check", "check_component", "check_trusted", "instantiate_component", "load_config", "targets_in"]
 
-# Keys beside a component's own, read by the pipeline.
+# Keys in addition to a component's own, read by the pipeline.
 EXTRA_KEYS = {"loss": ("weight",), "terms": ("weight",), "dataset": ("label_fraction", "exclude_classes", "unlabeled")}
 
 
 def check(cfg: DictConfig, command: str, typed: list[str] | None = None) -> None:
-    """Check a composed config: nothing missing, every value in its range, every component's keys known.
+    """Check a composed config: missing values, ranges, unknown keys.
 
     Args:
         cfg: the job's config.
         command: `distill`, `layers`, `train-teacher`, or one that opens a run.
-        typed: the overrides of the command line.
+        typed: overrides of the command line.
 
     Raises:
-        UserError: what is wrong first.
-        OmegaConfBaseException: a mandatory value is missing, or an interpolation leads nowhere.
+        UserError: the first fault.
+        OmegaConfBaseException: a mandatory value is missing, or an interpolation has no target.
     """
     check_typed(command, typed or [])
-    command = "distill" if command == "layers" else command  # it takes what `distill` takes
+    command = "distill" if command == "layers" else command  # both have the same keys
     check_known(cfg)
     config: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     if not isinstance(config["require"], Mapping):
@@ -59,24 +59,31 @@ def check(cfg: DictConfig, command: str, typed: list[str] | None = None) -> None
 
 
 def check_config(config: Mapping[str, Any], command: str, typed: list[str] | None = None) -> None:
-    """Check values and components of a plain, resolved config; `typed` are the overrides of the command line, where it has any.
+    """Check values and components of a plain, resolved config.
+
+    Args:
+        config: the config.
+        command: name of the command.
+        typed: overrides of the command line, or None.
 
     Raises:
-        UserError: what is wrong first.
+        UserError: the first fault.
     """
     check_values(config, command)
     check_unlabeled(config.get("dataset") or {})
     for path, node in components(config, command):
         extra = EXTRA_KEYS.get(path.removeprefix("stages.").split(".")[path.startswith("stages.")], ())
-        chosen = typed if any(re.match(r"\+?(experiment|hparams)=", word) for word in typed or ()) else None
+        chosen = typed if any(re.match(r"\+?(experiment|hparams)=", override) for override in typed or ()) else None
         check_component(path, {k: v for k, v in node.items() if k not in extra}, chosen)
 
 
 def check_known(cfg: DictConfig, prefix: str = "") -> None:
-    """Refuse keys that ``+key=value`` added and nobody reads, and typed keys that ``~key`` took away.
+    """Check that a config has exactly the keys of its schema.
+
+    Unknown keys come from ``+key=value``, missing ones from ``~key``.
 
     Raises:
-        UserError: the first such key.
+        UserError: names the first such key.
     """
     schema: Any = OmegaConf.get_type(cfg)
     known = [f.name for f in fields(schema)]

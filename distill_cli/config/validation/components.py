@@ -1,4 +1,4 @@
-"""Holds a component's keys against the signature and the type hints of its `_target_`."""
+"""Checks of a component's keys against its target's signature and type hints."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ PLAIN_TYPES = {bool: "bool", int: "int", float: "float", str: "str", NoneType: "
 
 
 def check_component(path: str, node: Mapping[str, Any], typed: Collection[str] | None = None) -> None:
-    """Hold a component's keys, and those of components inside it, against the signatures of their targets.
+    """Check a component's keys, and those of components inside it.
 
     Args:
-        path: its place in the config.
-        node: its keys.
-        typed: what was typed, where that is known: a key that was not came with an experiment, for another option.
+        path: place in the config.
+        node: keys of the component.
+        typed: overrides of the command line, or None; a key that was not typed came from a preset, for another option.
 
     Raises:
         UserError: `_target_` cannot be imported, a key is unknown, or a value has the wrong type.
@@ -36,13 +36,13 @@ def check_component(path: str, node: Mapping[str, Any], typed: Collection[str] |
         parameters = inspect.signature(target).parameters
         hints = get_type_hints(target.__init__ if inspect.isclass(target) else target)
     except (ValueError, TypeError, NameError, AttributeError):
-        return  # a builtin, or hints that only a type checker can read: nothing to hold the keys against
+        return  # a builtin, or hints that only a type checker can read: no signature to check against
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for key, value in node.items():
         if key.startswith("_") and key.endswith("_"):
             continue
         if key not in parameters and not takes_any:
-            preset = typed is not None and not any(word.lstrip("+").startswith(f"{path}.{key}=") for word in typed)
+            preset = typed is not None and not any(override.lstrip("+").startswith(f"{path}.{key}=") for override in typed)
             hint = f", and a preset sets it; take it away with ~{path}.{key}" if preset else did_you_mean(key, parameters)
             raise UserError(f"{path}.{key}: {target.__qualname__} has no such parameter{hint}")
         built = isinstance(value, Mapping) and "_target_" in value
@@ -51,7 +51,7 @@ def check_component(path: str, node: Mapping[str, Any], typed: Collection[str] |
 
 
 def parameter_names(target: Callable[..., Any]) -> list[str] | None:
-    """Return the names that a target takes; None where it takes any, or does not tell."""
+    """Return the names of a target's parameters, None if unknown or open."""
     try:
         parameters = inspect.signature(target).parameters
     except (ValueError, TypeError):
@@ -60,7 +60,7 @@ def parameter_names(target: Callable[..., Any]) -> list[str] | None:
 
 
 def check_inside(path: str, value: Any) -> None:
-    """Check the components that a value is or holds."""
+    """Check the components that a value is or contains."""
     if isinstance(value, Mapping) and "_target_" in value:
         check_component(path, value)
     elif isinstance(value, Mapping | list | tuple):
@@ -77,20 +77,20 @@ def find_target(path: str, name: Any) -> Callable[..., Any]:
     logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # get_object logs what it raises
     where = f"{path}._target_={name}"
     try:
-        found = get_object(str(name))
+        target = get_object(str(name))
     except Exception as e:
         cause: BaseException = e.__cause__ or e
         part_missing = isinstance(cause, ModuleNotFoundError) and f"{name}.".startswith(f"{cause.name}.")
         if part_missing or isinstance(cause, AttributeError):
             raise UserError(f"{where}: not found{suggest_import(str(name))}") from None
         raise UserError(f"{where}: {type(cause).__name__}: {' '.join(str(cause).split())}") from None
-    if not callable(found):
+    if not callable(target):
         raise UserError(f"{where}: not a class or a function")
-    return found
+    return target
 
 
 def suggest_import(name: str) -> str:
-    """Return a hint at what the deepest module of a dotted path that exists has under a similar name."""
+    """Return a hint for a dotted path: a similar name in its deepest module."""
     parts = name.split(".")
     for n in range(len(parts) - 1, 0, -1):
         try:
@@ -102,7 +102,10 @@ def suggest_import(name: str) -> str:
 
 
 def matches_type_hint(value: Any, hint: Any) -> bool:
-    """Return whether a plain value can be meant for a parameter with this hint; hints of other classes say yes."""
+    """Return whether a plain value fits a parameter with this type hint.
+
+    Hints of other classes fit any value.
+    """
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         known = [h for h in inner if h in PLAIN_TYPES or get_origin(h) is not None]
@@ -123,7 +126,7 @@ def matches_type_hint(value: Any, hint: Any) -> bool:
 
 
 def hint_text(hint: Any) -> str:
-    """Return a type hint in a user's words."""
+    """Return a type hint in plain words."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         return " or ".join(hint_text(h) for h in inner if h in PLAIN_TYPES or get_origin(h) is not None)

@@ -1,4 +1,4 @@
-"""What `teacher` may say of several teachers at once. Works on a plain, resolved config."""
+"""Checks of the keys of `teacher` for several teachers."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ ENSEMBLE_KEYS = ("size", "average", "weights")
 
 
 def check_ensemble(teacher: Mapping[str, Any]) -> None:
-    """Check `ensemble`, `run` and `run_model` against each other.
+    """Check the keys for several teachers against each other.
+
+    Args:
+        teacher: plain, resolved config of the teacher.
 
     Raises:
-        UserError: the first that is wrong.
+        UserError: the first fault.
     """
     if not isinstance(teacher["ensemble"], Mapping):
         raise UserError(
@@ -44,25 +47,26 @@ def check_ensemble(teacher: Mapping[str, Any]) -> None:
         raise UserError(f"teacher.run={format_value(folders)}: expected a run folder, or a list of them")
     if isinstance(names, list):
         if not isinstance(folders, list) or len(names) != members or not all(isinstance(name, str) for name in names):
-            wanted = f"{members} names, one a folder of teacher.run" if isinstance(folders, list) else "one name"
-            raise UserError(f"teacher.run_model={format_value(names)}: expected {wanted}")
+            expected = f"{members} names, one a folder of teacher.run" if isinstance(folders, list) else "one name"
+            raise UserError(f"teacher.run_model={format_value(names)}: expected {expected}")
     elif not isinstance(names, str):
         raise UserError(f"teacher.run_model={format_value(names)}: expected teacher, student or a control's name")
     check_weights(teacher["ensemble"]["weights"], members)
 
 
 def check_weights(weights: Any, members: int) -> None:
-    """Check that there is one weight >= 0 a member, and that they are not all 0.
+    """Check the members' weights: one each, >= 0, not all 0.
 
     Raises:
-        UserError: says how many are expected.
+        UserError: names the number of weights expected.
     """
     if weights is None:
         return
     if members == 1:
         raise UserError(
             f"teacher.ensemble.weights={format_value(weights)}: there is one teacher; "
-            "set teacher.ensemble.size or a list of teacher.run"
+            "set teacher.ensemble.size or a list of "
+            "teacher.run"
         )
     numbers = isinstance(weights, list) and all(isinstance(w, int | float) and not isinstance(w, bool) for w in weights)
     if not numbers or len(weights) != members or not all(0 <= w < math.inf for w in weights) or not sum(weights):

@@ -1,4 +1,7 @@
-"""The links of `generations`, between teacher and student: each is the run's config with some of the student's keys changed."""
+"""Configs of the generations between teacher and student.
+
+Each is the run's config with some of the student's keys changed.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,11 @@ from distill_cli.errors import UserError, did_you_mean
 from distill_cli.utils.files import safe_name
 
 NOT_OF_A_LINK = ("student", "generations", "tuned_from")
-# Keys that a link gives whole: an empty one takes the run's away.
+# Keys that a generation replaces as a whole: an empty value removes the run's.
 WHOLE_KEYS = ("terms", "stages")
 # Keys that a link may give; those of an option's group may name the option.
 LINK_KEYS = ("name", "seed", "model", "preprocessing", *(key for key in STUDENT_ONLY if key not in NOT_OF_A_LINK))
-MISSING = "???"  # how an option's file says that a value has to be given
+MISSING = "???"  # marks a required value in an option's file
 OPTION_KEYS = ("model", "loss", "optimizer", "lr_scheduler", "augment", "mixup", "sampling")
 RESERVED_NAMES = ("teacher", "student")
 SEED_STEP = 1000
@@ -32,30 +35,30 @@ class Generation:
     """One generation between teacher and student.
 
     Attributes:
-        name: what reports call it.
-        config: of its own run, plain and resolved; its teacher is put in by whoever runs it.
+        name: name in reports.
+        config: plain, resolved config of its run, without the teacher.
     """
 
     name: str
     config: dict[str, Any]
 
     def prefixed(self, error: UserError) -> UserError:
-        """Return an error of its config with its name before it."""
+        """Return an error with the generation's name before it."""
         return UserError(f"generations.{self.name}: {error}")
 
 
 def generations(config: Mapping[str, Any]) -> list[Generation]:
-    """Return the links of a plain, resolved config, from the teacher's end to the student's.
+    """Return the generations of a plain, resolved config, first after the teacher.
 
     Raises:
-        UserError: no list of mappings, a name that is taken or no file name, an unknown key or option.
+        UserError: the value is no list of mappings, a name is taken or no file name, or a key or option is unknown.
     """
     chain = config.get("generations") or []
     if not isinstance(chain, list):
         raise UserError(
             f"generations={format_value(chain)}: expected a list such as [{{name: assistant, model: mlp_small}}], or [] for none"
         )
-    found: list[Generation] = []
+    parsed: list[Generation] = []
     for n, node in enumerate(chain):
         name = node.get("name") if isinstance(node, Mapping) else None
         if not isinstance(node, Mapping) or not isinstance(name, str) or safe_name(name) != name or name in RESERVED_NAMES:
@@ -64,11 +67,11 @@ def generations(config: Mapping[str, Any]) -> list[Generation]:
                 "with a name of letters, digits, '.', '_' and '-' that is not "
                 f"{' or '.join(RESERVED_NAMES)}, such as {{name: assistant, model: mlp_small}}"
             )
-        if name in {link.name for link in found}:
+        if name in {link.name for link in parsed}:
             raise UserError(f"generations.{n}.name={name}: there is such a link already; each needs a name of its own")
         check_keys(node, LINK_KEYS, f"generations.{name}.")
-        found.append(Generation(name, _config(config, n, name, node)))
-    return found
+        parsed.append(Generation(name, _config(config, n, name, node)))
+    return parsed
 
 
 def _config(config: Mapping[str, Any], n: int, name: str, node: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,7 +95,7 @@ def _config(config: Mapping[str, Any], n: int, name: str, node: Mapping[str, Any
 
 
 def _merged(base: Any, value: Any, key: str) -> Any:
-    """Return `value`, with what it leaves out taken from `base` where both are of the same kind."""
+    """Return `value`, merged over `base` where both are of the same class."""
     if not isinstance(base, Mapping) or not isinstance(value, Mapping) or key in WHOLE_KEYS:
         return value
     if value.get("_target_", base.get("_target_")) != base.get("_target_"):
@@ -101,7 +104,7 @@ def _merged(base: Any, value: Any, key: str) -> Any:
 
 
 def _option(path: str, key: str, value: Any) -> Any:
-    """Return the content of the option that a word names, or any other value as it is."""
+    """Return the content of the option that a value names, else the value."""
     if key not in OPTION_KEYS or not isinstance(value, str):
         return value
     known = options(_folders())[key]
@@ -119,6 +122,6 @@ def _option(path: str, key: str, value: Any) -> Any:
 
 
 def _folders() -> list[Path]:
-    """Return the folders of the configs: the tool's, and those of ``--config-dir``."""
+    """Return the config folders: the tool's, and those of ``--config-dir``."""
     sources = HydraConfig.get().runtime.config_sources if HydraConfig.initialized() else []
     return [conf_dir(), *(Path(source.path) for source in sources if source.schema == "file" and source.path)]

@@ -1,4 +1,7 @@
-"""Which command reads which key, so that none is accepted and ignored. Neither torch nor numpy, so that composing stays fast."""
+"""The keys that each command reads, so that none is accepted and ignored.
+
+Neither torch nor numpy is imported, so that composing stays fast.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +15,15 @@ PRESETS = ("experiment", "hparams")
 
 
 def unread(command: str, key: str, package: str | None) -> str | None:
-    """Return the line for a key or group that a command does not read and another does; else None.
+    """Return the message on a key that only other commands read, else None.
 
     Args:
-        command: the first word of the line.
-        key: as it is handed to Hydra, without a plus.
-        package: where the option of a group goes, such as ``teacher.optimizer``.
+        command: name of the command.
+        key: key as passed to Hydra, without a plus.
+        package: place of a group's option, such as ``teacher.optimizer``.
     """
     place = package or key
-    readers = [other for other in COMMANDS if other != "layers" and reads(other, place)]
+    readers = [name for name in COMMANDS if name != "layers" and reads(name, place)]
     if reads(command, place) or not readers:
         return None
     verb = "do" if len(readers) > 1 else "does"
@@ -28,7 +31,7 @@ def unread(command: str, key: str, package: str | None) -> str | None:
 
 
 def reads(command: str, place: str) -> bool:
-    """Return whether a command reads what stands at a place of its config."""
+    """Return whether a command reads a place of its config."""
     first = place.partition(".")[0]
     known = first in PRESETS if command in TRAINING_COMMANDS else False
     known = known or first in {field.name for field in fields(COMMANDS[command])}

@@ -1,4 +1,4 @@
-"""What one value must be, and how to say that it is not."""
+"""Rules for single values, and the messages on violations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,15 @@ MISSING = object()
 
 @dataclass(frozen=True)
 class Rule:
-    """What one value must be: a kind of number, a condition and how to say it; or one of some words."""
+    """A rule for one value: a kind of number with a condition, or a choice.
+
+    Attributes:
+        kind: ``int`` or ``number``.
+        predicate: condition of a number.
+        description: text of the condition.
+        choices: allowed values; empty: any number that meets the condition.
+        optional: whether None is allowed.
+    """
 
     kind: str = "number"
     predicate: Callable[[Any], bool] = math.isfinite
@@ -24,13 +32,13 @@ class Rule:
     optional: bool = False
 
     def violation(self, value: Any) -> str:
-        """Return what is wrong with `value`, or an empty string."""
+        """Return the message on `value`, or an empty string if it is valid."""
         null = " or null" if self.optional else ""
-        words = " or ".join(dict.fromkeys(map(format_value, self.choices)))
+        allowed = " or ".join(dict.fromkeys(map(format_value, self.choices)))
         if value is None:
-            return "" if self.optional else f"expected {words or self.kind}"
-        if words:
-            return "" if value in self.choices else f"expected {words}{null}{did_you_mean(value, self.choices)}"
+            return "" if self.optional else f"expected {allowed or self.kind}"
+        if allowed:
+            return "" if value in self.choices else f"expected {allowed}{null}{did_you_mean(value, self.choices)}"
         if isinstance(value, bool) or not isinstance(value, int if self.kind == "int" else (int, float)):
             return f"expected {self.kind}{null}"
         return "" if math.isfinite(value) and self.predicate(value) else f"must be {self.description}{null}"
@@ -41,9 +49,9 @@ def at_least(low: int, kind: str = "int", *, optional: bool = False) -> Rule:
     return Rule(kind, lambda v: v >= low, f">= {low}", optional=optional)
 
 
-def one_of(*words: Any) -> Rule:
-    """Return the rule that a value is one of `words`."""
-    return Rule(choices=words)
+def one_of(*choices: Any) -> Rule:
+    """Return the rule that a value is one of `choices`."""
+    return Rule(choices=choices)
 
 
 def look_up(config: Mapping[str, Any], path: str) -> Any:
@@ -57,10 +65,10 @@ def look_up(config: Mapping[str, Any], path: str) -> Any:
 
 
 def check_rules(config: Mapping[str, Any], rules: Mapping[str, Rule], prefix: str = "") -> None:
-    """Hold the values that `config` has against `rules`.
+    """Check the values of `config` against `rules`.
 
     Raises:
-        UserError: ``path=value: what it must be``.
+        UserError: ``path=value: what the value must be``.
     """
     for path, rule in rules.items():
         value = look_up(config, path)
@@ -76,10 +84,12 @@ def format_value(value: Any) -> str:
 
 
 def check_keys(node: Mapping[str, Any], known: Iterable[str], prefix: str) -> None:
-    """Refuse keys that nobody reads, which ``+key=value`` and a user's own option can bring.
+    """Check that there are no unknown keys.
+
+    Such keys come from ``+key=value`` or a user's own option.
 
     Raises:
-        UserError: the first such key, with the nearest known one.
+        UserError: names the first such key, with the nearest known one.
     """
     for key in node:
         if key not in known:
@@ -87,10 +97,12 @@ def check_keys(node: Mapping[str, Any], known: Iterable[str], prefix: str) -> No
 
 
 def check_complete(node: Mapping[str, Any], known: Iterable[str], prefix: str) -> None:
-    """Refuse unknown keys, and keys that are not there, which ``~key`` and a user's own option can bring.
+    """Check that there are no unknown and no missing keys.
+
+    Missing keys come from ``~key`` or a user's own option.
 
     Raises:
-        UserError: the first such key.
+        UserError: names the first such key.
     """
     known = list(known)
     check_keys(node, known, prefix)

@@ -1,4 +1,4 @@
-"""What the keys of commands that open a finished run must be."""
+"""Checks of the keys of commands that open a finished run."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ PREDICT_RULES = {
 
 
 def check_run_command(config: Mapping[str, Any], command: str) -> None:
-    """Check the keys of one of these commands.
+    """Check the keys of a command that opens a finished run.
 
     Raises:
-        UserError: the first that is wrong.
+        UserError: the first fault.
     """
     if command == "predict":
         check_rules(config, PREDICT_RULES)
@@ -63,26 +63,27 @@ def check_run_command(config: Mapping[str, Any], command: str) -> None:
 
 
 def formats(value: Any) -> list[str]:
-    """Return the formats that were asked for, each once.
+    """Return the chosen formats, each once.
 
     Raises:
-        UserError: none, or one that does not exist.
+        UserError: there is none, or one does not exist.
     """
     return parse_choices(value, "format", FORMATS)
 
 
 def parse_choices(value: Any, key: str, known: tuple[str, ...]) -> list[str]:
-    """Return the words of a key that takes one or a list, each once.
+    """Return the values of a key that takes one or a list, each once.
 
     Raises:
-        UserError: none, or one that is not known.
+        UserError: there is none, or one is unknown.
     """
-    wanted = list(value) if isinstance(value, list | tuple) else [value]
-    for word in wanted:
-        if word not in known:
+    choices = list(value) if isinstance(value, list | tuple) else [value]
+    for choice in choices:
+        if choice not in known:
             raise UserError(
-                f"{key}={format_value(word)}: there is no such {key.rstrip('s')}{did_you_mean(str(word), known)} (there are: {', '.join(known)})"
+                f"{key}={format_value(choice)}: there is no such {key.rstrip('s')}{did_you_mean(str(choice), known)} "
+                f"(there are: {', '.join(known)})"
             )
-    if not wanted:
+    if not choices:
         raise UserError(f"{key}=[]: name one or more of {', '.join(known)}")
-    return list(dict.fromkeys(wanted))
+    return list(dict.fromkeys(choices))

@@ -1,4 +1,7 @@
-"""What a run's stages may set, and what each comes to over the run's own settings. Works on plain, resolved configs."""
+"""Settings of a run's stages, and their checks.
+
+The functions work on plain, resolved configs.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +20,20 @@ WEIGHT_KEYS = ("from", "to", "shape", "start", "end")
 
 
 def stage_names(config: Mapping[str, Any]) -> list[str]:
-    """Return the names of the stages in their order; none where the run has a single stage."""
+    """Return the names of the stages in order, none for a single stage."""
     return list(config.get("stages") or {})
 
 
 def merged(own: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a component with keys changed, or another one where the changes name a `_target_`."""
+    """Return a component with keys changed, or another component.
+
+    The changes are another component where they name a `_target_`.
+    """
     return dict(changes) if "_target_" in changes else {**own, **changes}
 
 
 def stage_settings(config: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return the keys STAGE_KEYS of a stage: the run's own where it does not set them."""
+    """Return the settings of a stage, with the run's own as defaults."""
     node = config["stages"][name]
     components = {key: merged(config[key], node.get(key) or {}) for key in COMPONENTS}
     plain = {key: config[key] if node.get(key) is None else node[key] for key in ("epochs", "terms", "balance_gradients")}
@@ -38,7 +44,7 @@ def check_stages(config: Mapping[str, Any]) -> None:
     """Check the names, keys and values of all stages.
 
     Raises:
-        UserError: the first that is wrong.
+        UserError: the first fault.
     """
     check_rules(config, {"balance_gradients": BALANCE})
     gradients = config["log_gradients"]
@@ -77,7 +83,7 @@ def check_stage(config: Mapping[str, Any], prefix: str, node: Mapping[str, Any])
 
 
 def check_losses(loss: Mapping[str, Any], terms: Any, prefix: str) -> None:
-    """Check the weights of a loss and further terms, and the names of the terms."""
+    """Check the weights of a loss and its further terms, and the terms' names."""
     check_weight(loss, f"{prefix}loss.weight")
     if not isinstance(terms, Mapping):
         raise UserError(
@@ -90,7 +96,7 @@ def check_losses(loss: Mapping[str, Any], terms: Any, prefix: str) -> None:
 
 
 def check_weight(node: Mapping[str, Any], path: str) -> None:
-    """Check a weight: a number, or how it moves over the stage's steps."""
+    """Check a weight: a number, or a schedule over the stage's steps."""
     weight = node.get("weight", 1.0)
     if not isinstance(weight, Mapping):
         check_rules({"weight": weight}, {"weight": at_least(0, "number")}, path.removesuffix("weight"))

@@ -1,4 +1,4 @@
-"""What `dataset.unlabeled` may be: null, a file, or a data set of its own. Works on a plain, resolved config."""
+"""Check of `dataset.unlabeled`: null, a file, or a data set of its own."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ OPTION = "dataset.unlabeled"
 
 
 def check_unlabeled(dataset: Mapping[str, Any]) -> None:
-    """Check the source of rows without labels.
+    """Check the source of unlabeled rows.
+
+    Args:
+        dataset: plain, resolved config of the data set.
 
     Raises:
-        UserError: neither a file nor a data set, or a data set with keys that its rows do not follow.
+        UserError: the source is neither a file nor a data set, or a data set with keys that do not apply to its rows.
     """
     node = dataset.get("unlabeled")
     if node is None or (isinstance(node, str) and node.strip()):

@@ -1,4 +1,7 @@
-"""Which values the tool's own keys may take. Works on a plain, resolved config."""
+"""Checks of the values of the tool's own keys.
+
+The functions work on plain, resolved configs.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ from distill_cli.config.validation.stages import check_losses, check_stages
 from distill_cli.errors import UserError, did_you_mean
 from distill_cli.utils.files import safe_name
 
-# Controls without a name of their own; the report calls them the same.
+# Built-in controls, with the same names in the report.
 BUILTIN_CONTROLS = ("scratch", "tuned")
 RESERVED_NAMES = ("teacher", "student", "scratch", "tuned", "uncorrected")
 MOST_THREADS, MOST_POWER = 512, 10
@@ -76,10 +79,10 @@ BASE_RULES = {
 
 
 def check_values(config: Mapping[str, Any], command: str) -> None:
-    """Check every value that the tool's own keys hold.
+    """Check the values of all keys of the tool.
 
     Raises:
-        UserError: the first that is wrong.
+        UserError: the first fault.
     """
     if command in RUN_COMMANDS:  # null: as the run was scored
         config = {key: value for key, value in config.items() if value is not None}
@@ -120,7 +123,7 @@ def check_values(config: Mapping[str, Any], command: str) -> None:
 
 
 def check_exclude(dataset: Mapping[str, Any]) -> None:
-    """See that the classes left out are a list, also in a config from a run folder.
+    """Check that the excluded classes are a list, also in a run folder's config.
 
     Raises:
         UserError: they are not.
@@ -131,7 +134,7 @@ def check_exclude(dataset: Mapping[str, Any]) -> None:
 
 
 def check_groups(config: Mapping[str, Any], prefix: str) -> None:
-    """Check that the groups without a `_target_` are there, with keys that have a rule."""
+    """Check that the groups without a `_target_` exist and have known keys."""
     for group in ("augment", "mixup", "sampling", "early_stopping"):
         if not isinstance(config.get(group), Mapping):
             raise UserError(
@@ -142,10 +145,10 @@ def check_groups(config: Mapping[str, Any], prefix: str) -> None:
 
 
 def control_settings(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Check `controls`; yield name and settings of each that changes the student's training.
+    """Check `controls`, and yield name and settings of those that change training.
 
     Raises:
-        UserError: not a list, a name that is taken or no file name, or a key that the student's training does not have.
+        UserError: the value is no list, a name is taken or no file name, or the student's training has no such key.
     """
     controls = config["controls"]
     if not isinstance(controls, list):
@@ -166,8 +169,10 @@ def control_settings(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[s
             raise UserError(f"controls.{n}={format_value(control)}: {hint}")
         name = control.get("name")
         if not isinstance(name, str) or safe_name(name) != name or name.casefold() in {*RESERVED_NAMES, *names}:
-            said = f"controls.{n}.name={format_value(name)}: each needs a name of its own, of letters, digits, '.', '_' and '-'"
-            raise UserError(f"{said}, and none of {', '.join(RESERVED_NAMES)}")
+            problem = (
+                f"controls.{n}.name={format_value(name)}: each needs a name of its own, of letters, digits, '.', '_' and '-'"
+            )
+            raise UserError(f"{problem}, and none of {', '.join(RESERVED_NAMES)}")
         names.add(name.casefold())
         settings = {k: v for k, v in control.items() if k != "name"}
         check_control(config, f"controls.{name}.", settings)
@@ -175,7 +180,7 @@ def control_settings(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[s
 
 
 def check_control(config: Mapping[str, Any], prefix: str, settings: Mapping[str, Any]) -> None:
-    """Check that a control's keys exist in the student's training, and their values."""
+    """Check the keys of a control, and their values."""
     for key, value in settings.items():
         if key == "stages":
             if value != {}:
@@ -196,7 +201,9 @@ def check_control(config: Mapping[str, Any], prefix: str, settings: Mapping[str,
 
 
 def check_typed(command: str, typed: list[str]) -> None:
-    """Refuse what a user typed for a student where only a teacher is trained; an experiment may still set it.
+    """Check that no student key is typed where only a teacher is trained.
+
+    An experiment may still set such a key.
 
     Raises:
         UserError: names the teacher's key where there is one.

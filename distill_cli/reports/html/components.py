@@ -1,4 +1,4 @@
-"""What a page is made of: sections of charts, and how the charts of all sections look alike."""
+"""Parts of a page: sections of charts, and the encodings that all charts share."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ MANY_MARKS = 2500  # above it a chart is drawn on a canvas: as many elements wou
 
 @dataclass(frozen=True)
 class Chart:
-    """One picture.
+    """A Vega-Lite chart.
 
     Attributes:
-        title: above it.
-        spec: Vega-Lite, without data's text in any expression.
-        note: below it: what is seen and how it was computed.
-        marks: about how many things it draws.
-        wide: over the whole width of the page.
+        title: text above the chart.
+        spec: Vega-Lite specification; no text from data may stand in its expressions.
+        note: text below the chart: what is shown and how it was computed.
+        marks: approximate number of marks.
+        wide: whether the chart takes the whole width of the page.
     """
 
     title: str
@@ -38,18 +38,18 @@ class Chart:
 
     @property
     def renderer(self) -> str:
-        """How the browser draws it: ``svg``, whose text can be searched, or ``canvas``."""
+        """Vega's renderer: ``svg``, whose text can be searched, or ``canvas``."""
         return "canvas" if self.marks > MANY_MARKS else "svg"
 
 
 @dataclass(frozen=True)
 class Switch:
-    """Buttons above the charts of a section that set a parameter in all of them.
+    """Buttons above a section that set one parameter in all of its charts.
 
     Attributes:
-        param: its name in the charts.
-        label: what is chosen.
-        options: value and text of each.
+        param: name of the Vega parameter.
+        label: text before the buttons.
+        options: value and text of each button.
     """
 
     param: str
@@ -59,13 +59,13 @@ class Switch:
 
 @dataclass(frozen=True)
 class Table:
-    """Cells, the first `left` columns of which are text.
+    """A table of text cells, the first `left` columns left-aligned.
 
     Attributes:
-        header: one a column.
-        rows: as many cells each.
-        left: how many columns are text.
-        caption: above it.
+        header: column titles.
+        rows: cells of each row, as many as there are columns.
+        left: number of left-aligned text columns.
+        caption: text above the table.
     """
 
     header: Sequence[str]
@@ -79,14 +79,13 @@ class Section:
     """A part of a page.
 
     Attributes:
-        key: its anchor.
-        title: its heading.
+        key: anchor.
+        title: heading.
         text: sentences below the heading.
-        charts: pictures.
-        switch: what changes them all.
-        tables: below the pictures.
-        cards: samples of the gallery, as the template draws them.
-        open: whether it is unfolded.
+        charts: charts of the section.
+        switch: buttons that change all charts, or None.
+        tables: tables below the charts.
+        cards: gallery samples as the template draws them.
     """
 
     key: str
@@ -99,11 +98,11 @@ class Section:
 
 
 def spec(values: Sequence[Mapping[str, Any]], height: int, **body: Any) -> Spec:
-    """Return a Vega-Lite chart as wide as its place on the page.
+    """Return a Vega-Lite chart as wide as its container.
 
     Args:
-        values: rows.
-        height: pixels.
+        values: data rows.
+        height: height in pixels.
         body: ``mark`` and ``encoding``, or ``layer``.
     """
     return {
@@ -117,7 +116,7 @@ def spec(values: Sequence[Mapping[str, Any]], height: int, **body: Any) -> Spec:
 
 
 def quantity(name: str, title: str, zero: bool = False, **more: Any) -> Spec:
-    """Return an axis of numbers: `title` says what and in which unit."""
+    """Return the encoding of a numeric field, with quantity and unit as its title."""
     scale = dict(more.pop("scale", {}))
     if scale.get("type") != "log":
         scale["zero"] = zero
@@ -126,24 +125,26 @@ def quantity(name: str, title: str, zero: bool = False, **more: Any) -> Spec:
 
 
 def category(name: str, title: str | None, order: Sequence[Any] | None = None, **more: Any) -> Spec:
-    """Return an axis of names in the order given."""
+    """Return the encoding of a nominal field, in the order given."""
     return {"field": name, "type": "nominal", "title": title, "sort": list(order) if order is not None else None, **more}
 
 
 def by_model(present: Sequence[str], *channels: str) -> Spec:
-    """Return how models are told apart: the same colour, shape and dash for a name in every chart of every page.
+    """Return the encodings that distinguish models: color, shape and dash.
+
+    A model has the same color, shape and dash in every chart of every page.
 
     Args:
-        present: the models of this chart, in the legend's order.
-        channels: of ``color``, ``shape``, ``strokeDash``.
+        present: the models of this chart, in legend order.
+        channels: names of ``color``, ``shape``, ``strokeDash``.
     """
     names = [*MODELS, *(name for name in present if name not in MODELS)]
     ranges: Mapping[str, Sequence[Any]] = {"shape": SHAPES, "strokeDash": DASHES}
-    found: Spec = {}
+    encodings: Spec = {}
     for channel in channels:
         scale: Spec = {"domain": names}
         if channel in ranges:
             scale["range"] = [ranges[channel][i % len(ranges[channel])] for i in range(len(names))]
         legend = {"values": list(present), "title": None, "orient": "top", "columns": 4, "symbolOpacity": 1}
-        found[channel] = {"field": "model", "type": "nominal", "scale": scale, "legend": legend}
-    return found
+        encodings[channel] = {"field": "model", "type": "nominal", "scale": scale, "legend": legend}
+    return encodings

@@ -1,4 +1,4 @@
-"""A class-by-class matrix as a heat map whose cells carry their numbers."""
+"""Heat map of a class-by-class matrix whose cells show their numbers."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def heat_map(
     params: Sequence[Mapping[str, Any]] = (),
     transform: Sequence[Mapping[str, Any]] = (),
 ) -> Spec:
-    """Return the chart.
+    """Return the Vega-Lite chart of a class-by-class matrix.
 
     Args:
-        cells: with ``row``, ``column`` and ``share`` (0..1, the shade), and what `text` and `tips` name.
+        cells: cells with ``row``, ``column``, ``share`` (0..1, the shade), and the fields that `text` and `tips` name.
         names: C names in class order.
         rows, columns: titles of the axes.
         text: field of the text in each cell.
-        tips: Vega-Lite tooltips.
+        tips: Vega-Lite tooltip fields.
         params, transform: further parts of the specification.
     """
     y, x = category("row", rows, names), category("column", columns, names)

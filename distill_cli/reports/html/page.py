@@ -1,4 +1,7 @@
-"""Sections -> one HTML text: template, style, script and library put together, and everything from data escaped."""
+"""The HTML page: template, style, script and Vega library in one file.
+
+All text that comes from data is escaped by the template engine.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +18,16 @@ from distill_cli.reports.html.vega import vega
 HERE = Path(__file__).parent
 
 
-def render(template: str, title: str, sections: Sequence[Section], **given: Any) -> str:
-    """Return a page.
+def render(template: str, title: str, sections: Sequence[Section], **context: Any) -> str:
+    """Return the HTML text of a page.
 
-    A content security policy lets the page's own scripts run and nothing else, and lets it load nothing at all.
+    The content security policy allows only the page's own scripts to run, and nothing to be loaded.
 
     Args:
         template: ``run.html`` or ``sweep.html``.
-        title: of the window.
-        sections: in order.
-        given: what else the template shows; text is escaped there.
+        title: window title.
+        sections: sections in page order.
+        context: further template variables; the template escapes their text.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -41,12 +44,12 @@ def render(template: str, title: str, sections: Sequence[Section], **given: Any)
         hashes=[_hash(script) for script in scripts],
         version=__version__,
         body_class=template.removesuffix(".html"),
-        **given,
+        **context,
     )
 
 
 def _numbered(sections: Sequence[Section]) -> list[Mapping[str, Any]]:
-    """Return each section with the numbers of its charts among all of the page."""
+    """Return the sections, each with its charts numbered over the whole page."""
     numbered: list[Mapping[str, Any]] = []
     start = 0
     for section in sections:

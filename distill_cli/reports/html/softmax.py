@@ -1,15 +1,17 @@
-"""Probabilities at another temperature."""
+"""Softmax probabilities at another temperature."""
 
 from __future__ import annotations
 
 import numpy as np
 
 TEMPERATURES = (1, 2, 4, 8)
-SMALLEST = 1e-300  # what a probability of zero counts as
+SMALLEST = 1e-300  # stands for a probability of zero
 
 
 def at_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Return softmax(z / T) from softmax(z): the constant between logits and log-probabilities falls out.
+    """Return softmax(z / T), computed from softmax(z).
+
+    Logits and log-probabilities differ by a constant in each row, which softmax removes.
 
     Args:
         probabilities: ``[N, C]`` at T = 1.

@@ -1,1 +1,1 @@
-"""The report of one run as Markdown, CSV and terminal tables."""
+"""The report of one run as markdown, CSV and terminal tables."""

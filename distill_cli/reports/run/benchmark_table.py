@@ -1,4 +1,7 @@
-"""The table of `distill bench`: one column a contestant, one row a quantity; the same for markdown and for the terminal."""
+"""The table of `distill bench`, for markdown and for the terminal.
+
+There is one column for each contestant and one row for each quantity.
+"""
 
 from __future__ import annotations
 
@@ -21,31 +24,39 @@ SIZES = {
 
 
 def rows(bench: Mapping[str, Any]) -> list[list[str]]:
-    """Return the table's rows, the first cell of each being what it tells."""
+    """Return the table's rows, the first cell of each being the quantity's name.
+
+    Args:
+        bench: the report's section ``bench``.
+    """
     results = list(bench["results"].values())
-    found = [[said, *(formatting.count(one.get(key)) for one in results)] for key, said in SIZES.items()]
+    table_rows = [[title, *(formatting.count(result.get(key)) for result in results)] for key, title in SIZES.items()]
     batches = list(results[0]["latency_ms"])
     for batch in batches:
         for key in ("p50", "p99"):
-            found.append([f"batch {batch}, {key}", *(formatting.milliseconds(one["latency_ms"][batch][key]) for one in results)])
-        found.append([f"batch {batch}, rows/s", *(formatting.count(one["rows_per_second"][batch]) for one in results)])
-    found.append(["memory, runtime alone", *(formatting.size(one["runtime_memory_bytes"]) for one in results)])
+            table_rows.append(
+                [f"batch {batch}, {key}", *(formatting.milliseconds(result["latency_ms"][batch][key]) for result in results)]
+            )
+        table_rows.append([f"batch {batch}, rows/s", *(formatting.count(result["rows_per_second"][batch]) for result in results)])
+    table_rows.append(["memory, runtime alone", *(formatting.size(result["runtime_memory_bytes"]) for result in results)])
     for batch in dict.fromkeys((batches[0], batches[-1])):
-        found.append([f"memory, up to batch {batch}", *(formatting.size(one["peak_memory_bytes"][batch]) for one in results)])
-    return found
+        table_rows.append(
+            [f"memory, up to batch {batch}", *(formatting.size(result["peak_memory_bytes"][batch]) for result in results)]
+        )
+    return table_rows
 
 
 def conditions(report: Mapping[str, Any]) -> str:
-    """Return in one sentence how it was measured."""
-    bench, made = report["bench"], report["provenance"]
+    """Return one sentence on the conditions of the measurement."""
+    bench, provenance = report["bench"], report["provenance"]
     threads = f"{bench['threads']} thread{'s' if bench['threads'] != 1 else ''}"
     calls = f"{bench['warm_up_calls']} calls of warm-up, then {bench['seconds']:g} s or {bench['least_calls']} calls a batch size"
-    what = "rows/s at the median; memory is the peak of the whole process"
-    return f"{made['machine']['processor']}, {threads}; a process each; {calls}; {what}"
+    units = "rows/s at the median; memory is the peak of the whole process"
+    return f"{provenance['machine']['processor']}, {threads}; a process each; {calls}; {units}"
 
 
 def markdown(report: Mapping[str, Any]) -> str:
-    """Return report.md."""
+    """Return the text of report.md."""
     header = ["", *(markdown_text(name) for name in report["bench"]["results"])]
     lines = [
         f"# {markdown_text(report['name'])}",
@@ -60,7 +71,7 @@ def markdown(report: Mapping[str, Any]) -> str:
 
 
 def show(report: Mapping[str, Any], out: Path) -> None:
-    """Print the table."""
+    """Print the table on the terminal."""
     on = console()
     print_origin(on, report)
     on.print(table(on, ["", *report["bench"]["results"]], rows(report["bench"])))

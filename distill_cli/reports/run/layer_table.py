@@ -1,4 +1,4 @@
-"""The tables of `distill layers`."""
+"""The terminal tables of `distill layers`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ HEADER = ("module", "type", "output", "parameters", "MACs", "")
 
 
 def show(listing: Any) -> None:
-    """Print the modules of teacher and student, the proposed pairs, and what to type for them."""
+    """Print the modules, the proposed layer pairs, and the command lines for them.
+
+    Args:
+        listing: modules of teacher and student, and the proposals.
+    """
     on = console()
-    for who, found in (("teacher", listing.teacher), ("student", listing.student)):
+    for who, layers in (("teacher", listing.teacher), ("student", listing.student)):
         print_line(on, f"{who}: module paths, output of one sample, parameters and MACs", style="bold")
-        on.print(table(on, HEADER, [_row(layer) for layer in found], left=3))
+        on.print(table(on, HEADER, [_row(layer) for layer in layers], left=3))
     if not listing.proposals:
         print_line(on, "no pair is proposed: teacher and student have no layers of as many axes")
         return
@@ -30,8 +34,8 @@ def show(listing: Any) -> None:
     on.print(table(on, ("student", "output", "teacher", "output", "the student's is taken"), rows, left=5))
     print_line(on, "one hint half-way, or all of them:", style="bold")
     maps = [p for p in listing.proposals if len(p.student.shape) > 1] or listing.proposals
-    print_line(on, f"loss=hint loss.features={_typed([maps[len(maps) // 2]])}")
-    print_line(on, f"loss=hint loss.features={_typed(listing.proposals)}")
+    print_line(on, f"loss=hint loss.features={_as_option([maps[len(maps) // 2]])}")
+    print_line(on, f"loss=hint loss.features={_as_option(listing.proposals)}")
 
 
 def _row(layer: Layer) -> list[str]:
@@ -42,5 +46,5 @@ def _shape(layer: Layer) -> str:
     return "-" if layer.shape is None else f"[{', '.join(map(str, layer.shape))}]"
 
 
-def _typed(proposals: Sequence[Any]) -> str:
+def _as_option(proposals: Sequence[Any]) -> str:
     return f"[{','.join(f'[{p.student.path},{p.teacher.path}]' for p in proposals)}]"

@@ -1,4 +1,4 @@
-"""report.md: one run for people, the verdict first."""
+"""The report.md of a run, which begins with the verdict."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ LARGEST_CONFUSION = 20
 
 
 def markdown(report: Mapping[str, Any]) -> str:
-    """Return the report of a run (``docs/report-schema.md``) as markdown; text from data is escaped."""
+    """Return a run's report (``docs/report-schema.md``) as markdown.
+
+    Text from data is escaped.
+    """
     parts = [
         _head, _notes, _models, _members, _chain, _classes, _each_model, _comparisons, _search, _bias, terms_table.lines, _data,
         _teaching, _budget, _provenance,
@@ -25,8 +28,8 @@ def markdown(report: Mapping[str, Any]) -> str:
 
 def _head(report: Mapping[str, Any]) -> list[str]:
     title = f"# {markdown_text(report.get('name') or report.get('command'))}, seed {report.get('seed')}"
-    said = origin(report)
-    return [title, "", *([f"{markdown_text(said)}.", ""] if said else []), f"**{markdown_text(report['verdict'])}**"]
+    source = origin(report)
+    return [title, "", *([f"{markdown_text(source)}.", ""] if source else []), f"**{markdown_text(report['verdict'])}**"]
 
 
 def _notes(report: Mapping[str, Any]) -> list[str]:
@@ -35,7 +38,7 @@ def _notes(report: Mapping[str, Any]) -> list[str]:
 
 
 def notes_of(report: Mapping[str, Any]) -> list[str]:
-    """Return the sentences of a report's `notes`: signs of trouble, each with the setting that helps."""
+    """Return the sentences of a report's `notes`: warnings with their remedies."""
     notes = report.get("notes")
     if not isinstance(notes, list):
         return []
@@ -75,12 +78,12 @@ def _classes(report: Mapping[str, Any]) -> list[str]:
 
 
 def _each_model(report: Mapping[str, Any]) -> list[str]:
-    found = model_table.splits(report)
+    scored = model_table.splits(report)
     lines: list[str] = []
     for name in model_table.model_names(report):
-        part = report["models"][name].get(found[0]) if found else None
+        part = report["models"][name].get(scored[0]) if scored else None
         if part:
-            lines += ["", f"## {markdown_text(name)} on {markdown_text(found[0])}", "", *_per_class(part), "", *_confusion(part)]
+            lines += ["", f"## {markdown_text(name)} on {markdown_text(scored[0])}", "", *_per_class(part), "", *_confusion(part)]
     return lines[1:]
 
 
@@ -108,9 +111,9 @@ def _comparisons(report: Mapping[str, Any]) -> list[str]:
     rows = []
     for control, c in (report.get("comparison") or {}).items():
         span = "-" if c["ci95"] is None else f"{c['ci95'][0]:+.3f}..{c['ci95'][1]:+.3f}"
-        how = "samples" if c["resampled"] == "samples" else f"{c['n_groups']} groups"
-        what = markdown_text(f"{c.get('split', 'test')} {c.get('metric', 'macro_f1')}")
-        rows.append([markdown_text(control), what, f"{c['difference']:+.3f}", span, how])
+        resampled = "samples" if c["resampled"] == "samples" else f"{c['n_groups']} groups"
+        metric = markdown_text(f"{c.get('split', 'test')} {c.get('metric', 'macro_f1')}")
+        rows.append([markdown_text(control), metric, f"{c['difference']:+.3f}", span, resampled])
     if not rows:
         return []
     header = ["control", "of", "student minus control", "95 % interval", "bootstrap over"]
@@ -123,8 +126,8 @@ def _search(report: Mapping[str, Any]) -> list[str]:
         return []
     rows = []
     for name, trials in search["trials"].items():
-        found = markdown_text(_setting(search["settings"][name]))
-        rows.append([name, formatting.count(trials), formatting.score(search["val"][name]), found])
+        setting = markdown_text(_setting(search["settings"][name]))
+        rows.append([name, formatting.count(trials), formatting.score(search["val"][name]), setting])
     seeds = ", ".join(str(seed) for seed in search["seeds"])
     seen = " This run's seed is one of them." if search["seed_was_searched"] else ""
     lines = [f"Found in {markdown_text(search['folder'])} by validation {search['metric']}, seeds {seeds}.{seen}"]
@@ -132,15 +135,15 @@ def _search(report: Mapping[str, Any]) -> list[str]:
 
 
 def _setting(settings: Mapping[str, Any], path: str = "") -> str:
-    said = []
+    parts = []
     for key, value in settings.items():
         if isinstance(value, Mapping):
-            said.append(_setting(value, f"{path}{key}."))
+            parts.append(_setting(value, f"{path}{key}."))
         elif key == "_target_":
-            said.append(f"{path.rstrip('.')} {str(value).rpartition('.')[2]}")
+            parts.append(f"{path.rstrip('.')} {str(value).rpartition('.')[2]}")
         else:
-            said.append(f"{path}{key} {_exact(value)}")
-    return ", ".join(said)
+            parts.append(f"{path}{key} {_exact(value)}")
+    return ", ".join(parts)
 
 
 def _exact(value: object) -> str:
@@ -153,8 +156,8 @@ def _bias(report: Mapping[str, Any]) -> list[str]:
     fixed = {name: model["bias_correction"] for name, model in report["models"].items() if model and model.get("bias_correction")}
     lines = []
     for name, at in fixed.items():
-        said = ", ".join(f"{label} {value:+.3f}" for label, value in at.items())
-        lines.append(f"- {markdown_text(name)}: {markdown_text(said)}")
+        offsets = ", ".join(f"{label} {value:+.3f}" for label, value in at.items())
+        lines.append(f"- {markdown_text(name)}: {markdown_text(offsets)}")
     return ["## Bias fix: added to the logits, fitted on validation", "", *lines] if lines else []
 
 
@@ -173,8 +176,9 @@ def _data(report: Mapping[str, Any]) -> list[str]:
     lines = ["## Data", "", markdown_text(about), "", *markdown_table(["split", *map(markdown_text, names), "rows"], rows)]
     notes = [f"- {markdown_text(note)}" for note in data.get("notes") or ()]
     if extra := report.get("unlabeled"):
-        said = f"{formatting.count(extra['rows'])} transfer rows without labels: {extra['source']}, fingerprint {extra['fingerprint']}"
-        notes.insert(0, f"- {markdown_text(said)}")
+        text = f"{formatting.count(extra['rows'])} transfer rows without labels: {extra['source']}, "
+        text += f"fingerprint {extra['fingerprint']}"
+        notes.insert(0, f"- {markdown_text(text)}")
     return lines + (["", *notes] if notes else [])
 
 
@@ -206,15 +210,18 @@ def _budget(report: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"- teacher: {formatting.count(budget['teacher_steps'])} steps, {formatting.duration(budget.get('teacher_seconds'))}"
         )
-    if said := skipped_steps(report):
-        lines.append(f"- left out in fp16, because a gradient overflowed: {markdown_text(said)}")
+    if skipped := skipped_steps(report):
+        lines.append(f"- left out in fp16, because a gradient overflowed: {markdown_text(skipped)}")
     if report.get("teacher_source"):
         lines.append(f"- where the teacher came from: {markdown_text(report['teacher_source'])}")
     return ["## Budget", "", *lines] if lines else []
 
 
 def skipped_steps(report: Mapping[str, Any]) -> str:
-    """Return how many steps loss scaling (fp16) left out, by model; empty without it."""
+    """Return the optimizer steps that fp16 loss scaling skipped, by model.
+
+    The text is empty where no scaler was used.
+    """
     models = {name: model.get("skipped_steps") for name, model in report["models"].items() if isinstance(model, Mapping)}
     counted = ", ".join(f"{name} {formatting.count(n)}" for name, n in models.items() if isinstance(n, int))
     return f"steps of {counted}" if counted else ""
@@ -223,7 +230,7 @@ def skipped_steps(report: Mapping[str, Any]) -> str:
 def _provenance(report: Mapping[str, Any]) -> list[str]:
     provenance = dict(report.get("provenance") or {})
     again = provenance.pop("command_line", None)
-    lines = [f"- {markdown_text(key.replace('_', ' '))}: {markdown_text(_said(value))}" for key, value in provenance.items()]
+    lines = [f"- {markdown_text(key.replace('_', ' '))}: {markdown_text(_text(value))}" for key, value in provenance.items()]
     lines.append(f"- recipe version: {markdown_text(report.get('recipe_version'))}")
     block = ["## Provenance", "", *lines]
     block += ["", "## Run it again", "", *markdown_code(str(again), "sh")] if again else []
@@ -231,11 +238,11 @@ def _provenance(report: Mapping[str, Any]) -> list[str]:
     return block + (["", "Five seeds, for a verdict:", "", *markdown_code(several, "sh")] if several else [])
 
 
-def _said(value: object) -> str:
+def _text(value: object) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_said(part)}" for key, part in value.items())
+        return ", ".join(f"{key} {_text(part)}" for key, part in value.items())
     if isinstance(value, (list, tuple)):
-        return ", ".join(_said(part) for part in value)
+        return ", ".join(_text(part) for part in value)
     if isinstance(value, float):
         return f"{value:,.1f}"
     return "-" if value is None else str(value)

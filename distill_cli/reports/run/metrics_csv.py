@@ -1,4 +1,4 @@
-"""metrics.csv: one row an epoch."""
+"""The file metrics.csv: one row for each epoch."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ VALIDATION = ("macro_f1", "accuracy", "nll")
 
 
 def epochs_csv(records: Sequence[EpochRecord]) -> str:
-    """Return the epochs of all models as csv.
+    """Return the epochs of all models as CSV text.
 
-    Columns: model, stage, epoch, step, lr, loss, ``term.<name>`` (weighted) for each term of any model, ``weight.<name>`` where
-    a weight is not the same in all epochs of a stage, ``share.<name>`` and ``cosine.<name>.<name>`` where gradients are known,
-    ``val.macro_f1``, ``val.accuracy``, ``val.nll``, seconds, best (1 or 0). A cell is empty where there is no such value.
+    Columns: model, stage, epoch, step, lr, loss, ``term.<name>`` (weighted) for each term of any model, ``weight.<name>`` where a
+    weight changes within a stage, ``share.<name>`` and ``cosine.<name>.<name>`` where gradients were measured, ``val.macro_f1``,
+    ``val.accuracy``, ``val.nll``, seconds, best (1 or 0). A cell is empty where there is no such value.
     """
     terms = list(dict.fromkeys(name for record in records for name in record.loss_terms))
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    moving = [name for name in terms if moves(records, name)]
+    scheduled = [name for name in terms if moves(records, name)]
     pulls = [record.gradients for record in records if record.gradients is not None]
     measured = list(dict.fromkeys(name for pull in pulls for name in pull.shares))
     pairs = list(dict.fromkeys(pair for pull in pulls for pair in pull.cosines))
     names = [
-        *(f"term.{name}" for name in terms), *(f"weight.{name}" for name in moving), *(f"share.{name}" for name in measured),
-        *(f"cosine.{one}.{other}" for one, other in pairs),
+        *(f"term.{name}" for name in terms), *(f"weight.{name}" for name in scheduled), *(f"share.{name}" for name in measured),
+        *(f"cosine.{first_term}.{second_term}" for first_term, second_term in pairs),
     ]  # fmt: skip
     writer.writerow(
         ["model", "stage", "epoch", "step", "lr", "loss", *names, *(f"val.{k}" for k in VALIDATION), "seconds", "best"]
@@ -41,7 +41,7 @@ def epochs_csv(records: Sequence[EpochRecord]) -> str:
     for r in records:
         head = [spreadsheet_cell(r.model), spreadsheet_cell(r.stage), r.epoch, r.step, r.lr, r.loss]
         parts: list[float | None] = [r.loss_terms.get(name) for name in terms]
-        parts += [r.weights.get(name) for name in moving]
+        parts += [r.weights.get(name) for name in scheduled]
         parts += [r.gradients.shares.get(name) if r.gradients else None for name in measured]
         parts += [r.gradients.cosines.get(pair) if r.gradients else None for pair in pairs]
         parts += [r.val.get(key) for key in VALIDATION]
@@ -50,7 +50,12 @@ def epochs_csv(records: Sequence[EpochRecord]) -> str:
 
 
 def epochs_of(path: Path, model: str, name: str) -> str | None:
-    """Return the epochs of one model of a metrics.csv as such a file in which it has another name, None where it has none there.
+    """Return the rows of one model in a metrics.csv as CSV text, or None.
+
+    Args:
+        path: a metrics.csv.
+        model: name of the model in the file.
+        name: name of the model in the result.
 
     Raises:
         UserError: the file cannot be read.
@@ -60,16 +65,16 @@ def epochs_of(path: Path, model: str, name: str) -> str | None:
             header, *rows = list(csv.reader(f)) or [[]]
     except (OSError, ValueError, csv.Error) as e:
         raise UserError(f"{path}: cannot be read as metrics ({e}); the run is damaged") from None
-    mine = [[spreadsheet_cell(name), *row[1:]] for row in rows if row and row[0] == spreadsheet_cell(model)]
-    if header[:1] != ["model"] or not mine:
+    model_rows = [[spreadsheet_cell(name), *row[1:]] for row in rows if row and row[0] == spreadsheet_cell(model)]
+    if header[:1] != ["model"] or not model_rows:
         return None
     out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows([header, *mine])
+    csv.writer(out, lineterminator="\n").writerows([header, *model_rows])
     return out.getvalue()
 
 
 def moves(records: Sequence[EpochRecord], name: str) -> bool:
-    """Return whether a term's weight is not the same in all epochs of some stage."""
+    """Return whether a term's weight changes within any stage."""
     seen: dict[tuple[str, str], set[float]] = {}
     for record in records:
         if name in record.weights:

@@ -1,4 +1,7 @@
-"""The table of a run's models: one column a model, one row a quantity; the same for markdown and for the terminal."""
+"""The table of a run's models, for markdown and for the terminal.
+
+There is one column for each model and one row for each quantity.
+"""
 
 from __future__ import annotations
 
@@ -12,47 +15,56 @@ LATENCY_BATCHES = ("1", "256")
 
 
 def model_names(report: Report) -> list[str]:
-    """Return teacher, student, tuned, scratch, then the other controls, as far as they are there."""
+    """Return the names of the models in the order of the columns.
+
+    The order is teacher, student, tuned, scratch, then the other controls.
+    """
     first = [name for name in ("teacher", "student", "tuned", "scratch") if report["models"].get(name)]
     return first + [name for name, model in report["models"].items() if model and name not in first]
 
 
 def splits(report: Report) -> list[str]:
     """Return the scored splits: test, the extra ones, val, train."""
-    found = {name for model in report["models"].values() if model for name, part in model.items() if is_scores(part)}
-    extra = sorted(found - {"test", "val", "train"})
-    return [name for name in ("test", *extra, "val", "train") if name in found]
+    scored = {name for model in report["models"].values() if model for name, part in model.items() if is_scores(part)}
+    extra = sorted(scored - {"test", "val", "train"})
+    return [name for name in ("test", *extra, "val", "train") if name in scored]
 
 
 def is_scores(part: object) -> bool:
-    """Whether a part of a model's report holds the scores of a split."""
+    """Return whether a part of a model's report holds the scores of a split."""
     return isinstance(part, Mapping) and "macro_f1" in part
 
 
 def rows(report: Report) -> list[tuple[str, list[str]]]:
-    """Return (what, one cell a model) for each row that any model fills; latency is the median on the CPU."""
-    found = score_rows(report) + cost_rows(report)
-    return [(what, line) for what, line in found if any(cell != formatting.MISSING for cell in line)]
+    """Return title and cells of each row that has a value for any model.
+
+    Latency is the median on the CPU.
+    """
+    candidates = score_rows(report) + cost_rows(report)
+    return [(what, line) for what, line in candidates if any(cell != formatting.MISSING for cell in line)]
 
 
 def score_rows(report: Report) -> list[tuple[str, list[str]]]:
-    """Return the rows of scores: the first split in full, the others by macro F1 and its interval."""
+    """Return the rows of scores.
+
+    The first split has all scores, the others macro F1 and its interval.
+    """
     models = [report["models"][name] for name in model_names(report)]
     table = []
     for i, split in enumerate(splits(report)):
         parts = [model.get(split) or {} for model in models]
-        wanted: list[tuple[str, str, Callable[[Any], str]]] = [
+        score_columns: list[tuple[str, str, Callable[[Any], str]]] = [
             (f"{split} macro F1", "macro_f1", formatting.score),
             ("95 % interval", "macro_f1_ci95", formatting.interval),
         ]
         if i == 0:
-            wanted += [
+            score_columns += [
                 ("accuracy", "accuracy", formatting.score),
                 ("NLL, nats", "nll", formatting.score),
                 ("ECE", "ece", formatting.score),
             ]
-            wanted += [("agreement", "agreement", formatting.score)]
-        table += [(what, [show(part.get(key)) for part in parts]) for what, key, show in wanted]
+            score_columns += [("agreement", "agreement", formatting.score)]
+        table += [(what, [show(part.get(key)) for part in parts]) for what, key, show in score_columns]
     return table
 
 
@@ -60,7 +72,7 @@ def cost_rows(report: Report) -> list[tuple[str, list[str]]]:
     """Return the rows of size, speed and training."""
     models = [report["models"][name] for name in model_names(report)]
     prepared = any(model.get("preparation_bytes") for model in models)
-    wanted: Sequence[tuple[str, Callable[[Mapping[str, Any]], str]]] = [
+    cost_columns: Sequence[tuple[str, Callable[[Mapping[str, Any]], str]]] = [
         ("parameters", lambda m: formatting.count(m.get("parameters"))),
         ("MACs a sample", lambda m: formatting.count(m.get("macs"))),
         ("weights", lambda m: formatting.size(m.get("weight_bytes"))),
@@ -73,7 +85,7 @@ def cost_rows(report: Report) -> list[tuple[str, list[str]]]:
         ("best epoch", lambda m: formatting.count(m.get("best_epoch"))),
         ("labeled samples seen", lambda m: formatting.count(m.get("labeled_samples_seen"))),
     ]
-    return [(what, [show(model) for model in models]) for what, show in wanted]
+    return [(what, [show(model) for model in models]) for what, show in cost_columns]
 
 
 def _latency(batch: str) -> Callable[[Mapping[str, Any]], str]:
@@ -81,7 +93,10 @@ def _latency(batch: str) -> Callable[[Mapping[str, Any]], str]:
 
 
 def class_rows(report: Report) -> list[tuple[str, list[str]]]:
-    """Return (class, support and F1 of each model) on the first split; a class that macro F1 leaves out is marked ``*``."""
+    """Return class, support and each model's F1 on the first split.
+
+    A class that macro F1 leaves out is marked ``*``.
+    """
     split = splits(report)[0]
     parts = [(report["models"][name].get(split) or {}) for name in model_names(report)]
     full = next(part for part in parts if part)
@@ -94,7 +109,10 @@ def class_rows(report: Report) -> list[tuple[str, list[str]]]:
 
 
 def class_quality_rows(report: Report) -> list[list[str]]:
-    """Return a row for each class: its name, training rows, rows of the first split, and each model's precision and recall."""
+    """Return precision and recall of each model for each class.
+
+    A row holds the class, its training rows, its rows of the first split, then precision and recall of each model.
+    """
     split = splits(report)[0]
     parts = [(report["models"][name].get(split) or {}).get("per_class") or {} for name in model_names(report)]
     trained = ((report.get("data") or {}).get("class_counts") or {}).get("train") or {}
@@ -106,20 +124,26 @@ def class_quality_rows(report: Report) -> list[list[str]]:
 
 
 def member_rows(report: Report) -> list[list[str]]:
-    """Return a row for each member of a teacher that is an ensemble: number, architecture, weight, macro F1 by split, source."""
+    """Return a row for each member of an ensemble teacher.
+
+    A row holds number, architecture, weight, macro F1 of each split, source.
+    """
     table = []
     for n, part in enumerate(report.get("teacher_members") or ()):
         target = str((part.get("architecture") or {}).get("target")).rpartition(".")[2]
-        found = [formatting.score((part.get(split) or {}).get("macro_f1")) for split in splits(report)]
-        table.append([str(n + 1), target, f"{part['weight']:.3g}", *found, str(part.get("source") or formatting.MISSING)])
+        scores = [formatting.score((part.get(split) or {}).get("macro_f1")) for split in splits(report)]
+        table.append([str(n + 1), target, f"{part['weight']:.3g}", *scores, str(part.get("source") or formatting.MISSING)])
     return table
 
 
 def generation_rows(report: Report) -> list[list[str]]:
-    """Return a row for each generation: name, parameters, macro F1 on test and val, training time, source."""
+    """Return a row for each generation between teacher and student.
+
+    A row holds name, parameters, macro F1 on test and val, training time, source.
+    """
     table = []
     for part in report.get("generations") or ():
-        found = [formatting.score((part.get(split) or {}).get("macro_f1")) for split in ("test", "val")]
-        cost = [formatting.count(part.get("parameters")), *found, formatting.duration(part.get("train_seconds"))]
+        scores = [formatting.score((part.get(split) or {}).get("macro_f1")) for split in ("test", "val")]
+        cost = [formatting.count(part.get("parameters")), *scores, formatting.duration(part.get("train_seconds"))]
         table.append([str(part["name"]), *cost, str(part.get("source") or formatting.MISSING)])
     return table

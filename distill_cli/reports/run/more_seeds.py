@@ -1,4 +1,4 @@
-"""The line that trains a run's setting with the seeds that a verdict needs."""
+"""The command line that trains a run's setting with the seeds of a verdict."""
 
 from __future__ import annotations
 
@@ -11,13 +11,20 @@ OF_ONE_RUN = ("seed", "hydra.run.dir")
 
 
 def command_line(report: Mapping[str, Any]) -> str | None:
-    """Return what to type for five seeds of a run of one seed; None of a command that trains no student."""
+    """Return the command line for five seeds of a run's setting, or None.
+
+    None stands for a command that trains no student, and for a report without a command line.
+    """
     typed = (report.get("provenance") or {}).get("command_line")
     if report.get("command") != "distill" or not typed:
         return None
     try:
-        words = shlex.split(str(typed))
-    except ValueError:  # a report from elsewhere
+        arguments = shlex.split(str(typed))
+    except ValueError:  # not a command line of this tool
         return None
-    kept = [word for word in words if word.lstrip("+").partition("=")[0] not in OF_ONE_RUN and word not in ("-m", "--multirun")]
-    return shlex.join([*kept, "-m", SEEDS])
+    shared = [
+        argument
+        for argument in arguments
+        if argument.lstrip("+").partition("=")[0] not in OF_ONE_RUN and argument not in ("-m", "--multirun")
+    ]
+    return shlex.join([*shared, "-m", SEEDS])

@@ -1,4 +1,4 @@
-"""Which finished run a report of `eval`, `export` or `bench` is about, and whether on its own data."""
+"""The finished run that a report of `eval`, `export` or `bench` is about."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from typing import Any
 
 
 def origin(report: Mapping[str, Any]) -> str:
-    """Return in words the run that was opened, empty for a report of a run of its own."""
+    """Return the text on the run that was opened.
+
+    The text is empty for a report on a run of its own.
+    """
     folder = report.get("source_run")
     return (
         "" if folder is None else "; ".join([f"run {folder}, seed {report.get('seed')}", *other_data(report.get("data") or {})])
@@ -15,10 +18,10 @@ def origin(report: Mapping[str, Any]) -> str:
 
 
 def other_data(data: Mapping[str, Any]) -> list[str]:
-    """Return what a reader must know first where a report's scores are of other data than the run's; nothing where they are not.
+    """Return warnings where scores are of other data than the run's, else none.
 
     Args:
-        data: the section of the report.
+        data: section ``data`` of the report.
     """
     if "run_fingerprint" not in data or data["run_fingerprint"] == data.get("fingerprint"):
         return []

@@ -1,4 +1,4 @@
-"""predictions.csv: what each model said of each row of the test split."""
+"""The file predictions.csv: each model's predictions on the test split."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from distill_cli.reports.formatting import spreadsheet_cell
 
 @dataclass(frozen=True)
 class Predictions:
-    """What predictions.csv holds.
+    """Content of predictions.csv.
 
     Attributes:
         rows: ``[N]`` row ids.
         y: ``[N]`` true classes.
         predicted: ``[N]`` predicted classes of each model.
-        groups: ``[N]`` names, or None.
-        probabilities: ``[N, C]`` of each model; empty where they were not asked for.
+        groups: ``[N]`` group names, or None.
+        probabilities: ``[N, C]`` of each model; empty where they were not read.
     """
 
     rows: np.ndarray
@@ -40,9 +40,9 @@ def predictions_csv(
     logits: Mapping[str, np.ndarray],
     groups: np.ndarray | None = None,
 ) -> str:
-    """Return the predictions of all models as csv.
+    """Return the predictions of all models as CSV text.
 
-    Columns: row, group (where the data has groups), true, then for each model ``<model>`` (the class it predicts) and
+    Columns: row, group (where the data has groups), true, then for each model ``<model>`` (the predicted class) and
     ``<model>.<class>`` (its probability, six significant digits). Text that a spreadsheet would take for a formula begins with
     an apostrophe.
 
@@ -51,7 +51,7 @@ def predictions_csv(
         y: ``[N]`` true classes.
         class_names: C names.
         logits: ``[N, C]`` logits or log-probabilities of each model.
-        groups: ``[N]`` names, or None.
+        groups: ``[N]`` group names, or None.
     """
     from distill_cli.metrics.classification import log_probabilities
 
@@ -76,16 +76,16 @@ def predictions_csv(
 def read_predictions(
     path: Path, class_names: Sequence[str], models: Sequence[str], *, probabilities: bool = False
 ) -> Predictions:
-    """Return what `predictions_csv` wrote, as far as `models` are concerned.
+    """Return the predictions of some models in a predictions.csv.
 
     Args:
         path: the file.
-        class_names: in class order.
-        models: whose predictions are read.
-        probabilities: whether theirs are read, too.
+        class_names: C names in class order.
+        models: names of the models to read.
+        probabilities: whether to read their probabilities, too.
 
     Raises:
-        UserError: the file cannot be read, or lacks a model, or names another class.
+        UserError: the file cannot be read, lacks a model, or names an unknown class.
     """
     number = {spreadsheet_cell(name): c for c, name in enumerate(class_names)}
     try:
@@ -94,13 +94,13 @@ def read_predictions(
         predicted = {m: np.array([number[line[spreadsheet_cell(m)]] for line in table], dtype=np.int64) for m in models}
         y = np.array([number[line["true"]] for line in table], dtype=np.int64)
         rows = np.array([int(line["row"]) for line in table], dtype=np.int64)
-        said = {}
+        by_model = {}
         for m in models if probabilities else ():
             columns = [spreadsheet_cell(f"{m}.{name}") for name in class_names]
-            said[m] = np.array([[float(line[column]) for column in columns] for line in table]).reshape(-1, len(columns))
+            by_model[m] = np.array([[float(line[column]) for column in columns] for line in table]).reshape(-1, len(columns))
     except (OSError, ValueError, TypeError, csv.Error) as e:
         raise UserError(f"{path}: cannot be read as predictions ({e}); score the run again with distill eval") from None
     except KeyError as e:
         raise UserError(f"{path}: has no column or class {e}; score the run again with distill eval") from None
     groups = np.array([line["group"] for line in table]) if table and "group" in table[0] else None
-    return Predictions(rows, y, predicted, groups, said)
+    return Predictions(rows, y, predicted, groups, by_model)

@@ -1,4 +1,4 @@
-"""Which runs lie below a folder: finished, unfinished, failed, unreadable."""
+"""The runs below a folder: finished, unfinished, failed, unreadable."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from distill_cli.errors import UserError
 from distill_cli.utils.files import read_text
 
 SCHEMA_VERSION = 1
-# Commands that train and score nothing new: their reports are no rows of a table.
+# Commands that train and score nothing new, so their reports are no rows of a table.
 COMMANDS_WITHOUT_SCORES = ("export", "bench")
 LARGEST_OVERRIDES = 1_000_000  # bytes
 
@@ -23,10 +23,10 @@ class Run:
     """A finished run.
 
     Attributes:
-        folder: the run folder.
-        report: what its report.json holds.
-        overrides: what was typed, from ``.hydra/overrides.yaml``; None where there is no such file.
-        written: when the report was written, seconds.
+        folder: run folder.
+        report: content of its report.json.
+        overrides: typed overrides, from ``.hydra/overrides.yaml``; None where there is no such file.
+        written: modification time of the report, seconds since the epoch.
     """
 
     folder: Path
@@ -36,18 +36,18 @@ class Run:
 
     @property
     def seed(self) -> int | None:
-        """The run's seed."""
+        """Seed of the run."""
         return self.report.get("seed")
 
 
 @dataclass
 class RunCollection:
-    """Runs below some folders.
+    """The runs below some folders.
 
     Attributes:
         finished: runs with a report.
-        unfinished: run folders without one.
-        failed: run folders whose job ended with an error, and what was typed with the error's line.
+        unfinished: run folders without a report.
+        failed: run folders whose job ended with an error, each with its overrides and the error's line.
         unreadable: one line for each report that cannot be read.
     """
 
@@ -58,12 +58,12 @@ class RunCollection:
 
     @property
     def total(self) -> int:
-        """All run folders."""
+        """Number of run folders."""
         return len(self.finished) + len(self.unfinished) + len(self.failed) + len(self.unreadable)
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder is a run folder, finished or not."""
+    """Return whether a folder is a run folder, finished or not."""
     return any((folder / name).exists() for name in ("report.json", "failed.json", ".hydra"))
 
 
@@ -71,9 +71,9 @@ def collect(folders: Sequence[str | Path]) -> RunCollection:
     """Return the runs that the folders are or hold, at any depth, each once.
 
     Raises:
-        UserError: a folder is not there, or is or holds no run.
+        UserError: a folder does not exist, or neither is nor holds a run.
     """
-    found, seen = RunCollection(), set()
+    collection, seen = RunCollection(), set()
     for folder in map(Path, folders):
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder; name a run folder, or a folder that holds some")
@@ -85,12 +85,15 @@ def collect(folders: Sequence[str | Path]) -> RunCollection:
         for run in runs:
             if run.resolve() not in seen:
                 seen.add(run.resolve())
-                _add(found, run)
-    return found
+                _add(collection, run)
+    return collection
 
 
 def run_folders(folder: Path) -> list[Path]:
-    """Return the folder itself if it is a run, else the runs below it in order of their path."""
+    """Return the run folders at or below a folder, sorted by path.
+
+    A run folder is not searched for further runs.
+    """
     if is_run(folder):
         return [folder]
     runs = []
@@ -102,26 +105,26 @@ def run_folders(folder: Path) -> list[Path]:
     return sorted(runs)
 
 
-def _add(found: RunCollection, folder: Path) -> None:
+def _add(collection: RunCollection, folder: Path) -> None:
     if (folder / "report.json").exists():
         try:
             run = read_run(folder)
             if run.report.get("command") not in COMMANDS_WITHOUT_SCORES:
-                found.finished.append(run)
+                collection.finished.append(run)
         except UserError as e:
-            found.unreadable.append(str(e))
+            collection.unreadable.append(str(e))
     elif (folder / "failed.json").exists():
         line, typed = _failure(folder / "failed.json"), " ".join(_overrides(folder) or ())
-        found.failed.append((folder, line if typed in line else f"{typed}: {line}"))
+        collection.failed.append((folder, line if typed in line else f"{typed}: {line}"))
     else:
-        found.unfinished.append(folder)
+        collection.unfinished.append(folder)
 
 
 def read_run(folder: Path) -> Run:
     """Return a finished run.
 
     Raises:
-        UserError: its report.json cannot be read, is none, or is of another schema version.
+        UserError: the report.json cannot be read, is no report, or has another schema version.
     """
     path = folder / "report.json"
     try:
@@ -140,7 +143,10 @@ def read_run(folder: Path) -> Run:
 
 
 def _no_mapping(report: Mapping[str, Any]) -> str | None:
-    """Return the first place in a report, which anyone may have written, that should hold keys and does not."""
+    """Return the first key of a report whose value should be a mapping and is not.
+
+    Why: a report may come from anywhere.
+    """
     places = {key: report.get(key) for key in ("data", "provenance", "config", "comparison")}
     for name, model in report["models"].items():
         places[f"models.{name}"] = model

@@ -1,4 +1,4 @@
-"""What a table over runs shows of a row, and the sentences around the table."""
+"""The columns of a table over runs, and the sentences around the table."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ FOLDERS_TITLE = "run folders"
 
 
 def default_columns(result: Leaderboard) -> list[str]:
-    """Return the columns that a table shows unless others are asked for."""
+    """Return the columns of a table where none are named."""
     return ["method", "n", "val", "student", *result.controls, "teacher", "difference", "p", "verdict", "folders"]
 
 
 def column_cells(result: Leaderboard) -> dict[str, tuple[str, Callable[[Row], str]]]:
-    """Return every column: its title and what it shows of a row."""
+    """Return title and cell function of every column."""
     columns: dict[str, tuple[str, Callable[[Row], str]]] = {
         "method": ("method", lambda row: row.label),
         "n": ("n", lambda row: str(len(row.runs))),
@@ -67,7 +67,7 @@ def _difference_cell(row: Row) -> str:
 
 
 def _has_two_values(comparison: Comparison) -> bool:
-    """Whether a cell shows each seed's difference, since they are too few for an interval."""
+    """Return whether a cell shows each seed's difference instead of an interval."""
     return 1 < comparison.result["n"] < INTERVAL_SEEDS
 
 
@@ -81,11 +81,11 @@ def _detectable_cell(result: Mapping[str, Any]) -> str:
 
 
 def caption(result: Leaderboard) -> list[str]:
-    """Return the sentences below the table: what it holds, how it is sorted, what is missing."""
-    found = result.found
-    counts = {"finished": len(found.finished), "unfinished": len(found.unfinished), "failed": len(found.failed)}
-    counts["unreadable"] = len(found.unreadable)
-    lines = [f"{found.total} runs: " + ", ".join(f"{n} {what}" for what, n in counts.items() if n)]
+    """Return the sentences below the table: counts of runs, order, legend."""
+    collection = result.collection
+    counts = {"finished": len(collection.finished), "unfinished": len(collection.unfinished), "failed": len(collection.failed)}
+    counts["unreadable"] = len(collection.unreadable)
+    lines = [f"{collection.total} runs: " + ", ".join(f"{n} {what}" for what, n in counts.items() if n)]
     if result.rows:
         order = "best first by validation, never by test" if result.sorted_by == "validation" else f"sorted by {result.sorted_by}"
         lines.append(f"{TITLES[result.metric]}, mean +- sample standard deviation over n seeds; {order}")
@@ -102,15 +102,20 @@ def caption(result: Leaderboard) -> list[str]:
 
 def problems(result: Leaderboard) -> list[str]:
     """Return one line for each run that failed or cannot be read."""
-    failed = [f"failed: {folder}: {line}" for folder, line in result.found.failed]
-    return failed + [f"unreadable: {line}" for line in result.found.unreadable]
+    failed = [f"failed: {folder}: {line}" for folder, line in result.collection.failed]
+    return failed + [f"unreadable: {line}" for line in result.collection.unreadable]
 
 
 def sentences(result: Leaderboard, only: Sequence[Comparison] | None = None) -> list[str]:
-    """Return the verdict on each row against each of its controls, or on those comparisons alone."""
+    """Return the verdict on each row against each of its controls.
+
+    Args:
+        result: the table.
+        only: the comparisons to write about; None: all.
+    """
     several = len(result.rows) > 1
-    kept = [(row, c) for row, c in result.comparisons if only is None or any(c is other for other in only)]
-    return [(f"{row.label}: " if several else "") + _sentence(c, result.metric) for row, c in kept]
+    comparisons = [(row, c) for row, c in result.comparisons if only is None or any(c is selected for selected in only)]
+    return [(f"{row.label}: " if several else "") + _sentence(c, result.metric) for row, c in comparisons]
 
 
 def _sentence(comparison: Comparison, metric: str) -> str:

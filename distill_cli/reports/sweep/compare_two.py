@@ -1,4 +1,4 @@
-"""Two runs side by side, and the paired bootstrap between their students."""
+"""Two runs side by side, with the paired bootstrap between their students."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from distill_cli.reports.terminal import console, print_line, print_models
 
 @dataclass(frozen=True)
 class RunComparison:
-    """Two runs.
+    """A comparison of two runs.
 
     Attributes:
         a, b: the runs.
-        model: which of their models is compared: student, or teacher where a run has no student.
-        split: on which.
-        result: `paired_bootstrap` of a minus b, or None.
-        reason: why there is no result, or None.
+        model: name of the model compared: student, or teacher where a run has no student.
+        split: name of the split compared.
+        result: result of `paired_bootstrap` of a minus b, or None.
+        reason: reason for having no result, or None.
     """
 
     a: Run
@@ -37,7 +37,7 @@ class RunComparison:
 
     @property
     def side_by_side(self) -> dict[str, Any]:
-        """A report whose models are those of both runs, named ``A student``, ``B student`` and so on."""
+        """A report with the models of both runs, as ``A student``, ``B student``."""
         models = {}
         for name in dict.fromkeys(["student", *self.a.report["models"], *self.b.report["models"]]):
             for letter, run in (("A", self.a), ("B", self.b)):
@@ -47,7 +47,7 @@ class RunComparison:
 
     @property
     def verdict(self) -> str:
-        """One sentence."""
+        """The result in one sentence."""
         if self.result is None:
             return f"A and B are not compared row by row: {self.reason}"
         return (
@@ -57,18 +57,21 @@ class RunComparison:
 
 
 def compare(a: Run, b: Run) -> RunComparison:
-    """Return the comparison of two finished runs; it needs the same data and the predictions of both."""
+    """Return the comparison of two finished runs.
+
+    Without the same data, or without the predictions of both, the result is None and the reason is set.
+    """
     models = [{name for name, model in run.report["models"].items() if model} for run in (a, b)]
     model = "student" if "student" in models[0] & models[1] else "teacher"
-    found = [next(iter(splits(run.report)), "test") for run in (a, b)]
+    scored = [next(iter(splits(run.report)), "test") for run in (a, b)]
     try:
         if model not in models[0] & models[1]:
             raise UserError("one has a student, the other only a teacher")
-        if found[0] != found[1]:
-            raise UserError(f"one is scored on {found[0]}, the other on {found[1]}")
-        return RunComparison(a, b, model, found[0], _paired(a, b, model, found[0]), None)
+        if scored[0] != scored[1]:
+            raise UserError(f"one is scored on {scored[0]}, the other on {scored[1]}")
+        return RunComparison(a, b, model, scored[0], _paired(a, b, model, scored[0]), None)
     except UserError as e:
-        return RunComparison(a, b, model, found[0], None, str(e))
+        return RunComparison(a, b, model, scored[0], None, str(e))
 
 
 def _paired(a: Run, b: Run, model: str, split: str) -> dict[str, Any]:
@@ -99,7 +102,7 @@ def _paired(a: Run, b: Run, model: str, split: str) -> dict[str, Any]:
 
 
 def show(result: RunComparison, file: IO[str] | None = None) -> None:
-    """Print the models of both runs side by side, and what the rows they share say."""
+    """Print the models of both runs side by side, and the paired difference."""
     on = console(file)
     print_models(on, result.side_by_side)
     for letter, run in (("A", result.a), ("B", result.b)):

@@ -1,4 +1,4 @@
-"""Runs -> one table: settings by rows, means over seeds, what distillation gave, and how sure that is."""
+"""The table over runs: settings, means over seeds, differences, verdicts."""
 
 from __future__ import annotations
 
@@ -16,20 +16,22 @@ METRICS = ("macro_f1", "accuracy", "nll", "ece")
 UNBOUNDED = ("nll",)  # the others lie between 0 and 1
 
 
-def build_leaderboard(found: RunCollection, metric: str = "macro_f1") -> Leaderboard:
-    """Return the table of the finished runs, best first by the mean VALIDATION score: test scores never choose.
+def build_leaderboard(collection: RunCollection, metric: str = "macro_f1") -> Leaderboard:
+    """Return the table of the finished runs, best first by mean validation score.
+
+    Test scores never decide the order.
 
     Args:
-        found: runs.
-        metric: one of `METRICS`; of nll and ece less is better.
+        collection: the runs.
+        metric: one of `METRICS`; lower nll and ece are better.
     """
     notes: list[str] = []
-    groups = [_one_a_seed(group, notes) for group in _groups(found.finished)]
+    groups = [_one_a_seed(group, notes) for group in _groups(collection.finished)]
     names, shared = labels(groups)
     rows = [_row(label, group, metric) for label, group in zip(names, groups, strict=True)]
     controls = list(dict.fromkeys(c.control for row in rows for c in row.comparisons))
     controls.sort(key=control_order)
-    table = Leaderboard(metric, rows, controls, shared, found, notes)
+    table = Leaderboard(metric, rows, controls, shared, collection, notes)
     _correct(table)
     sort(table, "validation")
     if any(row.one_teacher and len(row.runs) > 1 for row in rows):
@@ -38,12 +40,15 @@ def build_leaderboard(found: RunCollection, metric: str = "macro_f1") -> Leaderb
 
 
 def control_order(name: str) -> tuple[bool, bool]:
-    """Return what puts the tuned control first, then the scratch one: the harder to beat leads."""
+    """Return a sort key for controls: tuned, then scratch, then the others.
+
+    Why: the control that is harder to beat comes first.
+    """
     return name != "tuned", name != "scratch"
 
 
 def mean(values: Sequence[float]) -> float:
-    """Return the mean, 0 of nothing."""
+    """Return the mean of the values, 0 for none."""
     return sum(values) / len(values) if values else 0.0
 
 
@@ -89,13 +94,13 @@ def _row(label: str, runs: list[Run], metric: str) -> Row:
 
 
 def _correct(table: Leaderboard) -> None:
-    """Fill in the tests; their words follow the corrected p."""
+    """Compute the paired tests and their verdicts, corrected by Holm's method."""
     sign = -1 if table.metric in LOWER_IS_BETTER else 1
-    found = [comparison for _, comparison in table.comparisons]
-    for c in found:
+    comparisons = [comparison for _, comparison in table.comparisons]
+    for c in comparisons:
         bounds = None if table.metric in UNBOUNDED else (-1.0, 1.0)
         c.result = paired_t([sign * (a - b) for a, b in zip(c.student, c.scores, strict=True)], bounds=bounds)
-    tested = [c for c in found if c.result["n"] >= MIN_SEEDS]
+    tested = [c for c in comparisons if c.result["n"] >= MIN_SEEDS]
     adjusted = holm([c.result["p"] for c in tested]) if len(tested) > 1 else [None] * len(tested)
     corrected = sum(p is not None for p in adjusted)
     for c, p in zip(tested, adjusted, strict=True):
@@ -103,7 +108,7 @@ def _correct(table: Leaderboard) -> None:
         if p is not None:
             c.result["minimum_detectable_effect"] = minimum_detectable_effect(c.result["n"], c.result["sd"], corrected)
         c.result["verdict"] = verdict_label(c.result["n"], c.result["mean"], c.result["p"] if p is None else p)
-    for c in found if sign < 0 else ():
+    for c in comparisons if sign < 0 else ():
         c.result["mean"] = None if c.result["mean"] is None else -c.result["mean"]
         c.result["ci95"] = c.result["ci95"] and [-c.result["ci95"][1], -c.result["ci95"][0]]
     if corrected > 1:

@@ -1,4 +1,4 @@
-"""The table over runs on the terminal, as wide as it is."""
+"""The table over runs on the terminal, fitted to its width."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ COLUMN_GAP = 2
 
 
 def show(result: Leaderboard, columns: Sequence[str] = (), file: IO[str] | None = None) -> None:
-    """Print the table, its caption, what failed, and the verdicts of a short table.
+    """Print the table, its caption, failed runs, and the verdicts of a short table.
 
     Args:
         result: the table.
-        columns: which; by default those of `default_columns`, as far as they fit.
-        file: where to; None is stdout.
+        columns: column names; empty: those of `default_columns`, as far as they fit.
+        file: output stream; None: stdout.
     """
     on = console(file)
     left_out: list[str] = []
     if result.rows:
-        drawn, left_out = _fitting(result, columns, on)
-        if drawn is None:
+        fitted, left_out = _fitting(result, columns, on)
+        if fitted is None:
             _show_stacked(on, result, columns or default_columns(result))
         else:
-            on.print(drawn)
+            on.print(fitted)
     for line in [*caption(result), *problems(result)]:
         print_line(on, line)
     if "folders" in left_out:
@@ -47,27 +47,30 @@ def show(result: Leaderboard, columns: Sequence[str] = (), file: IO[str] | None 
 
 
 def _fitting(result: Leaderboard, columns: Sequence[str], on: Console) -> tuple[Table | None, list[str]]:
-    """Return the widest table that the terminal holds and what it leaves out, or None."""
+    """Return the widest table that fits the terminal, or None, and its omissions."""
     known = column_cells(result)
-    kept = list(columns or default_columns(result))
+    names = list(columns or default_columns(result))
     left_out: list[str] = []
     droppable = [] if columns else ["folders", *result.controls[:0:-1], "p", "teacher"]
     while True:
-        for split in (str, _broken):
-            header = [split(known[name][0]) for name in kept]
-            rows = [[row.label if name == "method" else split(known[name][1](row)) for name in kept] for row in result.rows]
-            if _width(header, rows, kept, METHOD_WIDTH if split is _broken else on.width) <= on.width:
-                return table(on, header, rows, left=int(kept[0] == "method")), left_out
+        for split in (str, _wrapped):
+            header = [split(known[name][0]) for name in names]
+            rows = [[row.label if name == "method" else split(known[name][1](row)) for name in names] for row in result.rows]
+            if _width(header, rows, names, METHOD_WIDTH if split is _wrapped else on.width) <= on.width:
+                return table(on, header, rows, left=int(names[0] == "method")), left_out
         if not droppable:
             return None, []
         left_out.append(droppable.pop(0))
-        kept.remove(left_out[-1])
+        names.remove(left_out[-1])
 
 
-def _broken(cell: str) -> str:
-    """Break a cell between a number and its spread, within an interval, and words at spaces."""
-    for whole in ("+- ", "- ", " of ", "few seeds", "macro F1"):
-        cell = cell.replace(whole, whole.replace(" ", "\0"))
+def _wrapped(cell: str) -> str:
+    """Return a cell with line breaks at its spaces.
+
+    Units that belong together, such as a number and its spread, are broken before, not within.
+    """
+    for unit in ("+- ", "- ", " of ", "few seeds", "macro F1"):
+        cell = cell.replace(unit, unit.replace(" ", "\0"))
     return cell.replace(" ", "\n").replace("\0", " ")
 
 
@@ -80,7 +83,7 @@ def _width(header: Sequence[str], rows: Sequence[Sequence[str]], names: Sequence
 
 
 def _show_folders(on: Console, result: Leaderboard) -> None:
-    """Name the run folders of a table that is too narrow for them."""
+    """Print the run folders of a table that is too narrow for them."""
     for row in result.rows[:MOST_ROWS]:
         print_line(on, f"{row.label}: {' '.join(result.folders(row))}")
     if len(result.rows) > MOST_ROWS:

@@ -1,4 +1,4 @@
-"""The table over runs as files: results.csv and results.md, and as JSON."""
+"""The table over runs as results.csv, results.md and JSON."""
 
 from __future__ import annotations
 
@@ -16,11 +16,16 @@ from distill_cli.reports.sweep.leaderboard import mean
 from distill_cli.reports.sweep.table import Leaderboard
 from distill_cli.utils.files import write_text
 
-TEXTS = ("method", "folders")  # columns that hold what users named
+TEXTS = ("method", "folders")  # columns with text from users
 
 
 def markdown(result: Leaderboard, columns: Sequence[str] = ()) -> str:
-    """Return results.md; `columns` are by default those of `default_columns`."""
+    """Return the text of results.md.
+
+    Args:
+        result: the table.
+        columns: column names; empty: those of `default_columns`.
+    """
     known = column_cells(result)
     names = list(columns or default_columns(result))
     rows = [
@@ -30,14 +35,17 @@ def markdown(result: Leaderboard, columns: Sequence[str] = ()) -> str:
     if rows:
         lines += [*markdown_table([markdown_text(known[name][0]) for name in names], rows, left=int(names[0] == "method")), ""]
     lines += [f"- {markdown_text(line)}" for line in caption(result)]
-    for title, found in (("Verdicts", sentences(result)), ("Failed and unreadable", problems(result))):
-        if found:
-            lines += ["", f"## {title}", "", *(f"- {markdown_text(line)}" for line in found)]
+    for title, entries in (("Verdicts", sentences(result)), ("Failed and unreadable", problems(result))):
+        if entries:
+            lines += ["", f"## {title}", "", *(f"- {markdown_text(line)}" for line in entries)]
     return "\n".join(lines) + "\n"
 
 
 def as_dicts(result: Leaderboard) -> list[dict[str, Any]]:
-    """Return one flat dict a row, with the columns of results.csv (``docs/report-schema.md``)."""
+    """Return one flat dict for each row, with the columns of results.csv.
+
+    The columns are described in ``docs/report-schema.md``.
+    """
     models = list(dict.fromkeys(["student", *result.controls, "teacher", *(name for row in result.rows for name in row.test)]))
     table = []
     for rank, row in enumerate(result.rows, 1):
@@ -48,11 +56,13 @@ def as_dicts(result: Leaderboard) -> list[dict[str, Any]]:
             flat |= _spread(f"test.{name}", row.test.get(name, []))
         by_control = {c.control: c.result for c in row.comparisons}
         for control in result.controls:
-            found = by_control.get(control, {})
-            low, high = found.get("ci95") or (None, None)
-            flat |= {f"minus.{control}.{key}": found.get(key) for key in ("n", "mean", "sd")}
+            comparison = by_control.get(control, {})
+            low, high = comparison.get("ci95") or (None, None)
+            flat |= {f"minus.{control}.{key}": comparison.get(key) for key in ("n", "mean", "sd")}
             flat |= {f"minus.{control}.low": low, f"minus.{control}.high": high}
-            flat |= {f"minus.{control}.{key}": found.get(key) for key in ("p", "p_holm", "minimum_detectable_effect", "verdict")}
+            flat |= {
+                f"minus.{control}.{key}": comparison.get(key) for key in ("p", "p_holm", "minimum_detectable_effect", "verdict")
+            }
         table.append(flat)
     return table
 
@@ -63,7 +73,7 @@ def _spread(name: str, values: Sequence[float]) -> dict[str, float | None]:
 
 
 def results_csv(result: Leaderboard) -> str:
-    """Return results.csv: numbers in full, empty where there is none."""
+    """Return the text of results.csv, with numbers in full and empty cells for None."""
     rows = as_dicts(result)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -75,22 +85,25 @@ def results_csv(result: Leaderboard) -> str:
 
 def as_json(result: Leaderboard) -> dict[str, Any]:
     """Return the table as `distill report --json` prints it."""
-    found = result.found
+    collection = result.collection
     return {
         "metric": result.metric,
         "rows": as_dicts(result),
         "shared": result.shared,
         "notes": result.notes,
         "verdicts": sentences(result),
-        "finished": len(found.finished),
-        "unfinished": [str(folder) for folder in found.unfinished],
-        "failed": {str(folder): line for folder, line in found.failed},
-        "unreadable": found.unreadable,
+        "finished": len(collection.finished),
+        "unfinished": [str(folder) for folder in collection.unfinished],
+        "failed": {str(folder): line for folder, line in collection.failed},
+        "unreadable": collection.unreadable,
     }
 
 
 def write(result: Leaderboard, folder: str | Path, columns: Sequence[str] = ()) -> tuple[Path, Path]:
-    """Write results.csv, which has all columns, and results.md into a folder.
+    """Write results.csv with all columns, and results.md, into a folder.
+
+    Returns:
+        The paths of the two files.
 
     Raises:
         UserError: the folder is not writable, or is a file.

@@ -1,4 +1,4 @@
-"""Which runs differ in nothing but their seed, and what a setting is called."""
+"""Grouping of runs that differ only in their seed, and labels of the groups."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ NOT_A_SETTING = (
     "seed", "sweep", "outputs", "require", "optimized_metric", "report", "bootstrap", "hydra", "logger", "verbosity",
     "log_every_seconds", "resume", "save_every",
 )  # fmt: skip
-NOT_SETTINGS_EITHER = ("cache.folder", "cache.max_gb")  # where outputs lie, not what they are
+NOT_SETTINGS_EITHER = ("cache.folder", "cache.max_gb")  # location of outputs, not their content
 MOST_DIFFERENCES = 3
-# Where a report says what was in the files that a config names.
+# Where a report identifies the content of files that a config names.
 CONTENTS = {
     "data": ("data", "fingerprint"),
     "unlabeled rows": ("unlabeled", "fingerprint"),
@@ -22,12 +22,12 @@ CONTENTS = {
 
 
 def same_setting(a: Run, b: Run) -> bool:
-    """Whether two runs have the same command, recipe, data, teacher and config, seeds aside.
+    """Return whether two runs differ in nothing but their seed.
 
-    Files may have changed under one name, so data, unlabeled rows and teachers are told apart by what was in them. A value
-    that is each run's own seed (``teacher.seed: ${seed}``), or as far from it in both (``${plus:${seed},100}``), counts as seed
-    where the same was typed for both; a value that was swept beside the seed does not. Runs without a config are told apart by
-    what was typed.
+    Compared are command, recipe, data, teacher and config. Files may have changed under one name, so data, unlabeled rows and
+    teachers are compared by content. A value that is each run's own seed (``teacher.seed: ${seed}``), or as far from it in both
+    (``${plus:${seed},100}``), counts as seed where the same overrides were typed for both. A value that was swept together with
+    the seed does not. Runs without a config are compared by their overrides.
     """
     if any(a.report.get(key) != b.report.get(key) for key in ("command", "recipe_version")):
         return False
@@ -42,20 +42,23 @@ def same_setting(a: Run, b: Run) -> bool:
 
 
 def _equal(a: Run, b: Run, *path: str) -> bool:
-    """Whether two reports hold the same at a path, or nothing."""
+    """Return whether two reports hold the same value at a path, or none."""
     return bool(_at(a, *path) == _at(b, *path))
 
 
 def _at(run: Run, *path: str) -> Any:
-    """Return what a report holds at a path, None where there is no such place."""
-    found: Any = run.report
+    """Return the value of a report at a path, None where there is no such path."""
+    value: Any = run.report
     for key in path:
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return found
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
 
 
 def differences(a: Run, b: Run) -> dict[str, Any]:
-    """Return ``{path: value in b}`` of the config values that differ and do not follow the seed."""
+    """Return ``{path: value in b}`` of the config values that differ.
+
+    Values that follow the seed are left out.
+    """
     left, right = (dict(leaves(run.report.get("config") or {})) for run in (a, b))
     paths = [path for path in {**left, **right} if path.split(".")[0] not in NOT_A_SETTING and path not in NOT_SETTINGS_EITHER]
     return {p: right.get(p) for p in paths if left.get(p) != right.get(p) and not _follows_seed(a, b, p)}
@@ -63,18 +66,18 @@ def differences(a: Run, b: Run) -> dict[str, Any]:
 
 def typed(run: Run) -> tuple[str, ...]:
     """Return the overrides of a run that are settings, sorted."""
-    kept = (o for o in run.overrides or () if o.lstrip("+~").split("=")[0].split(".")[0] not in NOT_A_SETTING)
-    return tuple(sorted(kept))
+    settings = (o for o in run.overrides or () if o.lstrip("+~").split("=")[0].split(".")[0] not in NOT_A_SETTING)
+    return tuple(sorted(settings))
 
 
 def labels(groups: Sequence[Sequence[Run]]) -> tuple[list[str], list[str]]:
-    """Return a label for each group of runs, and the overrides that all of them share.
+    """Return a label for each group of runs, and the overrides that all share.
 
-    A label is what was typed for this group and not for all; the report's name where that is nothing. Groups that would have
-    the same label say in which values of their config they differ from the first.
+    A label holds the overrides of this group that not all groups have, or the report's name. Groups with equal labels are
+    distinguished by the config values in which they differ from the first.
     """
     shared = sorted(set.intersection(*(set(typed(group[-1])) for group in groups))) if groups else []
-    found: list[str] = []
+    texts: list[str] = []
     first: dict[str, Run] = {}
     for group in groups:
         run = group[-1]
@@ -84,8 +87,8 @@ def labels(groups: Sequence[Sequence[Run]]) -> tuple[list[str], list[str]]:
         if label in first:
             label = f"{label} ({_difference(first[label], run)})"
         first.setdefault(label, run)
-        found.append(label)
-    return found, shared
+        texts.append(label)
+    return texts, shared
 
 
 def _difference(a: Run, b: Run) -> str:
@@ -108,7 +111,7 @@ def _follows_seed(a: Run, b: Run, path: str) -> bool:
 
 
 def leaves(config: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield path and value of every value in a config; a list is one value."""
+    """Yield path and value of every value in a config, a list being one value."""
     if isinstance(config, Mapping) and config:
         for key, value in config.items():
             yield from leaves(value, f"{path}.{key}" if path else str(key))

@@ -1,4 +1,4 @@
-"""Which rows of a table are shown, and in which order."""
+"""Order and selection of the rows of a table."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ COMPARE: Mapping[str, Callable[[float, float], bool]] = {
 
 
 def numbers(table: Leaderboard) -> dict[str, Number]:
-    """Return every column of numbers: what it holds in a row, None where it is empty."""
-    found: dict[str, Number] = {
+    """Return the value function of every numeric column, None for an empty cell."""
+    functions: dict[str, Number] = {
         "val": lambda row: _mean(row.val),
         "n": lambda row: len(row.runs),
         "difference": lambda row: _of_first(row, "mean"),
@@ -38,8 +38,8 @@ def numbers(table: Leaderboard) -> dict[str, Number]:
         "latency": latency,
     }
     for model in dict.fromkeys(name for row in table.rows for name in row.test):
-        found[model] = lambda row, model=model: _mean(row.test.get(model, ()))  # type: ignore[misc]
-    return found
+        functions[model] = lambda row, model=model: _mean(row.test.get(model, ()))  # type: ignore[misc]
+    return functions
 
 
 def size(row: Row, key: str) -> float | None:
@@ -50,7 +50,10 @@ def size(row: Row, key: str) -> float | None:
 
 
 def latency(row: Row) -> float | None:
-    """Return the median over the runs of the student's (or teacher's) median latency of one sample, ms."""
+    """Return the median latency of one sample in ms, over the runs of a row.
+
+    The latency is the student's, or the teacher's where there is no student.
+    """
     models = [run.report["models"] for run in row.runs]
     parts = [(m.get("student") or m.get("teacher") or {}).get("latency_ms") or {} for m in models]
     known = [p50 for part in parts if (p50 := (part.get(LATENCY_BATCH) or {}).get("p50")) is not None]
@@ -58,7 +61,11 @@ def latency(row: Row) -> float | None:
 
 
 def sort(table: Leaderboard, by: str) -> None:
-    """Sort the rows, best first: by ``validation`` or any column of `numbers`.
+    """Sort the rows in place, best first, by ``validation`` or a numeric column.
+
+    Args:
+        table: sorted in place.
+        by: ``validation`` or a column of `numbers`.
 
     Raises:
         UserError: there is no such column.
@@ -73,47 +80,51 @@ def sort(table: Leaderboard, by: str) -> None:
     sign = -1 if (scored and table.metric in LOWER_IS_BETTER) or by in LESS_IS_BETTER else 1
 
     def key(row: Row) -> tuple[bool, bool, float, str]:
-        found = value(row)
-        return found is None, "student" not in row.test, -sign * (found or 0.0), row.label
+        number = value(row)
+        return number is None, "student" not in row.test, -sign * (number or 0.0), row.label
 
     table.rows.sort(key=key)
     table.sorted_by = by
 
 
-def filter_rows(table: Leaderboard, wanted: str) -> None:
-    """Keep the rows for which every condition holds; tests, corrections and labels stay those of the whole table.
+def filter_rows(table: Leaderboard, expression: str) -> None:
+    """Remove the rows that do not meet every condition.
+
+    Tests, corrections and labels stay those of the whole table.
 
     Args:
-        table: changed in place; a note says what was left out.
-        wanted: conditions separated by commas: ``student>0.85``, ``n>=5``, ``loss.temperature=4`` (any key of the config),
+        table: changed in place; a note says how many rows are shown.
+        expression: conditions separated by commas: ``student>0.85``, ``n>=5``, ``loss.temperature=4`` (any key of the config),
             ``method~dkd`` (contains), or a word that the method contains.
 
     Raises:
-        UserError: a condition names no column and no key, or compares text with ``<``, or keeps no row.
+        UserError: a condition names an unknown column or key, compares text with ``<``, or matches no row.
     """
-    conditions = [part.strip() for part in re.split(r",(?![^\[]*\])", wanted) if part.strip()]
+    conditions = [part.strip() for part in re.split(r",(?![^\[]*\])", expression) if part.strip()]
     every = len(table.rows)
     for condition in conditions:
         holds = _condition(table, condition)
         table.rows[:] = [row for row in table.rows if holds(row)]
     if every and not table.rows:
-        raise UserError(f"filter={wanted}: no row is left of {every}")
+        raise UserError(f"filter={expression}: no row is left of {every}")
     if len(table.rows) < every:
-        table.notes.append(f"filter {wanted}: {len(table.rows)} of {every} rows are shown; p and verdicts are those of all rows")
+        table.notes.append(
+            f"filter {expression}: {len(table.rows)} of {every} rows are shown; p and verdicts are those of all rows"
+        )
 
 
 def _condition(table: Leaderboard, text: str) -> Callable[[Row], bool]:
-    found = CONDITION.fullmatch(text)
-    if found is None:
+    match = CONDITION.fullmatch(text)
+    if match is None:
         if re.search("[<>=!~]", text):
             raise UserError(f"filter={text}: cannot be read; {CONDITIONS}")
         return lambda row: text.casefold() in row.label.casefold()
-    name, sign, wanted = found.groups()
+    name, sign, operand = match.groups()
     columns = {**numbers(table), "validation": numbers(table)["val"]}
     value: Callable[[Row], object]
     if name in columns:
-        if sign in ("=", "!=") and wanted != "null" and not _is_number(wanted):
-            raise UserError(f"filter={text}: {name} holds numbers, '{wanted}' is none; {CONDITIONS}")
+        if sign in ("=", "!=") and operand != "null" and not _is_number(operand):
+            raise UserError(f"filter={text}: {name} holds numbers, '{operand}' is none; {CONDITIONS}")
         value = columns[name]
     elif name == "method":
         value = _label
@@ -127,22 +138,22 @@ def _condition(table: Leaderboard, text: str) -> Callable[[Row], bool]:
                 f"(columns: {', '.join(known)})"
             )
         value = lambda row: configs[id(row)].get(name)  # noqa: E731
-    return _comparison(value, sign, wanted, text)
+    return _comparison(value, sign, operand, text)
 
 
-def _comparison(value: Callable[[Row], object], sign: str, wanted: str, text: str) -> Callable[[Row], bool]:
+def _comparison(value: Callable[[Row], object], sign: str, operand: str, text: str) -> Callable[[Row], bool]:
     if sign == "~":
-        return lambda row: wanted.casefold() in str(value(row)).casefold()
-    if not _is_number(wanted):
+        return lambda row: operand.casefold() in str(value(row)).casefold()
+    if not _is_number(operand):
         if sign not in ("=", "!="):
-            raise UserError(f"filter={text}: {sign} needs a number, '{wanted}' is none; {CONDITIONS}")
-        return lambda row: (_typed(value(row)) == wanted) == (sign == "=")
+            raise UserError(f"filter={text}: {sign} needs a number, '{operand}' is none; {CONDITIONS}")
+        return lambda row: (_typed(value(row)) == operand) == (sign == "=")
 
-    limit = float(wanted)
+    limit = float(operand)
 
     def holds(row: Row) -> bool:
-        found = value(row)
-        return isinstance(found, (int, float)) and not isinstance(found, bool) and COMPARE[sign](found, limit)
+        number = value(row)
+        return isinstance(number, (int, float)) and not isinstance(number, bool) and COMPARE[sign](number, limit)
 
     return holds
 
@@ -156,8 +167,8 @@ def _is_number(text: str) -> bool:
 
 
 def _typed(value: object) -> str:
-    words = {None: "null", True: "true", False: "false"}
-    return words[value] if value is None or isinstance(value, bool) else str(value)
+    literals = {None: "null", True: "true", False: "false"}
+    return literals[value] if value is None or isinstance(value, bool) else str(value)
 
 
 def _label(row: Row) -> str:

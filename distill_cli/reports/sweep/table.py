@@ -12,12 +12,12 @@ from distill_cli.reports.sweep.collect import Run, RunCollection
 
 @dataclass
 class Comparison:
-    """Student against one control, over the seeds that have both.
+    """Comparison of the student with one control, over the seeds that have both.
 
     Attributes:
-        control: its name.
-        student, scores: test scores of student and control, seed by seed.
-        result: `paired_t` of student minus control; ``p_holm`` after correction for all comparisons of the table.
+        control: name of the control.
+        student, scores: test scores of student and control, one for each seed.
+        result: result of `paired_t` of student minus control; ``p_holm`` is corrected for all comparisons of the table.
     """
 
     control: str
@@ -28,11 +28,11 @@ class Comparison:
 
 @dataclass
 class Row:
-    """One setting.
+    """One setting of the table.
 
     Attributes:
-        label: what it is called.
-        runs: one a seed.
+        label: text that names the setting.
+        runs: one run for each seed.
         val: validation scores of the student, or of the teacher where there is no student.
         test: test scores by model.
         comparisons: student against each control.
@@ -58,36 +58,37 @@ class Row:
 
 @dataclass
 class Leaderboard:
-    """The table.
+    """A table over runs.
 
     Attributes:
-        metric: of all its scores.
-        rows: best first by `sorted_by`.
+        metric: name of the metric of all scores.
+        rows: rows, best first by `sorted_by`.
         controls: names of all controls: tuned, scratch, others.
         shared: overrides that all rows have.
-        notes: sentences a reader must know.
-        found: the runs it was made of, and those it could not be made of.
+        collection: the runs of the table, and those that could not be used.
+        notes: sentences on how to read the table.
+        sorted_by: ``validation`` or a numeric column.
     """
 
     metric: str
     rows: list[Row]
     controls: list[str]
     shared: list[str]
-    found: RunCollection
+    collection: RunCollection
     notes: list[str] = field(default_factory=list)
     sorted_by: str = "validation"
 
     @property
     def home(self) -> Path:
-        """The folder that all runs of the table lie below: their names are relative to it."""
+        """The common parent folder of all runs of the table."""
         parents = [run.folder.parent for row in self.rows for run in row.runs]
         return Path(os.path.commonpath(parents)) if parents and len({p.is_absolute() for p in parents}) == 1 else Path()
 
     def folders(self, row: Row) -> list[str]:
-        """Return the run folders of a row, seen from `home`."""
+        """Return the run folders of a row, relative to `home`."""
         return [Path(os.path.relpath(run.folder, self.home)).as_posix() for run in row.runs]
 
     @property
     def comparisons(self) -> list[tuple[Row, Comparison]]:
-        """All comparisons of the table."""
+        """All comparisons of the table, each with its row."""
         return [(row, comparison) for row in self.rows for comparison in row.comparisons]

@@ -1,4 +1,4 @@
-"""Writes the table and the page of a finished sweep."""
+"""The table and the page of a finished sweep."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from distill_cli.reports.terminal import console, print_line
 
 
 def sweep_report(folder: str | Path, metric: str = "macro_f1", file: IO[str] | None = None) -> Leaderboard:
-    """Print the table of the runs below a folder, and write results.csv, results.md and report.html into it.
+    """Print the table of a sweep's runs, and write its files into the folder.
 
-    The page is left out where every run has ``report.html=false``.
+    The files are results.csv, results.md and report.html. The page is left out where every run has ``report.html=false``.
 
     Args:
-        folder: of a sweep, which may still be running.
-        metric: one of `standings.METRICS`.
-        file: where to print; None is stdout.
+        folder: folder of the sweep, which may still be running.
+        metric: one of `leaderboard.METRICS`.
+        file: output stream; None: stdout.
 
     Raises:
-        UserError: no run is there, or the folder is not writable.
+        UserError: the folder holds no run, or is not writable.
     """
     result = build_leaderboard(collect([folder]), metric)
     show(result, file=file)
     written = write(result, folder)
     print_line(console(file), f"written: {written[0]} and {written[1].name}")
-    if any(_wants(run, "html") for run in result.found.finished):
+    if any(_wants(run, "html") for run in result.collection.finished):
         from distill_cli.reports.html.sweep import page as sweep_page
 
-        pictures = any(_wants(run, "plots") for run in result.found.finished)
+        pictures = any(_wants(run, "plots") for run in result.collection.finished)
         page = sweep_page.write(result, Path(folder), pictures=pictures)
         print_line(console(file), f"report: {page}")
     return result
 
 
-def _wants(run: Run, what: str) -> bool:
+def _wants(run: Run, key: str) -> bool:
     settings = (run.report.get("config") or {}).get("report") or {}
-    return settings.get(what) is not False
+    return settings.get(key) is not False

@@ -1,1 +1,1 @@
-"""The page of one run, a picture a module."""
+"""Sections of a run's page, one module each."""

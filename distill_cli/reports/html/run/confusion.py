@@ -1,4 +1,4 @@
-"""Confusion matrices of all models: counts, and shares of the true class's rows."""
+"""Confusion matrices of all models: counts, and shares of the true class."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SWITCH = Switch("shown", "cells show", [("count", "rows"), ("share", "share of t
 
 
 def section(data: RunData) -> Section | None:
-    """Return a matrix a model."""
+    """Return the section with one confusion matrix for each model."""
     charts = [_chart(name, data.scores(name)) for name in data.models if data.scores(name).get("confusion")]
     if not charts:
         return None
@@ -31,12 +31,12 @@ def _chart(name: str, scores: Mapping[str, Any]) -> Chart:
         total = sum(line)
         for predicted, n in zip(classes, line, strict=True):
             cells.append({"row": true, "column": predicted, "count": n, "share": n / total if total else 0.0})
-    drawn = heat_map(
+    matrix = heat_map(
         cells,
         classes,
         "true class",
         "predicted class",
-        "said",
+        "cell_text",
         [
             {"field": "row", "title": "true"},
             {"field": "column", "title": "predicted"},
@@ -44,6 +44,6 @@ def _chart(name: str, scores: Mapping[str, Any]) -> Chart:
             {"field": "share", "title": "share of the true class", "format": ".2%"},
         ],
         [{"name": "shown", "value": "count"}],
-        [{"calculate": "shown == 'share' ? format(datum.share, '.1%') : format(datum.count, ',d')", "as": "said"}],
+        [{"calculate": "shown == 'share' ? format(datum.share, '.1%') : format(datum.count, ',d')", "as": "cell_text"}],
     )
-    return Chart(name, drawn, marks=2 * len(cells))
+    return Chart(name, matrix, marks=2 * len(cells))

@@ -19,7 +19,7 @@ BEST = 110  # area of the point at the best epoch, square pixels
 
 
 def section(data: RunData) -> Section | None:
-    """Return a chart for each measure that metrics.csv holds."""
+    """Return one chart for each measure in metrics.csv."""
     charts = [chart for measure in MEASURES if (chart := _chart(data, measure))]
     if not charts:
         return None
@@ -36,20 +36,28 @@ def _models(data: RunData) -> list[str]:
 
 
 def rows_of(data: RunData, measure: str) -> list[dict[str, Any]]:
-    """Return a row for each epoch that has the measure: model, stage, epoch, value, and whether it is the one kept."""
+    """Return one row for each epoch that has the measure.
+
+    Args:
+        data: the finished run.
+        measure: column of metrics.csv, of `MEASURES`.
+
+    Returns:
+        Rows with ``model``, ``stage``, ``epoch``, ``value``, and ``best``: 1 for the epoch whose weights were saved, else 0.
+    """
     last: dict[str, int] = {}
-    found: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     for epoch in data.epochs:
         if epoch.get(measure) is None:
             continue
         if epoch.get("best"):
-            last[epoch["model"]] = len(found)
-        found.append(
+            last[epoch["model"]] = len(rows)
+        rows.append(
             {"model": epoch["model"], "stage": epoch["stage"], "epoch": epoch["epoch"], "value": epoch[measure], "best": 0}
         )
     for position in last.values():
-        found[position]["best"] = 1
-    return found
+        rows[position]["best"] = 1
+    return rows
 
 
 def _chart(data: RunData, measure: str) -> Chart | None:
@@ -83,7 +91,7 @@ def _chart(data: RunData, measure: str) -> Chart | None:
 
 
 def _stage_starts(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return where a stage of the student other than its first begins."""
+    """Return epoch and name of each stage of the student after the first."""
     starts = []
     student = [row for row in rows if row["model"] == "student"]
     for before, after in pairwise(student):

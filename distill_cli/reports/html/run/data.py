@@ -1,4 +1,4 @@
-"""What a run's page is drawn from: files of the run folder, nothing else."""
+"""The data of a run's page, read from the files of its run folder."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ TEXT = ("model", "stage")
 
 @dataclass(frozen=True)
 class RunData:
-    """A finished run.
+    """A finished run, as its page shows it.
 
     Attributes:
-        report: what report.json holds.
-        epochs: rows of metrics.csv and teacher_metrics.csv, numbers as floats, None where a cell is empty.
-        predictions: of the first split, with probabilities, or None.
-        samples: what samples.json holds, or None.
+        report: content of report.json.
+        epochs: rows of metrics.csv and teacher_metrics.csv, numbers as floats, None for an empty cell.
+        predictions: predictions on the first split with probabilities, or None.
+        samples: content of samples.json, or None.
         shows_samples: whether single samples, such as a patient's beat, may be on the page.
     """
 
@@ -38,26 +38,29 @@ class RunData:
 
     @property
     def models(self) -> list[str]:
-        """Teacher, student, controls, as far as they are there."""
+        """Names of the models: teacher, student, controls, as far as present."""
         return model_table.model_names(self.report)
 
     @property
     def split(self) -> str | None:
-        """The split that the page shows, None where nothing was scored."""
-        found = model_table.splits(self.report)
-        return found[0] if found else None
+        """Name of the split that the page shows, None where nothing was scored."""
+        scored = model_table.splits(self.report)
+        return scored[0] if scored else None
 
     def scores(self, model: str) -> Mapping[str, Any]:
-        """Return a model's scores on that split, empty where it has none."""
+        """Return a model's scores on the page's split, empty where there are none."""
         return self.report["models"][model].get(self.split) or {}
 
     @property
     def class_names(self) -> list[str]:
-        """In class order."""
+        """Class names in class order."""
         return [str(name) for name in (self.report.get("data") or {}).get("class_names") or ()]
 
     def row_name(self, row: int, group: str | None = None) -> str:
-        """Return what a row is called: its place in its file where the data is files of rows, else its row id; and its group."""
+        """Return the name of a row for a reader, with its group.
+
+        The name is the file and the row's number in it where the data comes in files of rows, else the row id.
+        """
         before, name = 0, f"row id {row}"
         for file, rows in (self.report.get("data") or {}).get("files") or ():
             if before <= row < before + rows:
@@ -73,12 +76,12 @@ ROW_IDS = (
 
 
 def read_run_data(folder: Path, report: Mapping[str, Any], *, samples: bool = True) -> RunData:
-    """Return what the page of a run folder is drawn from.
+    """Return the data of a run folder's page.
 
     Args:
-        folder: the run folder.
-        report: what its report.json holds.
-        samples: False keeps single samples out, as ``report.samples=false`` in the run's config does.
+        folder: run folder.
+        report: content of its report.json.
+        samples: False leaves single samples out, as ``report.samples=false`` in the run's config does.
 
     Raises:
         UserError: a file is damaged.
@@ -91,17 +94,17 @@ def read_run_data(folder: Path, report: Mapping[str, Any], *, samples: bool = Tr
         predictions = read_predictions(path, data.class_names, _models_in(path, data.models), probabilities=True)
     settings = (report.get("config") or {}).get("report") or {}
     shows = samples and settings.get("samples") is not False
-    path, kept = folder / "samples.json", None
+    path, gallery = folder / "samples.json", None
     if shows and path.is_file():
-        kept = read_samples(path, data.class_names)
-    return RunData(report, epochs, predictions, kept, shows)
+        gallery = read_samples(path, data.class_names)
+    return RunData(report, epochs, predictions, gallery, shows)
 
 
 def read_epochs(path: Path) -> list[Epoch]:
     """Return the rows of a metrics.csv.
 
     Raises:
-        UserError: it cannot be read, or a cell that should be a number is none.
+        UserError: the file cannot be read, or a numeric cell holds no number.
     """
     try:
         with open(path, encoding="utf-8", newline="") as f:
@@ -111,10 +114,10 @@ def read_epochs(path: Path) -> list[Epoch]:
 
 
 def read_samples(path: Path, class_names: Sequence[str]) -> Mapping[str, Any]:
-    """Return what a samples.json holds.
+    """Return the content of a samples.json.
 
     Raises:
-        UserError: it cannot be read, or is not what `pipeline.samples` writes.
+        UserError: the file cannot be read, or has another format than `distill` writes.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

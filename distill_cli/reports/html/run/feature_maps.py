@@ -15,7 +15,7 @@ WHO = ("teacher", "student")
 
 
 def section(data: RunData) -> Section | None:
-    """Return, for each pair of layers and each sample, the teacher's map beside the student's."""
+    """Return one chart for each layer pair, sample and model."""
     pairs = (data.samples or {}).get("features")
     if not data.samples or not pairs:
         return None
@@ -40,11 +40,11 @@ def _chart(name: str, pair: Mapping[str, Any], n: int, row: str) -> Chart:
     if len(shape) == 1:
         rows = [{"feature": i, "value": value} for i, value in enumerate(values)]
         x = {"field": "feature", "type": "ordinal", "title": "feature, in order", "axis": {"labelOverlap": True, "labelAngle": 0}}
-        drawn = spec(rows, HEIGHT, mark="bar", encoding={"x": x, "y": quantity("value", "activation", zero=True)})
-        return Chart(title, drawn, f"{len(values)} of {size} features", marks=len(values))
+        feature_spec = spec(rows, HEIGHT, mark="bar", encoding={"x": x, "y": quantity("value", "activation", zero=True)})
+        return Chart(title, feature_spec, f"{len(values)} of {size} features", marks=len(values))
     if len(shape) == 2:
-        drawn = _channels(values)
-        return Chart(title, drawn, f"{len(values)} channels of {size}", marks=sum(map(len, values)))
+        feature_spec = _channels(values)
+        return Chart(title, feature_spec, f"{len(values)} channels of {size}", marks=sum(map(len, values)))
     wide = [list(chain.from_iterable(lines)) for lines in zip(*values, strict=True)]  # channels side by side
     fitted = image(wide, HEIGHT)
     fitted |= {"width": "container", "autosize": {"type": "fit-x", "contains": "padding"}}

@@ -1,4 +1,7 @@
-"""The rows on which teacher and student differ most, drawn as what they are: a signal, an image, or a row's values."""
+"""The samples on which teacher and student differ most.
+
+A sample is drawn as a signal, as an image, or as the values of a table row.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,13 @@ from distill_cli.reports.html.run.data import ROW_IDS, RunData
 HEIGHT = 130
 MOST_CLASSES = 3  # whose probabilities are named below a picture
 MOST_CELLS = 24  # of a row of a table; of more, the most unusual
-CELL_HEIGHT, CELL_WIDTH = 17, 190  # pixels of one of them, and of its name and value at most
+CELL_HEIGHT, CELL_WIDTH = 17, 190  # pixels of a cell, and of its label at most
 LONGEST_NAME = 20  # characters of a column's name
 CHANNELS = 3  # of a colour image
 
 
 def section(data: RunData) -> Section | None:
-    """Return a picture a row."""
+    """Return the section with one chart for each sample."""
     if not data.samples or not data.samples.get("rows"):
         return None
     charts = [_chart(data, sample) for sample in data.samples["rows"]]
@@ -33,23 +36,26 @@ def section(data: RunData) -> Section | None:
 
 def _chart(data: RunData, sample: Mapping[str, Any]) -> Chart:
     title = f"{data.row_name(sample['row'], sample.get('group'))}: true class {sample['true']}"
-    said = "; ".join(f"{name} says {_said(sample[name], data.class_names)}" for name in ("teacher", "student"))
-    note = f"{said}. Distance {sample['distance']:.3f}"
+    predictions = "; ".join(f"{name} says {_top_classes(sample[name], data.class_names)}" for name in ("teacher", "student"))
+    note = f"{predictions}. Distance {sample['distance']:.3f}"
     samples = data.samples or {}
     if samples.get("columns"):
         return _cells(title, note, sample["x"], samples["columns"])
-    drawn, marks = picture(sample["x"], samples.get("shape") or [], HEIGHT)
-    return Chart(title, drawn, note, marks=marks)
+    sample_spec, marks = picture(sample["x"], samples.get("shape") or [], HEIGHT)
+    return Chart(title, sample_spec, note, marks=marks)
 
 
-def _said(probabilities: Sequence[float], names: Sequence[str]) -> str:
+def _top_classes(probabilities: Sequence[float], names: Sequence[str]) -> str:
     order = sorted(range(len(names)), key=lambda c: -probabilities[c])[:MOST_CLASSES]
-    kept = [c for n, c in enumerate(order) if n == 0 or probabilities[c] >= 0.005]
-    return ", ".join(f"{names[c]}: {probabilities[c]:.2f}" for c in kept)
+    shown = [c for n, c in enumerate(order) if n == 0 or probabilities[c] >= 0.005]
+    return ", ".join(f"{names[c]}: {probabilities[c]:.2f}" for c in shown)
 
 
 def _cells(title: str, note: str, values: Sequence[float], columns: Sequence[Mapping[str, Any]]) -> Chart:
-    """Return a row of a table: each column's name and value, and a bar of how unusual that is."""
+    """Return the chart of a table row: a bar for each column's deviation.
+
+    The bar is the distance of the value from the column's mean, in standard deviations of the training rows.
+    """
     rows = []
     for n, (value, column) in enumerate(zip(values, columns, strict=True)):
         far = (value - column["mean"]) / column["deviation"] if column["deviation"] else 0.0
@@ -62,9 +68,9 @@ def _cells(title: str, note: str, values: Sequence[float], columns: Sequence[Map
     y = {"field": "n", "type": "ordinal", "title": None, "axis": axis}
     tips = [{"field": "column"}, {"field": "value"}, {"field": "far", "format": "+.2f", "title": "deviations from the mean"}]
     x = quantity("far", "standard deviations", zero=True)
-    drawn = spec(rows, CELL_HEIGHT * len(rows), mark="bar", encoding={"x": x, "y": y, "tooltip": tips})
-    drawn["params"] = [{"name": "cells", "value": {str(row["n"]): row["cell"] for row in rows}}]
-    return Chart(title, drawn, note, marks=len(rows))
+    bars = spec(rows, CELL_HEIGHT * len(rows), mark="bar", encoding={"x": x, "y": y, "tooltip": tips})
+    bars["params"] = [{"name": "cells", "value": {str(row["n"]): row["cell"] for row in rows}}]
+    return Chart(title, bars, note, marks=len(rows))
 
 
 def _short(name: str) -> str:
@@ -72,26 +78,37 @@ def _short(name: str) -> str:
 
 
 def picture(values: Any, shape: Sequence[int], height: int) -> tuple[Spec, int]:
-    """Return a chart of one sample and how many marks it has: of one axis bars, of two a curve a channel, of three an image.
+    """Return the chart of one sample, and the number of its marks.
 
-    Three channels, first or last, are red, green and blue; of other numbers their mean is drawn.
+    One axis is drawn as bars, two as a curve for each channel, three as an image. Three channels, first or last, are red, green
+    and blue. Of any other number of channels the mean is drawn.
+
+    Args:
+        values: nested lists of the given shape.
+        shape: shape of the sample, 1 to 3 axes.
+        height: height in pixels.
     """
     if len(shape) == 1:
         return _bars(values, height), len(values)
     if len(shape) == 2:
         return _curves(values, height), len(values) + 2
     if shape[0] == CHANNELS:
-        return _colour(list(zip(*map(chain.from_iterable, values), strict=True)), shape[1:], height), shape[1] * shape[2]
+        return _color_image(list(zip(*map(chain.from_iterable, values), strict=True)), shape[1:], height), shape[1] * shape[2]
     if shape[2] == CHANNELS and shape[0] > 1:
-        return _colour(list(chain.from_iterable(values)), shape[:2], height), shape[0] * shape[1]
-    return image(_grey(values), height), len(values[0]) * len(values[0][0])
+        return _color_image(list(chain.from_iterable(values)), shape[:2], height), shape[0] * shape[1]
+    return image(_gray(values), height), len(values[0]) * len(values[0][0])
 
 
-def _colour(pixels: Sequence[Sequence[float]], size: Sequence[int], height: int) -> Spec:
-    """Return an image in its own colours.
+def _color_image(pixels: Sequence[Sequence[float]], size: Sequence[int], height: int) -> Spec:
+    """Return the chart of an image in its own colors.
 
-    Values between 0 and 1, or 0 and 255, are taken as they are; others, such as standardised ones, are stretched from the least
-    to the largest.
+    Values within 0..1 or 0..255 are used as they are. Others, such as standardized ones, are stretched from the least to the
+    largest.
+
+    Args:
+        pixels: red, green and blue of each pixel, row by row.
+        size: rows and columns of the image.
+        height: height in pixels.
     """
     known = list(chain.from_iterable(pixels))
     low, high = min(known), max(known)
@@ -115,7 +132,7 @@ def _pixels() -> Spec:
 
 
 def _fitted(rows: Sequence[Mapping[str, Any]], size: Sequence[int], height: int, encoding: Spec) -> Spec:
-    """Return a chart of pixels that are squares."""
+    """Return a chart of square pixels."""
     side = height * size[1] / max(1, size[0])
     return {**spec(rows, height, mark="rect", encoding=encoding), "width": side, "autosize": "pad"}
 
@@ -136,19 +153,27 @@ def _curves(values: Sequence[Sequence[float]], height: int) -> Spec:
     return spec(rows, height, mark={"type": "line", "strokeWidth": 1.5}, encoding=encoding)
 
 
-def _grey(values: Sequence[Sequence[Sequence[float]]]) -> list[list[float]]:
+def _gray(values: Sequence[Sequence[Sequence[float]]]) -> list[list[float]]:
     """Return the mean over the channels of ``[channels][rows][columns]``."""
     return [[sum(cell) / len(cell) for cell in zip(*lines, strict=True)] for lines in zip(*values, strict=True)]
 
 
 def shade(title: str, height: int) -> Spec:
-    """Return the shade of a cell by its ``value``, with a legend that fits beside a chart of that height."""
+    """Return the color encoding of ``value``.
+
+    Args:
+        title: title of the legend.
+        height: height of the chart in pixels, which the legend fits.
+    """
     legend = {"title": title, "gradientLength": height * 0.7}
     return {"field": "value", "type": "quantitative", "scale": {"range": "ramp"}, "legend": legend}
 
 
 def image(lines: Sequence[Sequence[float]], height: int) -> Spec:
-    """Return a chart of ``[rows][columns]``, the more the darker on a light page (and the lighter on a dark one)."""
+    """Return the chart of a gray image ``[rows][columns]``.
+
+    Larger values are darker on a light page and lighter on a dark one.
+    """
     rows = [{"row": r, "column": c, "value": value} for r, line in enumerate(lines) for c, value in enumerate(line)]
     tips = [{"field": "row"}, {"field": "column"}, {"field": "value", "format": ".4g"}]
     return _fitted(rows, (len(lines), len(lines[0])), height, {**_pixels(), "color": shade("value", height), "tooltip": tips})

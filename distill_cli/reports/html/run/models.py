@@ -1,4 +1,4 @@
-"""The first screen: teacher, student and controls side by side, and their scores with intervals on one axis."""
+"""Teacher, student and controls side by side, with their scores on one axis."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ LATENCY_BATCH = "1"
 
 
 def cards(data: RunData) -> list[dict[str, Any]]:
-    """Return what the first screen says of each model."""
-    found = []
+    """Return the summary card of each model."""
+    summaries = []
     for name in data.models:
         model, scores = data.report["models"][name], data.scores(name)
         latency = (model.get("latency_ms") or {}).get(LATENCY_BATCH) or {}
@@ -34,7 +34,7 @@ def cards(data: RunData) -> list[dict[str, Any]]:
             ("latency, batch 1, median", formatting.milliseconds(latency.get("p50"))),
             ("latency, batch 1, p99", formatting.milliseconds(latency.get("p99"))),
         ]
-        found.append(
+        summaries.append(
             {
                 "name": name,
                 "role": ROLES.get(name, "control"),
@@ -43,11 +43,11 @@ def cards(data: RunData) -> list[dict[str, Any]]:
                 "facts": [(what, value) for what, value in facts if value != formatting.MISSING],
             }
         )
-    return found
+    return summaries
 
 
 def section(data: RunData) -> Section | None:
-    """Return macro F1 of each model with its interval, and the whole table of figures."""
+    """Return macro F1 of each model with its interval, and the table of all figures."""
     if data.split is None:
         return None
     rows = []

@@ -1,4 +1,4 @@
-"""report.html of a run."""
+"""The report.html of a run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from distill_cli.utils.files import write_text
 
 PAGE = "report.html"
 REVISION = 12  # characters of a git revision
-# A picture a module, in the order of the page; each gives None where a run has nothing to draw.
+# Sections in page order; each function returns None where a run has nothing to draw.
 PICTURES: tuple[Callable[[RunData], Section | None], ...] = (
     models.section, curves.section, confusion.section, per_class.section, reliability.section, temperature.section,
     soft_targets.section, gallery.section, terms.section, feature_maps.section,
@@ -39,14 +39,14 @@ PICTURES: tuple[Callable[[RunData], Section | None], ...] = (
 def write(
     folder: Path, report: Mapping[str, Any], to: Path | None = None, *, samples: bool = True, pictures: bool = True
 ) -> Path:
-    """Draw a finished run from the files of its folder, and return the page's path.
+    """Write report.html of a finished run, and return its path.
 
     Args:
-        folder: the run folder.
-        report: what its report.json holds.
-        to: another folder for the page.
+        folder: run folder, from whose files the page is drawn.
+        report: content of its report.json.
+        to: another folder for the page; None: the run folder.
+        samples: False leaves single samples out, whatever the run's config says.
         pictures: whether plots/*.png are drawn, too.
-        samples: False keeps single samples out, whatever the run's config says.
 
     Raises:
         UserError: a file is damaged, or the folder is not writable.
@@ -59,10 +59,10 @@ def write(
 
 
 def page(data: RunData) -> str:
-    """Return the page of a run."""
+    """Return the HTML text of a run's page."""
     report = data.report
     name = str(report.get("name") or report.get("command"))
-    sections = [found for picture in PICTURES if (found := picture(data)) is not None]
+    sections = [part for picture in PICTURES if (part := picture(data)) is not None]
     return render(
         "run.html",
         f"{name}, seed {report.get('seed')}",
@@ -79,13 +79,13 @@ def page(data: RunData) -> str:
 
 
 def facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return what was run, on what and when."""
+    """Return name and value of each fact about a run: data, device, versions, time."""
     data, provenance = report.get("data") or {}, report.get("provenance") or {}
     counts = data.get("class_counts") or {}
     sizes = ", ".join(f"{split} {formatting.count(sum(n.values()))}" for split, n in counts.items())
     versions = provenance.get("versions") or {}
     revision = str(provenance.get("git_revision"))[:REVISION]
-    found = [
+    entries = [
         ("scores of", origin(report)),
         ("data", data.get("name")),
         ("split", data.get("split") and f"{data['split']}, split seed {data.get('split_seed')}"),
@@ -98,4 +98,4 @@ def facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("started", provenance.get("started")),
         ("took", formatting.duration(provenance.get("seconds")) if provenance.get("seconds") is not None else None),
     ]
-    return [(what, str(value)) for what, value in found if value]
+    return [(what, str(value)) for what, value in entries if value]

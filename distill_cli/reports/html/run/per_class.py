@@ -1,4 +1,4 @@
-"""F1 of each class with intervals: teacher, student and controls."""
+"""F1 of each class with intervals, for teacher, student and controls."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROW = 14  # pixels a model and class
 
 
 def section(data: RunData) -> Section | None:
-    """Return the chart, and a table of its numbers."""
+    """Return the section with the chart of F1 and the tables of its numbers."""
     names = [name for name in data.models if data.scores(name).get("per_class")]
     if not names:
         return None
@@ -27,10 +27,10 @@ def section(data: RunData) -> Section | None:
     rows: list[dict[str, Any]] = []
     for name in names:
         for c in classes:
-            found = data.scores(name)["per_class"].get(c)
-            if found is not None:
-                low, high = found.get("f1_ci95") or (None, None)
-                rows.append({"model": name, "class": labels[c], "f1": found["f1"], "low": low, "high": high})
+            class_scores = data.scores(name)["per_class"].get(c)
+            if class_scores is not None:
+                low, high = class_scores.get("f1_ci95") or (None, None)
+                rows.append({"model": name, "class": labels[c], "f1": class_scores["f1"], "low": low, "high": high})
     y = category("class", "class (rows)", list(labels.values()), axis={"labelLimit": 150})
     offset = {"yOffset": {"field": "model", "type": "nominal", "sort": names}}
     looks = by_model(names, "color", "shape")
@@ -52,7 +52,7 @@ def section(data: RunData) -> Section | None:
 
 
 def _tables(data: RunData) -> list[Table]:
-    """Return F1 of each class, and its training rows, precision and recall."""
+    """Return the tables of F1, and of training rows, precision and recall."""
     f1 = [[name, *line] for name, line in model_table.class_rows(data.report)]
     header = ["class", "training rows", f"{data.split} rows"]
     both = [f"{name} {what}" for name in data.models for what in ("precision", "recall")]

@@ -1,4 +1,4 @@
-"""plots/*.png: the page's own pictures on white, for papers."""
+"""The page's charts as plots/*.png on a white ground, for papers."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ NOTE_WIDTH = 55  # characters
 WIDTH = 300  # pixels of 1/72 inch
 TALLEST_MATRIX = 400
 FONT = "sans-serif"
-PAGE_STYLE = Path(__file__).parent / "page.css"
+PAGE_STYLE = Path(__file__).parents[1] / "page.css"
 SECTIONS: dict[str, Callable[[RunData], Section | None]] = {
     "curves": curves.section, "confusion": confusion.section, "classes": per_class.section, "reliability": reliability.section,
 }  # fmt: skip
 
 
 def write(folder: Path, data: RunData) -> list[Path]:
-    """Write the pictures that the run has something for, and return their paths.
+    """Write the charts of a run as PNG files, and return their paths.
 
     Raises:
-        UserError: their folder is not writable, or leads out of the run's.
+        UserError: the folder ``plots`` is not writable, or leads out of the run folder.
     """
     sections = {name: section for name, draw in SECTIONS.items() if (section := draw(data)) is not None}
     return [save(folder, name, section.charts) for name, section in sections.items()]
 
 
 def save(folder: Path, name: str, charts: Iterable[Chart]) -> Path:
-    """Write charts as one PNG and return its path.
+    """Write charts as one PNG file, and return its path.
 
     Args:
-        folder: of the page; the picture lies in ``plots/`` below it.
-        name: of the file, without its ending.
-        charts: at least one.
+        folder: folder of the page; the file is written to ``plots/`` below it.
+        name: file name without extension.
+        charts: at least one chart.
 
     Raises:
-        UserError: the folder is not writable, or leads out of the run's.
+        UserError: the folder is not writable, or leads out of the run folder.
     """
     from vl_convert import vegalite_to_png
 
@@ -54,7 +54,10 @@ def save(folder: Path, name: str, charts: Iterable[Chart]) -> Path:
 
 
 def picture(charts: Iterable[Chart]) -> Spec:
-    """Return one specification of several charts, which keep their own axes and legends."""
+    """Return one Vega-Lite specification that holds several charts.
+
+    The charts keep their own axes and legends.
+    """
     params: dict[str, Any] = {}
     parts = []
     for chart in charts:
@@ -71,7 +74,10 @@ def picture(charts: Iterable[Chart]) -> Spec:
 
 
 def look() -> Spec:
-    """Return the page's light colours as Vega's configuration, as page.js has them."""
+    """Return the light theme of page.css as Vega's configuration.
+
+    The mapping equals the one in page.js.
+    """
     colours: dict[str, str] = {}
     for name, value in re.findall(r"--([\w-]+): (#\w+)", PAGE_STYLE.read_text(encoding="utf-8")):
         colours.setdefault(name, value)  # the light theme comes first
@@ -93,7 +99,7 @@ def look() -> Spec:
             "weak": {"color": ink},
             "strong": {"color": colours["on-heat"]},
             "diagonal": {"stroke": faint},
-            "ci95": {"color": faint, "strokeWidth": 1.5},
+            "interval": {"color": faint, "strokeWidth": 1.5},
             "cell": {"stroke": colours["ground"]},
         },
     }

@@ -1,4 +1,4 @@
-"""Reliability diagrams: is a model right as often as it says?"""
+"""Reliability diagrams: accuracy against the probability of the predicted class."""
 
 from __future__ import annotations
 
@@ -15,31 +15,34 @@ HEIGHT = 240
 
 
 def bins(probabilities: np.ndarray, y: np.ndarray) -> list[dict[str, Any]]:
-    """Return the bins that hold rows, by the predicted class's probability, as in `metrics.scores.ece`.
+    """Return the non-empty bins of a reliability diagram.
+
+    Rows are binned by the probability of the predicted class, as in `metrics.classification.ece`.
 
     Args:
-        probabilities: ``[N, C]``.
+        probabilities: ``[N, C]``, rows that sum to 1.
         y: ``[N]`` true classes.
 
     Returns:
-        ``rows``, ``confidence`` (mean, 0..1), ``accuracy`` (0..1), and ``low`` and ``high``: its 95 % Wilson interval.
+        For each bin ``rows``, ``confidence`` (mean, 0..1), ``accuracy`` (0..1), and ``low`` and ``high``, the 95 % Wilson
+        interval of the accuracy.
     """
     from scipy.stats import binomtest
 
     confidence, hit = probabilities.max(axis=1), probabilities.argmax(axis=1) == y
     at = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
-    found = []
+    filled = []
     for number in np.unique(at):
         inside = at == number
         n, right = int(inside.sum()), int(hit[inside].sum())
         low, high = binomtest(right, n).proportion_ci(0.95, "wilson")
         row = {"rows": n, "confidence": float(confidence[inside].mean()), "accuracy": right / n}
-        found.append({**row, "low": float(low), "high": float(high)})
-    return found
+        filled.append({**row, "low": float(low), "high": float(high)})
+    return filled
 
 
 def section(data: RunData) -> Section | None:
-    """Return a diagram a model."""
+    """Return the section with one diagram for each model."""
     if data.predictions is None:
         return None
     charts = [_chart(data, name, p) for name, p in data.predictions.probabilities.items()]

@@ -1,4 +1,4 @@
-"""The teacher's mean soft target of each class: the dark knowledge, class by class."""
+"""Mean soft targets of teacher and student for each true class."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST_CLASSES = 60  # a matrix at each temperature of more would weigh too much
 
 
 def section(data: RunData) -> Section | None:
-    """Return the teacher's matrix, and the student's beside it."""
+    """Return the section with the matrices of teacher and student."""
     if data.predictions is None or "teacher" not in data.predictions.probabilities:
         return None
     if len(data.class_names) > MOST_CLASSES:
@@ -31,7 +31,17 @@ def section(data: RunData) -> Section | None:
 
 
 def mean_targets(probabilities: np.ndarray, y: np.ndarray, classes: int, temperature: float) -> np.ndarray:
-    """Return ``[C, C]``: the mean over the rows of each true class, NaN where it has none."""
+    """Return the mean soft target of each true class, ``[C, C]``.
+
+    Args:
+        probabilities: ``[N, C]`` at T = 1.
+        y: ``[N]`` true classes.
+        classes: number of classes C.
+        temperature: T > 0.
+
+    Returns:
+        Row i is the mean over the samples of class i, NaN where there are none.
+    """
     p, counts = at_temperature(probabilities, temperature), np.bincount(y, minlength=classes)
     sums = np.zeros((classes, classes))
     np.add.at(sums, y, p)
@@ -41,26 +51,26 @@ def mean_targets(probabilities: np.ndarray, y: np.ndarray, classes: int, tempera
 def _chart(data: RunData, name: str, probabilities: np.ndarray) -> Chart:
     assert data.predictions is not None
     names = data.class_names
-    found = [mean_targets(probabilities, data.predictions.y, len(names), t) for t in TEMPERATURES]
+    targets = [mean_targets(probabilities, data.predictions.y, len(names), t) for t in TEMPERATURES]
     cells: list[dict[str, Any]] = []
     for i, true in enumerate(names):
-        for j, other in enumerate(names):
-            if np.isfinite(found[0][i, j]):
+        for j, label in enumerate(names):
+            if np.isfinite(targets[0][i, j]):
                 cells.append(
-                    {"row": true, "column": other}
-                    | {f"t{t}": float(f"{m[i, j]:.4g}") for t, m in zip(TEMPERATURES, found, strict=True)}
+                    {"row": true, "column": label}
+                    | {f"t{t}": float(f"{m[i, j]:.4g}") for t, m in zip(TEMPERATURES, targets, strict=True)}
                 )
     tips = [
         {"field": "row", "title": "true"},
         {"field": "column", "title": "class"},
         {"field": "share", "format": ".4f", "title": "mean probability"},
     ]
-    drawn = heat_map(
-        cells, names, "true class", "class", "said", tips,
+    matrix = heat_map(
+        cells, names, "true class", "class", "cell_text", tips,
         [{"name": "temperature", "value": str(TEMPERATURES[0])}],
         [
             {"calculate": "datum['t' + temperature]", "as": "share"},
-            {"calculate": "datum.share < 0.0005 ? '<.001' : format(datum.share, '.3~f')", "as": "said"},
+            {"calculate": "datum.share < 0.0005 ? '<.001' : format(datum.share, '.3~f')", "as": "cell_text"},
         ],
     )  # fmt: skip
-    return Chart(name, drawn, marks=2 * len(cells))
+    return Chart(name, matrix, marks=2 * len(cells))

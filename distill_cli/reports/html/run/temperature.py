@@ -1,4 +1,4 @@
-"""What temperature does: the teacher's softmax of the same samples at T = 1, 2, 4, 8."""
+"""The teacher's softmax of the same samples at T = 1, 2, 4, 8."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MIDDLE = (0.5, 0.9, 0.999)  # the teacher's confidence in the samples that are s
 
 
 def section(data: RunData) -> Section | None:
-    """Return a chart for each of a few rows, from a doubtful one to one that the teacher is sure of."""
+    """Return one chart for each of a few samples of rising teacher confidence."""
     if data.predictions is None or "teacher" not in data.predictions.probabilities or not data.shows_samples:
         return None
     p = data.predictions.probabilities["teacher"]
@@ -31,13 +31,17 @@ def section(data: RunData) -> Section | None:
 
 
 def chosen(probabilities: np.ndarray) -> list[int]:
-    """Return the rows whose highest probability is nearest to each of a few values, each once."""
-    confidence, found = probabilities.max(axis=1), []
+    """Return the rows whose confidence is nearest to each value of `MIDDLE`.
+
+    Args:
+        probabilities: ``[N, C]`` of the teacher.
+    """
+    confidence, rows = probabilities.max(axis=1), []
     for value in MIDDLE:
         row = int(np.abs(confidence - value).argmin())
-        if row not in found:
-            found.append(row)
-    return found
+        if row not in rows:
+            rows.append(row)
+    return rows
 
 
 def _chart(data: RunData, p: np.ndarray, row: int) -> Chart:

@@ -1,4 +1,4 @@
-"""Each loss term over the epochs: its weighted value, its share of the gradient, and the angles between terms."""
+"""Charts of the loss terms over the epochs: weighted value and gradients."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ KINDS = {
 
 
 def section(data: RunData) -> Section | None:
-    """Return a chart for each kind that the student's epochs hold; one term alone is the loss itself."""
+    """Return one chart for each kind of value that the student's epochs hold.
+
+    With a single term there is no chart of loss terms, since the term is the loss.
+    """
     model = "student" if any(epoch["model"] == "student" for epoch in data.epochs) else "teacher"
     epochs = [epoch for epoch in data.epochs if epoch["model"] == model]
     charts = []

@@ -1,1 +1,1 @@
-"""The page of a sweep, a picture a module."""
+"""Sections of a sweep's page, one module each."""

@@ -22,7 +22,7 @@ HEIGHT = 280
 
 
 def section(result: Leaderboard) -> Section | None:
-    """Return a chart for each cost that is known."""
+    """Return the section with one chart for each known cost."""
     means = [point for n, row in enumerate(result.rows) for point in points(row, n, result.metric)]
     charts = [chart for cost in COSTS if (chart := _chart(result, means, cost))]
     if not charts:
@@ -35,8 +35,8 @@ def section(result: Leaderboard) -> Section | None:
 
 
 def points(row: Row, number: int, metric: str) -> list[dict[str, Any]]:
-    """Return a point for each model of a row: its mean test score, its seeds' scores, and its costs."""
-    found = []
+    """Return one point for each model of a row: scores and costs."""
+    model_points = []
     for model, values in row.test.items():
         parts = [run.report["models"].get(model) or {} for run in row.runs]
         latencies = [p for part in parts if (p := ((part.get("latency_ms") or {}).get("1") or {}).get("p50")) is not None]
@@ -44,19 +44,27 @@ def points(row: Row, number: int, metric: str) -> list[dict[str, Any]]:
         costs["latency"] = median(latencies) if latencies else None
         each = [s for run in row.runs if (s := score(run, model, "test", metric)) is not None]
         point = {"row": number, "method": row.label, "model": model, "score": mean(values), "n": len(values)}
-        found.append({**point, "seeds": each, **costs})
-    return found
+        model_points.append({**point, "seeds": each, **costs})
+    return model_points
 
 
-def front(found: Sequence[Mapping[str, Any]], cost: str, lower_is_better: bool) -> list[Mapping[str, Any]]:
-    """Return the points that nothing beats: no other costs at most as much and scores at least as well; cheapest first."""
+def front(candidates: Sequence[Mapping[str, Any]], cost: str, lower_is_better: bool) -> list[Mapping[str, Any]]:
+    """Return the Pareto front of the points, cheapest first.
+
+    A point is on the front if no other costs at most as much and scores at least as well.
+
+    Args:
+        candidates: points with ``score`` and the cost.
+        cost: key of the cost, of `COSTS`.
+        lower_is_better: whether a lower score is better.
+    """
     sign = -1 if lower_is_better else 1
-    best, kept_points = float("-inf"), []
-    for point in sorted(found, key=lambda p: (p[cost], -sign * p["score"])):
+    best, optimal = float("-inf"), []
+    for point in sorted(candidates, key=lambda p: (p[cost], -sign * p["score"])):
         if sign * point["score"] > best:
             best = sign * point["score"]
-            kept_points.append(point)
-    return kept_points
+            optimal.append(point)
+    return optimal
 
 
 def _chart(result: Leaderboard, means: Sequence[Mapping[str, Any]], cost: str) -> Chart | None:

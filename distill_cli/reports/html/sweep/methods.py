@@ -1,4 +1,4 @@
-"""Every setting of a table on one axis: means, and the seeds as dots behind them."""
+"""Chart of every setting of a table on one axis: means, with seeds as dots."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def section(result: Leaderboard) -> Section | None:
         "x": seeds.axis(result),
     }
     height = (ROW * len(models) + 8) * len(labels)
-    drawn = spec(rows, height, params=seeds.PARAMS, layer=seeds.layers(rows, dots, place, seeds.tips(result)))
+    scores = spec(rows, height, params=seeds.PARAMS, layer=seeds.layers(rows, dots, place, seeds.tips(result)))
     left_out = len(result.rows) - MOST_ROWS
     note = f"The first {MOST_ROWS} rows of the table; {left_out} more are in it." if left_out > 0 else ""
-    chart = Chart("Test scores", drawn, note, marks=len(rows) + len(dots), wide=True)
+    chart = Chart("Test scores", scores, note, marks=len(rows) + len(dots), wide=True)
     return Section("methods", "Settings", seeds.TEXT, [chart])

@@ -1,4 +1,4 @@
-"""report.html of a table over runs: what sorts and filters, and the pictures that follow it."""
+"""The report.html of a sweep: a table to sort and filter, and its charts."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from distill_cli.utils.files import read_text, write_text
 
 LARGEST_YAML = 1_000_000  # bytes
 MORE_COLUMNS = ("parameters", "weights", "latency")
-RUNS = "runs"  # the column of links, behind what a reader looks for first
+RUNS = "runs"  # the column of links, after the columns that a reader needs first
 
 
 def write(result: Leaderboard, folder: Path, columns: Sequence[str] = (), *, pictures: bool = True) -> Path:
-    """Write the page of a table into a folder.
+    """Write report.html of a sweep into a folder, and return its path.
 
     Args:
         result: the table, sorted and filtered.
-        folder: for ``report.html``; links to the runs' pages are relative to it.
+        folder: folder of ``report.html``; links to the runs' pages are relative to it.
+        columns: column names; empty: those of `default_columns`, the settings that differ, size and latency.
         pictures: whether plots/cost.png is drawn, too.
-        columns: which; by default those of `default_columns`, the settings that differ, size and latency.
 
     Raises:
         UserError: the folder is not writable.
@@ -45,25 +45,25 @@ def write(result: Leaderboard, folder: Path, columns: Sequence[str] = (), *, pic
 
 
 def page(result: Leaderboard, folder: Path, columns: Sequence[str] = ()) -> str:
-    """Return the page of a table."""
-    found = swept(result.rows)
+    """Return the HTML text of a sweep's page."""
+    varied = swept(result.rows)
     pictures = [
-        methods.section(result), parallel.section(result, found), cost.section(result), parameters.section(result, found),
+        methods.section(result), parallel.section(result, varied), cost.section(result), parameters.section(result, varied),
     ]  # fmt: skip
-    said = sentences(result, only=[c for row in result.rows for c in row.comparisons[:1]])
+    verdicts = sentences(result, only=[c for row in result.rows for c in row.comparisons[:1]])
     name = folder.resolve().name
     return render(
         "sweep.html",
         f"{title(result)}, {name}",
         [section for section in pictures if section is not None],
-        kind=f"table over {result.found.total} run{'s' if result.found.total != 1 else ''} in {name}",
+        kind=f"table over {result.collection.total} run{'s' if result.collection.total != 1 else ''} in {name}",
         name=title(result),
-        verdict=said[0] if said else "no control was trained, so nothing is said about distillation",
-        more_verdicts=said[1:],
+        verdict=verdicts[0] if verdicts else "no control was trained, so nothing is said about distillation",
+        more_verdicts=verdicts[1:],
         cards=cards(result),
         leader=result.rows[0].label if result.rows else "",
         metric=TITLES[result.metric],
-        table=table(result, found, folder, columns),
+        table=table(result, varied, folder, columns),
         captions=caption(result),
         problems=problems(result),
         command=command(folder),
@@ -71,10 +71,10 @@ def page(result: Leaderboard, folder: Path, columns: Sequence[str] = ()) -> str:
 
 
 def cards(result: Leaderboard) -> list[dict[str, Any]]:
-    """Return what the first screen says of each model of the first row."""
-    found: list[dict[str, Any]] = []
+    """Return the summary card of each model of the first row."""
+    summaries: list[dict[str, Any]] = []
     if not result.rows:
-        return found
+        return summaries
     row = result.rows[0]
     for point in cost.points(row, 0, result.metric):
         values, bounds = row.test[point["model"]], None if result.metric in UNBOUNDED else (0.0, 1.0)
@@ -96,32 +96,33 @@ def cards(result: Leaderboard) -> list[dict[str, Any]]:
             ("weights", formatting.size(point["weight_bytes"])),
             (f"latency, batch {LATENCY_BATCH}, median", formatting.milliseconds(point["latency"])),
         ]
-        how = f"mean of {len(values)} seeds" if len(values) > 1 else "one seed"
+        averaged_over = f"mean of {len(values)} seeds" if len(values) > 1 else "one seed"
         if point["model"] == "teacher" and row.one_teacher and len(values) > 1:
-            how = f"the same in all {len(values)} runs"
-        found.append(
+            averaged_over = f"the same in all {len(values)} runs"
+        summaries.append(
             {
                 "name": point["model"],
                 "role": ROLES.get(point["model"], "control"),
                 "score": formatting.score(point["score"]),
-                "scored": f"{TITLES[result.metric]}, test, {how}",
+                "scored": f"{TITLES[result.metric]}, test, {averaged_over}",
                 "facts": [(what, value) for what, value in facts if value != formatting.MISSING],
             }
         )
-    return found
+    return summaries
 
 
-def table(result: Leaderboard, found: Sequence[Swept], folder: Path, columns: Sequence[str]) -> dict[str, Any]:
-    """Return header and rows; each cell has a text and what it sorts by, a number or None where it is text, or links.
+def table(result: Leaderboard, varied: Sequence[Swept], folder: Path, columns: Sequence[str]) -> dict[str, Any]:
+    """Return the header and the rows of the page's table.
 
-    Columns that were not asked for stand in the order in which a reader needs them, the settings that differ last.
+    Each cell has a text, and either the value to sort by (a number, None for text) or links. By default the columns stand in the
+    order in which a reader needs them, the settings that differ last.
     """
     known, sortable = column_cells(result), numbers(result)
     names = list(columns) or page_columns(result)
     head = [{"key": name, "title": known[name][0], "number": name in sortable} for name in names]
     place = names.index("verdict") + 1 if "verdict" in names and not columns else len(names)
     head.insert(place, {"key": RUNS, "title": "runs, by seed", "number": False})
-    settings = [] if columns else list(found)
+    settings = [] if columns else list(varied)
     head += [{"key": s.path, "title": s.path, "number": s.is_number} for s in settings]
     body = []
     for n, row in enumerate(result.rows):
@@ -137,21 +138,27 @@ def _cell(text: str, value: float | None, links: Sequence[tuple[str, str]] = ())
 
 
 def page_columns(result: Leaderboard) -> list[str]:
-    """Return the page's columns: which method, what it gave, and only then by what it was chosen and what it costs."""
+    """Return the columns of the page: method and gain first, then selection and cost."""
     first = ["method", "student", *result.controls[:1], "difference", "verdict"]
     known = column_cells(result)
-    rest = [name for name in (*default_columns(result), *MORE_COLUMNS) if name in known and name not in first]
-    return [*first, *rest]
+    further = [name for name in (*default_columns(result), *MORE_COLUMNS) if name in known and name not in first]
+    return [*first, *further]
 
 
 def _links(row: Row, folder: Path) -> list[tuple[str, str]]:
-    """Return seed and address of each run, relative to the folder: its page, or the run folder where it has none."""
+    """Return the seed and the relative address of each run.
+
+    The address is the run's page, or the run folder where there is no page.
+    """
     places = [(str(run.seed), path if (path := run.folder / PAGE).is_file() else run.folder) for run in row.runs]
     return [(seed, Path(os.path.relpath(path, folder)).as_posix()) for seed, path in places]
 
 
 def title(result: Leaderboard) -> str:
-    """Return what the table is about: the name that all runs share, or its part before the loss, else their data."""
+    """Return the title of the table.
+
+    The title is the name that all runs share, its part before the loss, or the names of the data sets.
+    """
     reports = [run.report for row in result.rows for run in row.runs]
     names = list(dict.fromkeys(str(report.get("name") or report.get("command")) for report in reports))
     if len(names) == 1:
@@ -167,12 +174,12 @@ def title(result: Leaderboard) -> str:
 
 
 def command(folder: Path) -> str | None:
-    """Return the command line of a sweep, from the multirun.yaml that Hydra leaves in its folder, or None."""
+    """Return the command line of a sweep from Hydra's multirun.yaml, or None."""
     import yaml
 
     try:
         hydra = yaml.safe_load(read_text(folder / "multirun.yaml", LARGEST_YAML))["hydra"]
         typed = [*hydra["overrides"]["task"], *(o for o in hydra["overrides"]["hydra"] if o != "hydra.mode=MULTIRUN")]
-        return shlex.join(["distill", hydra["job"]["config_name"], "-m", *typed])  # of text alone
+        return shlex.join(["distill", hydra["job"]["config_name"], "-m", *typed])  # fails unless all parts are text
     except (OSError, ValueError, RecursionError, yaml.YAMLError, KeyError, TypeError):
         return None

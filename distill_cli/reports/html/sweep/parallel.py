@@ -1,4 +1,4 @@
-"""All settings that differ and the score side by side: a line a row of the table (parallel coordinates, Inselberg 1985)."""
+"""Parallel coordinates (Inselberg 1985): the settings that differ and the score."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ TEXT = (
 
 @dataclass(frozen=True)
 class Axis:
-    """One upright axis.
+    """One vertical axis.
 
     Attributes:
-        title: what stands below it.
-        places: of each row, 0 at the bottom to 1 at the top, `ABSENT`, or None where there is no value to draw.
-        labels: of each row.
+        title: text below the axis.
+        places: position of each row, 0 (bottom) to 1 (top), `ABSENT`, or None where there is no value to draw.
+        labels: text of the value of each row.
     """
 
     title: str
@@ -41,18 +41,18 @@ class Axis:
     labels: Sequence[str]
 
     def ticks(self) -> list[tuple[float, str]]:
-        """Return place and text of each value, or of the ends and some between where they are many."""
+        """Return position and text of the ticks, at most `MOST_TICKS`."""
         known = sorted({(place, label) for place, label in zip(self.places, self.labels, strict=True) if place is not None})
         if len(known) <= MOST_TICKS:
             return known
-        wanted = (n / (MOST_TICKS - 1) for n in range(MOST_TICKS))
-        return list(dict.fromkeys(min(known, key=lambda tick: abs(tick[0] - place)) for place in wanted))
+        targets = (n / (MOST_TICKS - 1) for n in range(MOST_TICKS))
+        return list(dict.fromkeys(min(known, key=lambda tick: abs(tick[0] - place)) for place in targets))
 
 
-def section(result: Leaderboard, found: Sequence[Swept]) -> Section | None:
+def section(result: Leaderboard, varied: Sequence[Swept]) -> Section | None:
     """Return the chart, or None where fewer than two settings differ."""
     model = {n: name for n, row in enumerate(result.rows) if (name := _model(row))}
-    differing = [axis for parameter in found if len(set((axis := _of_setting(parameter)).places)) > 1]
+    differing = [axis for parameter in varied if len(set((axis := _of_setting(parameter)).places)) > 1]
     settings = differing[:MOST_AXES]
     if len(settings) < LEAST_AXES or len(model) < 2:
         return None
@@ -62,7 +62,7 @@ def section(result: Leaderboard, found: Sequence[Swept]) -> Section | None:
     ticks = [{"axis": axis.title, "place": place, "label": label} for axis in axes for place, label in axis.ticks()]
     left = len(differing) - len(settings)
     note = f"{left} more settings differ; they are in the table." if left > 0 else ""
-    chart = Chart("Settings and score", _drawn(axes, marks, ticks), note, marks=len(marks) + len(ticks), wide=True)
+    chart = Chart("Settings and score", _chart_spec(axes, marks, ticks), note, marks=len(marks) + len(ticks), wide=True)
     return Section("parallel", "Settings side by side", TEXT, [chart])
 
 
@@ -75,19 +75,25 @@ def _score(value: float | None) -> str:
 
 
 def _of_setting(parameter: Swept) -> Axis:
-    """Return an axis of numbers by their size, or of words at equal distances; rows without the setting stand below it."""
+    """Return the axis of a setting: numbers by size, words at equal distances.
+
+    Rows without the setting are placed at `ABSENT`, below the axis.
+    """
     labels = [shown(value) for value in parameter.values]
     if parameter.is_number:
         places = _spread(parameter.values, parameter.is_logarithmic)
     else:
-        words = list(dict.fromkeys(label for label, value in zip(labels, parameter.values, strict=True) if value is not None))
-        order = {word: float(n) for n, word in enumerate(words)}
+        levels = list(dict.fromkeys(label for label, value in zip(labels, parameter.values, strict=True) if value is not None))
+        order = {level: float(n) for n, level in enumerate(levels)}
         places = _spread([None if value is None else order[shown(value)] for value in parameter.values], False)
     return Axis(parameter.path, [ABSENT if place is None else place for place in places], labels)
 
 
 def _spread(values: Sequence[Any], logarithmic: bool) -> list[float | None]:
-    """Return values between 0, the least, and 1, the largest; 0.5 where all are equal, None where there is none."""
+    """Return values scaled linearly to 0..1, or logarithmically.
+
+    All values are 0.5 where they are equal, and None where a value is missing or not finite.
+    """
     scaled = [None if v is None or not math.isfinite(v) else math.log(v) if logarithmic else float(v) for v in values]
     known = [value for value in scaled if value is not None]
     low, high = (min(known), max(known)) if known else (0.0, 0.0)
@@ -99,15 +105,15 @@ def _marks(axes: Sequence[Axis], n: int, method: str) -> list[dict[str, Any]]:
     return [{"row": n, "method": method, "axis": title, "place": place, "label": label} for title, place, label in at]
 
 
-def _drawn(axes: Sequence[Axis], marks: Sequence[Mapping[str, Any]], ticks: Sequence[Mapping[str, Any]]) -> Spec:
+def _chart_spec(axes: Sequence[Axis], marks: Sequence[Mapping[str, Any]], ticks: Sequence[Mapping[str, Any]]) -> Spec:
     low = min(ABSENT if mark["place"] == ABSENT else 0.0 for mark in marks)
     tilted = {"labelAngle": -30, "labelLimit": 150, "domain": False}
     x = category("axis", None, [axis.title for axis in axes], scale={"padding": 0.9}, axis=tilted)
     y: Spec = {"field": "place", "type": "quantitative", "axis": None, "scale": {"domain": [low, 1], "nice": False}}
     place = {"x": x, "y": y, "detail": {"field": "row"}}
-    kept = "kept == null || indexof(kept, datum.row) >= 0"
+    unfiltered = "kept == null || indexof(kept, datum.row) >= 0"
     picked = {"param": "picked", "empty": False}
-    opacity = {"condition": [{**picked, "value": 1}, {"test": kept, "value": 0.55}], "value": FAINT}
+    opacity = {"condition": [{**picked, "value": 1}, {"test": unfiltered, "value": 0.55}], "value": FAINT}
     width = {"condition": [{**picked, "value": 4}, {"test": "datum.row == 0", "value": 3}], "value": 1.2}
     tips = [{"field": "method"}, {"field": "axis", "title": "setting"}, {"field": "label", "title": "value"}]
     pick = {"name": "picked", "select": {"type": "point", "fields": ["row"], "on": "pointerover", "clear": "pointerout"}}

@@ -1,4 +1,4 @@
-"""The student's score against each setting that differs."""
+"""Charts of the student's score against each setting that differs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from distill_cli.reports.sweep.table import Leaderboard
 HEIGHT = 220
 
 
-def section(result: Leaderboard, found: Sequence[Swept]) -> Section | None:
-    """Return a chart a setting."""
-    charts = [chart for parameter in found if (chart := _chart(result, parameter))]
+def section(result: Leaderboard, varied: Sequence[Swept]) -> Section | None:
+    """Return the section with one chart for each setting."""
+    charts = [chart for parameter in varied if (chart := _chart(result, parameter))]
     text = f"{seeds.TEXT} Other settings may differ along with the one that is shown."
     return Section("parameters", "Score against each setting", text, charts) if charts else None
 
@@ -38,5 +38,5 @@ def _chart(result: Leaderboard, parameter: Swept) -> Chart | None:
     if parameter.is_number:
         x = quantity("value", parameter.path, scale=scale, axis={"format": "~r"})
     tips = seeds.tips(result, {"field": "value", "title": parameter.path})
-    drawn = spec(rows, HEIGHT, params=seeds.PARAMS, layer=seeds.layers(rows, dots, {"x": x, "y": seeds.axis(result)}, tips))
-    return Chart(parameter.path, drawn, marks=len(rows) + len(dots))
+    chart = spec(rows, HEIGHT, params=seeds.PARAMS, layer=seeds.layers(rows, dots, {"x": x, "y": seeds.axis(result)}, tips))
+    return Chart(parameter.path, chart, marks=len(rows) + len(dots))

@@ -1,4 +1,4 @@
-"""Means over seeds, with the seeds as dots behind them."""
+"""Chart layers of means over seeds, with the single seeds as dots."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ def layers(
     """Return two layers, dots and means, that follow the page's filter.
 
     Args:
-        rows: a mean each, with ``row`` (its number in the table) and ``model``; the chart's own data.
-        seeds: a seed's score each, alike.
+        rows: one mean each, with ``row`` (row number in the table) and ``model``; the chart's own data.
+        seeds: the score of one seed each, with the same keys.
         place: encoding of x and y.
-        tips: what a mean says when it is pointed at.
+        tips: fields of the tooltip of a mean.
     """
     looks = by_model(list(dict.fromkeys(str(row["model"]) for row in rows)), "color", "shape")
     dots = {"data": {"values": list(seeds)}, "mark": {"type": "point", "filled": True, "size": 16}}
     means: Spec = {"mark": {"type": "point", "filled": True, "size": 90, "style": "cell"}}
     return [
-        {**dots, "encoding": {**place, **looks, "opacity": _kept(0.5)}},
-        {**means, "encoding": {**place, **looks, "opacity": _kept(1), "tooltip": list(tips)}},
+        {**dots, "encoding": {**place, **looks, "opacity": _filtered(0.5)}},
+        {**means, "encoding": {**place, **looks, "opacity": _filtered(1), "tooltip": list(tips)}},
     ]
 
 
 def axis(result: Leaderboard) -> Spec:
-    """Return the axis of test scores; the field is ``score``."""
+    """Return the axis of test scores, for the field ``score``."""
     return quantity("score", f"{TITLES[result.metric]}, test")
 
 
 def tips(result: Leaderboard, *more: Spec) -> list[Spec]:
-    """Return what a mean says when it is pointed at, and more."""
+    """Return the tooltip fields of a mean, followed by those given."""
     score = {"field": "score", "format": ".4f", "title": TITLES[result.metric]}
     return [{"field": "method"}, {"field": "model"}, score, {"field": "n", "title": "seeds"}, *more]
 
 
-def _kept(opacity: float) -> Spec:
+def _filtered(opacity: float) -> Spec:
     return {"condition": {"test": "kept == null || indexof(kept, datum.row) >= 0", "value": opacity}, "value": FAINT}

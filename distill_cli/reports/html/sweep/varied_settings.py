@@ -1,4 +1,4 @@
-"""Which settings differ between the rows of a table, and what each row has there."""
+"""The settings that differ between the rows of a table, with their values."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ LOG_SPAN = 20  # largest over smallest from which an axis is logarithmic
 
 @dataclass(frozen=True)
 class Swept:
-    """A setting that differs.
+    """A setting that differs between the rows.
 
     Attributes:
-        path: in the config; of a key of one option among several, with the option's name in place of the group's (``dkd.beta``).
-        values: of each row, None where it has no such setting.
+        path: path in the config; for a key of one option among several, the option's name replaces the group's (``dkd.beta``).
+        values: value in each row, None where a row has no such setting.
     """
 
     path: str
@@ -29,33 +29,33 @@ class Swept:
 
     @property
     def is_number(self) -> bool:
-        """Whether every row that has it has a number."""
+        """Whether every value that is not None is a number."""
         return all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in self.values if v is not None)
 
     @property
     def is_logarithmic(self) -> bool:
-        """Whether its numbers span so much that a logarithmic axis shows them better."""
+        """Whether the values span enough for a logarithmic axis."""
         known = [v for v in self.values if v is not None]
         return self.is_number and min(known) > 0 and max(known) / min(known) >= LOG_SPAN
 
 
 def swept(rows: Sequence[Row]) -> list[Swept]:
-    """Return the settings that differ, what was typed first; what most rows lack comes last."""
+    """Return the settings that differ, typed ones first, rarely present ones last."""
     if len(rows) < 2:
         return []
     first = rows[0].runs[-1]
     configs = [dict(leaves(row.runs[-1].report.get("config") or {})) for row in rows]
     paths = list(dict.fromkeys(path for row in rows[1:] for path in differences(first, row.runs[-1])))
     typed = {str(o).lstrip("+~").split("=")[0] for row in rows for o in row.runs[-1].overrides or ()}
-    found = [axis for path in paths for axis in _axes(path, configs)]
-    found.sort(key=lambda s: (s.path not in typed, sum(v is None for v in s.values)))
-    return found[:MOST]
+    axes = [axis for path in paths for axis in _axes(path, configs)]
+    axes.sort(key=lambda s: (s.path not in typed, sum(v is None for v in s.values)))
+    return axes[:MOST]
 
 
 def _axes(path: str, configs: Sequence[Mapping[str, Any]]) -> list[Swept]:
-    """Return the axis of a path; where rows have different classes there, one for each class whose own values differ.
+    """Return the axes of a path: one, or one for each class whose values differ.
 
-    A key such as `beta` means another thing in another loss, so values of several classes never share an axis.
+    Why: a key such as `beta` means another thing in another loss, so values of several classes never share an axis.
     """
     group, key = _group(path, configs)
     if group is None:
@@ -65,14 +65,17 @@ def _axes(path: str, configs: Sequence[Mapping[str, Any]]) -> list[Swept]:
         return [Swept(group, [None if target is None else target_name(target) for target in targets])]
     axes = []
     for target in dict.fromkeys(target for target in targets if target is not None):
-        values = [config.get(path) if other == target else None for config, other in zip(configs, targets, strict=True)]
+        values = [config.get(path) if class_path == target else None for config, class_path in zip(configs, targets, strict=True)]
         if len({shown(value) for value in values if value is not None}) > 1:
             axes.append(Swept(f"{group.rpartition('.')[0]}.{target_name(target)}.{key}".lstrip("."), values))
     return axes
 
 
 def _group(path: str, configs: Sequence[Mapping[str, Any]]) -> tuple[str | None, str]:
-    """Return the innermost group above a path whose class differs between the rows, None without one, and the key in it."""
+    """Return the innermost group above a path whose class differs, and the key in it.
+
+    The group is None if no class above the path differs between the rows.
+    """
     parts = path.split(".")
     for length in range(len(parts) - 1, 0, -1):
         group = ".".join(parts[:length])
@@ -87,7 +90,7 @@ def _class_of(config: Mapping[str, Any], group: str) -> str | None:
 
 
 def shown(value: Any) -> str:
-    """Return a setting as it is typed."""
+    """Return the text of a setting's value as a user types it."""
     if value is None:
         return "-"
     if isinstance(value, float):
