@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from distill_cli.config.options import SHOWING_COMMANDS
 from distill_cli.config.overrides import by_job, normalize_override, split_arguments, sweep_key
+from distill_cli.config.paths import expanded
 from distill_cli.errors import UserError, did_you_mean, printable
 from distill_cli.utils.pipes import guard
 
@@ -171,7 +172,7 @@ def run_hydra(command: str, argv: list[str]) -> int:
 
 def completion(argv: list[str]) -> int:
     """Answer the shell's hook: ``distill -sc query=SHELL`` with the line typed so far in COMP_LINE."""
-    command = "distill"
+    command, folder = "distill", list[str]()
     if argv[:1] and argv[0].startswith("query="):
         line = os.environ.get("COMP_LINE", "")
         words = line.split()
@@ -181,8 +182,10 @@ def completion(argv: list[str]) -> int:
         command = ALIASES.get(words[1], words[1])
         if command not in COMMANDS:
             return 0
+        found = re.search(r"\s(?:--config-dir|-cd)[\s=]+(\S+)", line)
+        folder = ["--config-dir", path] if found and os.path.isdir(path := expanded(found[1])) else []
         os.environ["COMP_LINE"] = " ".join([words[0], *line.split(None, 2)[2:]]) + (" " if len(words) == 2 else "")
-    sys.argv = [sys.argv[0], "-sc", *argv]
+    sys.argv = [sys.argv[0], "-sc", *argv, *folder]
     sys.path.append(os.getcwd())
     from distill_cli.cli.hydra_app import run_command
 

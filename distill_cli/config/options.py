@@ -24,6 +24,7 @@ GROUP_HELP = {
     "teacher": "the large model, how it is trained or where it comes from",
 }
 TAKE_SEVERAL = ("logger",)
+ROLES = ("student", "teacher")  # groups that choose among `model`, beside files of their own
 # Commands that open a finished run, `run=FOLDER`; all but `predict` take any key of its data set.
 RUN_COMMANDS = ("eval", "export", "bench", "predict")
 # What of the student's training a control may change, and a teacher has for its own.
@@ -75,7 +76,8 @@ def conf_dir() -> Path:
 def options(folders: Iterable[Path]) -> dict[str, dict[str, Path]]:
     """Return ``{group: {option: its yaml file}}`` over config folders; the first folder that has an option wins.
 
-    Files whose name starts with ``_`` are parts of other options and are left out.
+    Every model is an option of each role, unless the role has a file of that name. Files whose name starts with ``_`` are parts
+    of other options and are left out.
     """
     found: dict[str, dict[str, Path]] = {}
     for folder in folders:
@@ -83,6 +85,8 @@ def options(folders: Iterable[Path]) -> dict[str, dict[str, Path]]:
             if not file.name.startswith("_"):
                 group = file.parent.relative_to(folder).as_posix()
                 found.setdefault(group, {}).setdefault(file.stem, file)
+    for role in ROLES if "model" in found else ():
+        found[role] = dict(sorted({**found["model"], **found.get(role, {})}.items()))
     return dict(sorted(found.items()))
 
 
@@ -121,7 +125,7 @@ def common_text(group: str) -> str:
 def inner_groups(group: str) -> dict[str, str]:
     """Return ``{place: group}`` of the groups that choose inside a teacher or student, such as teacher.optimizer."""
     file = conf_dir() / group / "_common.yaml"
-    if group not in ("teacher", "student"):
+    if group not in ROLES:
         return {}
     named = re.findall(r"^  - /(\w+)@(\w+):", file.read_text(encoding="utf-8"), re.M)
     return {f"{group}.model": "model", **{f"{group}.{place}": inner for inner, place in named}}

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Iterator
+from collections import deque
 from pathlib import Path
 
 from distill_cli.config.options import RUN_COMMANDS, conf_dir, moved, options
@@ -38,8 +38,9 @@ def split_arguments(argv: list[str]) -> tuple[list[str], list[str]]:
     """
     flags: list[str] = []
     overrides: list[str] = []
-    words: Iterator[str] = iter([part for word in argv for part in (word.split("=", 1) if word.startswith(JOINED) else [word])])
-    for word in words:
+    words = deque(part for word in argv for part in (word.split("=", 1) if word.startswith(JOINED) else [word]))
+    while words:
+        word = words.popleft()
         if not word.startswith("-"):
             overrides.append(word)
             continue
@@ -48,17 +49,20 @@ def split_arguments(argv: list[str]) -> tuple[list[str], list[str]]:
         if word in CONFIG_FLAGS:
             raise UserError(f"{word}: the command chooses the config; use experiment=NAME with --config-dir DIR")
         if re.fullmatch(r"--?[a-zA-Z][\w.@/]+", word) and word not in PLAIN_FLAGS | VALUE_FLAGS:
-            after = next(words, "")
-            if after and "=" not in after and not after.startswith("-"):
+            if words and is_value(after := words[0]):
                 key = word.lstrip("-")
                 raise UserError(f"{word} {after}: keys have no dashes, and values follow '='; did you mean '{key}={after}'?")
-            words = itertools.chain([after] if after else [], words)
         flags.append(word)
         if word in VALUE_FLAGS:
-            flags += [expanded(value) if word in FOLDER_FLAGS else value] if (value := next(words, None)) is not None else []
-    if flags and flags[-1] in ("--info", "-i") and overrides and "=" not in overrides[0]:
-        flags.append(overrides.pop(0))
+            flags += [expanded(words.popleft()) if word in FOLDER_FLAGS else words.popleft()] if words else []
+        elif word in ("--info", "-i") and words and is_value(words[0]):  # it may stand without one
+            flags.append(words.popleft())
     return flags, overrides
+
+
+def is_value(word: str) -> bool:
+    """Return whether a word is neither a flag nor an override."""
+    return "=" not in word and not word.startswith(("-", "~"))
 
 
 def config_folder(value: str) -> Path:
