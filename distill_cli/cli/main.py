@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import json
 import os
 import re
 import sys
 from collections.abc import Iterator
 
 from distill_cli.config.options import SHOWING_COMMANDS
-from distill_cli.config.overrides import by_job, normalize_override, split_arguments, sweep_key
+from distill_cli.config.overrides import TYPED_WORDS, by_job, normalize_override, split_arguments, sweep_key
 from distill_cli.config.paths import expanded
 from distill_cli.errors import UserError, did_you_mean, printable
 from distill_cli.utils.pipes import guard
@@ -139,7 +140,7 @@ def trusting(patterns: list[str]) -> Iterator[None]:
 
 def run_hydra(command: str, argv: list[str]) -> int:
     """Compose conf/<command>.yaml with the overrides in `argv`, run it, and return the exit code."""
-    as_json = "--json" in argv
+    as_json, typed = "--json" in argv, argv
     try:
         argv, patterns = take_patterns(argv)
         flags, overrides = split_arguments([a for a in argv if a != "--json"])
@@ -153,6 +154,7 @@ def run_hydra(command: str, argv: list[str]) -> int:
         sys.stderr.write(f"distill {command}: error: {e}\n")
         return 2
     os.environ["DISTILL_SWEEP_KEY"] = sweep_key(command, flags, overrides)
+    os.environ[TYPED_WORDS] = json.dumps(typed)
     sys.argv = [sys.argv[0], *flags, *map(by_job, overrides)]
     sys.path.append(os.getcwd())  # a console script lacks it, and `_target_: my_losses.Mine` lies there
     if not as_json:

@@ -23,6 +23,7 @@ PLAIN_FLAGS = {
 JOINED = tuple(f"{flag}=" for flag in VALUE_FLAGS | CONFIG_FLAGS if flag.startswith("--"))
 OPEN_KEYS = ("require", "teacher.rename")  # dictionaries that users fill with keys of their own
 NESTED_GROUP = r"((?:teacher\.(?=\w+=)|student\.(?=model=))(model|optimizer|schedule|augment|mixup|sampling))=([^{].*)"
+TYPED_WORDS = "DISTILL_TYPED_WORDS"  # the variable that hands the words of the line, as a JSON list, to the jobs
 # Values that Hydra reads only between quotation marks, such as a path with an umlaut; lists and what is quoted stay as they are.
 NEEDS_QUOTES = r"[^\x00-\x7f]|[;!#&<>^`~]"
 HAS_SYNTAX = r"""[][{}(),"'\n]|\\$|^\s|\s$"""
@@ -48,10 +49,10 @@ def split_arguments(argv: list[str]) -> tuple[list[str], list[str]]:
             raise UserError(f"{word}: drop the dashes: {word.lstrip('-')}")
         if word in CONFIG_FLAGS:
             raise UserError(f"{word}: the command chooses the config; use experiment=NAME with --config-dir DIR")
-        if re.fullmatch(r"--?[a-zA-Z][\w.@/]+", word) and word not in PLAIN_FLAGS | VALUE_FLAGS:
-            if words and is_value(after := words[0]):
-                key = word.lstrip("-")
-                raise UserError(f"{word} {after}: keys have no dashes, and values follow '='; did you mean '{key}={after}'?")
+        odd = re.fullmatch(r"--?[a-zA-Z][\w.@/]+", word) and word not in PLAIN_FLAGS | VALUE_FLAGS
+        if odd and words and is_value(after := words[0]):
+            key = word.lstrip("-")
+            raise UserError(f"{word} {after}: keys have no dashes, and values follow '='; did you mean '{key}={after}'?")
         flags.append(word)
         if word in VALUE_FLAGS:
             flags += [expanded(words.popleft()) if word in FOLDER_FLAGS else words.popleft()] if words else []
@@ -62,7 +63,7 @@ def split_arguments(argv: list[str]) -> tuple[list[str], list[str]]:
 
 def is_value(word: str) -> bool:
     """Return whether a word is neither a flag nor an override."""
-    return "=" not in word and not word.startswith(("-", "~"))
+    return bool(word) and "=" not in word and not word.startswith(("-", "~"))
 
 
 def config_folder(value: str) -> Path:
