@@ -99,7 +99,7 @@ def test_a_patient_whom_the_students_own_split_shares_is_no_reason() -> None:
 
 
 def test_further_pools_are_scored_and_therefore_compared() -> None:
-    student = replace(STUDENT, extra={"more": cut([0], [1], [9]).test})
+    student = replace(STUDENT, extra_test_sets={"more": cut([0], [1], [9]).test})
     assert (
         find_overlap(recorded(cut([8, 9], [2], [3])), student)
         == "its training rows hold 1 row of the student's more split (row ids 9)"

@@ -119,15 +119,15 @@ def test_columns_of_a_table_are_found_by_name(tmp_path: Path) -> None:
     columns = Columns(("a", "b"), ("kind", "who"))
     path = tmp_path / "more.csv"
     path.write_text("who,b,id,a\np1,2,7,1\np2,4,8,3\n")
-    assert read_unlabelled(path, (2,), columns, ["id"]).source.tolist() == [[1, 2], [3, 4]]
+    assert read_unlabeled(path, (2,), columns, ["id"]).source.tolist() == [[1, 2], [3, 4]]
     with pytest.raises(UserError) as e:
-        read_unlabelled(path, (2,), columns)
+        read_unlabeled(path, (2,), columns)
     assert str(e.value) == (
         f"dataset.unlabeled={path}: line 1, column 3: 'id' is no feature of the data; if it is none, leave it out"
     )
     path.write_text("a,kind\n1,2\n")
     with pytest.raises(UserError, match=r"line 1: no column 'b', a feature of the data; add it$"):
-        read_unlabelled(path, (2,), columns)
+        read_unlabeled(path, (2,), columns)
 
 
 def test_another_data_set_gives_its_training_rows(distill: Callable[..., Any]) -> None:
