@@ -136,6 +136,7 @@ def compose_here() -> Callable[[Sequence[str]], None]:
     from hydra.types import RunMode
     from omegaconf import flag_override
 
+    from distill_cli.config.composing import OptionLoader
     from distill_cli.config.options import conf_dir
 
     Hydra.get_mode = lambda *_, **__: RunMode.RUN
@@ -151,7 +152,7 @@ def compose_here() -> Callable[[Sequence[str]], None]:
 
     def line(words: Sequence[str]) -> None:
         if tuple(words) not in COMPOSED:
-            loader = ConfigLoaderImpl(config_search_path=create_config_search_path(str(conf_dir())))
+            loader = OptionLoader(config_search_path=create_config_search_path(str(conf_dir())))
             COMPOSED[tuple(words)] = compose(loader, words[0], list(words[1:]), run_mode=RunMode.RUN)
 
     ConfigLoaderImpl.load_configuration = load

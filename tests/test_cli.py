@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import yaml
 from conftest import TINY
 from omegaconf import OmegaConf
 
@@ -203,6 +204,46 @@ def test_ls_shows_groups_options_and_files(door: Door, tmp_path: Path) -> None:
     assert door("ls", "loss/cross_entropy").out == (conf_dir() / "loss" / "cross_entropy.yaml").read_text()
     assert re.search(r"^odd +Only odd rows count$", door("ls", "loss", "--config-dir", "mine").out, re.M)
     assert door("ls", "loss/odd", "--config-dir=mine").out.endswith("_target_: my.Odd\n")
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """A folder of configs with one model."""
+    (tmp_path / "mine" / "model").mkdir(parents=True)
+    (tmp_path / "mine" / "model" / "tiny.yaml").write_text("# A tiny one\n_target_: my.Tiny\nwidth: 4\n")
+    return tmp_path / "mine"
+
+
+@pytest.mark.parametrize("role", ["student", "teacher"])
+def test_every_model_is_an_option_of_both_roles(door: Door, tiny: Path, role: str) -> None:
+    assert list(options([conf_dir()])[role]) == list(options([conf_dir()])["model"])
+    assert re.search(r"^tiny +A tiny one$", door("ls", role, "--config-dir", "mine").out, re.M)
+    shown = door("ls", f"{role}/tiny", "--config-dir", "mine").out
+    assert f"{role}.model.width: 4\n" in shown and f"\n{role}.prepare: null" in shown
+    composed = yaml.safe_load(door("distill", "--cfg", "job", "--config-dir", "mine", f"{role}=tiny").out)[role]
+    assert composed["model"] == {"_target_": "my.Tiny", "width": 4} and composed["prepare"] is None
+    info = shell(tiny.parent, "distill", "--info", "defaults", "--config-dir", "mine", f"{role}=tiny").out
+    assert re.search(rf"\| model/tiny +\| {role}\.model +\|[^|]*\| {role}/tiny +\|", info)
+    refused = door("distill", f"{role}=tinny", "--config-dir", "mine")
+    assert refused.code == 2 and "did you mean 'tiny'?" in refused.err
+
+
+@pytest.mark.parametrize("name", ["tiny", "mlp"])
+def test_a_file_of_the_role_goes_before_the_model(door: Door, tiny: Path, name: str) -> None:
+    (tiny / "student").mkdir()
+    (tiny / "student" / f"{name}.yaml").write_text(
+        "# As student\ndefaults: [_common, /model@model: mlp_small, _self_]\nbias_fix: true\n"
+    )
+    line = ("distill", "--cfg", "job", "--config-dir", "mine", f"student={name}", f"teacher={name}")
+    composed = yaml.safe_load(door(*line).out)
+    assert composed["student"]["model"]["hidden"] == [16] and composed["student"]["bias_fix"] is True
+    assert composed["teacher"]["model"] == yaml.safe_load(options([conf_dir(), tiny])["model"][name].read_text())
+    assert re.search(rf"^{name} +As student$", door("ls", "student", "--config-dir", "mine").out, re.M)
+
+
+def test_a_part_of_a_model_is_no_option_of_a_role(door: Door, tiny: Path) -> None:
+    (tiny / "model" / "_part.yaml").write_text("width: 4\n")
+    assert door("distill", "student=_part", "--cfg", "job", "--config-dir", "mine").code == 2
 
 
 @pytest.mark.parametrize(
@@ -642,6 +683,7 @@ def test_a_sweeps_folder_is_named_by_its_line_whatever_the_order() -> None:
         (["seed=1", "--config-dir=mine"], ["--config-dir", "mine"], ["seed=1"]),
         (["--info", "defaults", "seed=1"], ["--info", "defaults"], ["seed=1"]),
         (["--info", "seed=1"], ["--info"], ["seed=1"]),
+        (["--info", "defaults", "--config-dir", "a", "seed=1"], ["--info", "defaults", "--config-dir", "a"], ["seed=1"]),
         (["~mixup", "--cfg", "job"], ["--cfg", "job"], ["~mixup"]),
     ],
 )
@@ -890,6 +932,12 @@ def test_completion_of_commands_groups_and_options() -> None:
     assert complete("distill train-teacher teacher.epo") == ["teacher.epochs="]
     assert complete("distill report ") == []
     assert not [word for word in complete("distill distill teacher=") if "=_" in word]
+
+
+def test_completion_offers_the_models_of_a_folder_to_both_roles(tiny: Path) -> None:
+    for role in ("student", "teacher"):
+        assert complete(f"distill distill --config-dir {tiny} {role}=ti") == [f"{role}=tiny"]
+        assert f"{role}=mlp" in complete(f"distill distill {role}=")
 
 
 # --- whole processes ---------------------------------------------------------------------------------------------

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from distill_cli.data.digits import digits
 from distill_cli.pipeline.run_name import run_name
+from distill_cli.reports.run import more_seeds
 
 Distill = Callable[..., Ran]
 TIMES = ("latency_ms", "train_seconds", "samples_per_second", "provenance", "config", "budget", "command")
@@ -346,3 +349,55 @@ def test_a_csv_of_outputs_is_read_by_names_and_numbers(tmp_path: Path) -> None:
     assert error("row,1,2\n0.5,1,2\n") == "line 2, column 'row': row id '0.5' is no whole number >= 0"
     assert error("row,1,2\n1,1,2\n1.0,1,2\n") == "row ids must be whole numbers >= 0, each once"
     assert error("row,1,3\n0,1,2\n") == "lacks the column '2'; it needs 'row' and one column a class"
+
+
+SMALL = ("experiment=smoke", "dataset.n=600", "epochs=1", "teacher.epochs=1", "bootstrap.resamples=20", "device=cpu")
+
+
+@pytest.fixture
+def configs(tmp_path: Path) -> Path:
+    """A folder of configs with a network, and with a name that a shell reads as two words."""
+    (tmp_path / "my configs" / "model").mkdir(parents=True)
+    text = "_target_: distill_cli.models.mlp.MLP\nhidden: [4]\n"
+    (tmp_path / "my configs" / "model" / "tiny.yaml").write_text(text)
+    return tmp_path / "my configs"
+
+
+def test_a_pasted_line_runs_again(distill: Distill, configs: Path) -> None:
+    typed = ["distill", *SMALL, "--config-dir", configs.name, "student=tiny", "hydra.run.dir=größe 1", "teacher.optimizer=sgd"]
+    ran = distill(*typed)
+    folder = Path("größe 1")
+    line = json.loads((folder / "report.json").read_text())["provenance"]["command_line"]
+    assert shlex.split(line) == ["distill", *typed]
+    assert line in (folder / "report.md").read_text()
+    several = more_seeds.command_line(json.loads((folder / "report.json").read_text()))
+    assert several is not None and several in html.unescape((folder / "report.html").read_text())
+    folder.rename("first")
+    again = distill(*shlex.split(line)[1:])
+    assert again.code == ran.code == 0
+    first, second = (json.loads(Path(place, "report.json").read_text()) for place in ("first", folder))
+    assert first["models"]["student"]["test"] == second["models"]["student"]["test"]
+    assert distill(*shlex.split(several)[1:], "report.html=false").code == 0
+    reports = [json.loads(path.read_text()) for path in Path("outputs/sweeps").glob("*/*/report.json")]
+    assert sorted(report["seed"] for report in reports) == [5, 6, 7, 8, 9]
+    assert all(report["config"]["student"]["model"]["hidden"] == [4] for report in reports)
+
+
+def test_a_pasted_line_of_a_sweep_finds_it_and_a_job_runs_alone(distill: Distill, configs: Path) -> None:
+    typed = [
+        "distill", "-m", *SMALL, "--config-dir=my configs", "student=tiny,mlp_small", "teacher.optimizer=adam",
+        "hydra.sweep.dir=größe 1", "hydra.sweep.subdir=job ${hydra.job.num}", "sweep=s", "controls=[]",
+    ]  # fmt: skip
+    assert distill(*typed).code == 0
+    report = json.loads(Path("größe 1/job 1/report.json").read_text())
+    lines = report["provenance"]
+    assert shlex.split(lines["sweep_command_line"]) == ["distill", *typed]
+    for place in ("größe 1", "größe 1/job 1"):
+        assert lines["sweep_command_line"] in html.unescape(Path(place, "report.html").read_text())
+    again = distill(*shlex.split(lines["sweep_command_line"])[1:])
+    assert again.code == 0 and again.out.count("(finished)") == 2
+    assert shlex.split(lines["command_line"]) == [
+        "distill", "distill", *SMALL, "--config-dir=my configs", "student=mlp_small", "teacher.optimizer=adam", "controls=[]",
+    ]  # fmt: skip
+    alone = distill(*shlex.split(lines["command_line"])[1:])
+    assert alone.code == 0 and alone.report["models"]["student"]["test"] == report["models"]["student"]["test"]

@@ -12,7 +12,6 @@ import logging
 import math
 import os
 import secrets
-import shlex
 import shutil
 import signal
 import sys
@@ -35,6 +34,7 @@ from yaml import YAMLError
 
 from distill_cli import RECIPE_VERSION
 from distill_cli.config import composing
+from distill_cli.config.command_line import job_line, typed_line
 from distill_cli.config.error_messages import HYDRA14, check_arguments, composition_error, one_line
 from distill_cli.config.options import SHOWING_COMMANDS, conf_dir
 from distill_cli.config.paths import expanded, is_path
@@ -394,7 +394,8 @@ def run_folder(cfg: DictConfig, command: str, out: Path, *, sweeping: bool) -> I
             print(f"resuming in {folder}", file=sys.stderr)
         forget_failures(folder)
         before = frozenset(os.listdir(folder))
-        resume.mark_started(folder, command, key, shlex.join(["distill", command, *hc.overrides.task]))
+        line = (job_line if sweeping else typed_line)(command, hc.overrides.task)
+        resume.mark_started(folder, command, key, line)
         try:
             yield folder
         except UserError:

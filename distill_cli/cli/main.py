@@ -8,13 +8,15 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import json
 import os
 import re
 import sys
 from collections.abc import Iterator
 
 from distill_cli.config.options import SHOWING_COMMANDS
-from distill_cli.config.overrides import by_job, normalize_override, split_arguments, sweep_key
+from distill_cli.config.overrides import TYPED_WORDS, by_job, normalize_override, split_arguments, sweep_key
+from distill_cli.config.paths import expanded
 from distill_cli.errors import UserError, did_you_mean, printable
 from distill_cli.utils.pipes import guard
 
@@ -154,7 +156,7 @@ def run_hydra(command: str, argv: list[str]) -> int:
     Returns:
         The exit code.
     """
-    as_json = "--json" in argv
+    as_json, typed = "--json" in argv, argv
     try:
         argv, patterns = take_patterns(argv)
         flags, overrides = split_arguments([a for a in argv if a != "--json"])
@@ -168,6 +170,7 @@ def run_hydra(command: str, argv: list[str]) -> int:
         sys.stderr.write(f"distill {command}: error: {e}\n")
         return 2
     os.environ["DISTILL_SWEEP_KEY"] = sweep_key(command, flags, overrides)
+    os.environ[TYPED_WORDS] = json.dumps(typed)
     sys.argv = [sys.argv[0], *flags, *map(by_job, overrides)]
     sys.path.append(os.getcwd())  # for `_target_: my_losses.Mine`; a console script lacks the working folder
     if not as_json:
@@ -190,7 +193,7 @@ def completion(argv: list[str]) -> int:
 
     The line typed so far is in COMP_LINE.
     """
-    command = "distill"
+    command, folder = "distill", list[str]()
     if argv[:1] and argv[0].startswith("query="):
         line = os.environ.get("COMP_LINE", "")
         typed = line.split()
@@ -200,8 +203,10 @@ def completion(argv: list[str]) -> int:
         command = ALIASES.get(typed[1], typed[1])
         if command not in COMMANDS:
             return 0
+        found = re.search(r"\s(?:--config-dir|-cd)[\s=]+(\S+)", line)
+        folder = ["--config-dir", path] if found and os.path.isdir(path := expanded(found[1])) else []
         os.environ["COMP_LINE"] = " ".join([typed[0], *line.split(None, 2)[2:]]) + (" " if len(typed) == 2 else "")
-    sys.argv = [sys.argv[0], "-sc", *argv]
+    sys.argv = [sys.argv[0], "-sc", *argv, *folder]
     sys.path.append(os.getcwd())
     from distill_cli.cli.hydra_app import run_command
 

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import logging
-import shlex
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
+from distill_cli.config.command_line import job_line, typed_line
 from distill_cli.factory.context import Job
 from distill_cli.reports.terminal import console, print_line, print_report
 
 
 def this_job(command: str) -> Job:
-    """Return how this run was started.
-
-    In a sweep the command line is the one that runs this job alone.
-    """
+    """Return how this run was started."""
     config = HydraConfig.get()
-    number = int(config.job.num) if config.mode is RunMode.MULTIRUN else None
-    return Job(number, shlex.join(["distill", command, *config.overrides.task]))
+    words = config.overrides.task
+    if config.mode is not RunMode.MULTIRUN:
+        return Job(None, typed_line(command, words))
+    return Job(int(config.job.num), job_line(command, words), typed_line(command, words))
 
 
 def show(report: dict[str, Any], out: Path) -> dict[str, Any]:

@@ -41,11 +41,12 @@ def main(argv: Sequence[str]) -> int:
             print(f"{option:<{width + 2}}{first_comment(file)}".rstrip())
         print(shared_keys(path), end="")
     else:
-        file = find_option(known, path)
+        file, group = find_option(known, path), path.rpartition("/")[0]
         text = file.read_text(encoding="utf-8")
-        print(text, end="")
-        if "- _common" in text:
-            print(shared_keys(path.rpartition("/")[0]), end="")
+        in_role = file.parent.name != group.rpartition("/")[2]  # a model, as student or teacher
+        print("\n".join([*typed_keys(f"{group}.model", text), ""]) if in_role else text, end="")
+        if in_role or "- _common" in text:
+            print(shared_keys(group), end="")
     return 0
 
 
@@ -55,8 +56,13 @@ def shared_keys(group: str) -> str:
     The text is empty where the group has none.
     """
     lines = [f"{place}={'|'.join(options([conf_dir()])[inner])}" for place, inner in inner_groups(group).items()]
-    lines += [f"{group}.{line}" if line[:1].strip() else line for line in common_text(group).splitlines()]
+    lines += typed_keys(group, common_text(group))
     return "\n".join([f"\nwith every option of {group}:", *lines, ""]) if lines else ""
+
+
+def typed_keys(place: str, text: str) -> list[str]:
+    """Return the lines of a config with its keys as they are typed on a command line."""
+    return [f"{place}.{line}" if line[:1].strip() and not line.startswith("#") else line for line in text.splitlines()]
 
 
 def find_option(known: dict[str, dict[str, Path]], path: str) -> Path:

@@ -1,4 +1,4 @@
-"""Hydra's loader with one more rule: a preset's values follow their option.
+"""Hydra's loader with two more rules: models serve both roles, presets follow their option.
 
 An experiment sets `loss.alpha` for the loss that it chooses. Where the command line, or another preset, chooses another loss,
 that value would stay with another meaning or none: docs/decisions/0008-experiment-values-follow-their-option.md. Several
@@ -15,6 +15,7 @@ import hydra._internal.hydra as hydra_main
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import IConfigRepository
 from hydra._internal.defaults_list import create_defaults_list
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.default_element import GroupDefault, ResultDefault
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
@@ -22,6 +23,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from distill_cli.config.options import GROUP_HELP, TAKE_SEVERAL, one_option
+from distill_cli.config.roles import RoleRepository
 from distill_cli.errors import UserError, nearest
 
 # Groups of presets. An experiment is a whole recipe; hparams override the values of any recipe.
@@ -33,6 +35,10 @@ Options = Mapping[str, frozenset[str]]  # a place in the config, such as teacher
 
 class OptionLoader(ConfigLoaderImpl):
     """Hydra's config loader without a preset's values for options not chosen."""
+
+    def __init__(self, config_search_path: ConfigSearchPath) -> None:
+        super().__init__(config_search_path)
+        self.repository = RoleRepository(config_search_path)
 
     def _parse_overrides_and_create_caching_repo(self, config_name: str | None, overrides: list[str]) -> Any:
         parsed, repo = super()._parse_overrides_and_create_caching_repo(config_name, overrides)

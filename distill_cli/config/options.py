@@ -27,6 +27,7 @@ GROUP_HELP = {
     "teacher": "the large model, how it is trained or where it comes from",
 }
 TAKE_SEVERAL = ("logger",)
+ROLES = ("student", "teacher")  # groups that choose among `model`, beside files of their own
 # Commands that open a finished run, `run=FOLDER`; all but `predict` take any key of its data set.
 RUN_COMMANDS = ("eval", "export", "bench", "predict")
 # Keys of the student's training that a control may change, and that a teacher has for itself.
@@ -129,7 +130,8 @@ def conf_dir() -> Path:
 def options(folders: Iterable[Path]) -> dict[str, dict[str, Path]]:
     """Return ``{group: {option: its yaml file}}`` over config folders.
 
-    The first folder that has an option wins. Files whose name starts with ``_`` are parts of options and are left out.
+    The first folder that has an option wins. Every model is an option of each role, unless the role has a file of that name.
+    Files whose name starts with ``_`` are parts of options and are left out.
     """
     files: dict[str, dict[str, Path]] = {}
     for folder in folders:
@@ -137,6 +139,8 @@ def options(folders: Iterable[Path]) -> dict[str, dict[str, Path]]:
             if not file.name.startswith("_"):
                 group = file.parent.relative_to(folder).as_posix()
                 files.setdefault(group, {}).setdefault(file.stem, file)
+    for role in ROLES if "model" in found else ():
+        found[role] = dict(sorted({**found["model"], **found.get(role, {})}.items()))
     return dict(sorted(files.items()))
 
 
@@ -184,7 +188,7 @@ def inner_groups(group: str) -> dict[str, str]:
     An example is ``teacher.optimizer``.
     """
     file = conf_dir() / group / "_common.yaml"
-    if group not in ("teacher", "student"):
+    if group not in ROLES:
         return {}
     named = re.findall(r"^  - /(\w+)@(\w+):", file.read_text(encoding="utf-8"), re.M)
     return {f"{group}.model": "model", **{f"{group}.{place}": inner for inner, place in named}}

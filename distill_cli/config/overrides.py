@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Iterator
+from collections import deque
 from pathlib import Path
 
 from distill_cli.config.options import RUN_COMMANDS, conf_dir, moved, options
@@ -26,6 +26,7 @@ PLAIN_FLAGS = {
 JOINED = tuple(f"{flag}=" for flag in VALUE_FLAGS | CONFIG_FLAGS if flag.startswith("--"))
 OPEN_KEYS = ("require", "teacher.rename")  # dictionaries that users fill with keys of their own
 NESTED_GROUP = r"((?:teacher\.(?=\w+=)|student\.(?=model=))(model|optimizer|lr_scheduler|augment|mixup|sampling))=([^{].*)"
+TYPED_WORDS = "DISTILL_TYPED_WORDS"  # the variable that hands the words of the line, as a JSON list, to the jobs
 # Values that Hydra reads only between quotation marks, such as a path with an umlaut. Lists and quoted values stay.
 NEEDS_QUOTES = r"[^\x00-\x7f]|[;!#&<>^`~]"
 HAS_SYNTAX = r"""[][{}(),"'\n]|\\$|^\s|\s$"""
@@ -53,30 +54,31 @@ def split_arguments(argv: list[str]) -> tuple[list[str], list[str]]:
     """
     flags: list[str] = []
     overrides: list[str] = []
-    parts = (text.split("=", 1) if text.startswith(JOINED) else [text] for text in argv)
-    arguments: Iterator[str] = itertools.chain.from_iterable(parts)
-    for argument in arguments:
-        if not argument.startswith("-"):
-            overrides.append(argument)
+    words = deque(part for word in argv for part in (word.split("=", 1) if word.startswith(JOINED) else [word]))
+    while words:
+        word = words.popleft()
+        if not word.startswith("-"):
+            overrides.append(word)
             continue
-        if re.match(r"--[\w./@-]+=", argument) and not argument.startswith("--info="):
-            raise UserError(f"{argument}: drop the dashes: {argument.lstrip('-')}")
-        if argument in CONFIG_FLAGS:
-            raise UserError(f"{argument}: the command chooses the config; use experiment=NAME with --config-dir DIR")
-        if re.fullmatch(r"--?[a-zA-Z][\w.@/]+", argument) and argument not in PLAIN_FLAGS | VALUE_FLAGS:
-            after = next(arguments, "")
-            if after and "=" not in after and not after.startswith("-"):
-                key = argument.lstrip("-")
-                raise UserError(f"{argument} {after}: keys have no dashes, and values follow '='; did you mean '{key}={after}'?")
-            arguments = itertools.chain([after] if after else [], arguments)
-        flags.append(argument)
-        if argument in VALUE_FLAGS:
-            flags += (
-                [expanded(value) if argument in FOLDER_FLAGS else value] if (value := next(arguments, None)) is not None else []
-            )
-    if flags and flags[-1] in ("--info", "-i") and overrides and "=" not in overrides[0]:
-        flags.append(overrides.pop(0))
+        if re.match(r"--[\w./@-]+=", word) and not word.startswith("--info="):
+            raise UserError(f"{word}: drop the dashes: {word.lstrip('-')}")
+        if word in CONFIG_FLAGS:
+            raise UserError(f"{word}: the command chooses the config; use experiment=NAME with --config-dir DIR")
+        odd = re.fullmatch(r"--?[a-zA-Z][\w.@/]+", word) and word not in PLAIN_FLAGS | VALUE_FLAGS
+        if odd and words and is_value(after := words[0]):
+            key = word.lstrip("-")
+            raise UserError(f"{word} {after}: keys have no dashes, and values follow '='; did you mean '{key}={after}'?")
+        flags.append(word)
+        if word in VALUE_FLAGS:
+            flags += [expanded(words.popleft()) if word in FOLDER_FLAGS else words.popleft()] if words else []
+        elif word in ("--info", "-i") and words and is_value(words[0]):  # it may stand without one
+            flags.append(words.popleft())
     return flags, overrides
+
+
+def is_value(word: str) -> bool:
+    """Return whether a word is neither a flag nor an override."""
+    return bool(word) and "=" not in word and not word.startswith(("-", "~"))
 
 
 def config_folder(value: str) -> Path:

@@ -29,11 +29,13 @@ class Job:
 
     Attributes:
         number: of the job in its sweep, None outside one.
-        command_line: what to type to run it again.
+        command_line: what to type to run it again, alone.
+        sweep_command_line: what was typed for the whole sweep; None outside one.
     """
 
     number: int | None = None
     command_line: str = ""
+    sweep_command_line: str | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class RunContext:
         eval_batch_size: rows scored at once.
         bootstrap: ``resamples`` and ``seed``.
         progress: shows epochs as they end.
-        command_line: what to type to run it again.
+        job: how the run was started.
         started: seconds since the epoch.
         checkpoint_policy: how the states of trainings are kept.
         loggers: take every epoch.
@@ -74,7 +76,7 @@ class RunContext:
     eval_batch_size: int
     bootstrap: Mapping[str, int]
     progress: Progress
-    command_line: str
+    job: Job
     started: float
     checkpoint_policy: CheckpointPolicy = field(default_factory=CheckpointPolicy)
     loggers: LoggerCollection = field(default_factory=lambda: LoggerCollection({}, print))
@@ -121,7 +123,7 @@ def make_context(cfg: Any, out: Path, job: Job) -> RunContext:
         eval_batch_size=cfg.get("eval_batch_size", 256),
         bootstrap=dict(cfg.bootstrap),
         progress=Progress(cfg.verbosity, cfg.log_every_seconds),
-        command_line=job.command_line,
+        job=job,
         started=time.time(),
         checkpoint_policy=CheckpointPolicy(*parse_interval(cfg.save_every), should_resume(cfg.resume, job.number is not None))
         if "save_every" in cfg

@@ -30,7 +30,10 @@ def report_header(command: str, cfg: Any, dataset: Dataset) -> Report:
 
 def provenance_of(context: RunContext) -> dict[str, Any]:
     """Return the report's `provenance` section."""
-    return provenance(context.device, context.precision, context.started, context.command_line)
+    lines = {"command_line": context.job.command_line}
+    if context.job.sweep_command_line is not None:
+        lines["sweep_command_line"] = context.job.sweep_command_line
+    return provenance(context.device, context.precision, context.started, lines)
 
 
 def budget(models: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import os
 import platform
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,14 @@ PACKAGES = ("torch", "hydra-core", "omegaconf", "numpy", "scipy", "scikit-learn"
 GIT_SECONDS = 5
 
 
-def provenance(device: torch.device, precision: str, started: float, command_line: str) -> dict[str, Any]:
+def provenance(device: torch.device, precision: str, started: float, lines: Mapping[str, str]) -> dict[str, Any]:
     """Return the report's section `provenance`.
 
     Args:
         device: device of the training.
         precision: precision of the forward pass.
         started: start time, seconds since the epoch.
-        command_line: command line that repeats the run.
+        lines: command lines that repeat the run, by key.
     """
     return {
         "distill": __version__,
@@ -36,7 +37,7 @@ def provenance(device: torch.device, precision: str, started: float, command_lin
         "threads": torch.get_num_threads(),
         "device": device.type if device.type != "cuda" else torch.cuda.get_device_name(device),
         "precision": precision,
-        "command_line": command_line,
+        **lines,
         "started": datetime.datetime.fromtimestamp(started, datetime.UTC).isoformat(timespec="seconds"),
         "seconds": time.time() - started,
     }

@@ -73,8 +73,12 @@ def read_option(name: str, file: Path, folders: Sequence[Path]) -> dict[str, Any
         import hydra
         from omegaconf import OmegaConf
 
-        from distill_cli.config import schema  # noqa: F401  (importing the schema registers it)
+        from distill_cli.config import (
+            composing,
+            schema,  # noqa: F401  (importing the schema registers it)
+        )
 
+        composing.install()
         search = f"hydra.searchpath=[{','.join(f'file://{folder.resolve()}' for folder in folders)}]"
         with hydra.initialize_config_dir(str(conf_dir()), **({} if HYDRA14 else {"version_base": "1.3"})):
             composed: Any = OmegaConf.to_container(hydra.compose("distill", [search, f"loss={name}"]).loss, resolve=True)

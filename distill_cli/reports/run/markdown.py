@@ -229,11 +229,12 @@ def skipped_steps(report: Mapping[str, Any]) -> str:
 
 def _provenance(report: Mapping[str, Any]) -> list[str]:
     provenance = dict(report.get("provenance") or {})
-    again = provenance.pop("command_line", None)
+    again, sweep = provenance.pop("command_line", None), provenance.pop("sweep_command_line", None)
     lines = [f"- {markdown_text(key.replace('_', ' '))}: {markdown_text(_text(value))}" for key, value in provenance.items()]
     lines.append(f"- recipe version: {markdown_text(report.get('recipe_version'))}")
     block = ["## Provenance", "", *lines]
     block += ["", "## Run it again", "", *markdown_code(str(again), "sh")] if again else []
+    block += ["", "The whole sweep:", "", *markdown_code(str(sweep), "sh")] if sweep else []
     several = more_seeds.command_line(report)
     return block + (["", "Five seeds, for a verdict:", "", *markdown_code(several, "sh")] if several else [])
 

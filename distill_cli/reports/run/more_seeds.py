@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 SEEDS = "seed=5,6,7,8,9"
-OF_ONE_RUN = ("seed", "hydra.run.dir")
+OF_ONE_RUN = ("seed", "hydra.run.dir", "resume")
 
 
 def command_line(report: Mapping[str, Any]) -> str | None:

@@ -60,7 +60,7 @@ def write(
 
 def page(data: RunData) -> str:
     """Return the HTML text of a run's page."""
-    report = data.report
+    report, provenance = data.report, data.report.get("provenance") or {}
     name = str(report.get("name") or report.get("command"))
     sections = [part for picture in PICTURES if (part := picture(data)) is not None]
     return render(
@@ -73,7 +73,8 @@ def page(data: RunData) -> str:
         cards=models.cards(data),
         notes=markdown.notes_of(report),
         facts=facts(report),
-        command=(report.get("provenance") or {}).get("command_line"),
+        command=provenance.get("command_line"),
+        sweep_command=provenance.get("sweep_command_line"),
         more_seeds=more_seeds.command_line(report),
     )
 

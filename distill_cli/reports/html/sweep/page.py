@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,8 @@ from distill_cli.reports.sweep.columns import TITLES, caption, column_cells, def
 from distill_cli.reports.sweep.leaderboard import UNBOUNDED
 from distill_cli.reports.sweep.sort_and_filter import numbers
 from distill_cli.reports.sweep.table import Leaderboard, Row
-from distill_cli.utils.files import read_text, write_text
+from distill_cli.utils.files import write_text
 
-LARGEST_YAML = 1_000_000  # bytes
 MORE_COLUMNS = ("parameters", "weights", "latency")
 RUNS = "runs"  # the column of links, after the columns that a reader needs first
 
@@ -66,7 +64,7 @@ def page(result: Leaderboard, folder: Path, columns: Sequence[str] = ()) -> str:
         table=table(result, varied, folder, columns),
         captions=caption(result),
         problems=problems(result),
-        command=command(folder),
+        command=command(result, folder),
     )
 
 
@@ -173,13 +171,10 @@ def title(result: Leaderboard) -> str:
     return f"{', '.join(data)}: {settings}"
 
 
-def command(folder: Path) -> str | None:
-    """Return the command line of a sweep from Hydra's multirun.yaml, or None."""
-    import yaml
-
-    try:
-        hydra = yaml.safe_load(read_text(folder / "multirun.yaml", LARGEST_YAML))["hydra"]
-        typed = [*hydra["overrides"]["task"], *(o for o in hydra["overrides"]["hydra"] if o != "hydra.mode=MULTIRUN")]
-        return shlex.join(["distill", hydra["job"]["config_name"], "-m", *typed])  # fails unless all parts are text
-    except (OSError, ValueError, RecursionError, yaml.YAMLError, KeyError, TypeError):
+def command(result: Leaderboard, folder: Path) -> str | None:
+    """Return the line that was typed last for the sweep in a folder; None where the folder is none."""
+    if not (folder / "multirun.yaml").is_file():
         return None
+    runs = sorted(result.found.finished, key=lambda run: run.written, reverse=True)
+    lines = ((run.report.get("provenance") or {}).get("sweep_command_line") for run in runs)
+    return next((line for line in lines if isinstance(line, str)), None)

@@ -1,0 +1,55 @@
+"""The command line that ran a job, as it was typed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+from collections.abc import Sequence
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from distill_cli.config.overrides import TYPED_WORDS, normalize_override
+
+MULTIRUN = ("-m", "--multirun")
+OF_A_SWEEP = r"\+*(?:hydra[./](?:sweep|sweeper|launcher|mode)\b.*|sweep)"  # keys that mean nothing to one job
+
+
+def typed_line(command: str, job: Sequence[str]) -> str:
+    """Return the whole line as it was typed, quoted for a shell.
+
+    Args:
+        command: its first word.
+        job: the overrides of the job, as Hydra has them; they stand in where no line was typed.
+    """
+    return shlex.join(["distill", command, *_typed(job)])
+
+
+def job_line(command: str, job: Sequence[str]) -> str:
+    """Return the line that runs one job of a sweep alone: as it was typed, with the job's value where several were.
+
+    Args:
+        command: its first word.
+        job: the overrides of the job, as Hydra has them.
+    """
+    values = {key.lstrip("+"): value for key, _, value in (word.partition("=") for word in job)}
+    parser = OverridesParser.create()
+    words: list[str] = []
+    for word in _typed(job):
+        key = word.partition("=")[0]
+        if word in MULTIRUN or re.fullmatch(OF_A_SWEEP, key):
+            continue
+        if word.startswith(("-", "~")) or "=" not in word:
+            words.append(word)
+            continue
+        override = normalize_override(command, word)
+        value = values.pop(override.partition("=")[0].lstrip("+"), None)
+        words.append(f"{key}={value}" if value is not None and parser.parse_override(override).is_sweep_override() else word)
+    drawn = [f"{key}={value}" for key, value in values.items() if not key.startswith("~")]  # by the sweeper
+    return shlex.join(["distill", command, *words, *drawn])
+
+
+def _typed(job: Sequence[str]) -> list[str]:
+    """Return the words after the command."""
+    return list(json.loads(os.environ.get(TYPED_WORDS, "null")) or job)
