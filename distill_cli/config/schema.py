@@ -25,6 +25,7 @@ class Device:
     precision: Any = 32
     threads: int | None = None
     resident_gb: float = 8.0
+    workers: int = 0
 
 
 @dataclass

@@ -6,6 +6,7 @@ al. 2022, arXiv:2106.05237), with K changed copies of each row in place of a new
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,12 +59,21 @@ class StoredViews:
     def __call__(self, batch: Batch, epoch: int, step: int) -> Batch:
         """Return the epoch's view of the batch's rows."""
         assert batch.position is not None
-        return self.batch(batch.position.cpu(), epoch % self.count)
+        return self.change(batch, batch.position.cpu(), epoch % self.count)
 
     def batch(self, positions: Tensor, view: int) -> Batch:
         """Return one view of the rows at `positions` ``[B]`` (int64, on the CPU)."""
+        return self.change(self.rows.batch_at(positions), positions, view)
+
+    def iter_batches(self, plan: Iterable[Tensor], view: int) -> Iterator[Batch]:
+        """Yield one view of the rows at each of the positions ``[B]`` in `plan`, in its order, with inputs read ahead."""
+        plan = list(plan)
+        for positions, batch in zip(plan, self.rows.iter_batches(plan), strict=True):
+            yield self.change(batch, positions, view)
+
+    def change(self, batch: Batch, positions: Tensor, view: int) -> Batch:
+        """Return a batch of rows as they are, which lie at `positions`, as one view shows them."""
         drawn = self.draws(view)
-        batch = self.rows.batch_at(positions)
         batch.inputs, batch.view = apply_shift(batch.inputs, drawn, positions), view
         if drawn.partner is None or drawn.weight is None:
             return batch
