@@ -14,11 +14,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+# Read at once by what goes through all rows of a pool.
+MAX_ROWS_READ, MAX_BYTES_READ = 4096, 1 << 27
+
 
 class Source(Protocol):
     """Rows of features ``[M, *shape]``.
 
-    An array, or an object that looks its rows up elsewhere.
+    An array, or an object that looks its rows up elsewhere. A source whose rows must be decoded, such as one of a file a sample,
+    has an attribute ``decodes = True``: worker processes then read it where it does not fit on the device. It is picklable and
+    small, opens files inside of ``__getitem__`` only, gives the same rows in every process, and raises UserError with the file's
+    name where one cannot be read.
     """
 
     @property
@@ -72,11 +78,14 @@ class Pool:
         """Features ``[N, *shape]``, read into memory on first use."""
         return np.ascontiguousarray(self.source[self.rows])
 
-    def iter_batches(self, size: int = 4096) -> Iterator[np.ndarray]:
+    def iter_batches(self, size: int | None = None) -> Iterator[np.ndarray]:
         """Yield the features in order, `size` rows at a time.
 
-        At no time are all of them in memory.
+        At no time are all of them in memory. By default as many rows as 128 MiB of float32 hold, at most 4096.
         """
+        if size is None:
+            row_bytes = 4 * int(np.prod(self.source.shape[1:], dtype=np.int64))
+            size = min(MAX_ROWS_READ, max(1, MAX_BYTES_READ // max(1, row_bytes)))
         for start in range(0, len(self), size):
             yield np.ascontiguousarray(self.source[self.rows[start : start + size]])
 

@@ -28,6 +28,7 @@ class Device:
     precision: Any = 32
     threads: int | None = None
     max_device_gb: float = 8.0
+    workers: int = 0
 
 
 @dataclass

@@ -14,7 +14,7 @@ import numpy as np
 from distill_cli.data.csv_reader import number_of
 from distill_cli.data.splits import Rows
 from distill_cli.errors import UserError
-from distill_cli.types import Columns, Dataset, Pool
+from distill_cli.types import Columns, Dataset, Pool, Source
 from distill_cli.utils.files import hash_bytes, hash_json
 
 Labelled = tuple[Any, Any]
@@ -102,7 +102,7 @@ def class_order(names: Sequence[str]) -> tuple[str, ...]:
 
 def from_source(
     name: str,
-    x: np.ndarray,
+    x: Source,
     y: np.ndarray,
     rows: Rows,
     *,
@@ -124,7 +124,7 @@ def from_source(
 
     Args:
         name: name of the data set in reports.
-        x: ``[M, *shape]`` float32 features; may be memory-mapped.
+        x: ``[M, *shape]`` float32 features; may be memory-mapped, or decode its rows.
         y: ``[M]`` classes 0..C-1.
         rows: positions by pool name: train, val, test; further ones are scored only.
         class_names: C names in class order.

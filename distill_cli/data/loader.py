@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from distill_cli.data.workers import is_decoded, read_batches, read_rows
 from distill_cli.rng import torch_generator
 from distill_cli.tasks.classification.targets import targets
 from distill_cli.types import Batch, Pool
@@ -18,21 +19,23 @@ GIGABYTE = 1 << 30
 class SubsetLoader:
     """The rows of a pool, prepared for slicing into batches.
 
-    Data up to `resident_gb` is stored on the device as tensors. Larger data stays in its source (a memory-mapped file) and is
-    read batch by batch.
+    Data up to `max_device_gb` is stored on the device as tensors. Larger data stays where it is (a memory-mapped file, a folder
+    of files) and is read batch by batch, ahead and in `workers` processes where its source must be decoded.
 
     Args:
         pool: rows to load.
         num_classes: number of classes C.
         device: device of the batches.
         resident_gb: limit in GiB, >= 0.
+        workers: processes that decode samples; 0 decodes in this one.
     """
 
-    def __init__(self, pool: Pool, num_classes: int, device: torch.device, resident_gb: float = 8.0) -> None:
+    def __init__(self, pool: Pool, num_classes: int, device: torch.device, resident_gb: float = 8.0, workers: int = 0) -> None:
         self.pool = pool
         self.device = device
         size = len(pool) * int(np.prod(pool.source.shape[1:], dtype=np.int64)) * 4
         self.resident = size <= resident_gb * GIGABYTE
+        self.workers = workers if is_decoded(pool.source) and not self.resident else 0
         self.x = torch.as_tensor(pool.x, dtype=torch.float32, device=device) if self.resident else None
         self.target = targets(pool.y, num_classes).to(device)
         self.index = torch.as_tensor(pool.index, device=device)
@@ -45,11 +48,11 @@ class SubsetLoader:
     def __len__(self) -> int:
         return len(self.pool)
 
-    def batch_at(self, positions: Tensor) -> Batch:
-        """Return the batch of the rows at `positions` ``[B]`` (int64, on the CPU)."""
+    def batch_at(self, positions: Tensor, inputs: Tensor | None = None) -> Batch:
+        """Return the batch of the rows at `positions` ``[B]`` (int64, on the CPU), whose `inputs` may have been read ahead."""
         here = positions if self.device.type == "cpu" else positions.to(self.device, non_blocking=True)
         return Batch(
-            inputs=self.inputs_at(positions, here),
+            inputs=self.inputs_at(positions, here) if inputs is None else inputs.to(self.device, non_blocking=True),
             target=self.target.index_select(0, here),
             index=self.index.index_select(0, here),
             labeled=self.labeled[: len(positions)] if self.all_labeled else self.labeled.index_select(0, here),
@@ -62,16 +65,29 @@ class SubsetLoader:
         if self.x is not None:
             # index_select copies row by row; plain indexing, element by element, takes several times as long
             return self.x.index_select(0, positions if here is None else here)
-        rows = self.pool.rows[positions.numpy()]
-        return torch.as_tensor(np.ascontiguousarray(self.pool.source[rows]), dtype=torch.float32).to(self.device)
+        return read_rows(self.pool.source, self.pool.rows[positions.numpy()]).to(self.device)
+
+    def iter_batches(self, plan: Iterable[Tensor]) -> Iterator[Batch]:
+        """Yield the batch of each of the positions ``[B]`` in `plan`, in its order: `batch_at`, with inputs read ahead."""
+        if not self.workers:
+            yield from map(self.batch_at, plan)
+            return
+        plan = list(plan)
+        for positions, inputs in zip(plan, self.read_ahead(plan), strict=True):
+            yield self.batch_at(positions, inputs)
+
+    def read_ahead(self, plan: list[Tensor]) -> Iterator[Tensor]:
+        """Yield inputs ``[B, *shape]`` on the CPU of each of the positions in `plan`, decoded in worker processes."""
+        pin = self.device.type == "cuda"
+        return read_batches(self.pool.source, self.pool.rows, plan, self.workers, pin_memory=pin)
 
     def iter_inputs(self, size: int) -> Iterator[Tensor]:
         """Yield inputs in order, `size` rows at a time."""
-        for start in range(0, len(self), size):
-            if self.x is not None:
-                yield self.x[start : start + size]
-            else:
-                yield self.inputs_at(torch.arange(start, min(start + size, len(self))))
+        if self.x is not None:
+            yield from self.x.split(size)
+            return
+        for inputs in self.read_ahead(list(torch.arange(len(self)).split(size))):
+            yield inputs.to(self.device, non_blocking=True)
 
 
 class EpochBatchSampler:

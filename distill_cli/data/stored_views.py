@@ -8,6 +8,7 @@ arXiv:2106.05237), with K augmented copies of each row in place of a new one eve
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,12 +63,21 @@ class StoredViews:
     def __call__(self, batch: Batch, epoch: int, step: int) -> Batch:
         """Return the epoch's view of the batch's rows."""
         assert batch.position is not None
-        return self.batch(batch.position.cpu(), epoch % self.count)
+        return self.change(batch, batch.position.cpu(), epoch % self.count)
 
     def batch(self, positions: Tensor, view: int) -> Batch:
         """Return one view of the rows at `positions` ``[B]`` (int64, on the CPU)."""
+        return self.change(self.rows.batch_at(positions), positions, view)
+
+    def iter_batches(self, plan: Iterable[Tensor], view: int) -> Iterator[Batch]:
+        """Yield one view of the rows at each of the positions ``[B]`` in `plan`, in its order, with inputs read ahead."""
+        plan = list(plan)
+        for positions, batch in zip(plan, self.rows.iter_batches(plan), strict=True):
+            yield self.change(batch, positions, view)
+
+    def change(self, batch: Batch, positions: Tensor, view: int) -> Batch:
+        """Return a batch of unchanged rows at `positions` as one view shows them."""
         params = self.draws(view)
-        batch = self.rows.batch_at(positions)
         batch.inputs, batch.view = apply_shift(batch.inputs, params, positions), view
         if params.partner is None or params.weight is None:
             return batch

@@ -16,6 +16,7 @@ from distill_cli.data.arrays import array_fingerprint
 from distill_cli.data.csv_columns import ColumnSpec, match_columns
 from distill_cli.data.csv_reader import SUFFIXES, CsvReader
 from distill_cli.data.leakage import row_hashes
+from distill_cli.data.workers import is_decoded
 from distill_cli.errors import UserError
 from distill_cli.types import Columns, Dataset, Pool, Source
 from distill_cli.utils.files import open_npy
@@ -37,6 +38,8 @@ class ConcatSource:
         self.parts = (first, second)
         self.shape = (len(first) + len(second), *first.shape[1:])
         self.ndim = len(self.shape)
+        # Workers get a copy of their source; an array stays in this process.
+        self.decodes = is_decoded(first) and is_decoded(second)
 
     def __len__(self) -> int:
         return self.shape[0]

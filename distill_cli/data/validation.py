@@ -7,9 +7,6 @@ import numpy as np
 from distill_cli.errors import UserError
 from distill_cli.types import Dataset, Pool
 
-CHUNK = 8192
-
-
 # Reports hold a confusion matrix for every model and split.
 MOST_CLASSES = 1000
 
@@ -80,9 +77,11 @@ def _check_ids(dataset: Dataset) -> None:
 
 
 def _check_finite(name: str, split: str, pool: Pool) -> None:
-    for start in range(0, len(pool), CHUNK):
-        x = pool.source[pool.rows[start : start + CHUNK]].reshape(len(pool.rows[start : start + CHUNK]), -1)
+    start = 0
+    for rows in pool.iter_batches():
+        x = rows.reshape(len(rows), -1)
         if np.isfinite(x).all():
+            start += len(x)
             continue
         i, j = (int(k[0]) for k in np.nonzero(~np.isfinite(x)))
         what = "NaN" if np.isnan(x[i, j]) else "an infinite value"

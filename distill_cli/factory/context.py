@@ -58,6 +58,7 @@ class RunContext:
         device: where models are trained.
         precision: ``32``, ``bf16`` or ``fp16``.
         max_device_gb: data up to this size lives on the device.
+        workers: processes that decode samples of larger data.
         eval_batch_size: rows scored at once.
         bootstrap: ``resamples`` and ``seed``.
         progress: shows epochs as they end.
@@ -79,11 +80,12 @@ class RunContext:
     job: Job
     started: float
     checkpoint_policy: CheckpointPolicy = field(default_factory=CheckpointPolicy)
+    workers: int = 0
     loggers: LoggerCollection = field(default_factory=lambda: LoggerCollection({}, print))
 
     def rows(self, pool: Pool, dataset: Dataset) -> SubsetLoader:
         """Return a pool on the device."""
-        return SubsetLoader(pool, len(dataset.class_names), self.device, self.max_device_gb)
+        return SubsetLoader(pool, len(dataset.class_names), self.device, self.max_device_gb, self.workers)
 
     def epoch(self, record: EpochRecord) -> None:
         """Hand an epoch that ended to the terminal and to the loggers."""
@@ -120,6 +122,7 @@ def make_context(cfg: Any, out: Path, job: Job) -> RunContext:
         device=device,
         precision=precision,
         max_device_gb=cfg.device.max_device_gb,
+        workers=cfg.device.workers,
         eval_batch_size=cfg.get("eval_batch_size", 256),
         bootstrap=dict(cfg.bootstrap),
         progress=Progress(cfg.verbosity, cfg.log_every_seconds),

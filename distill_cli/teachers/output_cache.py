@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from distill_cli.data.stored_views import StoredViews
 from distill_cli.errors import UserError
 from distill_cli.runs import layout
 from distill_cli.teachers.frozen import FrozenTeacher, PrecomputedTeacher
-from distill_cli.types import ModelOutput
+from distill_cli.types import Batch, ModelOutput
 from distill_cli.utils import files, locks
 
 LOGITS = "logits"
@@ -131,7 +130,7 @@ def row_shapes(cache: OutputCacheSpec, teacher: FrozenTeacher, views: StoredView
     """Return the shape of one row of each output, from a try with the first rows."""
     positions = torch.arange(min(2, len(views.rows)))
     try:
-        output = forward_samples(cache, teacher, views, positions, 0)
+        output = forward_samples(cache, teacher, views.batch(positions, 0))
     except ValueError as e:
         raise UserError(f"features of the teacher: {e}") from None
     for name, value in output.items():
@@ -147,11 +146,8 @@ def row_size(shapes: Mapping[str, tuple[int, ...]]) -> int:
     return sum(4 * int(np.prod(shape)) for shape in shapes.values())
 
 
-def forward_samples(
-    cache: OutputCacheSpec, teacher: FrozenTeacher, views: StoredViews, positions: Tensor, view: int
-) -> dict[str, Tensor]:
-    """Return logits and features of some rows in one view, float32."""
-    batch = views.batch(positions, view)
+def forward_samples(cache: OutputCacheSpec, teacher: FrozenTeacher, batch: Batch) -> dict[str, Tensor]:
+    """Return logits and features of some rows, float32."""
     with cache.autocast():
         output: ModelOutput = teacher(batch)
     return {LOGITS: output.logits.float(), **{path: value.float() for path, value in output.features.items()}}
@@ -159,9 +155,10 @@ def forward_samples(
 
 def iter_outputs(cache: OutputCacheSpec, teacher: FrozenTeacher, views: StoredViews) -> Iterator[dict[str, Tensor]]:
     """Yield the outputs on all rows, view by view, a chunk at a time."""
-    for view, start in itertools.product(range(views.count), range(0, len(views.rows), cache.chunk)):
-        positions = torch.arange(start, min(start + cache.chunk, len(views.rows)))
-        yield forward_samples(cache, teacher, views, positions, view)
+    chunks = torch.arange(len(views.rows)).split(cache.chunk)
+    for view in range(views.count):
+        for batch in views.iter_batches(chunks, view):
+            yield forward_samples(cache, teacher, batch)
 
 
 def file_names(shapes: Mapping[str, Any]) -> dict[str, str]:
@@ -222,7 +219,8 @@ def check_outputs(
     """Try some rows: stored outputs must be what the teacher says now."""
     positions = torch.linspace(0, len(views.rows) - 1, min(ROWS_TRIED, len(views.rows))).long()
     view = views.count - 1
-    now, then = forward_samples(cache, teacher, views, positions, view), table(views.batch(positions, view))
+    batch = views.batch(positions, view)
+    now, then = forward_samples(cache, teacher, batch), table(batch)
     for name, value in now.items():
         stored = then.logits if name == LOGITS else then.features[name]
         limit = TOLERANCE[cache.precision] * (1 + float(value.abs().max()))

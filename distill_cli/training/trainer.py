@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -261,10 +261,10 @@ class Trainer:
         every = 1 if device.type == "cpu" else STEPS_BETWEEN_CHECKS
         pending_losses: list[Tensor] = []
         has_schedules, checkpoints, stage_epoch = objective.has_schedules, self.checkpoints, course.epoch_in_stage
-        with seeded(self.seed, "dropout", epoch):
+        with seeded(self.seed, "dropout", epoch), contextlib.closing(self.batches(epoch, course.step_in_epoch)) as batches:
             if random is not None:
                 set_rng_state(random)
-            for step, batch in enumerate(self.batches(epoch, course.step_in_epoch), course.step_in_epoch):
+            for step, batch in enumerate(batches, course.step_in_epoch):
                 if has_schedules:
                     objective.set_progress(stage.progress(stage_epoch, step))
                 parts = self.train_step(stage, batch, course)
@@ -293,13 +293,13 @@ class Trainer:
         set_frozen_modules_to_eval(self.model.network, stage.trainable_modules)
         return stage.objective.train()
 
-    def batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+    def batches(self, epoch: int, first: int = 0) -> Generator[Batch, None, None]:
         """Yield the augmented batches of an epoch, starting at step `first`.
 
         Deterministic: the same epoch and step always give the same batch.
         """
-        for step, positions in islice(enumerate(self.sampler.epoch(epoch)), first, None):
-            batch = self.train_data.batch_at(positions)
+        plan = islice(self.sampler.epoch(epoch), first, None)
+        for step, batch in enumerate(self.train_data.iter_batches(plan), first):
             for change in self.transforms:
                 batch = change(batch, epoch, step)
             yield batch

@@ -29,7 +29,7 @@ from distill_cli.utils.files import safe_name
 # Built-in controls, with the same names in the report.
 BUILTIN_CONTROLS = ("scratch", "tuned")
 RESERVED_NAMES = ("teacher", "student", "scratch", "tuned", "uncorrected")
-MOST_THREADS, MOST_POWER = 512, 10
+MOST_THREADS, MOST_POWER, MOST_WORKERS = 512, 10, 64
 
 
 def fraction(*, optional: bool) -> Rule:
@@ -73,6 +73,7 @@ BASE_RULES = {
     "device.precision": one_of(32, "32", "bf16", "fp16"),
     "device.threads": Rule("int", lambda v: 1 <= v <= MOST_THREADS, f">= 1 and at most {MOST_THREADS}", optional=True),
     "device.max_device_gb": at_least(0, "number"),
+    "device.workers": Rule("int", lambda v: 0 <= v <= MOST_WORKERS, f">= 0 and at most {MOST_WORKERS}"),
     "dataset.label_fraction": fraction(optional=False),
     "dataset.split_seed": at_least(0),
 }
