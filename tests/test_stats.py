@@ -18,9 +18,9 @@ from distill_cli.metrics.statistics import (
     p_text,
     paired_bootstrap,
     paired_t,
+    verdict_label,
     verdict_one_run,
     verdict_over_seeds,
-    verdict_label,
 )
 
 

@@ -139,8 +139,8 @@ def options(folders: Iterable[Path]) -> dict[str, dict[str, Path]]:
             if not file.name.startswith("_"):
                 group = file.parent.relative_to(folder).as_posix()
                 files.setdefault(group, {}).setdefault(file.stem, file)
-    for role in ROLES if "model" in found else ():
-        found[role] = dict(sorted({**found["model"], **found.get(role, {})}.items()))
+    for role in ROLES if "model" in files else ():
+        files[role] = dict(sorted({**files["model"], **files.get(role, {})}.items()))
     return dict(sorted(files.items()))
 
 

@@ -175,6 +175,6 @@ def command(result: Leaderboard, folder: Path) -> str | None:
     """Return the line that was typed last for the sweep in a folder; None where the folder is none."""
     if not (folder / "multirun.yaml").is_file():
         return None
-    runs = sorted(result.found.finished, key=lambda run: run.written, reverse=True)
+    runs = sorted(result.collection.finished, key=lambda run: run.written, reverse=True)
     lines = ((run.report.get("provenance") or {}).get("sweep_command_line") for run in runs)
     return next((line for line in lines if isinstance(line, str)), None)
