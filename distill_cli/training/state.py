@@ -105,7 +105,7 @@ def restore_state(
         for stage, kept in zip(stages, state["stages"], strict=True):
             stage.objective.load_state_dict(kept["objective"])
             stage.objective.factors = dict(kept["factors"])
-            stage.objective.advance(0.0)
+            stage.objective.set_progress(0.0)
             stage.optimizer.load_state_dict(kept["optimizer"])
             stage.lr_scheduler.load_state_dict(kept["schedule"])
         device = next(iter(model.state_dict().values())).device
