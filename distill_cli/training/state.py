@@ -112,7 +112,7 @@ def restore_state(
         for stage, stage_state in zip(stages, state["stages"], strict=True):
             stage.objective.load_state_dict(stage_state["objective"])
             stage.objective.factors = dict(stage_state["factors"])
-            stage.objective.advance(0.0)
+            stage.objective.set_progress(0.0)
             stage.optimizer.load_state_dict(stage_state["optimizer"])
             stage.lr_scheduler.load_state_dict(stage_state["schedule"])
         device = next(iter(model.state_dict().values())).device
