@@ -57,7 +57,7 @@ def output(channels):
 
 student, teacher = output(4), output(16)
 target = torch.eye(3)[torch.arange(8) % 3]
-batch = Batch(torch.randn(8, 1, 12, 12), target, index=torch.arange(8), labelled=torch.ones(8))
+batch = Batch(torch.randn(8, 1, 12, 12), target, index=torch.arange(8), labeled=torch.ones(8))
 facts = DataFacts(input_shape=(1, 12, 12), class_counts=(40, 40, 20), rows=100)
 """
 

@@ -46,8 +46,8 @@ def job_line(command: str, job: Sequence[str]) -> str:
         override = normalize_override(command, word)
         value = values.pop(override.partition("=")[0].lstrip("+"), None)
         words.append(f"{key}={value}" if value is not None and parser.parse_override(override).is_sweep_override() else word)
-    drawn = [f"{key}={value}" for key, value in values.items() if not key.startswith("~")]  # by the sweeper
-    return shlex.join(["distill", command, *words, *drawn])
+    drawn = [f"{key}={v}" for key, v in values.items() if not key.startswith("~") and not re.fullmatch(OF_A_SWEEP, key)]
+    return shlex.join(["distill", command, *words, *drawn])  # drawn: by a sweeper, from its own settings
 
 
 def _typed(job: Sequence[str]) -> list[str]:

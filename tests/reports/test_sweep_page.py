@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from distill_cli.reports.sweep.sort_and_filter import filter_rows, sort
 from distill_cli.reports.sweep.table import Leaderboard
 from distill_cli.utils import files
 
+TYPED = "distill distill -m loss.temperature=1,4,80 seed=0,1"
 HOSTILE = "</script><img src=x onerror=window.hacked=1>"
 
 
@@ -34,16 +34,13 @@ def sweep(tmp_path: Path, make_report: Callable[..., dict[str, Any]], write_run:
             config = {"seed": seed, "loss": {"temperature": temperature, "name": HOSTILE if number else "plain"}}
             report = make_report(seed, student, config=config)
             report["models"]["student"]["parameters"] = 1000 * (number + 1)
+            report["provenance"]["sweep_command_line"] = TYPED
             folder = write_run(
                 tmp_path / "sweep" / f"{number}{seed}", report, [f"loss.temperature={temperature}", f"seed={seed}"]
             )
             if number == 0:
                 (folder / "report.html").write_text("a page")
-    typed = {
-        "overrides": {"task": ["loss.temperature=1,4,80", "seed=0,1"], "hydra": ["hydra.mode=MULTIRUN"]},
-        "job": {"config_name": "distill"},
-    }
-    (tmp_path / "sweep" / "multirun.yaml").write_text(json.dumps({"hydra": typed}))
+    (tmp_path / "sweep" / "multirun.yaml").write_text("{}")
     return tmp_path / "sweep"
 
 
@@ -83,7 +80,7 @@ def test_the_table_sorts_and_filters_and_shows_the_reports_numbers(sweep: Path, 
     seen.page.fill("#filter", "")
     assert len(column(seen, "n")) == 3 and seen.page.evaluate(faint) == 0
 
-    assert seen.page.inner_text("#command") == "distill distill -m loss.temperature=1,4,80 seed=0,1"
+    assert seen.page.inner_text("#command") == TYPED
     links = seen.page.locator("#rows a").evaluate_all("all => all.map(a => a.getAttribute('href'))")
     assert links == ["20", "21", "10", "11", "00/report.html", "01/report.html"]  # a run without a page: its folder
     assert seen.page.evaluate("window.hacked") is None and seen.page.locator("img[src=x]").count() == 0
