@@ -11,6 +11,7 @@ import pickle
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import numpy as np
@@ -92,8 +93,8 @@ def read_batches(
                     raise UserError(inputs.line)
                 yield inputs
                 done += 1
-        except RuntimeError as e:
-            if "exited unexpectedly" not in str(e):
+        except (RuntimeError, OSError, EOFError) as e:
+            if not _is_end_of_worker(e):
                 raise
             # A signal to all processes of a run ends the workers first; the main process still finishes its step and saves it.
             if stop_requested() is None:
@@ -107,12 +108,24 @@ def read_batches(
         yield read_rows(source, rows[positions.numpy()])
 
 
+def _is_end_of_worker(error: Exception) -> bool:
+    """Return whether an error in the main process means that a worker died, and is none that was raised in a worker."""
+    if "in DataLoader worker process" in str(error):
+        return False
+    # Tensors wait in a worker until they are fetched: of a dead one the connection breaks before DataLoader misses it.
+    return not isinstance(error, RuntimeError) or "exited unexpectedly" in str(error)
+
+
 def _start_workers(dataset: DecodedRows, plan: Sequence[Tensor], workers: int, *, pin_memory: bool) -> Iterator[Any]:
     """Return DataLoader's iterator over the plan.
 
     Workers come from a fork server, not from a fork of this process: they share no lock, open file or CUDA context with it.
     DataLoader draws a seed for its workers; from a generator of its own, so that it moves no draw of the run.
     """
+    try:
+        ForkingPickler.dumps(dataset)
+    except (pickle.PicklingError, TypeError, AttributeError) as e:
+        raise UserError(f"device.workers={workers}: this data cannot be sent to a worker ({e}); set device.workers=0") from None
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["__main__", __name__])
     loader = DataLoader(
@@ -122,8 +135,6 @@ def _start_workers(dataset: DecodedRows, plan: Sequence[Tensor], workers: int, *
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL_SIGNALS)  # processes inherit it
     try:
         return iter(loader)
-    except (pickle.PicklingError, TypeError, AttributeError) as e:
-        raise UserError(f"device.workers={workers}: this data cannot be sent to a worker ({e}); set device.workers=0") from None
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
