@@ -202,12 +202,12 @@ class DataFacts:
     Attributes:
         input_shape: shape of one sample.
         class_counts: ``[C]`` numbers of labeled training samples of each class.
-        num_samples: number of all training samples.
+        rows: number of all training samples.
     """
 
     input_shape: tuple[int, ...]
     class_counts: tuple[int, ...]
-    num_samples: int
+    rows: int
 
     @property
     def num_classes(self) -> int:

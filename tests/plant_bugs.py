@@ -53,7 +53,7 @@ BUGS = [
     ("weights are saved before the best are loaded", "training/model_selection.py", "tensor.detach().clone() for", "tensor.detach() for", FLOW, "best_epoch_by_validation"),
     ("the order does not depend on the epoch", "data/loader.py", 'torch_generator(self.seed, "order", pass_index)', 'torch_generator(self.seed, "order", 0)',
      FLOW, "equal_batches"),
-    ("dropout draws from the global stream", "training/trainer.py", 'with seeded(self.seed, "dropout", epoch):', "with contextlib.nullcontext():",
+    ("dropout draws from the global stream", "training/trainer.py", 'seeded(self.seed, "dropout", epoch), ', "",
      FLOW, "stream_of_its_own"),
     ("the control starts from other weights", "pipeline/students.py", 'model = build_model(entry, "student.model", plan.seed)',
      'model = build_model(entry, "student.model", plan.seed + plan.is_control)', PIPELINE, "same_weights_and_differ"),

@@ -153,7 +153,7 @@ def test_student_and_teachers_see_the_mixed_batch() -> None:
     model = network()
     inputs: list[Tensor] = []
     model.network.register_forward_pre_hook(lambda module, given: inputs.append(given[0]) if module.training else None)
-    run(model, Objective({"spy": spy}, {"spy": 1.0}), pool, teachers=[listen], changes=[mark])
+    run(model, Objective({"spy": spy}, {"spy": 1.0}), pool, teachers=[listen], transforms=[mark])
     assert inputs and all((x == 7).all() for x in inputs)
     assert seen and all((x == 7).all() for x in seen)
     assert all((batch.inputs == 7).all() for _, _, batch in spy.seen)
@@ -184,7 +184,7 @@ def test_a_scalar_loss_is_taken_as_it_is_and_a_matrix_is_refused() -> None:
 
 def test_every_teacher_reaches_the_loss() -> None:
     spy = Spy()
-    teachers = [lambda b, k=k: ModelOutput(torch.full((len(b.x), 3), float(k))) for k in range(3)]
+    teachers = [lambda b, k=k: ModelOutput(torch.full((len(b.inputs), 3), float(k))) for k in range(3)]
     run(network(), Objective({"spy": spy}, {"spy": 1.0}), make_pool(), teachers=teachers)
     assert all([t.logits[0, 0].item() for t in seen] == [0, 1, 2] for _, seen, _ in spy.seen)
 
@@ -384,7 +384,7 @@ def test_a_state_with_broken_weights_is_not_kept(tmp_path: Path) -> None:
     states = CheckpointManager(tmp_path / "states", "k", every_steps=1)
     objective = Objective({"broken": Breaks([0.0])}, {"broken": 1.0})
     with pytest.raises(UserError, match="student: term 'broken' is nan at epoch 2, step 2 of the epoch"):
-        run(model, objective, make_pool(), states=states)
+        run(model, objective, make_pool(), checkpoints=states)
     assert not bool(last.isfinite().all())
     state, said = CheckpointManager(tmp_path / "states", "k").load_latest()
     assert state is not None and said == ""
@@ -415,7 +415,7 @@ def test_seconds_add_up_to_the_time_that_training_took(
     def train() -> FitResult:
         states = CheckpointManager(tmp_path, "k", every_seconds=30.0, clock=lambda: now[0])
         objective = Objective({"cross_entropy": CrossEntropy()}, {"cross_entropy": 1.0})
-        loop, stage = trainer(network(), objective, pool, changes=(pass_time,), validate=validate, states=states)
+        loop, stage = trainer(network(), objective, pool, transforms=(pass_time,), validate=validate, checkpoints=states)
         return loop.fit([stage], ModelSelection(), lambda record: None)
 
     if killed_at is not None:
@@ -456,7 +456,7 @@ def test_overflows_of_half_precision_are_counted_and_change_nothing() -> None:
 def test_gradients_are_clipped_to_the_given_norm() -> None:
     norms = []
     loop, stage = trainer(
-        network(), Objective({"cross_entropy": CrossEntropy()}, {"cross_entropy": 1000.0}), make_pool(), clip=0.5
+        network(), Objective({"cross_entropy": CrossEntropy()}, {"cross_entropy": 1000.0}), make_pool(), clip_grad_norm=0.5
     )
     step = stage.optimizer.step
 

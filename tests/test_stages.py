@@ -89,8 +89,8 @@ def scored(values: Iterator[float]) -> Callable[[nn.Module], dict[str, float]]:
 def test_each_stage_changes_its_own_layers_and_nothing_stays_frozen() -> None:
     model, seen = network(), []
     stages = [
-        stage("first", model, two_terms(), 1, train=("4",)),
-        stage("second", model, two_terms(), 1, train=("0", "1")),
+        stage("first", model, two_terms(), 1, trainable_modules=("4",)),
+        stage("second", model, two_terms(), 1, trainable_modules=("0", "1")),
         stage("third", model, two_terms(), 1),
     ]
     seen.append(weights_of(model))
@@ -257,7 +257,9 @@ def test_shares_and_cosines_are_those_computed_by_hand() -> None:
 def test_the_loop_measures_weighted_terms_on_the_first_batch() -> None:
     linear = Classifier(nn.Sequential(nn.Linear(4, 3)), "none", (4,))
     objective, loop = two_terms(match=0.3), trainer(linear)
-    records = loop.fit([stage("train", linear, objective, 3, measure_every=2)], ModelSelection(), lambda record: None).history
+    records = loop.fit(
+        [stage("train", linear, objective, 3, gradient_log_every=2)], ModelSelection(), lambda record: None
+    ).history
     assert [record.gradients is not None for record in records] == [True, False, True]
     linear = Classifier(nn.Sequential(nn.Linear(4, 3)), "none", (4,))
     start = stage("train", linear, objective)
@@ -281,7 +283,9 @@ def test_measuring_changes_nothing() -> None:
     for every in (0, 1):
         model = network()
         fit = trainer(model).fit(
-            [stage("train", model, two_terms(), 3, measure_every=every, measure_batches=2)], ModelSelection(), lambda record: None
+            [stage("train", model, two_terms(), 3, gradient_log_every=every, gradient_log_batches=2)],
+            ModelSelection(),
+            lambda record: None,
         )
         found.append((weights_of(model), [record.loss_terms for record in fit.history]))
     assert all(torch.equal(found[0][0][name], tensor) for name, tensor in found[1][0].items())
@@ -290,7 +294,7 @@ def test_measuring_changes_nothing() -> None:
 
 def test_balance_makes_shares_equal_and_keeps_the_sum_of_lengths() -> None:
     model, objective = network(), two_terms(match=100.0)
-    loop, start = trainer(model), stage("train", model, objective, measure_batches=2, balance=True)
+    loop, start = trainer(model), stage("train", model, objective, gradient_log_batches=2, balance_gradients=True)
     before = loop.measure_gradients(start, 0)
     loop.balance_loss_weights(start, 0)
     after = loop.measure_gradients(start, 0)
@@ -301,7 +305,7 @@ def test_balance_makes_shares_equal_and_keeps_the_sum_of_lengths() -> None:
 
 def test_balance_refuses_a_term_without_a_gradient() -> None:
     model = network()
-    start = stage("train", model, two_terms(match=0.0), balance=True)
+    start = stage("train", model, two_terms(match=0.0), balance_gradients=True)
     said = "student: balance_gradients=at_start: term 'match' has no gradient at the start of the stage, so no factor makes it count; give it a"
     with pytest.raises(UserError, match=said):
         trainer(model).fit([start], ModelSelection(), lambda record: None)

@@ -82,13 +82,11 @@ class CRD(FeatureLoss):
 
     def bind(self, facts: DataFacts, student: ModelOutput, teachers: Sequence[ModelOutput]) -> None:
         """Build the embeddings and the memory, one vector for each training sample."""
-        if facts.num_samples < 2:
-            raise ValueError(f"a contrast needs two training rows, got {facts.num_samples}")
+        if facts.rows < 2:
+            raise ValueError(f"a contrast needs two training rows, got {facts.rows}")
         pairs = self.paired_features(student, teachers)
-        self.places = IdToSlot(facts.num_samples).to(pairs[0][0].device)
-        self.contrasts = nn.ModuleList(
-            MemoryBank(s, t, facts.num_samples, self.width, self.seed, n) for n, (s, t) in enumerate(pairs)
-        )
+        self.places = IdToSlot(facts.rows).to(pairs[0][0].device)
+        self.contrasts = nn.ModuleList(MemoryBank(s, t, facts.rows, self.width, self.seed, n) for n, (s, t) in enumerate(pairs))
 
     def pair_losses(self, student: ModelOutput, teachers: Sequence[ModelOutput], batch: Batch) -> Iterable[Tensor]:
         """Return the loss of each pair and count the step."""

@@ -75,4 +75,4 @@ def test_a_fault_beyond_the_first_chunk_is_named_by_its_row_id() -> None:
     d = sound(x=x, y=np.arange(n) % 2, rows=rows(train=list(range(n - 2)), val=[n - 2], test=[n - 1]), index=np.arange(n) + 7)
     with pytest.raises(UserError, match="row 15007 of train holds an infinite value at feature 0"):
         check_dataset(d)
-    check_dataset(replace(d, trainable_modules=d.train.select(np.arange(15_000))))
+    check_dataset(replace(d, train=d.train.select(np.arange(15_000))))

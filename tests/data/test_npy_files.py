@@ -33,7 +33,7 @@ from distill_cli.types import Dataset, Pool
 CPU = torch.device("cpu")
 SHAPE = (2, 12)
 RUN = (
-    "distill", "dataset=npy_files", "device=cpu", "device.resident_gb=0", "teacher=mlp_small", "student=mlp_small", "epochs=2",
+    "distill", "dataset=npy_files", "device=cpu", "device.max_device_gb=0", "teacher=mlp_small", "student=mlp_small", "epochs=2",
     "teacher.epochs=2", "batch_size=16", "teacher.batch_size=16", "bootstrap.resamples=50", "report.html=false",
     "teacher.prepare=standardise", "student.prepare=standardise", "augment=shift", "augment.shift=1", "mixup=beta",
     "student.model.dropout=0.3",

@@ -39,5 +39,5 @@ def test_a_home_of_somebody_else_is_passed_over(bundled: None, monkeypatch: pyte
     vega.vega.cache_clear()
     monkeypatch.setattr(Path, "exists", refuse)
     monkeypatch.setattr(Path, "read_text", refuse)
-    monkeypatch.setattr(files, "remove_left", refuse)
+    monkeypatch.setattr(files, "remove_stale_temporaries", refuse)
     assert vega.vega() == BUNDLE
