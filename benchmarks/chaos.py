@@ -39,12 +39,12 @@ from distill_cli.utils import signals as stop_signals
 
 SMALL = (
     "dataset=digits", "device=cpu", "device.threads=1", "bootstrap.resamples=50", "teacher.epochs=6", "teacher.model.hidden=[64]",
-    "teacher.batch_size=50", "checkpoint.every=3", "report.html=false",
+    "teacher.batch_size=50", "save_every=3", "report.html=false",
 )  # fmt: skip
 STUDENT = ("epochs=8", "batch_size=50", "student.model.hidden=[16,16]", "student.model.dropout=0.2")
 LINES = {
     "train-teacher": ("train-teacher", *SMALL),
-    "distill with control": ("distill", *SMALL, *STUDENT, "mixup=beta", "sampling.power=0.5"),
+    "distill with control": ("distill", *SMALL, *STUDENT, "mixup=beta", "sampling.class_balance_power=0.5"),
     "two stages": (
         "distill", *SMALL, *STUDENT, "stages=hint_then_soft_target", "stages.hint.loss.features=[body.2,body.2]",
         "stages.hint.epochs=4",

@@ -17,7 +17,7 @@ TEACHER = (
 )  # fmt: skip
 PAIR = (*TEACHER, "epochs=1", "batch_size=32", "student.model.hidden=[8]", "controls=[]")
 RUN = ("distill", *PAIR, "dataset=csv", "dataset.path=csv/table.csv")
-UNFINISHED = ("train-teacher", *TEACHER, "teacher.epochs=4", "checkpoint.every=1", "dataset=csv", "dataset.path=csv/table.csv")
+UNFINISHED = ("train-teacher", *TEACHER, "teacher.epochs=4", "save_every=1", "dataset=csv", "dataset.path=csv/table.csv")
 HEARTBEAT = ("dataset=heartbeat", "dataset.download=false", "dataset.cache=prepared")
 
 
@@ -71,7 +71,7 @@ KINDS = {
         (
             ("eval", "device=cpu", "bootstrap.resamples=10", "report.html=false", "run=run"),
             ("export", "device=cpu", "bootstrap.resamples=10", "run=run", "format=safetensors", "output=shipped"),
-            ("distill", *PAIR, "dataset=csv", "dataset.path=csv/table.csv", "teacher.checkpoint=run"),
+            ("distill", *PAIR, "dataset=csv", "dataset.path=csv/table.csv", "teacher.run=run"),
             ("distill", *PAIR, "dataset=csv", "dataset.path=csv/table.csv", "teacher.weights={file}"),
         ), SAFETENSORS,
     ),

@@ -48,27 +48,27 @@ SHORT = "experiment=digits epochs=10 teacher.epochs=10"
 BEATS = "experiment=smoke dataset.n=600 epochs=3 teacher.epochs=3"
 RESUMED = (
     "distill experiment=digits dataset.label_fraction=0.5 epochs=30 teacher.epochs=5 student.model.dropout=0.2"
-    " checkpoint.every=20"
+    " save_every=20"
 )
 STATE = "distill/**/state-*.safetensors"
 CASES: dict[str, list[str]] = {
     "digits": ["distill experiment=digits epochs=30 teacher.epochs=30 sweep=digits -m seed=0,1"],
     "smoke": ["distill experiment=smoke"],
     "fitnets": ["distill experiment=fitnets stages.hint.epochs=6 stages.soft_target.epochs=10 teacher.epochs=20"],
-    "ensemble": [f"distill {SHORT} teacher.members=2"],
-    "chain": [f"distill {SHORT} 'chain=[{{name: assistant, model: {{hidden: [64]}}}}]'"],
+    "ensemble": [f"distill {SHORT} teacher.ensemble.size=2"],
+    "chain": [f"distill {SHORT} 'generations=[{{name: assistant, model: {{hidden: [64]}}}}]'"],
     "unlabelled": [f"distill {SHORT} dataset.unlabeled={{inputs}}/unlabelled.npy"],
     "search": [
         f"distill {SHORT} hparams=random_soft_target sweep=search -m trial=0,1,2",
-        f"distill {SHORT} search={{outputs}}/sweeps/search 'controls=[matched,tuned]' seed=5",
+        f"distill {SHORT} tuned_from={{outputs}}/sweeps/search 'controls=[matched,tuned]' seed=5",
     ],
     "resumed": [
         f"stop: {RESUMED} resume=auto",
         f"{RESUMED} resume=auto",
         f"{RESUMED} outputs={{outputs}}/whole",
     ],
-    "attention": [f"distill {BEATS} +loss@terms.maps=attention terms.maps.features=[[conv2,conv2]] balance=start"],
-    "rkd": [f"distill {SHORT} +loss@terms.relations=rkd terms.relations.features=[body.2,body.2] gradients.every=4"],
+    "attention": [f"distill {BEATS} +loss@terms.maps=attention terms.maps.features=[[conv2,conv2]] balance_gradients=at_start"],
+    "rkd": [f"distill {SHORT} +loss@terms.relations=rkd terms.relations.features=[body.2,body.2] log_gradients.every=4"],
     "views": [f"distill {BEATS} augment=shift mixup=beta cache.views=2"],
     "in_the_loop": [f"distill {BEATS} augment=shift mixup=beta cache.use=never sampling=balanced"],
     "train_teacher": ["train-teacher dataset=digits teacher=mlp teacher.epochs=10 seed=3"],

@@ -56,7 +56,7 @@ class Pool:
 
     def __post_init__(self) -> None:
         if len(self.labeled) == 0:  # not given: all rows
-            object.__setattr__(self, "labelled", np.ones(len(self.rows), dtype=bool))
+            object.__setattr__(self, "labeled", np.ones(len(self.rows), dtype=bool))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -100,7 +100,7 @@ class Dataset:
         grouped: whether no group straddles the splits.
         source_fingerprint: hash of the source's content, before any split.
         fingerprint: hash of source, settings and split.
-        default_preprocessing: input preparation a model gets by default: ``none``, ``standardise`` (statistics of train: of each channel of
+        default_preprocessing: input preparation a model gets by default: ``none``, ``standardize`` (statistics of train: of each channel of
             signals and images, of each feature of tables) or ``standardize_per_element``.
         notes: sentences a reader of the report must know.
         columns: of the table that it was read from, where they have names.

@@ -140,7 +140,7 @@ def exported_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "distill_cli",
         "distill",
         *TINY,
-        "student.prepare=standardise",
+        "student.preprocessing=standardize",
         "controls=[]",
         "hydra.run.dir=run",
     ]

@@ -37,11 +37,11 @@ def test_an_offset_that_gains_nothing_stays_zero() -> None:
 
 
 def test_the_fix_is_fitted_on_validation_and_travels_with_the_model(distill: Callable[..., Ran]) -> None:
-    ran = distill("distill", *TINY, "epochs=8", "teacher.epochs=8", "dataset.transfer_exclude=[3]", "student.bias_fix=true")
+    ran = distill("distill", *TINY, "epochs=8", "teacher.epochs=8", "dataset.exclude_classes=[3]", "student.bias_correction=true")
     assert ran.code == 0, ran.err
     models = ran.report["models"]
-    (offset,) = models["student"]["bias_fix"].values()
-    assert list(models["student"]["bias_fix"]) == ["3"] and offset > 0
+    (offset,) = models["student"]["bias_correction"].values()
+    assert list(models["student"]["bias_correction"]) == ["3"] and offset > 0
     assert models["student"]["val"]["macro_f1"] > models["uncorrected"]["val"]["macro_f1"]
     assert models["student"]["test"]["per_class"]["3"]["recall"] > models["uncorrected"]["test"]["per_class"]["3"]["recall"]
     fixed, before = (load_file(ran.folder / f"checkpoint/{name}.safetensors") for name in ("student", "uncorrected"))
@@ -51,9 +51,9 @@ def test_the_fix_is_fitted_on_validation_and_travels_with_the_model(distill: Cal
 
 
 def test_without_a_missing_class_there_is_nothing_to_fix(distill: Callable[..., Ran]) -> None:
-    ran = distill("distill", *TINY, "student.bias_fix=true")
+    ran = distill("distill", *TINY, "student.bias_correction=true")
     assert (ran.code, ran.err) == (
         2,
-        "distill distill: error: student.bias_fix: no class is missing from the student's training rows; "
-        "name some in dataset.transfer_exclude, or set student.bias_fix=false\n",
+        "distill distill: error: student.bias_correction: no class is missing from the student's training rows; "
+        "name some in dataset.exclude_classes, or set student.bias_correction=false\n",
     )

@@ -27,7 +27,7 @@ from distill_cli.teachers.train import ResolvedTeacher
 from distill_cli.utils import files
 
 Distill = Callable[..., Ran]
-TWO = "chain=[{name: large, model: {hidden: [12]}, epochs: 3}, {name: small, model: {hidden: [10]}, loss: {temperature: 1}}]"
+TWO = "generations=[{name: large, model: {hidden: [12]}, epochs: 3}, {name: small, model: {hidden: [10]}, loss: {temperature: 1}}]"
 
 
 def folders(ran: Ran) -> dict[str, Path]:
@@ -101,14 +101,14 @@ def test_a_sweep_over_seeds_shares_its_links(distill: Distill) -> None:
 @pytest.mark.slow
 def test_a_chain_goes_on_from_a_checkpoint_that_has_no_key(distill: Distill) -> None:
     run = distill("distill", *TINY).folder
-    words = (TWO, f"teacher.checkpoint={run}", "teacher.checkpoint_model=student")
+    words = (TWO, f"teacher.run={run}", "teacher.run_model=student")
     assert found(distill("distill", *TINY, *words)) == {"large": False, "small": False}
     assert found(distill("distill", *TINY, *words)) == {"large": True, "small": True}
-    assert found(distill("distill", *TINY, *words[:2], "teacher.checkpoint_model=scratch")) == {"large": False, "small": False}
+    assert found(distill("distill", *TINY, *words[:2], "teacher.run_model=scratch")) == {"large": False, "small": False}
 
 
 def test_the_rows_of_the_chains_teacher_are_remembered_with_every_student_it_reached(distill: Distill) -> None:
-    ran = distill("distill", *TINY, TWO, "dataset.transfer_exclude=[3]")
+    ran = distill("distill", *TINY, TWO, "dataset.exclude_classes=[3]")
     data = digits()
     excluded = set(data.train.index[data.train.y == 3].tolist())
     for folder in (*folders(ran).values(), ran.folder):
@@ -165,16 +165,16 @@ def test_a_chain_is_a_list(value: Any) -> None:
 
 NAMED = "expected keys, with a name of letters, digits, '.', '_' and '-' that is not teacher or student, such as {name: assistant, model: mlp_small}"  # fmt: skip
 WRONG = [
-    (f"chain.0={{'model': 'mlp'}}: {NAMED}", "[{model: mlp}]"),
-    (f"chain.0=ta: {NAMED}", "[ta]"),
-    (f"chain.0={{'name': 'student'}}: {NAMED}", "[{name: student}]"),
-    (f"chain.0={{'name': 'a/b'}}: {NAMED}", "[{name: a/b}]"),
+    (f"generations.0={{'model': 'mlp'}}: {NAMED}", "[{model: mlp}]"),
+    (f"generations.0=ta: {NAMED}", "[ta]"),
+    (f"generations.0={{'name': 'student'}}: {NAMED}", "[{name: student}]"),
+    (f"generations.0={{'name': 'a/b'}}: {NAMED}", "[{name: a/b}]"),
     ("chain.1.name=a: there is such a link already; each needs a name of its own", "[{name: a},{name: a}]"),
-    ("unknown key 'chain.a.epoch'; did you mean 'epochs'?", "[{name: a, epoch: 3}]"),
+    ("unknown key 'generations.a.epoch'; did you mean 'epochs'?", "[{name: a, epoch: 3}]"),
     ("chain.a: epochs=0: must be >= 1", "[{name: a, epochs: 0}]"),
-    ("chain.a.seed=-1: must be >= 0", "[{name: a, seed: -1}]"),
-    ("chain.a.seed=null: expected int", "[{name: a, seed: null}]"),
-    ("chain.a.mixup=bta: no such option; did you mean 'beta'? (available: beta, none)", "[{name: a, mixup: bta}]"),
+    ("generations.a.seed=-1: must be >= 0", "[{name: a, seed: -1}]"),
+    ("generations.a.seed=null: expected int", "[{name: a, seed: null}]"),
+    ("generations.a.mixup=bta: no such option; did you mean 'beta'? (available: beta, none)", "[{name: a, mixup: bta}]"),
     ("chain.a: loss.temprature: SoftTarget has no such parameter; did you mean 'temperature'?", "[{name: a, loss: {temprature: 2}}]"),
     ("chain.a: loss: temperature must be > 0, got -1", "[{name: a, loss: {temperature: -1}}]"),
     ("chain.a: student.model: a 1-d network takes samples of shape (channels, length), the data has (64,)",
@@ -186,6 +186,6 @@ WRONG = [
 
 @pytest.mark.parametrize(("line", "chain"), WRONG, ids=[chain for _, chain in WRONG])
 def test_a_wrong_link_is_found_before_anything_is_trained(distill: Distill, line: str, chain: str) -> None:
-    ran = distill("distill", "device=cpu", f"chain={chain}")
+    ran = distill("distill", "device=cpu", f"generations={chain}")
     assert ran.err.splitlines() == [f"distill distill: error: {line}"]
     assert ran.code == 2 and not list(Path("outputs").rglob("*.json"))

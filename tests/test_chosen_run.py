@@ -51,13 +51,13 @@ def jobs(swept: Path, distill: Distill) -> list[Path]:
         "bench run=PLACE",
         "export run=PLACE output=o",
         "predict run=PLACE input=x.npy",
-        "distill device=cpu teacher.checkpoint=PLACE",
-        "layers teacher.checkpoint=PLACE",
+        "distill device=cpu teacher.run=PLACE",
+        "layers teacher.run=PLACE",
     ],
 )
 def test_a_sweep_is_no_run(distill: Distill, jobs: list[Path], line: str) -> None:
     ran = distill(*line.replace("PLACE", str(SWEEP)).split())
-    key = "teacher.checkpoint" if "teacher" in line else "run"
+    key = "teacher.run" if "teacher" in line else "run"
     assert ran.code == 2 and ran.err.count("\n") == 1, ran.err
     assert f"error: {key}=outputs" in ran.err and "a sweep" in ran.err
     assert f"choose {key}={SWEEP}/best (first by validation), or one run's folder, such as {key}={SWEEP}/" in ran.err
@@ -74,7 +74,7 @@ def test_the_best_of_a_sweep_is_first_by_validation_and_named_wherever_it_goes(d
     assert (card["run"], card["seed"]) == (str(jobs[0]), 0)
     ran = distill("eval", f"run={SWEEP}/best", "report.html=false")
     assert ran.out.startswith(f"run {jobs[0]}, seed 0\n") and ran.report["evaluated_run"] == str(jobs[0])
-    taught = distill("distill", *TINY, "controls=[]", f"teacher.checkpoint={SWEEP}/best", "teacher.checkpoint_model=student")
+    taught = distill("distill", *TINY, "controls=[]", f"teacher.run={SWEEP}/best", "teacher.run_model=student")
     assert taught.report["teacher_source"] == f"checkpoint {jobs[0]}"
 
 

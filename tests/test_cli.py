@@ -150,19 +150,19 @@ def test_a_commands_help_shows_its_groups_options_and_keys(door: Door, command: 
 @pytest.mark.parametrize("command", ["distill", "train-teacher"])
 def test_help_lists_the_keys_of_teacher_student_and_data(door: Door, command: str) -> None:
     out = door(command, "--help").out
-    for key in ("teacher.epochs: 30", "teacher.prepare: null", "dataset.label_fraction: 1.0", "teacher.optimizer=adam|adamw|sgd"):
+    for key in ("teacher.epochs: 30", "teacher.preprocessing: null", "dataset.label_fraction: 1.0", "teacher.optimizer=adam|adamw|sgd"):
         assert f"\n  {key}" in out
     for key in (
-        "student.bias_fix: false",
+        "student.bias_correction: false",
         "epochs: 30",
         "student.model=cnn1d",
         "teacher.rename: {}",
-        "teacher.checkpoint: null",
+        "teacher.run: null",
         "loss ",
     ):
         assert (f"\n  {key}" in out) == (command == "distill"), key
     assert "with every option of student:\n" in door("ls", "student").out
-    assert "dataset.transfer_exclude: []" in door("ls", "dataset/csv").out
+    assert "dataset.exclude_classes: []" in door("ls", "dataset/csv").out
 
 
 def test_help_lists_nothing_that_is_not_read(door: Door) -> None:
@@ -245,7 +245,7 @@ LINES = {
     "distill +lss@terms.x=cross_entropy": "distill distill: error: unknown group 'lss'; did you mean 'loss'?",
     "distill epochs=abc": "distill distill: error: epochs=abc: expected int",
     "distill device.threads=1.5": "distill distill: error: device.threads=1.5: expected int",
-    "distill select.metric=[1]": "distill distill: error: select.metric=[1]: expected str",
+    "distill monitor=[1]": "distill distill: error: monitor=[1]: expected str",
     "distill epochs=null": "distill distill: error: epochs=null: a value is required",
     "distill seed=": "distill distill: error: seed=: expected int",
     "distill bootstrap=3": "distill distill: error: bootstrap=3: has keys of its own; set bootstrap.KEY=VALUE",
@@ -313,7 +313,7 @@ LINES = {
     "train-teacher has no loss",
     "train-teacher teacher.class_order=[a]": "distill train-teacher: error: teacher.class_order: train-teacher does not read it; "
     "distill does",
-    "train-teacher dataset.transfer_exclude=[1]": "distill train-teacher: error: dataset.transfer_exclude: train-teacher does not "
+    "train-teacher dataset.exclude_classes=[1]": "distill train-teacher: error: dataset.exclude_classes: train-teacher does not "
     "read it; distill and eval and export and bench do",
     "eval run=r epochs=3": "distill eval: error: epochs: eval does not read it; distill and train-teacher do",
     "eval run=r +epochs=3": "distill eval: error: epochs: eval does not read it; distill and train-teacher do",
@@ -586,7 +586,7 @@ def test_a_sweeper_gets_the_objective_and_a_word_where_there_is_none(door: Door,
     assert optimized_metric(report, "models.student.val.macro_f1") == 0.5
     assert optimized_metric(report, "models.student.val.macrof1") != 0.5
     assert capsys.readouterr().err.startswith(
-        "objective=models.student.val.macrof1: report.json has no number there; did you mean"
+        "optimized_metric=models.student.val.macrof1: report.json has no number there; did you mean"
     )
 
 
@@ -596,7 +596,7 @@ def test_jobs_are_named_by_what_can_move_a_result(door: Door, tmp_path: Path, fa
         [],
         ["outputs=elsewhere"],
         ["++require.macro_f1=0.1"],
-        ["objective=models.student.test.macro_f1"],
+        ["optimized_metric=models.student.test.macro_f1"],
         ["hydra.verbose=true"],
     ]
     others = [["seed=1"], ["loss=cross_entropy"], ["loss.temperature=3.5"], ["dataset.split_seed=1"], ["experiment=smoke"]]
@@ -692,7 +692,7 @@ PATHS = (
 
 
 @pytest.mark.parametrize(
-    "key", ["outputs", "hydra.run.dir", "dataset.path", "+dataset.path", "teacher.checkpoint", "cache.folder"]
+    "key", ["outputs", "hydra.run.dir", "dataset.path", "+dataset.path", "teacher.run", "cache.folder"]
 )
 def test_a_path_is_the_text_that_was_typed(key: str) -> None:
     from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -700,7 +700,7 @@ def test_a_path_is_the_text_that_was_typed(key: str) -> None:
     for text in PATHS:
         if text != "null" or key in ("outputs", "hydra.run.dir", "cache.folder"):
             assert OverridesParser.create().parse_override(normalize_override("distill", f"{key}={text}")).value() == text
-    several = OverridesParser.create().parse_override(normalize_override("distill", "teacher.checkpoint=[007,~/a b,c]")).value()
+    several = OverridesParser.create().parse_override(normalize_override("distill", "teacher.run=[007,~/a b,c]")).value()
     assert several == ["007", str(Path.home() / "a b"), "c"]
 
 
@@ -716,7 +716,7 @@ def test_paths_are_expanded_and_other_values_are_not(monkeypatch: pytest.MonkeyP
     assert normalize_override("distill", "outputs=~,$PLACE/1,007") == 'outputs=/home/me,/there/1_0/1,"007"'
     assert normalize_override("distill", "hydra.run.dir=$PLACE/${seed}") == "hydra.run.dir=/there/1_0/${seed}"
     assert (
-        normalize_override("distill", "search=null") == "search=null"
+        normalize_override("distill", "tuned_from=null") == "tuned_from=null"
         and normalize_override("distill", "seed=1_000") == "seed=1_000"
     )
     assert normalize_override("eval", "dataset.path=~/007") == "++dataset.path=/home/me/007"

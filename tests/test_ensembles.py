@@ -115,7 +115,7 @@ def member_folders(ran: Ran) -> list[Path]:
 
 @pytest.mark.parametrize("average", ["logits", "probabilities"])
 def test_the_reported_scores_are_those_of_the_average_by_hand(distill: Distill, average: str) -> None:
-    ran = distill("distill", *TINY, "teacher.members=3", f"teacher.average={average}", "teacher.member_weights=[1,2,5]")
+    ran = distill("distill", *TINY, "teacher.ensemble.size=3", f"teacher.ensemble.average={average}", "teacher.ensemble.weights=[1,2,5]")
     assert ran.code == 0, ran.err
     data, share = digits(), np.array([1, 2, 5]) / 8
     with torch.no_grad():
@@ -142,8 +142,8 @@ def test_the_reported_scores_are_those_of_the_average_by_hand(distill: Distill, 
 
 @pytest.mark.slow
 def test_members_are_shared_between_ensembles_and_with_single_teachers(distill: Distill) -> None:
-    two = distill("distill", *TINY, "teacher.members=2")
-    three = distill("distill", *TINY, "teacher.members=3")
+    two = distill("distill", *TINY, "teacher.ensemble.size=2")
+    three = distill("distill", *TINY, "teacher.ensemble.size=3")
     assert [part["source"].split()[0] for part in three.report["teacher_members"]] == ["found", "found", "trained"]
     assert member_folders(three)[:2] == member_folders(two)
     single = distill("distill", *TINY, "teacher.seed=2")
@@ -151,14 +151,14 @@ def test_members_are_shared_between_ensembles_and_with_single_teachers(distill: 
     keys = [part["teacher_key"] for part in three.report["teacher_members"]]
     assert len(set(keys)) == 3 and single.report["teacher_key"] == keys[2]
     assert three.report["teacher_key"] not in (*keys, two.report["teacher_key"], None)
-    given = distill("distill", *TINY, f"teacher.checkpoint=[{','.join(map(str, member_folders(three)))}]")
+    given = distill("distill", *TINY, f"teacher.run=[{','.join(map(str, member_folders(three)))}]")
     for name in ("teacher", "student", "scratch"):
         assert given.report["models"][name]["test"] == three.report["models"][name]["test"]
 
 
 @pytest.mark.slow
 def test_an_ensemble_is_scored_again_and_teaches_again_from_its_run_folder(distill: Distill) -> None:
-    ran = distill("distill", *TINY, "teacher.members=2", "mixup=beta")
+    ran = distill("distill", *TINY, "teacher.ensemble.size=2", "mixup=beta")
     for folder in member_folders(ran):
         shutil.rmtree(folder)
     again = distill("eval", f"run={ran.folder}", "device=cpu", "report.html=false")
@@ -166,7 +166,7 @@ def test_an_ensemble_is_scored_again_and_teaches_again_from_its_run_folder(disti
     assert again.report["models"]["teacher"]["test"] == ran.report["models"]["teacher"]["test"]
     assert again.report["teacher_members"] == ran.report["teacher_members"]
     mixed = distill(
-        "distill", *TINY, f"teacher.checkpoint=[{ran.folder},{ran.folder}]", "teacher.checkpoint_model=[teacher,student]"
+        "distill", *TINY, f"teacher.run=[{ran.folder},{ran.folder}]", "teacher.run_model=[teacher,student]"
     )
     assert mixed.code == 0, mixed.err
     inner = mixed.report["models"]["teacher"]["architecture"]["members"]
@@ -178,7 +178,7 @@ def test_an_ensemble_is_scored_again_and_teaches_again_from_its_run_folder(disti
 def test_a_member_that_saw_the_students_test_rows_is_refused(distill: Distill) -> None:
     fine = distill("distill", *TINY).folder
     other = distill("distill", *TINY, "dataset.split_seed=1").folder
-    refused = distill("distill", *TINY, f"teacher.checkpoint=[{fine},{other}]")
+    refused = distill("distill", *TINY, f"teacher.run=[{fine},{other}]")
     assert refused.code == 2
     assert refused.err.startswith(f"distill distill: error: teacher (checkpoint {other}): its training rows hold")
 
@@ -186,22 +186,22 @@ def test_a_member_that_saw_the_students_test_rows_is_refused(distill: Distill) -
 @pytest.mark.slow
 def test_models_that_cannot_be_members_are_named(distill: Distill) -> None:
     folder = distill("distill", *TINY).folder
-    twice = distill("distill", *TINY, f"teacher.checkpoint=[{folder},{folder}]")
-    said = f"teacher.checkpoint.1={folder}: its teacher is a member already; let it count more by teacher.member_weights"
+    twice = distill("distill", *TINY, f"teacher.run=[{folder},{folder}]")
+    said = f"teacher.run.1={folder}: its teacher is a member already; let it count more by teacher.ensemble.weights"
     assert twice.err.strip() == f"distill distill: error: {said}"
     foreign = distill(
         "distill", *TINY, f"teacher.weights={folder}/checkpoint/teacher.safetensors", "+teacher.rename={network.: ''}"
     )
     assert foreign.code == 0, foreign.err
-    unknown = distill("distill", *TINY, f"teacher.checkpoint=[{folder},{foreign.folder}]")
+    unknown = distill("distill", *TINY, f"teacher.run=[{folder},{foreign.folder}]")
     assert unknown.err.strip() == (
-        f"distill distill: error: teacher.checkpoint.1={foreign.folder}: its teacher came from foreign weights or outputs, whose "
+        f"distill distill: error: teacher.run.1={foreign.folder}: its teacher came from foreign weights or outputs, whose "
         "training rows nobody knows; an ensemble is made of models that this tool trained"
     )
 
 
 def test_a_damaged_member_is_one_line(distill: Distill) -> None:
-    ran = distill("distill", *TINY, "teacher.members=2")
+    ran = distill("distill", *TINY, "teacher.ensemble.size=2")
     path = ran.folder / "checkpoint/model.json"
     content = json.loads(path.read_text())
     content["models"]["teacher"]["members"][1]["model"]["_target_"] = "os.system"
@@ -215,24 +215,24 @@ def test_a_damaged_member_is_one_line(distill: Distill) -> None:
 
 
 WRONG = [
-    ("teacher.members=0: must be >= 1", ("teacher.members=0",)),
-    ("teacher.average=median: expected logits or probabilities", ("teacher.average=median",)),
-    ("teacher.member_weights=[1, 2]: there is one teacher; set teacher.members or a list of teacher.checkpoint",
-     ("teacher.member_weights=[1,2]",)),
-    ("teacher.member_weights=[1, 2]: expected 3 numbers >= 0, one a member, not all of them 0",
-     ("teacher.members=3", "teacher.member_weights=[1,2]")),
-    ("teacher.member_weights=[0, 0]: expected 2 numbers >= 0, one a member, not all of them 0",
-     ("teacher.checkpoint=[a,b]", "teacher.member_weights=[0,0]")),
-    ("teacher.members=3: members are trained here; teacher.checkpoint=[RUN_A,RUN_B] needs no number",
-     ("teacher.members=3", "teacher.checkpoint=a")),
-    ("teacher.members=3: members are trained here, and teacher.weights is there already; choose one",
-     ("teacher.members=3", "teacher.weights=a.pt")),
-    ("teacher.weights=['a.pt', 'b.pt']: expected one file; an ensemble is made of run folders (teacher.checkpoint=[RUN_A,RUN_B]) "
-     "or trained here (teacher.members=5)", ("teacher.weights=[a.pt,b.pt]",)),
-    ("teacher.checkpoint=[]: expected a run folder, or a list of them", ("teacher.checkpoint=[]",)),
-    ("teacher.checkpoint_model=['teacher']: expected 2 names, one a folder of teacher.checkpoint",
-     ("teacher.checkpoint=[a,b]", "teacher.checkpoint_model=[teacher]")),
-    ("teacher.checkpoint.0=a: no such folder", ("teacher.checkpoint=[a,b]",)),
+    ("teacher.ensemble.size=0: must be >= 1", ("teacher.ensemble.size=0",)),
+    ("teacher.ensemble.average=median: expected logits or probabilities", ("teacher.ensemble.average=median",)),
+    ("teacher.ensemble.weights=[1, 2]: there is one teacher; set teacher.ensemble.size or a list of teacher.run",
+     ("teacher.ensemble.weights=[1,2]",)),
+    ("teacher.ensemble.weights=[1, 2]: expected 3 numbers >= 0, one a member, not all of them 0",
+     ("teacher.ensemble.size=3", "teacher.ensemble.weights=[1,2]")),
+    ("teacher.ensemble.weights=[0, 0]: expected 2 numbers >= 0, one a member, not all of them 0",
+     ("teacher.run=[a,b]", "teacher.ensemble.weights=[0,0]")),
+    ("teacher.ensemble.size=3: members are trained here; teacher.run=[RUN_A,RUN_B] needs no number",
+     ("teacher.ensemble.size=3", "teacher.run=a")),
+    ("teacher.ensemble.size=3: members are trained here, and teacher.weights is there already; choose one",
+     ("teacher.ensemble.size=3", "teacher.weights=a.pt")),
+    ("teacher.weights=['a.pt', 'b.pt']: expected one file; an ensemble is made of run folders (teacher.run=[RUN_A,RUN_B]) "
+     "or trained here (teacher.ensemble.size=5)", ("teacher.weights=[a.pt,b.pt]",)),
+    ("teacher.run=[]: expected a run folder, or a list of them", ("teacher.run=[]",)),
+    ("teacher.run_model=['teacher']: expected 2 names, one a folder of teacher.run",
+     ("teacher.run=[a,b]", "teacher.run_model=[teacher]")),
+    ("teacher.run.0=a: no such folder", ("teacher.run=[a,b]",)),
 ]  # fmt: skip
 
 
@@ -244,8 +244,8 @@ def test_what_cannot_be_an_ensemble_is_one_line(distill: Distill, line: str, wor
 
 
 def test_train_teacher_says_how_members_are_trained(distill: Distill) -> None:
-    ran = distill("train-teacher", "device=cpu", "teacher.members=5")
+    ran = distill("train-teacher", "device=cpu", "teacher.ensemble.size=5")
     assert ran.err.strip() == (
-        "distill train-teacher: error: teacher.members=5: train-teacher trains one teacher a run; sweep over its seeds with "
-        "-m seed=0,1,..., and distill teacher.members=5 finds them"
+        "distill train-teacher: error: teacher.ensemble.size=5: train-teacher trains one teacher a run; sweep over its seeds with "
+        "-m seed=0,1,..., and distill teacher.ensemble.size=5 finds them"
     )

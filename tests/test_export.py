@@ -136,7 +136,7 @@ def test_a_rounded_model_that_loses_too_much_is_refused() -> None:
 
 
 def test_the_check_of_a_file_is_followed_in_lines(run: Path, distill: Distill) -> None:
-    ran = distill("export", f"run={run}", "format=onnx-int8", "output=out", "progress.every=0", "eval_batch_size=50")
+    ran = distill("export", f"run={run}", "format=onnx-int8", "output=out", "log_every_seconds=0", "eval_batch_size=50")
     assert ran.code == 0, ran.err
     for what in ("checking", "scoring"):
         said = re.findall(rf"^onnx-int8: {what} (\d+)%: (\d+) rows, [\d,]+ rows/s, .* left$", ran.err, re.M)
@@ -187,7 +187,7 @@ def test_sound_formats_are_kept_and_the_others_refused(run: Path, distill: Disti
     monkeypatch.setitem(exports.LOOKS, "c", no_layer)
     monkeypatch.setitem(exports.LOOKS, "web", lambda subject, settings: None)
     monkeypatch.setitem(exports.FORMATS, "web", broken)
-    ran = distill("export", f"run={run}", "format=[c,safetensors,web]", "output=out", "progress.level=quiet")
+    ran = distill("export", f"run={run}", "format=[c,safetensors,web]", "output=out", "verbosity=quiet")
     assert ran.code == 2
     assert [line for line in ran.err.splitlines() if "error" in line] == [
         "distill export: error: format=c: layer 'gate' (GRU): has no C; use format=onnx",
@@ -195,7 +195,7 @@ def test_sound_formats_are_kept_and_the_others_refused(run: Path, distill: Disti
     ]
     assert sorted(path.name for path in Path("out").iterdir()) == ["README.md", "card.json", "checkpoint"]
     assert list(ran.report["export"]["formats"]) == ["safetensors"] and list(ran.report["export"]["refused"]) == ["c", "web"]
-    none = distill("export", f"run={run}", "format=[c,web]", "output=none", "progress.level=quiet")
+    none = distill("export", f"run={run}", "format=[c,web]", "output=none", "verbosity=quiet")
     assert (none.code, none.err.count("distill export: error: format=")) == (2, 2)
     assert not Path("none").exists()
 

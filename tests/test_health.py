@@ -154,7 +154,7 @@ def test_outputs_that_are_probabilities_are_named() -> None:
     soft = {split: np.exp(z) / np.exp(z).sum(1, keepdims=True) for split, z in right(data).items()}
     assert "take the softmax off" in only(examined(data, {"student": soft}), "probabilities_for_logits")
     table = examined(data, {"teacher": soft}, teacher_source="outputs t.npy")
-    assert "teacher.outputs_kind=probabilities" in only(table, "probabilities_for_logits")
+    assert "teacher.logits_kind=probabilities" in only(table, "probabilities_for_logits")
 
 
 def test_labels_that_are_measurements_are_named() -> None:

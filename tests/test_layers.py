@@ -102,13 +102,13 @@ def test_the_proposed_line_can_be_typed(distill: Any) -> None:
 
 
 def test_an_ensembles_layers_have_their_members_paths(distill: Any) -> None:
-    ran = distill("layers", *TINY, "teacher.members=2")
+    ran = distill("layers", *TINY, "teacher.ensemble.size=2")
     assert "members.1.body.1" in ran.out
 
 
 def test_a_checkpoints_model_is_listed(distill: Any) -> None:
     trained = distill("train-teacher", "device=cpu", "teacher.epochs=1", "teacher.model.hidden=[16]", "bootstrap.resamples=50")
-    ran = distill("layers", *TINY, f"teacher.checkpoint={trained.folder}", "teacher.model.hidden=[99]")
+    ran = distill("layers", *TINY, f"teacher.run={trained.folder}", "teacher.model.hidden=[99]")
     assert ran.code == 0, ran.err
     assert "[16]" in ran.out
     assert "[99]" not in ran.out
@@ -120,7 +120,7 @@ def test_a_checkpoints_model_is_listed(distill: Any) -> None:
         (("--json",), "--json: layers makes no report; drop it"),
         (("-m",), "-m: layers makes no report; drop it"),
         (("teacher.outputs=x.npy",), "teacher.outputs=x.npy: a table of outputs has no layers; choose a teacher with weights"),
-        (("teacher.checkpoint=nowhere",), "teacher.checkpoint=nowhere: no such folder"),
+        (("teacher.run=nowhere",), "teacher.run=nowhere: no such folder"),
     ],
 )
 def test_wrong_input_is_one_line(distill: Any, words: tuple[str, ...], line: str) -> None:

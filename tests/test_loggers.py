@@ -77,7 +77,7 @@ def test_a_resumed_run_has_each_epoch_once(steps: int, distill: Distill, monkeyp
         pass
 
     line = ("distill", *QUICK, "controls=[]", "logger=[csv,tensorboard,mlflow]", "logger.mlflow.store=store")
-    line = (*line, "epochs=3", "batch_size=500", "checkpoint.every=2", "resume=auto")
+    line = (*line, "epochs=3", "batch_size=500", "save_every=2", "resume=auto")
     save, saved = CheckpointManager.save, [0]
 
     def saving(self: CheckpointManager, state: Any) -> None:
@@ -100,13 +100,13 @@ def test_a_resumed_run_has_each_epoch_once(steps: int, distill: Distill, monkeyp
 
 
 def test_no_logger_and_wrong_ones(distill: Distill) -> None:
-    ran = distill("distill", *TINY, "controls=[]", "logger=[]", "progress.level=quiet")
+    ran = distill("distill", *TINY, "controls=[]", "logger=[]", "verbosity=quiet")
     assert ran.code == 0 and not (ran.folder / "metrics.csv").exists() and ran.err == ""
     assert "logger=none: no such option; none at all: logger=[] (available: csv, " in distill("distill", "logger=none").err
     said = distill("distill", "logger=[cvs]").err
     assert "logger=cvs: no such option; did you mean 'csv'?" in said
-    assert "progress.level=loud: expected quiet or normal or verbose" in distill("distill", "progress.level=loud").err
-    assert "progress.every=-1.0: must be >= 0" in distill("distill", "progress.every=-1").err
+    assert "verbosity=loud: expected quiet or normal or verbose" in distill("distill", "verbosity=loud").err
+    assert "log_every_seconds=-1.0: must be >= 0" in distill("distill", "log_every_seconds=-1").err
     assert "logger=3" in distill("distill", "logger=3").err
 
 

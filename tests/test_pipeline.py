@@ -125,7 +125,7 @@ def test_student_and_control_start_from_the_same_weights_and_differ_by_the_loss_
 
 
 def test_a_control_makes_as_many_steps_where_the_students_patience_runs_out(distill: Distill) -> None:
-    report = distill("distill", *TINY, "epochs=12", "select.patience=1", "optimizer.lr=0.05").report
+    report = distill("distill", *TINY, "epochs=12", "early_stopping.patience=1", "optimizer.lr=0.05").report
     assert report["models"]["student"]["epochs"] < 12
     assert report["budget"]["control_steps"]["scratch"] == report["budget"]["student_steps"]
 
@@ -194,7 +194,7 @@ def test_train_teacher_leaves_what_distill_finds(distill: Distill) -> None:
 
 
 def test_a_checkpoint_teaches_as_the_found_teacher_does(ran: Ran, distill: Distill) -> None:
-    given = distill("distill", *TINY, f"teacher.checkpoint={ran.folder}")
+    given = distill("distill", *TINY, f"teacher.run={ran.folder}")
     assert given.report["models"]["student"]["test"] == ran.report["models"]["student"]["test"]
     assert given.report["teacher_source"] == f"checkpoint {ran.folder}"
 
@@ -233,7 +233,7 @@ def test_foreign_outputs_by_row_id_teach_the_same(ran: Ran, distill: Distill, tm
         table |= dict(zip(pool.index.tolist(), logits.softmax(1).double().numpy(), strict=True))
     values = np.stack([table[i] for i in range(len(table))])
     np.save(tmp_path / "outputs.npy", values)
-    given = distill("distill", *TINY, f"teacher.outputs={tmp_path / 'outputs.npy'}", "teacher.outputs_kind=probabilities")
+    given = distill("distill", *TINY, f"teacher.outputs={tmp_path / 'outputs.npy'}", "teacher.logits_kind=probabilities")
     assert given.code == 0, given.err
     assert given.report["models"]["teacher"]["test"]["accuracy"] == ran.report["models"]["teacher"]["test"]["accuracy"]
     mine, theirs = (r.report["models"]["student"]["test"]["nll"] for r in (given, ran))
@@ -241,7 +241,7 @@ def test_foreign_outputs_by_row_id_teach_the_same(ran: Ran, distill: Distill, tm
 
 
 def test_a_teacher_that_saw_the_students_test_rows_is_refused(ran: Ran, distill: Distill) -> None:
-    leaky = distill("distill", *TINY, "dataset.split_seed=1", f"teacher.checkpoint={ran.folder}")
+    leaky = distill("distill", *TINY, "dataset.split_seed=1", f"teacher.run={ran.folder}")
     assert leaky.code == 2
     assert "its training rows hold" in leaky.err and "of the student's val split" in leaky.err
     assert len(leaky.err.strip().splitlines()) == 1
@@ -264,7 +264,7 @@ def test_the_teacher_may_see_more_labels(distill: Distill) -> None:
 
 
 def test_classes_left_out_on_purpose_reach_neither_student_nor_control(distill: Distill) -> None:
-    report = distill("distill", *TINY, "dataset.transfer_exclude=[3]", "epochs=6").report
+    report = distill("distill", *TINY, "dataset.exclude_classes=[3]", "epochs=6").report
     assert report["models"]["scratch"]["test"]["per_class"]["3"]["f1"] == 0
     assert report["models"]["scratch"]["labeled_samples_seen"] < report["models"]["teacher"]["labeled_samples_seen"]
     assert report["models"]["teacher"]["test"]["per_class"]["3"]["f1"] > 0
@@ -281,13 +281,13 @@ def test_json_is_alone_on_stdout_and_is_the_report(distill: Distill) -> None:
 
 def test_a_teacher_without_a_record_of_its_rows_is_refused(ran: Ran, distill: Distill) -> None:
     (ran.folder / "checkpoint/rows/teacher.safetensors").unlink()
-    refused = distill("distill", *TINY, f"teacher.checkpoint={ran.folder}")
+    refused = distill("distill", *TINY, f"teacher.run={ran.folder}")
     assert refused.code == 2
     assert "nobody can tell what this teacher was trained on" in refused.err
 
 
 def test_a_control_as_a_teacher_is_checked_for_leaks_too(ran: Ran, distill: Distill) -> None:
-    line = (f"teacher.checkpoint={ran.folder}", "teacher.checkpoint_model=scratch")
+    line = (f"teacher.run={ran.folder}", "teacher.run_model=scratch")
     assert distill("distill", *TINY, *line).code == 0
     assert "its training rows hold" in distill("distill", *TINY, *line, "dataset.split_seed=5").err
 
@@ -331,7 +331,7 @@ def test_a_csv_of_outputs_is_read_by_names_and_numbers(tmp_path: Path) -> None:
 
     part = (np.zeros((2, 1)), [1, 2])
     dataset, path = from_arrays("mine", part, part, part), tmp_path / "o.csv"
-    node = {"outputs": str(path), "outputs_kind": "logits"}
+    node = {"outputs": str(path), "logits_kind": "logits"}
 
     def error(text: str) -> str:
         path.write_text(text)

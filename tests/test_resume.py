@@ -38,17 +38,17 @@ TWO_LAYERS = ("student.model.hidden=[8,8]", "teacher.model.hidden=[16,16]", "stu
 HINT = "[body.2,body.2]"
 LINES = {
     "plain": ("distill",),
-    "drawn": ("distill", "mixup=beta", "sampling.power=0.5", "schedule=one_cycle", "student.model.dropout=0.3", "clip_grad_norm=1"),
+    "drawn": ("distill", "mixup=beta", "sampling.class_balance_power=0.5", "lr_scheduler=one_cycle", "student.model.dropout=0.3", "clip_grad_norm=1"),
     "stages": (
         "distill", *TWO_LAYERS, "stages=hint_then_soft_target", f"stages.hint.loss.features={HINT}", "stages.hint.epochs=2",
-        "+loss@terms.cross_entropy=cross_entropy", "loss.weight={from: 2, to: 1}", "balance=start",
+        "+loss@terms.cross_entropy=cross_entropy", "loss.weight={from: 2, to: 1}", "balance_gradients=at_start",
     ),
     "stateful losses": (
         "distill", *TWO_LAYERS, "+loss@terms.crd=crd", f"terms.crd.features={HINT}", "+loss@terms.ft=ft", f"terms.ft.features={HINT}",
         "terms.ft.rate=0.5", "terms.ft.pretrain_steps=9", "+loss@terms.vid=vid", f"terms.vid.features={HINT}",
     ),
-    "ensemble": ("distill", "teacher.members=2", "student.bias_fix=true", "dataset.transfer_exclude=[3]"),
-    "chain": ("distill", "chain=[{name: assistant, model: {hidden: [12]}}]"),
+    "ensemble": ("distill", "teacher.ensemble.size=2", "student.bias_correction=true", "dataset.exclude_classes=[3]"),
+    "chain": ("distill", "generations=[{name: assistant, model: {hidden: [12]}}]"),
     "teacher": ("train-teacher",),  # takes no keys of the student
 }  # fmt: skip
 LONG = ("drawn", "stages", "stateful losses", "ensemble", "chain")  # run with the slow tests
@@ -89,7 +89,7 @@ def results(folder: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in LONG else n for n in LINES])
 def test_a_killed_run_goes_on_to_the_bit(name: str, distill: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    line = (*LINES[name], *DIGITS, "checkpoint.every=5")
+    line = (*LINES[name], *DIGITS, "save_every=5")
     if name == "teacher":
         line = tuple(word for word in line if not word.startswith(("epochs", "student", "optimizer", "batch")))
     whole = distill(*line, "outputs=whole")
@@ -115,7 +115,7 @@ def test_a_killed_run_goes_on_to_the_bit(name: str, distill: Run, monkeypatch: p
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_the_state_and_says_how_to_go_on(number: int, code: int, tmp_path: Path, distill: Run) -> None:
-    line = ["distill", *DIGITS, "epochs=3000", "controls=[]", "checkpoint.every=null"]
+    line = ["distill", *DIGITS, "epochs=3000", "controls=[]", "save_every=null"]
     with subprocess.Popen(
         [sys.executable, "-m", "distill_cli", *line], cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     ) as process:
@@ -145,7 +145,7 @@ def test_two_processes_do_not_share_a_run_folder(distill: Run, tmp_path: Path) -
 
 
 def test_a_mistake_takes_back_nothing_that_another_run_has_finished(distill: Run, tmp_path: Path) -> None:
-    words = ("optimizer=sgd", "optimizer.lr=1e30", "epochs=9", "checkpoint.every=null", "controls=[]")
+    words = ("optimizer=sgd", "optimizer.lr=1e30", "epochs=9", "save_every=null", "controls=[]")
     ran = distill("distill", *DIGITS, *words, "hydra.run.dir=.")
     assert ran.code == 2 and "term 'loss' is" in ran.err
     assert len(list(tmp_path.glob("outputs/train-teacher/*/report.json"))) == 1
@@ -155,7 +155,7 @@ def test_a_mistake_takes_back_nothing_that_another_run_has_finished(distill: Run
 def test_a_run_is_gone_on_with_by_its_folder_and_by_nothing_else(
     distill: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    line = ("distill", *DIGITS, "controls=[]", "checkpoint.every=5", "hydra.run.dir=mine")
+    line = ("distill", *DIGITS, "controls=[]", "save_every=5", "hydra.run.dir=mine")
     with monkeypatch.context() as patch, pytest.raises(Killed):
         kill_at_save(patch, 4, written=True)
         distill(*line)
@@ -164,7 +164,7 @@ def test_a_run_is_gone_on_with_by_its_folder_and_by_nothing_else(
         ("resume=outputs",): "resume=outputs: holds no unfinished run (no resume/run.json); leave resume out to make a new one",
         ("resume=mine", "seed=3"): "resume=mine: begun with other settings; its own command line was: "
         + shlex.join(["distill", *line[:-1]]),
-        ("checkpoint.every=0",): "checkpoint.every=0: expected a number of steps (1000), a time (30s, 5min, 1h) or null",
+        ("save_every=0",): "save_every=0: expected a number of steps (1000), a time (30s, 5min, 1h) or null",
     }.items():
         ran = distill("distill", *DIGITS, "controls=[]", *words)
         assert (ran.code, ran.err.splitlines()[-1]) == (2, f"distill distill: error: {said}")
@@ -177,7 +177,7 @@ def test_a_run_is_gone_on_with_by_its_folder_and_by_nothing_else(
 
 
 def test_a_sweep_goes_on_by_itself(distill: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    line = ("distill", *DIGITS, "controls=[]", "checkpoint.every=5", "sweep=mine", "-m", "seed=0,1")
+    line = ("distill", *DIGITS, "controls=[]", "save_every=5", "sweep=mine", "-m", "seed=0,1")
     with monkeypatch.context() as patch, pytest.raises(Killed):
         kill_at_save(patch, 8, written=True)
         distill(*line)
@@ -204,7 +204,7 @@ def test_a_teacher_that_died_before_it_was_registered_is_found(distill: Run, mon
 
 @pytest.mark.parametrize("link", [".owner", "checkpoint", "resume/student", "distill.log", "report.md"])
 def test_a_run_writes_through_no_link(link: str, distill: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    line = ("distill", *DIGITS, "controls=[]", "checkpoint.every=5")
+    line = ("distill", *DIGITS, "controls=[]", "save_every=5")
     with monkeypatch.context() as patch, pytest.raises(Killed):
         kill_at_save(patch, 4, written=True)
         distill(*line, "hydra.run.dir=mine")
@@ -281,7 +281,7 @@ def test_a_state_is_due_by_steps_by_time_and_at_a_signal(tmp_path: Path, monkeyp
 def broken_off(distill: Run, monkeypatch: pytest.MonkeyPatch) -> tuple[tuple[str, ...], CheckpointManager]:
     """Return the line of a killed training, and its states."""
     line = (
-        "train-teacher", "dataset=digits", *TINY[:1], "teacher.epochs=2", "teacher.model.hidden=[4]", "checkpoint.every=5", "outputs=o",
+        "train-teacher", "dataset=digits", *TINY[:1], "teacher.epochs=2", "teacher.model.hidden=[4]", "save_every=5", "outputs=o",
     )  # fmt: skip
     with monkeypatch.context() as patch, pytest.raises(Killed):
         kill_at_save(patch, 2, written=True)
@@ -306,7 +306,7 @@ def test_the_state_of_another_teachers_student_is_passed_over(distill: Run, monk
     for seed in (0, 1):
         assert distill("train-teacher", *words, f"teacher.seed={seed}", f"hydra.run.dir=t{seed}").code == 0
     Path("t").symlink_to("t0")
-    line = ("distill", *DIGITS, "controls=[]", "teacher.checkpoint=t", "loss.alpha=0.001", "checkpoint.every=5")
+    line = ("distill", *DIGITS, "controls=[]", "teacher.run=t", "loss.alpha=0.001", "save_every=5")
     with monkeypatch.context() as patch, pytest.raises(Killed):
         kill_at_save(patch, 2, written=True)
         distill(*line)
@@ -546,7 +546,7 @@ def test_a_signal_reaches_the_jobs_of_a_parallel_sweep(tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     words = (
         "controls=[]",
-        "checkpoint.every=null",
+        "save_every=null",
         "epochs=100000",
         "sweep=s",
         "hydra/launcher=joblib",

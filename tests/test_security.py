@@ -57,7 +57,7 @@ def test_a_strangers_model_is_not_built(distill: Distill, run: Path, hub: list[o
     content = json.loads(path.read_text())
     content["models"]["teacher"]["model"] = content["models"]["student"]["model"] = NESTED[where]
     path.write_text(json.dumps(content))
-    line = {"eval": ("run=run",), "export": ("run=run",), "distill": (*TINY, "controls=[]", "teacher.checkpoint=run")}[command]
+    line = {"eval": ("run=run",), "export": ("run=run",), "distill": (*TINY, "controls=[]", "teacher.run=run")}[command]
     refused(distill(command, "device=cpu", *line), f"{path}: ", "not trusted" if where != "in arguments" else "not allowed")
     assert not hub
 
@@ -190,7 +190,7 @@ def trap(path: Path) -> None:
         ("o.npy", ("distill", *TINY, "teacher.outputs=o.npy")),
         ("u.npy", ("distill", *TINY, "dataset.unlabeled=u.npy")),
         ("run/checkpoint/student.safetensors", ("eval", "device=cpu", "run=run")),
-        ("run/checkpoint/rows/teacher.safetensors", ("distill", *TINY, "teacher.checkpoint=run")),
+        ("run/checkpoint/rows/teacher.safetensors", ("distill", *TINY, "teacher.run=run")),
     ],
 )
 def test_nothing_is_unpickled(distill: Distill, run: Path, file: str, words: tuple[str, ...]) -> None:

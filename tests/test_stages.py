@@ -303,7 +303,7 @@ def test_balance_refuses_a_term_without_a_gradient() -> None:
     model = network()
     start = stage("train", model, two_terms(match=0.0), balance=True)
     said = (
-        "student: balance=start: term 'match' has no gradient at the start of the stage, so no factor makes it count; give it a"
+        "student: balance_gradients=at_start: term 'match' has no gradient at the start of the stage, so no factor makes it count; give it a"
     )
     with pytest.raises(UserError, match=said):
         trainer(model).fit([start], ModelSelection(), lambda record: None)
@@ -325,7 +325,7 @@ def rows_of(ran: Ran) -> list[dict[str, str]]:
 def test_a_staged_run_and_its_controls_have_equal_budgets(distill: Callable[..., Ran]) -> None:
     ran = distill(
         "distill", *STAGED, "stages.hint.train=[body.1]", "stages.hint.optimizer.lr=0.02", "loss.alpha=1",
-        "loss.weight={from: 1.0, to: 0.5}", "+loss@terms.cross_entropy=cross_entropy", "gradients.every=1", "teacher.epochs=1",
+        "loss.weight={from: 1.0, to: 0.5}", "+loss@terms.cross_entropy=cross_entropy", "log_gradients.every=1", "teacher.epochs=1",
         "controls=[scratch,{name: longer, epochs: 6},{name: one, stages: {}}]",
     )  # fmt: skip
     assert ran.code == 0, ran.err
@@ -372,7 +372,7 @@ WRONG = {
     ("loss.weight={from: 1.0, to: 0.0, start: 0.7, end: 0.2}",): "loss.weight: start and end must be shares with 0 <= start <= end "
     "<= 1, got 0.7 and 0.2",
     ("balance=always",): "balance=always: expected start or null",
-    ("gradients.batches=-1",): "gradients.batches=-1: must be >= 0",
+    ("log_gradients.batches=-1",): "log_gradients.batches=-1: must be >= 0",
     ("controls=[{name: short, epochs: 1}]",): "controls.short.epochs=1: the run has 2 stages; give one epoch each at least, "
     "or stages: {}",
     ("controls=[{name: odd, stages: {a: 1}}]",): "controls.odd.stages={'a': 1}: expected {}, one stage; else it has those of the student",

@@ -78,7 +78,7 @@ def reports() -> list[dict]:
 def test_each_arm_gets_the_trial_that_was_best_for_it_on_validation(sweep: Ran, distill: Distill) -> None:
     found = reports()
     best = {name: max(found, key=lambda r: r["models"][name]["val"]["macro_f1"])["config"] for name in ("student", "scratch")}
-    ran = distill(*SEARCH, "search=outputs/sweeps/search", "controls=[scratch,tuned]", "seed=9")
+    ran = distill(*SEARCH, "tuned_from=outputs/sweeps/search", "controls=[scratch,tuned]", "seed=9")
     assert ran.code == 0, ran.err
     searched = ran.report["search"]
     assert searched["trials"] == {"student": 3, "tuned": 3}
@@ -99,29 +99,29 @@ def test_each_arm_gets_the_trial_that_was_best_for_it_on_validation(sweep: Ran, 
 def test_searches_that_fit_nothing_are_refused(sweep: Ran, distill: Distill, tmp_path: Path) -> None:
     folder = "outputs/sweeps/search"
     for words, line in [
-        (("controls=[tuned]",), "controls.0=tuned: its settings come from a sweep of trials; give search=FOLDER"),
+        (("controls=[tuned]",), "controls.0=tuned: its settings come from a sweep of trials; give tuned_from=FOLDER"),
         (("search=nowhere",), "search=nowhere: no such folder; give the folder of a finished sweep, such as outputs/sweeps/NAME"),
-        (("search=outputs/teachers",), "search=outputs/teachers: 0 finished trials of this version in it; "
+        (("tuned_from=outputs/teachers",), "tuned_from=outputs/teachers: 0 finished trials of this version in it; "
          "run a sweep of two or more with controls=[scratch]"),
     ]:  # fmt: skip
         ran = distill(*SEARCH, *words)
         assert (ran.code, ran.err.splitlines()) == (2, [f"distill distill: error: {line}"])
     first = sorted(Path(folder).glob("*/report.json"))[0].parent.name
-    ran = distill(*SEARCH, f"search={folder}", "dataset.split_seed=1")
+    ran = distill(*SEARCH, f"tuned_from={folder}", "dataset.split_seed=1")
     assert ran.err.endswith(
-        f"search={folder}: {first}: this trial was run on other data or another split; search on the data that is used\n"
+        f"tuned_from={folder}: {first}: this trial was run on other data or another split; search on the data that is used\n"
     )
-    ran = distill(*SEARCH, f"search={folder}", "dataset.label_fraction=0.5")
+    ran = distill(*SEARCH, f"tuned_from={folder}", "dataset.label_fraction=0.5")
     assert ran.err.endswith(
         f"{first}: this trial was run with dataset.label_fraction=1.0, this run has 0.5; search on the data that is used\n"
     )
-    ran = distill(*SEARCH, f"search={folder}", "student.model.hidden=[9]")
+    ran = distill(*SEARCH, f"tuned_from={folder}", "student.model.hidden=[9]")
     assert ran.err.endswith("this trial trained another student; search with the student that is used\n")
 
 
 def test_a_control_with_fewer_trials_than_the_student_is_refused(distill: Distill) -> None:
     distill(*SEARCH, "sweep=t", "-m", "loss=soft_target,logits_mse")
-    ran = distill(*SEARCH, "search=outputs/sweeps/t", "controls=[tuned]")
+    ran = distill(*SEARCH, "tuned_from=outputs/sweeps/t", "controls=[tuned]")
     assert ran.code == 2
     assert "the student had 2 trials, the control only 1; vary the training in each" in ran.err
 
@@ -165,7 +165,7 @@ def test_a_tuned_control_has_the_losses_of_its_own_trial(distill: Distill) -> No
         report = json.loads(path.read_text())
         report["models"]["student"]["val"]["macro_f1"] = 1.0 if report["config"]["terms"]["own"]["epsilon"] == 0.1 else 0.0
         path.write_text(json.dumps(report))
-    ran = distill(*smooth, "search=outputs/sweeps/search", "controls=[scratch,tuned]", "seed=9")
+    ran = distill(*smooth, "tuned_from=outputs/sweeps/search", "controls=[scratch,tuned]", "seed=9")
     assert ran.code == 0, ran.err
     assert ran.report["config"]["terms"]["own"]["epsilon"] == 0.1
     own = ran.report["search"]["settings"]["tuned"]["loss"]["own"]
@@ -210,7 +210,7 @@ def test_a_strangers_trials_run_no_code_and_end_in_one_line(
 ) -> None:
     called: list[object] = []
     monkeypatch.setattr("torch.hub.load", lambda *words, **more: called.append(words))
-    search_it = (*SEARCH, "+loss@terms.own=label_smoothing", "search=outputs/sweeps/search", "controls=[tuned]")
+    search_it = (*SEARCH, "+loss@terms.own=label_smoothing", "tuned_from=outputs/sweeps/search", "controls=[tuned]")
     for path in strange:
         path.write_text(json.dumps(changed(json.loads(path.read_text()), place, value)))
         ran = distill(*search_it)
@@ -238,7 +238,7 @@ def strange(distill: Distill) -> list[Path]:
 @pytest.mark.slow
 def test_trials_that_differ_in_more_than_the_students_training_are_refused(distill: Distill) -> None:
     distill(*SEARCH, "sweep=t", "-m", "optimizer.lr=0.01,0.02", "teacher.seed=0,1")
-    ran = distill(*SEARCH, "search=outputs/sweeps/t")
+    ran = distill(*SEARCH, "tuned_from=outputs/sweeps/t")
     assert ran.code == 2
     assert "its trials differ in teacher, which is not carried over; vary the student's training" in ran.err
 

@@ -62,38 +62,38 @@ COMMAND = [
      ("distill", "device=cpu", "student=cnn1d_student")),
     ("distill distill: error: student.model: this network cannot take the data's samples of shape (64,): "
      "mat1 and mat2 shapes cannot be multiplied (2x64 and 50x16)", ("distill", "device=cpu", "+student.model.input_shape=[50]")),
-    ("distill distill: error: dataset.transfer_exclude=3: expected a list of classes, such as [3]",
-     ("distill", "dataset.transfer_exclude=3")),
+    ("distill distill: error: dataset.exclude_classes=3: expected a list of classes, such as [3]",
+     ("distill", "dataset.exclude_classes=3")),
     ("distill distill: error: dataset.label_fraction=null: expected number", ("distill", "dataset.label_fraction=null")),
     ("distill distill: error: schedule: div_factor and final_div_factor must be > 0, got 0 and 10000.0",
-     ("distill", "device=cpu", "schedule=one_cycle", "schedule.div_factor=0")),
+     ("distill", "device=cpu", "lr_scheduler=one_cycle", "lr_scheduler.div_factor=0")),
     ("distill distill: error: optimizer: Invalid learning rate: -1", ("distill", "device=cpu", "optimizer.lr=-1")),
     ("distill distill: error: teacher.optimizer: Invalid learning rate: -1", ("distill", "device=cpu", "teacher.optimizer.lr=-1")),
     ("distill distill: error: controls.slow.optimizer: Invalid learning rate: -1",
      ("distill", "device=cpu", "controls=[{name: slow, optimizer: {lr: -1}}]")),
     ("distill distill: error: optimizer: a step with it is not finite; look at lr=inf", ("distill", "device=cpu", "optimizer.lr=inf")),
-    ("distill distill: error: sampling.power=1000000.0: must be >= 0 and at most 10", ("distill", "sampling=balanced", "sampling.power=1e6")),
+    ("distill distill: error: sampling.class_balance_power=1000000.0: must be >= 0 and at most 10", ("distill", "sampling=balanced", "sampling.class_balance_power=1e6")),
     ("distill distill: error: device.threads=100000: must be >= 1 and at most 512 or null", ("distill", "device.threads=100000")),
     ("distill distill: error: loss.weight=0: nothing is left to minimise; give the loss or a term a weight above 0",
      ("distill", "device=cpu", "loss.weight=0")),
     ("distill distill: error: loss.temperature: CrossEntropy has no such parameter, and a preset sets it; take it away with ~loss.temperature",
      ("distill", "experiment=digits", "loss._target_=distill_cli.losses.cross_entropy.CrossEntropy")),
     ("distill distill: error: stages.hint.balance: this stage does not set it yet; add it with +stages.hint.balance=VALUE",
-     ("distill", "stages=hint_then_soft_target", "stages.hint.loss.features=[body.1,body.1]", "stages.hint.balance=start")),
+     ("distill", "stages=hint_then_soft_target", "stages.hint.loss.features=[body.1,body.1]", "stages.hint.balance_gradients=at_start")),
     ("distill distill: error: loss: a setting of it is too large (Numerical result out of range)",
      ("distill", "device=cpu", "loss.temperature=1e300")),
-    ("distill distill: error: chain.a.loss=hint: features is required; write its keys out in the chain: "
-     "loss: {_target_: distill_cli.losses.hint.Hint, features: ...}", ("distill", "device=cpu", "chain=[{name: a, loss: hint}]")),
+    ("distill distill: error: generations.a.loss=hint: features is required; write its keys out in the chain: "
+     "loss: {_target_: distill_cli.losses.hint.Hint, features: ...}", ("distill", "device=cpu", "generations=[{name: a, loss: hint}]")),
     ("distill distill: error: outputs is empty: name a folder", ("distill", "outputs=")),
     ("distill eval: error: run is empty: name a folder", ("eval", "run=")),
-    ("distill train-teacher: error: teacher.checkpoint names a teacher that is there already, and train-teacher trains one; leave it out",
-     ("train-teacher", "device=cpu", "teacher.checkpoint=somewhere")),
+    ("distill train-teacher: error: teacher.run names a teacher that is there already, and train-teacher trains one; leave it out",
+     ("train-teacher", "device=cpu", "teacher.run=somewhere")),
     ("distill distill: error: teacher.model: a 1-d network takes samples of shape (channels, length), the data has (64,)",
      ("distill", "device=cpu", "teacher=resnet1d")),
-    ("distill distill: error: dataset.transfer_exclude: no class '12'; did you mean '2'? (classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9)",
-     ("distill", "device=cpu", "dataset.transfer_exclude=[12]")),
-    ("distill distill: error: teacher.checkpoint and teacher.weights are both given; a teacher comes from one of them",
-     ("distill", "teacher.checkpoint=a", "teacher.weights=b")),
+    ("distill distill: error: dataset.exclude_classes: no class '12'; did you mean '2'? (classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9)",
+     ("distill", "device=cpu", "dataset.exclude_classes=[12]")),
+    ("distill distill: error: teacher.run and teacher.weights are both given; a teacher comes from one of them",
+     ("distill", "teacher.run=a", "teacher.weights=b")),
     ("distill distill: error: teacher.weights=nothing.pt: no such file", ("distill", "device=cpu", "teacher.weights=nothing.pt")),
     ("distill distill: error: nowhere: no such folder; set dataset.root to the folder of the WFDB records "
      "(an empty one is filled by download)",
@@ -287,8 +287,8 @@ def test_weights_of_another_architecture(distill: Distill, finished: Path) -> No
 
 
 def test_classes_left_out_are_a_list_also_for_a_finished_run(distill: Distill, finished: Path) -> None:
-    said = "dataset.transfer_exclude=3: expected a list of classes, such as [3]"
-    for words in (("dataset.transfer_exclude=3",), ("dataset=digits", "dataset.transfer_exclude=3")):
+    said = "dataset.exclude_classes=3: expected a list of classes, such as [3]"
+    for words in (("dataset.exclude_classes=3",), ("dataset=digits", "dataset.exclude_classes=3")):
         refused(distill, f"distill eval: error: {said}", "eval", f"run={finished}", "device=cpu", *words)
 
 
@@ -435,15 +435,15 @@ def test_what_a_plain_loss_declares_holds(distill: Distill, users: str) -> None:
 
 def test_a_users_own_teacher_and_link_are_theirs_to_build(distill: Distill, users: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DISTILL_TRUST", raising=False)
-    words = ["teacher=custom", f"teacher.model._target_={users}.Net", f"chain=[{{name: own, model: {{_target_: {users}.Net}}}}]"]
+    words = ["teacher=custom", f"teacher.model._target_={users}.Net", f"generations=[{{name: own, model: {{_target_: {users}.Net}}}}]"]
     tiny = [word for word in TINY if not word.startswith("teacher.model")]
     ran = distill("distill", *tiny, *words)
     assert ran.code == 0, ran.err
     assert distill("distill", *tiny, *words, "seed=1").code == 0  # both are found
     folder = ran.report["teacher_source"].split()[-1]
-    assert distill("distill", *tiny, f"teacher.checkpoint={folder}", "controls=[]").code == 0  # made here, by this user
+    assert distill("distill", *tiny, f"teacher.run={folder}", "controls=[]").code == 0  # made here, by this user
     monkeypatch.setenv("XDG_STATE_HOME", str(Path("elsewhere").resolve()))
-    stranger = distill("distill", *tiny, f"teacher.checkpoint={folder}", "seed=2")
+    stranger = distill("distill", *tiny, f"teacher.run={folder}", "seed=2")
     assert stranger.code == 2 and "is not trusted; set DISTILL_TRUST=" in stranger.err
 
 
@@ -451,7 +451,7 @@ def test_a_run_that_diverges_leaves_nothing(distill: Distill) -> None:
     assert distill("distill", *TINY).code == 0
     before = {p for p in Path("outputs").rglob("*") if p.is_file()}
     tiny = [word for word in TINY if not word.startswith("optimizer")]
-    for words in (["optimizer.lr=1e30"], ["chain=[{name: a, optimizer: {lr: 1e30}}]"]):
+    for words in (["optimizer.lr=1e30"], ["generations=[{name: a, optimizer: {lr: 1e30}}]"]):
         ran = distill("distill", *tiny, *words, "controls=[]")
         assert ran.code == 2 and "lower the learning rate" in ran.err, ran.err
         left = {p for p in Path("outputs").rglob("*") if p.is_file()} - before

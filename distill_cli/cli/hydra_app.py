@@ -45,7 +45,7 @@ BUG, USER_ERROR, MISSED, SIGNALLED = 1, 2, 3, 128
 POLL_SECONDS = 0.1
 MOST_KILLED = 3  # times in a row that workers are killed before another job is finished
 # They cannot move a result.
-NOT_IN_KEY = ("hydra", "sweep", "outputs", "require", "objective", "report", "resume", "checkpoint", "logger", "progress")
+NOT_IN_KEY = ("hydra", "sweep", "outputs", "require", "optimized_metric", "report", "resume", "save_every", "logger", "verbosity", "log_every_seconds")
 # Settings of Hydra that stay as they are, and why.
 FIXED: dict[str, tuple[tuple[Any, ...], str]] = {
     "hydra.output_subdir": ((".hydra",), "tables read there what was typed"),
@@ -175,7 +175,7 @@ def hydra_job(cfg: DictConfig) -> float:
     """Run one job, at module level so that launchers can pickle it.
 
     Returns:
-        The number at `objective` in the report; the worst there is when a job of a sweep failed, so that the others go on.
+        The number at `optimized_metric` in the report; the worst there is when a job of a sweep failed, so that the others go on.
 
     Raises:
         SystemExit: a single run that failed.
@@ -198,7 +198,7 @@ def hydra_job(cfg: DictConfig) -> float:
         if not report:  # a command that only shows something
             return 0.0
         check_require(report, cfg.require, command)
-        value = optimized_metric(report, cfg.objective) if sweeping else 0.0
+        value = optimized_metric(report, cfg.optimized_metric) if sweeping else 0.0
         return worst(hc.sweeper) if math.isnan(value) else value
     except RequirementMissed as e:
         code, line = MISSED, str(e)

@@ -38,4 +38,4 @@ def distill(cfg: Any, out: Path, job: Job) -> Report:
     preflight(cfg, found, transfer.pool, dataset, context)
     taught = resolve_teacher(cfg, dataset, context, run_teacher)
     taught, generations = teacher_generations.train_generations(cfg, taught, transfer, dataset, context, train_and_report)
-    return train_and_report(cfg, transfer, dataset, context, taught, {"chain": generations}, found)
+    return train_and_report(cfg, transfer, dataset, context, taught, {"generations": generations}, found)

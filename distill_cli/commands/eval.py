@@ -36,7 +36,7 @@ def run(cfg: DictConfig, out: Path) -> dict[str, Any]:
 
 
 # What of a run's report still holds when its models are scored again.
-KEPT = ("terms", "stages", "teacher_key", "teacher_fingerprint", "teacher_source", "budget", "chain", "unlabeled")
+KEPT = ("terms", "stages", "teacher_key", "teacher_fingerprint", "teacher_source", "budget", "generations", "unlabeled")
 
 
 def evaluate(cfg: Any, out: Path, job: Job) -> Report:

@@ -54,7 +54,7 @@ def run(cfg: DictConfig, out: Path) -> dict[str, Any]:
 
 
 def export(cfg: Any, out: Path, job: Job) -> Report:
-    """Write ``cfg.checkpoint_model`` of the run ``cfg.run`` in each of ``cfg.format`` into one new folder, with a model card.
+    """Write ``cfg.model_name`` of the run ``cfg.run`` in each of ``cfg.format`` into one new folder, with a model card.
 
     Of several formats, those that cannot be made, or say anything else than the model, are in ``export.refused`` of the report.
 
@@ -64,14 +64,14 @@ def export(cfg: Any, out: Path, job: Job) -> Report:
     target = Path(cfg.output) if cfg.output is not None else out / "export"
     files.ensure_absent(target, "output")
     opened = load_run(cfg, out, job, "export")
-    if cfg.checkpoint_model not in opened.checkpoint["models"]:
-        name, known = cfg.checkpoint_model, sorted(opened.checkpoint["models"])
+    if cfg.model_name not in opened.checkpoint["models"]:
+        name, known = cfg.model_name, sorted(opened.checkpoint["models"])
         raise UserError(
-            f"checkpoint_model={name}: {opened.folder} has no such model{did_you_mean(name, known)} (it has: {', '.join(known)})"
+            f"model_name={name}: {opened.folder} has no such model{did_you_mean(name, known)} (it has: {', '.join(known)})"
         )
-    model, entry = load_model(opened.folder, cfg.checkpoint_model)
+    model, entry = load_model(opened.folder, cfg.model_name)
     shown = bool(cfg.report.samples) and opened.may_show_samples
-    subject = ExportSource(cfg.checkpoint_model, model, entry, opened.dataset, 1.0, shown, _about(opened))
+    subject = ExportSource(cfg.model_name, model, entry, opened.dataset, 1.0, shown, _about(opened))
     names = formats(cfg.format if isinstance(cfg.format, str) else list(cfg.format))
     refused = _looked_at(names, subject, cfg)
     report = _scored(cfg, opened, model, entry)
@@ -94,7 +94,7 @@ def export(cfg: Any, out: Path, job: Job) -> Report:
 
 def _scored(cfg: Any, opened: LoadedRun, model: Classifier, entry: Mapping[str, Any]) -> Report:
     """Return the report as far as the model itself goes: its scores, its size, its temperature."""
-    dataset, context, name = opened.dataset, opened.context, str(cfg.checkpoint_model)
+    dataset, context, name = opened.dataset, opened.context, str(cfg.model_name)
     pools = evaluation.eval_splits(dataset)
     logits = evaluation.predict_splits(model, dataset, context)
     scores = evaluation.score_all({name: logits}, pools, dataset, context)[name]
@@ -197,7 +197,7 @@ def _write_all(
 @contextlib.contextmanager
 def _followed(what: str, total: int, cfg: Any) -> Iterator[Listener]:
     """Show how many of so many rows are done."""
-    with Progress(cfg.progress.level, cfg.progress.every) as progress:
+    with Progress(cfg.verbosity, cfg.log_every_seconds) as progress:
         progress.read(what, total)
         yield lambda rows: progress.move(rows, rows)
 

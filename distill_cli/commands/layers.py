@@ -53,10 +53,10 @@ def layers(cfg: Any) -> LayerSummary:
         UserError: a model cannot be built or found, or the teacher is a table of outputs.
     """
     check_sources(cfg.teacher)
-    if cfg.teacher.outputs is not None:
-        raise UserError(f"teacher.outputs={cfg.teacher.outputs}: a table of outputs has no layers; choose a teacher with weights")
+    if cfg.teacher.logits_file is not None:
+        raise UserError(f"teacher.logits_file={cfg.teacher.logits_file}: a table of outputs has no layers; choose a teacher with weights")
     dataset = load_dataset(cfg.dataset)
-    student = build_model(model_spec(cfg.student.model, cfg.student.prepare, dataset), "student.model")
+    student = build_model(model_spec(cfg.student.model, cfg.student.preprocessing, dataset), "student.model")
     theirs, ours = (inspect(model, dataset.input_shape) for model in (_teacher(cfg, dataset), student))
     proposals = [LayerPair(s, t, how) for s, t in suggest_pairs(ours, theirs) if (how := _adapter(s, t)) is not None]
     return LayerSummary(theirs, ours, proposals)
@@ -64,12 +64,12 @@ def layers(cfg: Any) -> LayerSummary:
 
 def _teacher(cfg: Any, dataset: Dataset) -> Classifier:
     node = cfg.teacher
-    if node.checkpoint is None:
+    if node.run is None:
         return build_untrained_teacher(node, dataset)
     members = load_from_runs(node, targets_in(OmegaConf.to_container(cfg, resolve=True)))
     for member in members:
         check_compatible(member, dataset)
-    whole = members[0] if len(members) == 1 else build_ensemble(members, node.average, None, dataset)
+    whole = members[0] if len(members) == 1 else build_ensemble(members, node.ensemble.average, None, dataset)
     assert whole.model is not None
     return whole.model
 

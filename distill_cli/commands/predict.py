@@ -78,7 +78,7 @@ def predict(cfg: Any) -> Path:
     if output.suffix == ".npy" and isinstance(stream, RecordBeats):
         raise UserError(f"output={output}: an array has no place for the times of beats; choose a .csv")
     done = PredictionSummary()
-    with Progress(cfg.progress.level, cfg.progress.every) as progress:
+    with Progress(cfg.verbosity, cfg.log_every_seconds) as progress:
         progress.read(f"predict {source.name}", stream.total)
         progress.say(predictor.origin)
         for note in stream.notes:

@@ -17,7 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from distill_cli.config.options import TAKE_SEVERAL, conf_dir, one_option, options, second_term
+from distill_cli.config.options import TAKE_SEVERAL, conf_dir, moved, one_option, options, second_term
 from distill_cli.config.resolvers import RESOLVERS
 from distill_cli.config.validation.read_keys import reads, unread
 from distill_cli.errors import UserError, did_you_mean, squashed, tokens
@@ -72,6 +72,8 @@ class CommandLine:
         """Return the words for a key that does not exist, with the nearest that does."""
         from distill_cli.config.validation.stages import STAGE_KEYS  # here: it loads numpy, which composing does without
 
+        if line := moved(key):
+            return f"{source}{line}"
         stage = re.fullmatch(rf"stages\.[^.]+\.({'|'.join(STAGE_KEYS)})", key)
         if stage:
             return f"{source}{key}: this stage does not set it yet; add it with +{key}=VALUE"

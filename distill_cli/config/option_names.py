@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from distill_cli.config.options import conf_dir, options
 
-NAMED = ("loss", "model", "optimizer", "schedule", "dataset")  # groups whose options have a `_target_`
+NAMED = ("loss", "model", "optimizer", "lr_scheduler", "dataset")  # groups whose options have a `_target_`
 
 
 def model_name(node: Mapping[str, Any]) -> str:

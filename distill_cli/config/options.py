@@ -18,7 +18,7 @@ GROUP_HELP = {
     "model": "architectures, for student.model and teacher.model",
     "optimizer": "optimizer of student and controls; the teacher's: teacher.optimizer=OPTION",
     "sampling": "how training rows are drawn",
-    "schedule": "learning rates over the steps; the teacher's: teacher.schedule=OPTION",
+    "lr_scheduler": "learning rates over the steps; the teacher's: teacher.lr_scheduler=OPTION",
     "stages": "stretches of training with losses, epochs and schedules of their own",
     "student": "the small model",
     "teacher": "the large model, how it is trained or where it comes from",
@@ -28,39 +28,87 @@ TAKE_SEVERAL = ("logger",)
 RUN_COMMANDS = ("eval", "export", "bench", "predict")
 # What of the student's training a control may change, and a teacher has for its own.
 TRAINING_KEYS = (
-    "epochs", "batch_size", "steps_per_epoch", "optimizer", "schedule", "augment", "mixup", "sampling", "select",
-    "clip_grad_norm",
+    "epochs", "batch_size", "steps_per_epoch", "optimizer", "lr_scheduler", "augment", "mixup", "sampling", "monitor",
+    "early_stopping", "clip_grad_norm",
 )  # fmt: skip
 STUDENT_ONLY = (
-    *TRAINING_KEYS, "student", "loss", "terms", "stages", "gradients", "balance", "controls", "search", "cache", "chain",
+    *TRAINING_KEYS, "student", "loss", "terms", "stages", "log_gradients", "balance_gradients", "controls", "tuned_from", "cache",
+    "generations",
 )  # fmt: skip
-OF_A_REPORT = ("require", "objective", "report", "bootstrap")
+OF_A_REPORT = ("require", "optimized_metric", "report", "bootstrap")
 # Keys that a command has, because it shares a file or a class, and does not read. `layers` takes a whole line of `distill`.
 UNREAD = {
     "train-teacher": (
-        "dataset.unlabeled", "dataset.transfer_exclude", "teacher.rename", "teacher.class_order", "teacher.outputs_kind",
-        "teacher.checkpoint_model", "teacher.average", "teacher.member_weights",
+        "dataset.unlabeled", "dataset.exclude_classes", "teacher.rename", "teacher.class_order", "teacher.logits_kind",
+        "teacher.run_model", "teacher.ensemble.average", "teacher.ensemble.weights",
     ),
     "predict": (*OF_A_REPORT, "sweep"),
     "bench": ("bootstrap", "eval_batch_size"),
 }  # fmt: skip
 # Keys of a teacher that is there already, or of several, which train-teacher refuses by lines of their own.
-OF_A_FINISHED_TEACHER = ("members", "checkpoint", "weights", "outputs")
+OF_A_FINISHED_TEACHER = ("ensemble", "run", "weights", "logits_file")
 # Commands that show or write something and leave no run behind.
 SHOWING_COMMANDS = ("layers", "predict")
-# Keys that are elsewhere now, and what to type.
+# Old names of keys: the new name, or what to type where a name alone would not do.
 RENAMED_KEYS = {
-    "teacher.cache": "cache.use=auto stores the teacher's outputs, cache.use=never does not",
-    "on_bad_row": "on_bad_lines=skip leaves bad rows out, on_bad_lines=fail ends at the first",
-    "dataset.unlabelled": "it is spelled dataset.unlabeled",
+    "teacher.cache": "cache.use=auto",
+    "on_bad_row": "on_bad_lines",
+    "dataset.unlabelled": "dataset.unlabeled",
+    "dataset.transfer_exclude": "dataset.exclude_classes",
+    "search": "tuned_from",
+    "chain": "generations",
+    "schedule": "lr_scheduler",
+    "select.patience": "early_stopping.patience",
+    "select.metric": "monitor",
+    "select": "monitor",
+    "objective": "optimized_metric",
+    "prepare": "preprocessing",
+    "balance": "balance_gradients=at_start",
+    "gradients.every": "log_gradients.every",
+    "gradients.batches": "log_gradients.batches",
+    "gradients": "log_gradients",
+    "sampling.power": "sampling.class_balance_power",
+    "checkpoint.every": "save_every",
+    "checkpoint": "save_every",
+    "progress.every": "log_every_seconds",
+    "progress.level": "verbosity",
+    "progress": "verbosity",
+    "device.resident_gb": "device.max_device_gb",
+    "checkpoint_model": "model_name",
+    "student.prepare": "student.preprocessing",
+    "student.bias_fix": "student.bias_correction",
+    "teacher.schedule": "teacher.lr_scheduler",
+    "teacher.select.patience": "teacher.early_stopping.patience",
+    "teacher.select.metric": "teacher.monitor",
+    "teacher.select": "teacher.monitor",
+    "teacher.sampling.power": "teacher.sampling.class_balance_power",
+    "teacher.prepare": "teacher.preprocessing",
+    "teacher.members": "teacher.ensemble.size",
+    "teacher.average": "teacher.ensemble.average",
+    "teacher.member_weights": "teacher.ensemble.weights",
+    "teacher.checkpoint": "teacher.run",
+    "teacher.checkpoint_model": "teacher.run_model",
+    "teacher.outputs": "teacher.logits_file",
+    "teacher.outputs_kind": "teacher.logits_kind",
 }
+# Keys that hold such keys by a name of their own.
+NAMED_PARTS = r"(?:stages|generations|controls)\.[^.]+\."
 
 
 def moved(key: str) -> str | None:
-    """Return what to type in place of a key that is elsewhere now, or of one below it; None for any other key."""
+    """Return what to type in place of a key that has another name now, or of one below it; None for any other key.
+
+    >>> moved("select.metric")
+    'select.metric is called monitor now: type monitor=...'
+    """
     path = key.lstrip("+").rpartition("@")[2]
-    old = next((old for old in RENAMED_KEYS if path == old or path.startswith(f"{old}.")), None)
-    return None if old is None else f"{old} has moved: {RENAMED_KEYS[old]}"
+    inner = re.sub(f"^{NAMED_PARTS}", "", path)
+    prefix = path.removesuffix(inner)
+    old = next((old for old in RENAMED_KEYS if inner == old or inner.startswith(f"{old}.")), None)
+    if old is None:
+        return None
+    new, _, value = RENAMED_KEYS[old].partition("=")
+    return f"{prefix}{old} is called {prefix}{new} now: type {prefix}{new}={value or '...'}"
 
 
 def conf_dir() -> Path:

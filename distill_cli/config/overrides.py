@@ -22,12 +22,12 @@ PLAIN_FLAGS = {
 }  # fmt: skip
 JOINED = tuple(f"{flag}=" for flag in VALUE_FLAGS | CONFIG_FLAGS if flag.startswith("--"))
 OPEN_KEYS = ("require", "teacher.rename")  # dictionaries that users fill with keys of their own
-NESTED_GROUP = r"((?:teacher\.(?=\w+=)|student\.(?=model=))(model|optimizer|schedule|augment|mixup|sampling))=([^{].*)"
+NESTED_GROUP = r"((?:teacher\.(?=\w+=)|student\.(?=model=))(model|optimizer|lr_scheduler|augment|mixup|sampling))=([^{].*)"
 # Values that Hydra reads only between quotation marks, such as a path with an umlaut; lists and what is quoted stay as they are.
 NEEDS_QUOTES = r"[^\x00-\x7f]|[;!#&<>^`~]"
 HAS_SYNTAX = r"""[][{}(),"'\n]|\\$|^\s|\s$"""
 # Settings that cannot change a job's result, so that a sweep is found again whatever they are.
-NOT_HASHED = ("hydra.launcher", "hydra/launcher", "hydra.verbose", "require", "++require", "outputs=", "logger", "progress.")
+NOT_HASHED = ("hydra.launcher", "hydra/launcher", "hydra.verbose", "require", "++require", "outputs=", "logger", "verbosity", "log_every_seconds")
 
 
 def split_arguments(argv: list[str]) -> tuple[list[str], list[str]]:
@@ -77,7 +77,7 @@ def normalize_override(command: str, override: str) -> str:
     """Return an override as Hydra wants it: ``++`` where new keys are welcome, ``group@package`` for a nested group, quoted.
 
     Raises:
-        UserError: the word is not an override at all, or its key has moved.
+        UserError: the word is not an override at all, or its key has another name now.
     """
     if re.match(r"[+~]*hydra[./]callbacks\b", override):
         raise UserError(f"{override}: by these the tool learns where Hydra writes; leave them as they are")

@@ -8,7 +8,7 @@ import re
 # `null` is a path there; elsewhere it leaves the key out.
 ALWAYS = r"outputs|sweep|run|input|runtime_path|cache\.folder|hydra\.(?:run|sweep)\.dir|hydra\.sweep\.subdir"
 OPTIONAL = (
-    r"output|onnx|resume|search|teacher\.(?:checkpoint|weights|outputs|run)|logger\.\w+\.store"
+    r"output|onnx|resume|tuned_from|teacher\.(?:run|weights|logits_file)|logger\.\w+\.store"
     r"|dataset\.(?:unlabeled|(?:unlabeled\.)?(?:path|train|val|test|cache))|(?:\w+\.)+(?:\w+_)?(?:file|folder|path|root|dir)"
 )
 # What Hydra reads as a number, a truth value or nothing, and signs that it reads only between quotation marks.
@@ -40,7 +40,7 @@ def as_typed(key: str, value: str) -> str:
         key: dotted, without ``+``.
         value: as the shell handed it on; quotation marks, dictionaries and Hydra's functions stay as they are.
 
-    >>> as_typed("outputs", "1_000"), as_typed("outputs", "runs/a"), as_typed("search", "null")
+    >>> as_typed("outputs", "1_000"), as_typed("outputs", "runs/a"), as_typed("tuned_from", "null")
     ('"1_000"', 'runs/a', 'null')
     """
     whole = re.fullmatch(r"\[([^][{}()\"']*)\]", value)

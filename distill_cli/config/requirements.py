@@ -1,4 +1,4 @@
-"""Paths of a report: the `require` gate and a sweep's objective."""
+"""Paths of a report: the `require` gate and a sweep's optimized metric."""
 
 from __future__ import annotations
 
@@ -124,6 +124,6 @@ def optimized_metric(report: Mapping[str, Any], path: str) -> float:
     try:
         value = look_up(report, path, "")
     except UserError as e:
-        sys.stderr.write(f"objective={e}\n")
+        sys.stderr.write(f"optimized_metric={e}\n")
         value = None
     return float("nan") if value is None else float(value)

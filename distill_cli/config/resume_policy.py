@@ -1,4 +1,4 @@
-"""``checkpoint.every``: a number of steps, or a time; ``resume``: whether a run goes on where an unfinished one stands."""
+"""``save_every``: a number of steps, or a time; ``resume``: whether a run goes on where an unfinished one stands."""
 
 from __future__ import annotations
 
@@ -32,4 +32,4 @@ def parse_interval(value: object) -> tuple[int | None, float | None]:
     found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(s|min|h)", str(value))
     if found and 0 < (seconds := float(found[1]) * SECONDS[found[2]]) < math.inf:
         return None, seconds
-    raise UserError(f"checkpoint.every={value}: expected a number of steps (1000), a time (30s, 5min, 1h) or null")
+    raise UserError(f"save_every={value}: expected a number of steps (1000), a time (30s, 5min, 1h) or null")

@@ -24,19 +24,18 @@ class Device:
     name: str = "auto"
     precision: Any = 32
     threads: int | None = None
-    resident_gb: float = 8.0
+    max_device_gb: float = 8.0
 
 
 @dataclass
-class Select:
-    """Which epoch's weights are kept, and when training stops early."""
+class EarlyStopping:
+    """When training stops early: after so many epochs without progress of the monitored metric."""
 
-    metric: str = "macro_f1"
     patience: int | None = None
 
 
 @dataclass
-class Gradients:
+class LogGradients:
     """When the gradients of the loss terms are measured."""
 
     every: int | None = None
@@ -63,21 +62,6 @@ class Report:
 
 
 @dataclass
-class Checkpoint:
-    """When training states are written: a number of steps, a time such as 5min, or null."""
-
-    every: Any = "1min"
-
-
-@dataclass
-class Progress:
-    """How much is told while it runs."""
-
-    level: str = "normal"
-    every: float = 5.0
-
-
-@dataclass
 class Base:
     """What every command has."""
 
@@ -88,8 +72,9 @@ class Base:
     bootstrap: Bootstrap = field(default_factory=Bootstrap)
     report: Report = field(default_factory=Report)
     device: Device = field(default_factory=Device)
-    objective: str = MISSING
-    progress: Progress = field(default_factory=Progress)
+    optimized_metric: str = MISSING
+    verbosity: str = "normal"
+    log_every_seconds: float = 5.0
 
 
 @dataclass
@@ -102,10 +87,10 @@ class Training(Base):
     loss: Any = None
     terms: Any = field(default_factory=dict)
     stages: Any = None
-    balance: str | None = None
-    gradients: Gradients = field(default_factory=Gradients)
+    balance_gradients: str | None = None
+    log_gradients: LogGradients = field(default_factory=LogGradients)
     optimizer: Any = None
-    schedule: Any = None
+    lr_scheduler: Any = None
     augment: Any = None
     mixup: Any = None
     sampling: Any = None
@@ -115,15 +100,16 @@ class Training(Base):
     eval_batch_size: int = 256
     controls: Any = None
     trial: int | None = None
-    search: str | None = None
-    chain: Any = field(default_factory=list)
-    select: Select = field(default_factory=Select)
+    tuned_from: str | None = None
+    generations: Any = field(default_factory=list)
+    monitor: str = "macro_f1"
+    early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
     cache: Cache = field(default_factory=Cache)
     health: list[str] = field(default_factory=list)
     clip_grad_norm: float | None = None
     logger: Any = None
     resume: str | None = None
-    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    save_every: Any = "1min"
 
 
 @dataclass
@@ -165,7 +151,7 @@ class Card:
 class Export(Finished):
     """What `export` adds."""
 
-    checkpoint_model: str = "student"
+    model_name: str = "student"
     format: Any = "safetensors"
     output: str | None = None
     calibrate: bool = False
@@ -194,7 +180,7 @@ class Predict(Base):
     run: str = MISSING
     input: str = MISSING
     output: str | None = None
-    checkpoint_model: str | None = None
+    model_name: str | None = None
     onnx: str | None = None
     on_bad_lines: str = "fail"
     eval_batch_size: int | None = None

@@ -107,7 +107,7 @@ def from_source(
     averaged: Sequence[int] | None = None,
     grouped: bool = False,
     split: str = "random",
-    prepare: str = "none",
+    preprocessing: str = "none",
     notes: Sequence[str] = (),
     columns: Columns | None = None,
     drawn_as: tuple[int, ...] | None = None,
@@ -128,7 +128,7 @@ def from_source(
         averaged: classes that macro F1 averages; by default all.
         grouped: whether no group straddles the splits.
         split: name of the split.
-        prepare: ``none``, ``standardise`` or ``standardize_per_element``.
+        preprocessing: ``none``, ``standardize`` or ``standardize_per_element``.
         notes: sentences a reader of the report must know.
         columns: of the table that the source was read from, where they have names.
         drawn_as: shape in which a sample is drawn, where it is not its own.
@@ -152,7 +152,7 @@ def from_source(
         macro_classes=tuple(range(len(class_names)) if averaged is None else averaged),
         grouped=grouped,
         split=split,
-        default_preprocessing=prepare,
+        default_preprocessing=preprocessing,
         notes=tuple(notes),
         columns=columns,
         display_shape=drawn_as,
@@ -167,7 +167,7 @@ def from_arrays(
     test: Labelled,
     *,
     groups: tuple[Any, Any, Any] | None = None,
-    prepare: str = "none",
+    preprocessing: str = "none",
     notes: Sequence[str] = (),
 ) -> Dataset:
     """Make a data set of your own arrays, already cut into three splits.
@@ -176,7 +176,7 @@ def from_arrays(
         name: what a report calls it.
         train, val, test: ``(x, labels)`` each: features ``[N, *shape]``, and N class names or whole numbers.
         groups: N names of what must not straddle splits (a patient) for train, val and test, or None.
-        prepare: input preparation a model gets by default: ``none``, ``standardise`` or ``standardize_per_element``.
+        preprocessing: input preparation a model gets by default: ``none``, ``standardize`` or ``standardize_per_element``.
         notes: sentences a reader of the report must know.
 
     Raises:
@@ -224,7 +224,7 @@ def from_arrays(
         group=group,
         grouped=group is not None,
         split="given",
-        prepare=prepare,
+        preprocessing=preprocessing,
         notes=notes,
     )
 

@@ -90,7 +90,7 @@ def csv_table(
         group=names,
         grouped=names is not None,
         split="random" if path else "files",
-        prepare="standardise",
+        preprocessing="standardize",
         notes=[merged_note(kind, texts) for kind, texts in merged.items() if texts],
         columns=next(iter(tables.values())).named,
         files=[(Path(file).name, len(table.x)) for file, table in tables.items()],

@@ -54,7 +54,7 @@ def class_positions(class_names: Sequence[str], classes: Sequence[str | int]) ->
             positions.append(c)
         else:
             known = ", ".join(class_names)
-            raise UserError(f"dataset.transfer_exclude: no class '{c}'{did_you_mean(str(c), class_names)} (classes: {known})")
+            raise UserError(f"dataset.exclude_classes: no class '{c}'{did_you_mean(str(c), class_names)} (classes: {known})")
     return positions
 
 
@@ -66,5 +66,5 @@ def drop_classes(pool: Pool, class_names: Sequence[str], exclude: Sequence[str |
     """
     keep = ~np.isin(pool.y, class_positions(class_names, exclude))
     if not keep.any():
-        raise UserError("dataset.transfer_exclude leaves no training row; leave out fewer classes")
+        raise UserError("dataset.exclude_classes leaves no training row; leave out fewer classes")
     return pool.select(keep)

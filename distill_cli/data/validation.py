@@ -15,7 +15,7 @@ MOST_CLASSES = 1000
 
 
 def check_dataset(dataset: Dataset) -> None:
-    """Check a data set as its loader returns it; `transfer_exclude` acts after this.
+    """Check a data set as its loader returns it; `exclude_classes` acts after this.
 
     Raises:
         UserError: an empty split, a label outside the classes, a NaN or an infinite feature, fewer rows in train

@@ -16,7 +16,7 @@ PREPARED = (
     "as the data set has them: they are standardised inside the files, by the statistics of the training rows",
 )
 # Keys of a data set that say where it lies or which rows are used, not what a row is.
-NOT_OF_A_ROW = ("root", "path", "cache", "download", "label_fraction", "transfer_exclude", "unlabeled")
+NOT_OF_A_ROW = ("root", "path", "cache", "download", "label_fraction", "exclude_classes", "unlabeled")
 HEADER = ("file", "weights", "in all", "latency, batch 1", "rows checked", "most a logit differs", "changed", "macro F1", "drop")
 
 
@@ -44,8 +44,8 @@ def card_of(report: Mapping[str, Any], subject: ExportSource, told: Mapping[str,
             "shape": list(subject.input_shape),
             "feature_names": list(subject.feature_names) or None,
             "type": "float32",
-            "prepare": subject.entry["prepare"],
-            "preparation": PREPARED[subject.entry["prepare"] != "none"],
+            "preprocessing": subject.entry["preprocessing"],
+            "preparation": PREPARED[subject.entry["preprocessing"] != "none"],
         },
         "class_names": list(data["class_names"]),
         "averaged": list(data["averaged"]),

@@ -77,7 +77,7 @@ def metadata(subject: ExportSource) -> dict[str, str]:
         "model": subject.name,
         "class_names": json.dumps(list(subject.class_names)),
         "input_shape": json.dumps(list(subject.input_shape)),
-        "input_preparation": f"{subject.entry['prepare']}, inside the graph",
+        "input_preparation": f"{subject.entry['preprocessing']}, inside the graph",
         **({"feature_names": json.dumps(list(subject.feature_names))} if subject.feature_names else {}),
         "temperature": json.dumps(subject.temperature),
         "opset": str(OPSET),

@@ -38,7 +38,7 @@ class Job:
 
 @dataclass(frozen=True)
 class CheckpointPolicy:
-    """When training states are written (``checkpoint.every``), and whether one that is there is gone on from (``resume``)."""
+    """When training states are written (``save_every``), and whether one that is there is gone on from (``resume``)."""
 
     every_steps: int | None = None
     every_seconds: float | None = None
@@ -117,15 +117,15 @@ def make_context(cfg: Any, out: Path, job: Job) -> RunContext:
         seed=cfg.seed,
         device=device,
         precision=precision,
-        max_device_gb=cfg.device.resident_gb,
+        max_device_gb=cfg.device.max_device_gb,
         eval_batch_size=cfg.get("eval_batch_size", 256),
         bootstrap=dict(cfg.bootstrap),
-        progress=Progress(cfg.progress.level, cfg.progress.every),
+        progress=Progress(cfg.verbosity, cfg.log_every_seconds),
         command_line=job.command_line,
         started=time.time(),
         checkpoint_policy=CheckpointPolicy(
-            *parse_interval(cfg.checkpoint.every), should_resume(cfg.resume, job.number is not None)
+            *parse_interval(cfg.save_every), should_resume(cfg.resume, job.number is not None)
         )
-        if "checkpoint" in cfg
+        if "save_every" in cfg
         else CheckpointPolicy(),
     )

@@ -62,13 +62,13 @@ def build_plans(cfg: Any, controls: Sequence[Any] | None, search: SearchResult |
             found, theirs = search.control_training, search.control_losses
             loss, terms = theirs.get("loss", losses[0]), theirs.get("terms", losses[1])
             same = not {"batch_size", "steps_per_epoch"} & set(found)
-            length = not {"epochs", "select"} & set(found)
+            length = not {"epochs", "monitor", "early_stopping"} & set(found)
             plans.append(TrainingPlan(TUNED, {**own, **found}, cfg.seed, loss, terms, found, same, length))
             continue
         changes = {key: value for key, value in _plain(control).items() if key != "name"}
         merged = _plain(OmegaConf.merge(OmegaConf.create(own), OmegaConf.create(changes)))
         same = not {"batch_size", "steps_per_epoch"} & set(changes)
-        length = not {"epochs", "select", "stages"} & set(changes)
+        length = not {"epochs", "monitor", "early_stopping", "stages"} & set(changes)
         plans.append(TrainingPlan(str(control["name"]), merged, cfg.seed, *losses, changes, same, length))
     return plans
 

@@ -18,7 +18,7 @@ from distill_cli.errors import UserError
 from distill_cli.types import Columns, DataFacts, Dataset, Pool
 
 # Keys of every data set that say how its training rows are used, not what they are.
-SUBSET_KEYS = ("label_fraction", "transfer_exclude", "unlabeled")
+SUBSET_KEYS = ("label_fraction", "exclude_classes", "unlabeled")
 
 
 def load_dataset(node: Mapping[str, Any], columns: Columns | None = None) -> Dataset:
@@ -45,7 +45,7 @@ def teacher_pool(dataset: Dataset, node: Mapping[str, Any], fraction: float | No
 
 def student_pool(dataset: Dataset, node: Mapping[str, Any]) -> Pool:
     """Return the student's training rows, labelled or not, less the classes left out on purpose."""
-    return drop_classes(_labelled(dataset, node, None), dataset.class_names, list(node.get("transfer_exclude") or []))
+    return drop_classes(_labelled(dataset, node, None), dataset.class_names, list(node.get("exclude_classes") or []))
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def data_section(dataset: Dataset, node: Mapping[str, Any]) -> dict[str, Any]:
         "split": dataset.split,
         "split_seed": node.get("split_seed"),
         "label_fraction": node.get("label_fraction", 1.0),
-        "transfer_exclude": list(node.get("transfer_exclude") or []),
+        "exclude_classes": list(node.get("exclude_classes") or []),
         "class_names": list(dataset.class_names),
         "averaged": [dataset.class_names[c] for c in dataset.macro_classes],
         "class_counts": counts,

@@ -60,7 +60,7 @@ def feature_pairs(parts: Sequence[StageSpec]) -> Pairs:
 
 def single_stage(objective: Objective, settings: Mapping[str, Any], where: str = "") -> list[StageSpec]:
     """Return the one stage of a training without stages; `settings` are the keys TRAINING_KEYS."""
-    return [StageSpec(DEFAULT_STAGE, where, objective, settings["epochs"], settings["optimizer"], settings["schedule"])]
+    return [StageSpec(DEFAULT_STAGE, where, objective, settings["epochs"], settings["optimizer"], settings["lr_scheduler"])]
 
 
 def build_stages(cfg: Any, plan: TrainingPlan) -> list[StageSpec]:
@@ -77,20 +77,20 @@ def build_stages(cfg: Any, plan: TrainingPlan) -> list[StageSpec]:
     found = []
     for number, name in enumerate(names or [DEFAULT_STAGE]):
         where = f"stages.{name}." if names else ""
-        node = stage_settings(config, name) if names else {key: config[key] for key in ("loss", "terms", "balance")}
+        node = stage_settings(config, name) if names else {key: config[key] for key in ("loss", "terms", "balance_gradients")}
         objective = build_objective(node["loss"], node["terms"], cfg.seed, where, number)
         train = node.get("train")
         if plan.is_control and objective.uses_teacher:
             objective, train = objective.without_teacher(), None
         training = {key: plan.settings[key] for key in TRAINING_KEYS}
         if names:
-            for key in ("optimizer", "schedule"):
+            for key in ("optimizer", "lr_scheduler"):
                 training[key] = merged(node[key], plan.overrides.get(key, {}))
             training["epochs"] = node["epochs"]
         found.append(
             StageSpec(
-                name, where, objective, training["epochs"], training["optimizer"], training["schedule"],
-                None if train is None else tuple(train), config["gradients"], node["balance"] == "start",
+                name, where, objective, training["epochs"], training["optimizer"], training["lr_scheduler"],
+                None if train is None else tuple(train), config["log_gradients"], node["balance_gradients"] == "at_start",
             )
         )  # fmt: skip
     if names and "epochs" in plan.overrides:

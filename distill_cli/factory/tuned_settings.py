@@ -25,8 +25,8 @@ from distill_cli.types import SCRATCH, STUDENT, Dataset
 LOSS_KEYS = ("loss", "terms")
 # What trials may differ in besides: it says which trial it is, or where and how it ran.
 IGNORED_KEYS = (
-    "trial", "seed", "outputs", "sweep", "require", "bootstrap", "device", "objective", "controls", "eval_batch_size",
-    "logger", "progress",
+    "trial", "seed", "outputs", "sweep", "require", "bootstrap", "device", "optimized_metric", "controls", "eval_batch_size",
+    "logger", "verbosity", "log_every_seconds",
 )  # fmt: skip
 CACHE_PATH_KEYS = ("folder", "max_gb")  # of `cache`: where stored outputs lie
 Settings = dict[str, Any]
@@ -78,7 +78,7 @@ class SearchResult:
         return {key: self.control.config[key] for key in LOSS_KEYS if key in self.student.settings}
 
     def report(self, seed: int) -> dict[str, Any]:
-        """Return the report's `search` section; `seed` is that of the run that uses it."""
+        """Return the report's `tuned_from` section; `seed` is that of the run that uses it."""
         arms = {"student": self.student, "tuned": self.control}
         return {
             "folder": self.folder,
@@ -92,15 +92,15 @@ class SearchResult:
 
 
 def apply_tuned_settings(cfg: Any, dataset: Dataset) -> tuple[Any, SearchResult | None]:
-    """Return the config with the student's found settings laid over it, and the search; without `search` both as they are.
+    """Return the config with the student's found settings laid over it, and the search; without `tuned_from` both as they are.
 
     Raises:
         UserError: the folder holds no fitting trials, or the control had fewer than the student.
     """
-    if cfg.search is None:
+    if cfg.tuned_from is None:
         return cfg, None
     config: Any = OmegaConf.to_container(cfg, resolve=True)
-    search = read(Path(cfg.search), config, dataset)
+    search = read(Path(cfg.tuned_from), config, dataset)
     cfg = OmegaConf.merge(cfg, {})
     for key, value in search.student.settings.items():
         OmegaConf.update(cfg, key, value, merge=False)
@@ -116,7 +116,7 @@ def read(folder: Path, config: Mapping[str, Any], dataset: Dataset) -> SearchRes
         config: of the run that will use them.
         dataset: of that run.
     """
-    where = f"search={folder}"
+    where = f"tuned_from={folder}"
     reports = _reports(folder, where)
     for path, report in reports:
         _check_fits(report, config, dataset, f"{where}: {path.parent.name}")
@@ -129,7 +129,7 @@ def read(folder: Path, config: Mapping[str, Any], dataset: Dataset) -> SearchRes
         )
     if not varied:
         raise UserError(f"{where}: its runs differ in nothing that is searched; sweep trial=range(0,8) with an hparams preset")
-    metric = str(configs[0]["select"]["metric"])
+    metric = str(configs[0]["monitor"])
     for (path, _), c in zip(reports, configs, strict=True):
         _check_sound({key: c[key] for key in varied}, config, f"{where}: {path.parent.name}", _own_targets(path.parent))
 
@@ -212,7 +212,7 @@ def _check_fits(report: Mapping[str, Any], config: Mapping[str, Any], dataset: D
 
 
 def _has_all(config: Mapping[str, Any]) -> bool:
-    nodes = [config.get(key) for key in ("student", "loss", "terms", "select")]
+    nodes = [config.get(key) for key in ("student", "loss", "terms")]
     return set(TRAINING_KEYS) <= set(config) and all(isinstance(node, Mapping) for node in nodes)
 
 

@@ -60,14 +60,14 @@ class Predictor:
 
 
 def open_predictor(cfg: Any) -> Predictor:
-    """Open ``cfg.checkpoint_model`` of the run ``cfg.run``, or ``cfg.onnx`` in its place.
+    """Open ``cfg.model_name`` of the run ``cfg.run``, or ``cfg.onnx`` in its place.
 
     Raises:
         UserError: no such run, model or file; one that is damaged, not trusted, or of another run.
     """
     folder = find_run(cfg.run, "run")
     checkpoint = read_checkpoint(folder)
-    name = cfg.checkpoint_model if cfg.checkpoint_model is not None else STUDENT if STUDENT in checkpoint["models"] else TEACHER
+    name = cfg.model_name if cfg.model_name is not None else STUDENT if STUDENT in checkpoint["models"] else TEACHER
     names = tuple(checkpoint["class_names"])
     columns = checkpoint.get("columns") or {"features": [], "beside": []}
     if cfg.onnx is not None:
@@ -122,7 +122,7 @@ def open_onnx(path: Path, class_names: tuple[str, ...], shape: tuple[int, ...], 
     if told is not None and told != list(class_names):
         raise UserError(f"onnx={path}: its classes are {told}, those of the run {list(class_names)}; give its run")
     if about.get("model", model) != model:
-        raise UserError(f"onnx={path}: holds the run's '{about['model']}', not '{model}'; use checkpoint_model={about['model']}")
+        raise UserError(f"onnx={path}: holds the run's '{about['model']}', not '{model}'; use model_name={about['model']}")
     first, outputs = session.get_inputs()[0], [output.name for output in session.get_outputs()]
     if list(first.shape[1:]) != list(shape):
         raise UserError(f"onnx={path}: takes samples of shape {list(first.shape[1:])}, the run has {list(shape)}")

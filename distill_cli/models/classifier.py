@@ -14,7 +14,7 @@ from distill_cli.types import ModelOutput, Pool
 
 CONSTANT = 1e-8
 PER_ELEMENT = "standardize_per_element"
-PREPARATIONS = ("none", "standardise", PER_ELEMENT)
+PREPARATIONS = ("none", "standardize", PER_ELEMENT)
 
 
 class Standardise(nn.Module):
@@ -95,19 +95,19 @@ class Classifier(nn.Module):
     Args:
         network: any module from ``[B, *shape]`` to logits ``[B, C]``; a ModelOutput, or an object or a dict with
             ``logits``, will do.
-        preprocessing: ``none``, ``standardise`` (statistics of each channel, of a table each feature) or ``standardize_per_element``.
+        preprocessing: ``none``, ``standardize`` (statistics of each channel, of a table each feature) or ``standardize_per_element``.
         input_shape: shape of one sample.
     """
 
     shell_of = "network"  # module paths are those of the network inside
 
-    def __init__(self, network: nn.Module, prepare: str, input_shape: tuple[int, ...]) -> None:
+    def __init__(self, network: nn.Module, preprocessing: str, input_shape: tuple[int, ...]) -> None:
         super().__init__()
-        if prepare not in PREPARATIONS:
-            raise ValueError(f"prepare={prepare}: expected {' or '.join(PREPARATIONS)}")
+        if preprocessing not in PREPARATIONS:
+            raise ValueError(f"preprocessing={preprocessing}: expected {' or '.join(PREPARATIONS)}")
         self.preprocessing: nn.Module = nn.Identity()
-        if prepare != "none":
-            self.preprocessing = Standardise(input_shape, per_element=prepare == PER_ELEMENT)
+        if preprocessing != "none":
+            self.preprocessing = Standardise(input_shape, per_element=preprocessing == PER_ELEMENT)
         self.network = network
         self._after_step = getattr(network, "after_step", None)
         self._tapped: dict[str, nn.Module] = {}

@@ -69,13 +69,13 @@ def train_and_report(
         dataset: what is learned and scored.
         context: of this run.
         taught: the teacher.
-        extra_sections: what else the report says; the student joins the generations of `chain`.
+        extra_sections: what else the report says; the student joins the `generations`.
         tuned_settings: where the tuned control's settings come from.
     """
     context = replace(context, loggers=open_loggers(cfg, context.run_dir, context.progress.say))
     gathered = RunResults.create(dataset, context, context.run_dir)
     member_reports = add_teacher(gathered, taught, context.run_dir)
-    entry = model_spec(cfg.student.model, cfg.student.prepare, dataset)
+    entry = model_spec(cfg.student.model, cfg.student.preprocessing, dataset)
     plans = controls.build_plans(cfg, cfg.controls, tuned_settings)
     train_students(cfg, plans, gathered, entry, transfer.pool, taught)
     models = gathered.evaluate()
@@ -96,10 +96,10 @@ def train_and_report(
         **extra_sections,
     }
     report["data"]["notes"] += transfer.notes
-    if extra_sections.get("chain"):
-        report["chain"] = [*extra_sections["chain"], teacher_generations.generation(STUDENT, "trained", models[STUDENT])]
+    if extra_sections.get("generations"):
+        report["generations"] = [*extra_sections["generations"], teacher_generations.generation(STUDENT, "trained", models[STUDENT])]
     if tuned_settings is not None:
-        report["search"] = tuned_settings.report(cfg.seed)
+        report["tuned_from"] = tuned_settings.report(cfg.seed)
     report["notes"] = examine(Examined(report, dataset, gathered.logits, gathered.records), own_checks(cfg.health))
     predictions = write_run.predictions(dataset, gathered.logits)
     shown = None

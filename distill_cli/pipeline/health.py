@@ -213,8 +213,8 @@ def probabilities_for_logits(examined: Examined) -> Iterator[str]:
     for name in examined.logits:
         parts = [logits for _, logits, _ in examined.scored(name)]
         if parts and all((part >= 0).all() and np.abs(part.sum(axis=1) - 1).max() < 1e-3 for part in parts):
-            from_file = name == TEACHER and str(examined.report.get("teacher_source")).startswith("outputs")
-            helps = "set teacher.outputs_kind=probabilities" if from_file else "take the softmax off the end of the network"
+            from_file = name == TEACHER and str(examined.report.get("teacher_source")).startswith("logits_file")
+            helps = "set teacher.logits_kind=probabilities" if from_file else "take the softmax off the end of the network"
             yield f"{name}: its outputs are probabilities already, and every loss takes them for logits; {helps}"
 
 
@@ -272,9 +272,9 @@ def _remedy(model: str, examined: Examined) -> str:
     if model != TEACHER:
         return "look at the learning rate (optimizer.lr), the epochs and the labels"
     if source.startswith("weights"):
-        return "look at teacher.class_order, teacher.prepare and teacher.weights_key"
-    if source.startswith("outputs"):
-        return "look at the row ids and the order of the classes in teacher.outputs"
+        return "look at teacher.class_order, teacher.preprocessing and teacher.weights_key"
+    if source.startswith("logits_file"):
+        return "look at the row ids and the order of the classes in teacher.logits_file"
     return "look at teacher.optimizer.lr, teacher.epochs and the labels"
 
 

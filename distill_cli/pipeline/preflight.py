@@ -70,9 +70,9 @@ def check_settings(cfg: Any, found: SearchResult | None, pool: Pool, dataset: Da
     Raises:
         UserError: what cannot be built, or cannot make a step.
     """
-    if cfg.student.bias_fix:
+    if cfg.student.bias_correction:
         bias_correction.missing_classes(pool, dataset)
-    build_model(model_spec(cfg.student.model, cfg.student.prepare, dataset), "student.model", cfg.seed)
+    build_model(model_spec(cfg.student.model, cfg.student.preprocessing, dataset), "student.model", cfg.seed)
     for plan in controls.build_plans(cfg, cfg.controls, found):
         where = f"controls.{plan.name}." if plan.is_control and plan.name != SCRATCH else ""
         stages = stages_of(cfg, plan)
@@ -91,7 +91,7 @@ def check_settings(cfg: Any, found: SearchResult | None, pool: Pool, dataset: Da
         if (
             not plan.is_control
             and uses_teacher(stages)
-            and plan.settings["sampling"]["power"]
+            and plan.settings["sampling"]["class_balance_power"]
             and cfg.dataset.get("label_fraction", 1.0) < 1
         ):
             raise UserError(
@@ -111,7 +111,7 @@ def check_unlabeled_is_used(plan: controls.TrainingPlan, uses_teacher: bool) -> 
             "dataset.unlabeled: the student's loss looks at labels alone, so rows without one would teach it nothing; "
             "choose a loss that listens to a teacher, or leave them out"
         )
-    if plan.settings["sampling"]["power"]:
+    if plan.settings["sampling"]["class_balance_power"]:
         raise UserError("sampling draws rows by their class, and those of dataset.unlabeled have none; use sampling=uniform")
 
 
@@ -128,7 +128,7 @@ def check_losses(cfg: Any, taught_by: Classifier | None, pool: Pool, dataset: Da
     Returns:
         Such a student, to teach the next.
     """
-    entry = model_spec(cfg.student.model, cfg.student.prepare, dataset)
+    entry = model_spec(cfg.student.model, cfg.student.preprocessing, dataset)
     student = build_model(entry, "student.model", cfg.seed)
     plan = controls.build_plans(cfg, [])[0]
     stages = stages_of(cfg, plan)
@@ -139,7 +139,7 @@ def check_losses(cfg: Any, taught_by: Classifier | None, pool: Pool, dataset: Da
         batch_size = min(plan.settings["batch_size"], len(pool))
         teachers = [freeze_teacher(taught_by.to(context.device), pairs)]
         bind_losses(stages, student.to(context.device), teachers, rows, data_facts(pool, dataset), cfg.seed, batch_size)
-    elif cfg.teacher.outputs is not None:
+    elif cfg.teacher.logits_file is not None:
         check_has_features(pairs)
     lesson = TeacherQuery(pairs, pool, dataset, context, plan.settings, plan.seed, cfg.cache)
     check_output_cache(lesson, taught_by if uses_teacher(stages) else None)

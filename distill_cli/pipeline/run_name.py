@@ -26,17 +26,18 @@ def run_name(cfg: Any, command: str, data: str) -> str:
         return f"{data}: {teacher}"
     nodes = [stage_settings(config, name) for name in stage_names(config)] or [config]
     losses = ", then ".join(" + ".join(_losses(node)) for node in nodes)
-    between = [str(link["name"]) for link in reversed(config["chain"])]
+    between = [str(link["name"]) for link in reversed(config["generations"])]
     return f"{data}: {' from '.join([model_name(config['student']['model']), *between, teacher])}, {losses}"
 
 
 def teacher_name(teacher: Mapping[str, Any]) -> str:
     """Return what a teacher is called: its file or folder where it is not trained here, else its architecture."""
-    for key in ("outputs", "weights", "checkpoint"):
+    for key in ("logits_file", "weights", "run"):
         if isinstance(teacher.get(key), str):
             return Path(teacher[key]).name
     name = model_name(teacher["model"])
-    return name if teacher["members"] == 1 else f"{teacher['members']} x {name}"
+    size = teacher["ensemble"]["size"]
+    return name if size == 1 else f"{size} x {name}"
 
 
 def _losses(node: Mapping[str, Any]) -> list[str]:

@@ -61,15 +61,15 @@ def train_students(
             record = merge_records([record, taught.train_record])
         layout.save_train_record(context.run_dir, plan.name, record)
         cost = teacher_training.training_stats(result, labels if any(stage.objective.uses_labels for stage in stages) else 0)
-        if not cfg.student.bias_fix:
+        if not cfg.student.bias_correction:
             gathered.add(plan.name, model, entry, cost)
             continue
         if not plan.is_control:
             layout.save_train_record(context.run_dir, UNCORRECTED, record)
             gathered.add(UNCORRECTED, model, entry, cost)
-        fixed, fixed_entry = apply_bias_correction(model, entry, pool, dataset, context, plan.settings["select"]["metric"])
+        fixed, fixed_entry = apply_bias_correction(model, entry, pool, dataset, context, plan.settings["monitor"])
         gathered.add(
-            plan.name, fixed, fixed_entry, {**cost, "bias_fix": bias_correction.described(fixed_entry, dataset.class_names)}
+            plan.name, fixed, fixed_entry, {**cost, "bias_correction": bias_correction.described(fixed_entry, dataset.class_names)}
         )
 
 

@@ -106,9 +106,9 @@ def _print_members(on: Console, report: Mapping[str, Any]) -> None:
 
 
 def _print_chain(on: Console, report: Mapping[str, Any]) -> None:
-    rows = model_table.chain_rows(report)
+    rows = model_table.generation_rows(report)
     if rows:
-        print_line(on, "the chain, test macro F1: " + " -> ".join(f"{row[0]} {row[2]}" for row in rows))
+        print_line(on, "generations, test macro F1: " + " -> ".join(f"{row[0]} {row[2]}" for row in rows))
 
 
 def _print_classes(on: Console, report: Mapping[str, Any], names: Sequence[str]) -> None:

@@ -27,7 +27,7 @@ LARGEST = 1 << 24
 # What an entry of model.json must hold, as a stranger may have written it.
 SPEC_CHECKS: dict[str, Callable[[Any], bool]] = {
     "model": lambda v: isinstance(v, dict) and "_target_" in v,
-    "prepare": lambda v: isinstance(v, str),
+    "preprocessing": lambda v: isinstance(v, str),
     "num_classes": lambda v: _is_size(v),
     "input_shape": lambda v: isinstance(v, list) and len(v) > 0 and all(_is_size(n) for n in v),
 }
@@ -47,11 +47,11 @@ def _is_size(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= LARGEST
 
 
-def model_spec(node: Mapping[str, Any], prepare: str | None, dataset: Dataset) -> dict[str, Any]:
+def model_spec(node: Mapping[str, Any], preprocessing: str | None, dataset: Dataset) -> dict[str, Any]:
     """Return all that it takes to build a model again: the body of its entry in model.json."""
     return {
         "model": OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else dict(node),
-        "prepare": prepare or dataset.default_preprocessing,
+        "preprocessing": preprocessing or dataset.default_preprocessing,
         "num_classes": len(dataset.class_names),
         "input_shape": list(dataset.input_shape),
     }
@@ -94,7 +94,7 @@ def _build(node: Mapping[str, Any], where: str, given: Mapping[str, Any], entry:
     if entry.get("offset") is not None:
         network = LogitOffset(network, entry["offset"])
     try:
-        return Classifier(network, entry["prepare"], tuple(entry["input_shape"]))
+        return Classifier(network, entry["preprocessing"], tuple(entry["input_shape"]))
     except ValueError as e:
         raise UserError(f"{where.removesuffix('.model')}.{e}") from None
 

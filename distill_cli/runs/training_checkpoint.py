@@ -69,7 +69,7 @@ class CheckpointManager:
                 stop_signals.raise_if_requested()
                 return  # nobody asked for states: the training goes on without
             raise UserError(
-                f"{self.folder}: {e}; set checkpoint.every=null, and choose an optimizer and a schedule of torch"
+                f"{self.folder}: {e}; set save_every=null, and choose an optimizer and a schedule of torch"
             ) from None
         before = self._written()
         number = before[-1][0] + 1 if before else 0

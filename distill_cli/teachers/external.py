@@ -28,13 +28,13 @@ LEAST_PROBABILITY = 1e-38
 def load_weights(node: Mapping[str, Any], dataset: Dataset) -> tuple[Classifier, dict[str, Any], str]:
     """Build ``teacher.model`` and load the weights of ``teacher.weights`` into it.
 
-    Input statistics (``teacher.prepare=standardise``) are those of the training rows here.
+    Input statistics (``teacher.preprocessing=standardize``) are those of the training rows here.
 
     Returns:
         The model, its entry in model.json, and in words how the file was read.
     """
     path = Path(node["weights"])
-    entry = model_spec(node["model"], node["prepare"], dataset)
+    entry = model_spec(node["model"], node["preprocessing"], dataset)
     if node.get("class_order") is not None:
         entry["order"] = _order(list(node["class_order"]), dataset)
     model = build_model(entry, "teacher.model")
@@ -66,10 +66,10 @@ def load_outputs(node: Mapping[str, Any], dataset: Dataset, *, more_rows: bool =
         UserError: missing, of another width, not finite, of rows that the data set lacks, or no probabilities where they are
             said to be.
     """
-    path, kind = Path(node["outputs"]), node["outputs_kind"]
-    where = f"teacher.outputs={path}"
+    path, kind = Path(node["logits_file"]), node["logits_kind"]
+    where = f"teacher.logits_file={path}"
     if kind not in KINDS:
-        raise UserError(f"teacher.outputs_kind={kind}: expected {' or '.join(KINDS)}")
+        raise UserError(f"teacher.logits_kind={kind}: expected {' or '.join(KINDS)}")
     if not path.is_file():
         raise UserError(f"{where}: no such file")
     classes = len(dataset.class_names)
@@ -85,7 +85,7 @@ def load_outputs(node: Mapping[str, Any], dataset: Dataset, *, more_rows: bool =
         return index, values.astype(np.float32)
     if (values < 0).any() or (np.abs(values.sum(axis=1) - 1) > 1e-3).any():
         raise UserError(
-            f"{where}: not probabilities (each row must be >= 0 and sum to 1); say teacher.outputs_kind=logits if they are logits"
+            f"{where}: not probabilities (each row must be >= 0 and sum to 1); say teacher.logits_kind=logits if they are logits"
         )
     return index, log_softmax(np.log(np.maximum(values, LEAST_PROBABILITY)), axis=1).astype(np.float32)
 

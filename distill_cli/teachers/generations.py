@@ -28,14 +28,14 @@ from distill_cli.teachers.train import ResolvedTeacher, load_from_run
 from distill_cli.types import STUDENT, TEACHER, Dataset
 from distill_cli.utils import files
 
-FOLDER = "chain"
+FOLDER = "generations"
 KEY = "link_key"
 # What cannot move a link's weights, or is in its key in another form.
 NOT_IN_KEY = (
-    "outputs", "sweep", "require", "objective", "bootstrap", "eval_batch_size", "device", "dataset", "teacher",
-    "controls", "cache", "logger", "progress",
+    "outputs", "sweep", "require", "optimized_metric", "bootstrap", "eval_batch_size", "device", "dataset", "teacher",
+    "controls", "cache", "logger", "verbosity", "log_every_seconds",
 )  # fmt: skip
-NO_OTHER = {"members": 1, "member_weights": None, "weights": None, "outputs": None}
+NO_OTHER = {"weights": None, "logits_file": None}
 FIGURES = ("parameters", "train_seconds", "steps")
 SHOWN = (*FIGURES, "val", "test")
 
@@ -78,7 +78,7 @@ def train_generations(
 
     Args:
         cfg: the composed config.
-        taught: the teacher at the chain's beginning.
+        taught: the teacher at the beginning.
         transfer: the rows of all links.
         dataset: theirs.
         context: of the student's run.
@@ -92,12 +92,13 @@ def train_generations(
             link.config["teacher"] = {
                 **link.config["teacher"],
                 **NO_OTHER,
-                "checkpoint": str(folder),
-                "checkpoint_model": STUDENT,
+                "run": str(folder),
+                "run_model": STUDENT,
+                "ensemble": {**link.config["teacher"]["ensemble"], "size": 1, "weights": None},
             }
         key = generation_key(link, taught, transfer, dataset)
         train = partial(_train, link, key, taught, transfer, dataset, context, distil)
-        folder, found = find_or_create(context, key, KEY, f"chain: {link.name}", train, context.output_dir / FOLDER)
+        folder, found = find_or_create(context, key, KEY, f"generation: {link.name}", train, context.output_dir / FOLDER)
         report = layout.read_json(folder / layout.REPORT)
         if not generations:
             generations.append(generation(TEACHER, taught.origin, layout.model_metrics(report, TEACHER, SHOWN)))

@@ -21,7 +21,7 @@ def find_or_create(
         context: its `outputs` hold the register and the new folder.
         key: what the run is found by.
         field: of its report, which must say the same key.
-        what: what messages call it; ``teacher`` or ``chain: NAME``.
+        what: what messages call it; ``teacher`` or ``generation: NAME``.
         make: runs it in a folder of its own, below a folder that it adds, registers it, and returns the folder.
         home: that folder.
     """

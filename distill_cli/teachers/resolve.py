@@ -27,9 +27,9 @@ from distill_cli.utils import files
 ENSEMBLE = f"{Ensemble.__module__}.{Ensemble.__name__}"
 SUMMED = ("train_seconds", "steps")
 PREPARED = {
-    "none": "as they are (teacher.prepare=none)",
-    "standardise": "less mean, over deviation of each channel or feature of the training rows here (teacher.prepare=standardise)",
-    PER_ELEMENT: f"less mean, over deviation of each element of the training rows here (teacher.prepare={PER_ELEMENT})",
+    "none": "as they are (teacher.preprocessing=none)",
+    "standardize": "less mean, over deviation of each channel or feature of the training rows here (teacher.preprocessing=standardize)",
+    PER_ELEMENT: f"less mean, over deviation of each element of the training rows here (teacher.preprocessing={PER_ELEMENT})",
 }
 
 
@@ -54,28 +54,28 @@ def resolve_teacher(cfg: Any, dataset: Dataset, context: RunContext, train_run: 
     if node.weights is not None:
         model, entry, reading = external.load_weights(node, dataset)
         members = [ResolvedTeacher(f"weights {node.weights}{reading}", model, entry)]
-    elif node.outputs is not None:
+    elif node.logits_file is not None:
         table = external.load_outputs(node, dataset, more_rows=cfg.dataset.get("unlabeled") is not None)
-        members = [ResolvedTeacher(f"outputs {node.outputs}", None, {}, outputs=table)]
-    elif node.checkpoint is not None:
+        members = [ResolvedTeacher(f"logits_file {node.logits_file}", None, {}, outputs=table)]
+    elif node.run is not None:
         members = load_from_runs(node, targets_in(OmegaConf.to_container(cfg, resolve=True)))
     else:
-        members = [find_or_train(member_config(cfg, k), dataset, context, train_run) for k in range(node.members)]
+        members = [find_or_train(member_config(cfg, k), dataset, context, train_run) for k in range(node.ensemble.size)]
     for member in members:
         check_compatible(member, dataset)
         if member.train_record is not None and (met := find_overlap(member.train_record, dataset)):
             raise UserError(f"teacher ({member.origin}): {met}; train one on this split, or choose the split it was trained on")
-    if node.weights is not None or node.outputs is not None:
+    if node.weights is not None or node.logits_file is not None:
         introduce(members[0], dataset, context)
     if len(members) == 1:
         return members[0]
-    weights = None if node.member_weights is None else [float(w) for w in node.member_weights]
-    return build_ensemble(members, node.average, weights, dataset)
+    weights = None if node.ensemble.weights is None else [float(w) for w in node.ensemble.weights]
+    return build_ensemble(members, node.ensemble.average, weights, dataset)
 
 
 def introduce(taught: ResolvedTeacher, dataset: Dataset, context: RunContext) -> None:
     """Print what is known of a teacher that came as weights or outputs, with its scores on validation."""
-    prepared = f"; inputs: {PREPARED[taught.spec['prepare']]}" if taught.model is not None else ""
+    prepared = f"; inputs: {PREPARED[taught.spec['preprocessing']]}" if taught.model is not None else ""
     context.progress.say(f"teacher: {taught.origin}{prepared}")
     logits = taught.logits(dataset.val, dataset, context)
     if logits is None:
@@ -88,23 +88,23 @@ def introduce(taught: ResolvedTeacher, dataset: Dataset, context: RunContext) ->
 
 
 def load_from_runs(node: Any, also: Collection[str] = ()) -> list[ResolvedTeacher]:
-    """Return the models of ``teacher.checkpoint``: one run folder, or a list of them; classes of `also` may be built.
+    """Return the models of ``teacher.run``: one run folder, or a list of them; classes of `also` may be built.
 
     Raises:
         UserError: a folder that is no run, a model listed twice, or one whose training rows nobody knows in a list.
     """
-    several = not isinstance(node.checkpoint, str)
-    folders = list(node.checkpoint) if several else [node.checkpoint]
-    names = [node.checkpoint_model] * len(folders) if isinstance(node.checkpoint_model, str) else list(node.checkpoint_model)
+    several = not isinstance(node.run, str)
+    folders = list(node.run) if several else [node.run]
+    names = [node.run_model] * len(folders) if isinstance(node.run_model, str) else list(node.run_model)
     found: list[tuple[Path, str]] = []
     members = []
     for n, (folder, name) in enumerate(zip(folders, names, strict=True)):
-        option = f"teacher.checkpoint.{n}" if several else "teacher.checkpoint"
+        option = f"teacher.run.{n}" if several else "teacher.run"
         place = find_run(folder, option)
         if (place.resolve(), name) in found:
-            raise UserError(f"{option}={folder}: its {name} is a member already; let it count more by teacher.member_weights")
+            raise UserError(f"{option}={folder}: its {name} is a member already; let it count more by teacher.ensemble.weights")
         found.append((place.resolve(), name))
-        members.append(load_from_run(place, name, "checkpoint", also))
+        members.append(load_from_run(place, name, "run", also))
         if several and members[-1].train_record is None:
             raise UserError(
                 f"{option}={folder}: its {name} came from foreign weights or outputs, whose training rows nobody knows; "
@@ -114,20 +114,20 @@ def load_from_runs(node: Any, also: Collection[str] = ()) -> list[ResolvedTeache
 
 
 def teacher_columns(node: Any) -> Columns | None:
-    """Return the names of the columns that the first model of ``teacher.checkpoint`` was trained on; None without one."""
-    if node.checkpoint is None:
+    """Return the names of the columns that the first model of ``teacher.run`` was trained on; None without one."""
+    if node.run is None:
         return None
-    several = not isinstance(node.checkpoint, str)
-    folder, option = (node.checkpoint[0], "teacher.checkpoint.0") if several else (node.checkpoint, "teacher.checkpoint")
+    several = not isinstance(node.run, str)
+    folder, option = (node.run[0], "teacher.run.0") if several else (node.run, "teacher.run")
     return columns_of(read_checkpoint(find_run(folder, option)))
 
 
 def member_config(cfg: Any, k: int) -> Any:
     """Return the config of the k-th member: one teacher, its seed k more, so that smaller and larger ensembles share members."""
-    if cfg.teacher.members == 1:
+    if cfg.teacher.ensemble.size == 1:
         return cfg
     own = copy.deepcopy(cfg)
-    own.teacher.seed, own.teacher.members, own.teacher.member_weights = cfg.teacher.seed + k, 1, None
+    own.teacher.seed, own.teacher.ensemble.size, own.teacher.ensemble.weights = cfg.teacher.seed + k, 1, None
     return own
 
 
@@ -183,7 +183,7 @@ def ensemble_entry(
     return {
         "model": {"_target_": ENSEMBLE, "average": average, "weights": weights},
         "members": list(members),
-        "prepare": "none",  # each member has its own
+        "preprocessing": "none",  # each member has its own
         "num_classes": len(dataset.class_names),
         "input_shape": list(dataset.input_shape),
         "class_names": list(dataset.class_names),
@@ -192,10 +192,10 @@ def ensemble_entry(
 
 def build_untrained_teacher(node: Any, dataset: Dataset) -> Classifier:
     """Return the teacher, or the ensemble, that the config would train, with fresh weights."""
-    entry = model_spec(node.model, node.prepare, dataset)
-    if node.members == 1:
+    entry = model_spec(node.model, node.preprocessing, dataset)
+    if node.ensemble.size == 1:
         return build_model(entry, "teacher.model", node.seed)
-    return build_model(ensemble_entry([entry] * node.members, node.average, None, dataset), "teacher.model", node.seed)
+    return build_model(ensemble_entry([entry] * node.ensemble.size, node.ensemble.average, None, dataset), "teacher.model", node.seed)
 
 
 def total(members: Sequence[ResolvedTeacher], figure: str) -> float | None:

@@ -33,7 +33,7 @@ from distill_cli.utils import files
 
 FORMAT = 1
 # What of a model's entry decides what it says, beside its weights.
-ARCHITECTURE_KEYS = ("model", "prepare", "num_classes", "input_shape", "order", "offset")
+ARCHITECTURE_KEYS = ("model", "preprocessing", "num_classes", "input_shape", "order", "offset")
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def _table(taught: ResolvedTeacher, lesson: TeacherQuery) -> PrecomputedTeacher:
     check_has_features(lesson.pairs)
     if lesson.augments_inputs:
         raise UserError(
-            "teacher.outputs: fixed outputs cannot follow changed inputs; use augment=none mixup=none or a teacher with weights"
+            "teacher.logits_file: fixed outputs cannot follow changed inputs; use augment=none mixup=none or a teacher with weights"
         )
     logits = taught.logits(lesson.pool, lesson.dataset, lesson.context)
     if logits is None:
@@ -183,6 +183,6 @@ def check_has_features(pairs: Pairs) -> None:
     """Refuse to compare the features of `pairs`, for a teacher of which only outputs are known."""
     if pairs:
         raise UserError(
-            f"teacher.outputs: has logits only, and the loss compares features (the teacher's '{pairs[0][1]}'); "
+            f"teacher.logits_file: has logits only, and the loss compares features (the teacher's '{pairs[0][1]}'); "
             "use a teacher with weights, or a loss on logits"
         )

@@ -31,9 +31,9 @@ from distill_cli.types import Columns, Dataset, Pool
 from distill_cli.utils import files
 
 # Where a teacher that is not trained here comes from.
-SOURCES = ("checkpoint", "weights", "outputs")
+SOURCES = ("run", "weights", "logits_file")
 # What decides a teacher's weights; a finished teacher is found by these, the data and the recipe version.
-KEY_PARTS = (*TRAINING_KEYS, "model", "prepare", "seed", "label_fraction", "class_weight")
+KEY_PARTS = (*TRAINING_KEYS, "model", "preprocessing", "seed", "label_fraction", "class_weight")
 
 
 @dataclass
@@ -41,7 +41,7 @@ class ResolvedTeacher:
     """A teacher ready to teach.
 
     Attributes:
-        origin: in words: ``trained``, ``found <folder>``, ``checkpoint <folder>``, ``weights <file>``, ``outputs <file>``.
+        origin: in words: ``trained``, ``found <folder>``, ``run <folder>``, ``weights <file>``, ``logits_file <file>``.
         model: None where only outputs are known.
         spec: how to build the model again.
         outputs: outputs by row id, where there is no model.
@@ -93,17 +93,18 @@ def teacher_key(node: Mapping[str, Any], dataset: Dataset, dataset_node: Mapping
     parts = {name: node.get(name) for name in KEY_PARTS}
     if parts["label_fraction"] is None:
         parts["label_fraction"] = dataset_node.get("label_fraction", 1.0)
-    parts["prepare"] = parts["prepare"] or dataset.default_preprocessing
+    parts["preprocessing"] = parts["preprocessing"] or dataset.default_preprocessing
     return files.hash_json({**parts, "precision": precision, "data": dataset.fingerprint, "recipe_version": RECIPE_VERSION})
 
 
 def check_sources(node: Mapping[str, Any], *, trained: bool = False) -> None:
     """See that a teacher is given in one way at most, and in none where it is to be trained."""
     given = [name for name in SOURCES if node.get(name) is not None]
-    if trained and node.get("members", 1) > 1:
+    size = node["ensemble"]["size"]
+    if trained and size > 1:
         raise UserError(
-            f"teacher.members={node['members']}: train-teacher trains one teacher a run; sweep over its seeds with "
-            f"-m seed={node['seed']},{node['seed'] + 1},..., and distill teacher.members={node['members']} finds them"
+            f"teacher.ensemble.size={size}: train-teacher trains one teacher a run; sweep over its seeds with "
+            f"-m seed={node['seed']},{node['seed'] + 1},..., and distill teacher.ensemble.size={size} finds them"
         )
     if given and trained:
         raise UserError(f"teacher.{given[0]} names a teacher that is there already, and train-teacher trains one; leave it out")
@@ -132,7 +133,7 @@ def load_from_run(folder: Path, name: str, how: str, also: Collection[str] = ())
     report = layout.read_json(folder / layout.REPORT)
     cost = layout.model_metrics(report, name, TRAINING_STATS)
     record = layout.read_train_record(folder, name) if layout.train_record_file(folder, name).is_file() else None
-    if record is None and not (name == "teacher" and str(report.get("teacher_source")).startswith(("weights", "outputs"))):
+    if record is None and not (name == "teacher" and str(report.get("teacher_source")).startswith(("weights", "logits_file"))):
         raise UserError(
             f"{layout.train_record_file(folder, name)}: missing, so nobody can tell what this teacher was trained on; the run is damaged"
         )
@@ -178,7 +179,7 @@ def train(cfg: Any, dataset: Dataset, context: RunContext) -> tuple[ResolvedTeac
     """Build and train the teacher of a config."""
     node = cfg.teacher
     pool = teacher_pool(dataset, cfg.dataset, node.label_fraction)
-    entry = model_spec(node.model, node.prepare, dataset)
+    entry = model_spec(node.model, node.preprocessing, dataset)
     model = build_model(entry, "teacher.model", node.seed)
     settings = {name: node[name] for name in TRAINING_KEYS}
     stages = single_stage(cross_entropy_objective(node.class_weight), settings, "teacher.")

@@ -56,7 +56,7 @@ def fit(
         pool: its training rows.
         dataset: for validation and the classes that macro F1 averages.
         teachers: frozen.
-        settings: the keys TRAINING_KEYS; epochs, optimizer and schedule are those of `parts`.
+        settings: the keys TRAINING_KEYS; epochs, optimizer and lr_scheduler are those of `parts`.
         seed: of order, augmentation, mixup and dropout.
         context: device, precision, progress.
         stop_after: epochs after which it stops, instead of by patience.
@@ -74,7 +74,7 @@ def fit(
     key_parts["teacher"] = taught_by
     key = training_key(parts, pool, dataset, {**key_parts, "precision": context.precision})
     _dry_run_train_mode(model, rows, batch_size, name)
-    sampler = EpochBatchSampler(pool.y, settings["batch_size"], seed, settings["sampling"]["power"], settings["steps_per_epoch"])
+    sampler = EpochBatchSampler(pool.y, settings["batch_size"], seed, settings["sampling"]["class_balance_power"], settings["steps_per_epoch"])
     trainer = Trainer(
         name=name,
         model=model,
@@ -95,7 +95,7 @@ def fit(
         name, sum(stage.epochs for stage in stages), sampler.steps_per_epoch * sampler.batch_size, sampler.steps_per_epoch
     )
     try:
-        return trainer.fit(stages, ModelSelection(**settings["select"], max_epochs=stop_after), context.epoch)
+        return trainer.fit(stages, ModelSelection(settings["monitor"], settings["early_stopping"]["patience"], max_epochs=stop_after), context.epoch)
     finally:
         context.progress.finish()
         model.set_feature_layers(())
@@ -144,7 +144,7 @@ def dry_run_optimizers(parts: Sequence[StageSpec], where: str = "") -> None:
         except UserError:
             raise
         except (ValueError, TypeError, ArithmeticError, RuntimeError) as e:
-            raise UserError(f"{place}optimizer or {place}schedule cannot make a step: {str(e).splitlines()[0]}") from None
+            raise UserError(f"{place}optimizer or {place}lr_scheduler cannot make a step: {str(e).splitlines()[0]}") from None
         if not bool(number.isfinite().all()):
             raise UserError(f"{place}optimizer: a step with it is not finite; look at lr={part.optimizer.get('lr')}")
 
@@ -155,7 +155,7 @@ def make_stage(model: nn.Module, part: StageSpec, steps_per_epoch: int) -> Stage
     parameters = [*student, *(p for p in part.objective.parameters() if p.requires_grad)]
     optimizer = instantiate_component(part.optimizer, f"{part.config_path}optimizer", params=parameters)
     total = part.epochs * steps_per_epoch
-    schedule = instantiate_component(part.lr_scheduler, f"{part.config_path}schedule", optimizer=optimizer, total_steps=total)
+    schedule = instantiate_component(part.lr_scheduler, f"{part.config_path}lr_scheduler", optimizer=optimizer, total_steps=total)
     every = part.gradient_log_every(steps_per_epoch)
     return Stage(
         part.name, part.objective, part.epochs, steps_per_epoch, optimizer, schedule, part.trainable_modules, every,

@@ -25,6 +25,6 @@ def test_a_yaml_names_every_argument_of_its_function_with_its_default(option: st
 def test_the_common_keys_are_the_pipelines_own() -> None:
     assert yaml.safe_load((CONF / "_common.yaml").read_text()) == {
         "label_fraction": 1.0,
-        "transfer_exclude": [],
+        "exclude_classes": [],
         "unlabeled": None,
     }

@@ -60,12 +60,12 @@ def test_classes_are_left_out_by_name_or_position() -> None:
         (
             ("normal", "paced"),
             ["pace"],
-            "dataset.transfer_exclude: no class 'pace'; did you mean 'paced'? (classes: normal, paced)",
+            "dataset.exclude_classes: no class 'pace'; did you mean 'paced'? (classes: normal, paced)",
         ),
-        (("1", "2"), [0], "dataset.transfer_exclude: no class '0' (classes: 1, 2)"),
-        (("N", "S"), [2], "dataset.transfer_exclude: no class '2' (classes: N, S)"),
-        (("N", "S"), [True], "dataset.transfer_exclude: no class 'True' (classes: N, S)"),
-        (("N", "S"), ["N", "S"], "dataset.transfer_exclude leaves no training row; leave out fewer classes"),
+        (("1", "2"), [0], "dataset.exclude_classes: no class '0' (classes: 1, 2)"),
+        (("N", "S"), [2], "dataset.exclude_classes: no class '2' (classes: N, S)"),
+        (("N", "S"), [True], "dataset.exclude_classes: no class 'True' (classes: N, S)"),
+        (("N", "S"), ["N", "S"], "dataset.exclude_classes leaves no training row; leave out fewer classes"),
     ],
 )
 def test_wrong_classes(names: tuple[str, ...], exclude: list, line: str) -> None:

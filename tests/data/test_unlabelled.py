@@ -141,7 +141,7 @@ def test_another_data_set_gives_its_training_rows(distill: Callable[..., Any]) -
 
 
 def test_a_link_of_a_chain_learns_from_them_too_and_is_found_by_their_content(distill: Callable[..., Any]) -> None:
-    line = ("distill", *TINY, "chain=[{name: a}]", "dataset.unlabeled=more.npy", "controls=[]")
+    line = ("distill", *TINY, "generations=[{name: a}]", "dataset.unlabeled=more.npy", "controls=[]")
     write("more.npy")
     assert "trained" in distill(*line).report["chain"][1]["source"]
     assert "found" in distill(*line).report["chain"][1]["source"]

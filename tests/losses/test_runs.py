@@ -40,7 +40,7 @@ FT_ALONE = ("dataset=heartbeat_synthetic", "student=cnn1d_student", "teacher=cnn
 
 
 def test_a_loss_that_trains_itself_first_can_be_the_only_one(distill: Callable[..., Ran]) -> None:
-    ran = distill("distill", *FT_ALONE, "epochs=8", "gradients.every=1")
+    ran = distill("distill", *FT_ALONE, "epochs=8", "log_gradients.every=1")
     assert ran.code == 0, ran.err
     with open(ran.folder / "metrics.csv", newline="") as f:
         rows = [row for row in csv.DictReader(f) if row["model"] == "student"]
@@ -56,7 +56,7 @@ def test_a_loss_that_trains_itself_first_can_be_the_only_one(distill: Callable[.
 
 
 def test_a_loss_that_trains_itself_first_is_balanced_by_what_it_will_ask_of_the_student(distill: Callable[..., Ran]) -> None:
-    words = ("+loss@terms.cross_entropy=cross_entropy", "balance=start", "gradients.every=1", "epochs=8")
+    words = ("+loss@terms.cross_entropy=cross_entropy", "balance_gradients=at_start", "log_gradients.every=1", "epochs=8")
     ran = distill("distill", *FT_ALONE, *words)
     assert ran.code == 0, ran.err
     terms = ran.report["terms"]

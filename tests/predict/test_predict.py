@@ -144,7 +144,7 @@ def test_a_finished_model_finds_its_features_by_name(work: Path, distill: Distil
         "dataset=csv",
         "dataset.path=moved.csv",
         "dataset.label=label",
-        "teacher.checkpoint=run",
+        "teacher.run=run",
         "eval_batch_size=7",
     )
     assert taught.report["models"]["teacher"]["test"] == ran[0].report["models"]["teacher"]["test"]

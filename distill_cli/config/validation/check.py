@@ -28,7 +28,7 @@ from distill_cli.errors import UserError, did_you_mean
 __all__ = ["TRAINING_KEYS", "check", "check_component", "check_trusted", "instantiate_component", "load_config", "targets_in"]
 
 # Keys beside a component's own, read by the pipeline.
-EXTRA_KEYS = {"loss": ("weight",), "terms": ("weight",), "dataset": ("label_fraction", "transfer_exclude", "unlabeled")}
+EXTRA_KEYS = {"loss": ("weight",), "terms": ("weight",), "dataset": ("label_fraction", "exclude_classes", "unlabeled")}
 
 
 def check(cfg: DictConfig, command: str, typed: list[str] | None = None) -> None:
@@ -100,16 +100,16 @@ def components(config: Mapping[str, Any], command: str) -> Iterator[tuple[str, M
     if isinstance(config["dataset"].get("unlabeled"), Mapping):
         yield "dataset.unlabeled", config["dataset"]["unlabeled"]
     yield from ((f"logger.{name}", node) for name, node in (config["logger"] or {}).items())
-    paths = ["dataset", "teacher.model", "teacher.optimizer", "teacher.schedule"]
+    paths = ["dataset", "teacher.model", "teacher.optimizer", "teacher.lr_scheduler"]
     if command == "distill":
-        paths += ["student.model", "optimizer", "schedule", "loss"]
+        paths += ["student.model", "optimizer", "lr_scheduler", "loss"]
         yield from ((f"terms.{name}", node) for name, node in config["terms"].items())
         for name in stage_names(config):
             own, whole = config["stages"][name], stage_settings(config, name)
             yield from ((f"stages.{name}.{key}", whole[key]) for key in COMPONENTS if own.get(key))
             yield from ((f"stages.{name}.terms.{term}", whole["terms"][term]) for term in own.get("terms") or {})
         for name, settings in control_settings(config):
-            for key in sorted({"optimizer", "schedule"} & set(settings)):
+            for key in sorted({"optimizer", "lr_scheduler"} & set(settings)):
                 yield f"controls.{name}.{key}", {**config[key], **settings[key]}
     for path in paths:
         node: Any = config

@@ -6,42 +6,49 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from distill_cli.config.validation.rules import format_value
+from distill_cli.config.validation.rules import check_complete, format_value
 from distill_cli.errors import UserError
+
+ENSEMBLE_KEYS = ("size", "average", "weights")
 
 
 def check_ensemble(teacher: Mapping[str, Any]) -> None:
-    """Check `members`, `checkpoint`, `checkpoint_model` and `member_weights` against each other.
+    """Check `ensemble`, `run` and `run_model` against each other.
 
     Raises:
         UserError: the first that is wrong.
     """
-    members, folders, names = teacher["members"], teacher["checkpoint"], teacher["checkpoint_model"]
-    for key in ("weights", "outputs"):
+    if not isinstance(teacher["ensemble"], Mapping):
+        raise UserError(
+            f"teacher.ensemble={format_value(teacher['ensemble'])}: has keys of its own; set teacher.ensemble.KEY=VALUE"
+        )
+    check_complete(teacher["ensemble"], ENSEMBLE_KEYS, "teacher.ensemble.")
+    members, folders, names = teacher["ensemble"]["size"], teacher["run"], teacher["run_model"]
+    for key in ("weights", "logits_file"):
         if isinstance(teacher[key], list):
             raise UserError(
                 f"teacher.{key}={format_value(teacher[key])}: expected one file; an ensemble is made of run folders "
-                "(teacher.checkpoint=[RUN_A,RUN_B]) or trained here (teacher.members=5)"
+                "(teacher.run=[RUN_A,RUN_B]) or trained here (teacher.ensemble.size=5)"
             )
         if members > 1 and teacher[key] is not None:
             raise UserError(
-                f"teacher.members={members}: members are trained here, and teacher.{key} is there already; choose one"
+                f"teacher.ensemble.size={members}: members are trained here, and teacher.{key} is there already; choose one"
             )
     if members > 1 and folders is not None:
-        raise UserError(f"teacher.members={members}: members are trained here; teacher.checkpoint=[RUN_A,RUN_B] needs no number")
+        raise UserError(f"teacher.ensemble.size={members}: members are trained here; teacher.run=[RUN_A,RUN_B] needs no number")
     if isinstance(folders, list):
         if not folders or not all(isinstance(folder, str) and folder.strip() for folder in folders):
-            raise UserError(f"teacher.checkpoint={format_value(folders)}: expected a run folder, or a list of them")
+            raise UserError(f"teacher.run={format_value(folders)}: expected a run folder, or a list of them")
         members = len(folders)
     elif not isinstance(folders, str | None):
-        raise UserError(f"teacher.checkpoint={format_value(folders)}: expected a run folder, or a list of them")
+        raise UserError(f"teacher.run={format_value(folders)}: expected a run folder, or a list of them")
     if isinstance(names, list):
         if not isinstance(folders, list) or len(names) != members or not all(isinstance(name, str) for name in names):
-            wanted = f"{members} names, one a folder of teacher.checkpoint" if isinstance(folders, list) else "one name"
-            raise UserError(f"teacher.checkpoint_model={format_value(names)}: expected {wanted}")
+            wanted = f"{members} names, one a folder of teacher.run" if isinstance(folders, list) else "one name"
+            raise UserError(f"teacher.run_model={format_value(names)}: expected {wanted}")
     elif not isinstance(names, str):
-        raise UserError(f"teacher.checkpoint_model={format_value(names)}: expected teacher, student or a control's name")
-    check_weights(teacher["member_weights"], members)
+        raise UserError(f"teacher.run_model={format_value(names)}: expected teacher, student or a control's name")
+    check_weights(teacher["ensemble"]["weights"], members)
 
 
 def check_weights(weights: Any, members: int) -> None:
@@ -54,10 +61,10 @@ def check_weights(weights: Any, members: int) -> None:
         return
     if members == 1:
         raise UserError(
-            f"teacher.member_weights={format_value(weights)}: there is one teacher; set teacher.members or a list of teacher.checkpoint"
+            f"teacher.ensemble.weights={format_value(weights)}: there is one teacher; set teacher.ensemble.size or a list of teacher.run"
         )
     numbers = isinstance(weights, list) and all(isinstance(w, int | float) and not isinstance(w, bool) for w in weights)
     if not numbers or len(weights) != members or not all(0 <= w < math.inf for w in weights) or not sum(weights):
         raise UserError(
-            f"teacher.member_weights={format_value(weights)}: expected {members} numbers >= 0, one a member, not all of them 0"
+            f"teacher.ensemble.weights={format_value(weights)}: expected {members} numbers >= 0, one a member, not all of them 0"
         )

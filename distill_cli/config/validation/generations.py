@@ -1,4 +1,4 @@
-"""The links of `chain`, between teacher and student: each is the run's config with some of the student's keys changed."""
+"""The links of `generations`, between teacher and student: each is the run's config with some of the student's keys changed."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from distill_cli.config.validation.values import STUDENT_ONLY
 from distill_cli.errors import UserError, did_you_mean
 from distill_cli.utils.files import safe_name
 
-NOT_OF_A_LINK = ("student", "chain", "search")
+NOT_OF_A_LINK = ("student", "generations", "tuned_from")
 # Keys that a link gives whole: an empty one takes the run's away.
 WHOLE_KEYS = ("terms", "stages")
 # Keys that a link may give; those of an option's group may name the option.
-LINK_KEYS = ("name", "seed", "model", "prepare", *(key for key in STUDENT_ONLY if key not in NOT_OF_A_LINK))
+LINK_KEYS = ("name", "seed", "model", "preprocessing", *(key for key in STUDENT_ONLY if key not in NOT_OF_A_LINK))
 MISSING = "???"  # how an option's file says that a value has to be given
-OPTION_KEYS = ("model", "loss", "optimizer", "schedule", "augment", "mixup", "sampling")
+OPTION_KEYS = ("model", "loss", "optimizer", "lr_scheduler", "augment", "mixup", "sampling")
 RESERVED_NAMES = ("teacher", "student")
 SEED_STEP = 1000
 
@@ -41,7 +41,7 @@ class Generation:
 
     def prefixed(self, error: UserError) -> UserError:
         """Return an error of its config with its name before it."""
-        return UserError(f"chain.{self.name}: {error}")
+        return UserError(f"generations.{self.name}: {error}")
 
 
 def generations(config: Mapping[str, Any]) -> list[Generation]:
@@ -50,43 +50,43 @@ def generations(config: Mapping[str, Any]) -> list[Generation]:
     Raises:
         UserError: no list of mappings, a name that is taken or no file name, an unknown key or option.
     """
-    chain = config.get("chain") or []
+    chain = config.get("generations") or []
     if not isinstance(chain, list):
         raise UserError(
-            f"chain={format_value(chain)}: expected a list such as [{{name: assistant, model: mlp_small}}], or [] for none"
+            f"generations={format_value(chain)}: expected a list such as [{{name: assistant, model: mlp_small}}], or [] for none"
         )
     found: list[Generation] = []
     for n, node in enumerate(chain):
         name = node.get("name") if isinstance(node, Mapping) else None
         if not isinstance(node, Mapping) or not isinstance(name, str) or safe_name(name) != name or name in RESERVED_NAMES:
             raise UserError(
-                f"chain.{n}={format_value(node)}: expected keys, with a name of letters, digits, '.', '_' and '-' that is not "
+                f"generations.{n}={format_value(node)}: expected keys, with a name of letters, digits, '.', '_' and '-' that is not "
                 f"{' or '.join(RESERVED_NAMES)}, such as {{name: assistant, model: mlp_small}}"
             )
         if name in {link.name for link in found}:
-            raise UserError(f"chain.{n}.name={name}: there is such a link already; each needs a name of its own")
-        check_keys(node, LINK_KEYS, f"chain.{name}.")
+            raise UserError(f"generations.{n}.name={name}: there is such a link already; each needs a name of its own")
+        check_keys(node, LINK_KEYS, f"generations.{name}.")
         found.append(Generation(name, _config(config, n, name, node)))
     return found
 
 
 def _config(config: Mapping[str, Any], n: int, name: str, node: Mapping[str, Any]) -> dict[str, Any]:
-    changes = {key: _option(f"chain.{name}.{key}", key, value) for key, value in node.items()}
-    base = {**config, "model": config["student"].get("model"), "prepare": config["student"].get("prepare")}
+    changes = {key: _option(f"generations.{name}.{key}", key, value) for key, value in node.items()}
+    base = {**config, "model": config["student"].get("model"), "preprocessing": config["student"].get("preprocessing")}
     own = {
         **config,
-        "chain": [],
+        "generations": [],
         "controls": [],
-        "search": None,
+        "tuned_from": None,
         "trial": None,
         "seed": config["teacher"]["seed"] + SEED_STEP * (n + 1),
     }
     own |= {key: _merged(base.get(key), value, key) for key, value in changes.items() if key != "name"}
     if own["seed"] is None:
-        raise UserError(f"chain.{name}.seed=null: expected int")
-    check_rules(own, {"seed": at_least(0)}, f"chain.{name}.")
-    model, prepare = own.pop("model", base["model"]), own.pop("prepare", base["prepare"])
-    own["student"] = {**config["student"], "model": model, "prepare": prepare}
+        raise UserError(f"generations.{name}.seed=null: expected int")
+    check_rules(own, {"seed": at_least(0)}, f"generations.{name}.")
+    model, preprocessing = own.pop("model", base["model"]), own.pop("preprocessing", base["preprocessing"])
+    own["student"] = {**config["student"], "model": model, "preprocessing": preprocessing}
     return own
 
 
@@ -108,10 +108,10 @@ def _option(path: str, key: str, value: Any) -> Any:
         raise UserError(f"{path}={value}: no such option{did_you_mean(value, known)} (available: {', '.join(known)})")
     content: Any = OmegaConf.to_container(OmegaConf.load(known[value]), resolve=True)
     if "defaults" in content:
-        raise UserError(f"{path}={value}: this option is made of others; write its keys out in the chain")
+        raise UserError(f"{path}={value}: this option is made of others; write its keys out in generations")
     if lacking := [name for name, part in content.items() if part == MISSING]:
         raise UserError(
-            f"{path}={value}: {lacking[0]} is required; write its keys out in the chain: "
+            f"{path}={value}: {lacking[0]} is required; write its keys out in generations: "
             f"{key}: {{_target_: {content.get('_target_')}, {lacking[0]}: ...}}"
         )
     return content

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from distill_cli.config.options import moved
 from distill_cli.errors import UserError, did_you_mean
 
 MISSING = object()
@@ -82,7 +83,7 @@ def check_keys(node: Mapping[str, Any], known: Iterable[str], prefix: str) -> No
     """
     for key in node:
         if key not in known:
-            raise UserError(f"unknown key '{prefix}{key}'{did_you_mean(str(key), known)}")
+            raise UserError(moved(f"{prefix}{key}") or f"unknown key '{prefix}{key}'{did_you_mean(str(key), known)}")
 
 
 def check_complete(node: Mapping[str, Any], known: Iterable[str], prefix: str) -> None:

@@ -48,7 +48,7 @@ def check_run_command(config: Mapping[str, Any], command: str) -> None:
     if command == "export":
         check_rules(config, EXPORT_RULES)
         formats(config["format"])
-        for key in ("output", "checkpoint_model"):
+        for key in ("output", "model_name"):
             if config.get(key) is not None and not str(config[key]).strip():
                 raise UserError(f"{key} is empty: {'name a folder' if key == 'output' else 'name a model of the run'}")
     if command == "bench":

@@ -10,8 +10,8 @@ from distill_cli.errors import UserError
 from distill_cli.losses.weight_schedule import SHAPES, parse_weight
 from distill_cli.utils.files import safe_name
 
-COMPONENTS = ("loss", "optimizer", "schedule")
-STAGE_KEYS = ("epochs", "terms", "train", "balance", *COMPONENTS)
+COMPONENTS = ("loss", "optimizer", "lr_scheduler")
+STAGE_KEYS = ("epochs", "terms", "train", "balance_gradients", *COMPONENTS)
 BALANCE = Rule(choices=("start",), optional=True)
 WEIGHT_KEYS = ("from", "to", "shape", "start", "end")
 
@@ -30,7 +30,7 @@ def stage_settings(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Return the keys STAGE_KEYS of a stage: the run's own where it does not set them."""
     node = config["stages"][name]
     components = {key: merged(config[key], node.get(key) or {}) for key in COMPONENTS}
-    plain = {key: config[key] if node.get(key) is None else node[key] for key in ("epochs", "terms", "balance")}
+    plain = {key: config[key] if node.get(key) is None else node[key] for key in ("epochs", "terms", "balance_gradients")}
     return {**components, **plain, "train": node.get("train")}
 
 
@@ -40,12 +40,12 @@ def check_stages(config: Mapping[str, Any]) -> None:
     Raises:
         UserError: the first that is wrong.
     """
-    check_rules(config, {"balance": BALANCE})
-    gradients = config["gradients"]
+    check_rules(config, {"balance_gradients": BALANCE})
+    gradients = config["log_gradients"]
     if not isinstance(gradients, Mapping):
-        raise UserError(f"gradients={format_value(gradients)}: has keys of its own; set gradients.KEY=VALUE")
-    check_keys(gradients, ("every", "batches"), "gradients.")
-    check_rules(config, {"gradients.every": at_least(1, optional=True), "gradients.batches": at_least(0)})
+        raise UserError(f"log_gradients={format_value(gradients)}: has keys of its own; set log_gradients.KEY=VALUE")
+    check_keys(gradients, ("every", "batches"), "log_gradients.")
+    check_rules(config, {"log_gradients.every": at_least(1, optional=True), "log_gradients.batches": at_least(0)})
     stages = config["stages"]
     if not isinstance(stages, Mapping):
         raise UserError(
@@ -62,7 +62,7 @@ def check_stages(config: Mapping[str, Any]) -> None:
 def check_stage(config: Mapping[str, Any], prefix: str, node: Mapping[str, Any]) -> None:
     """Check one stage."""
     check_keys(node, STAGE_KEYS, prefix)
-    check_rules(node, {"epochs": at_least(1, optional=True), "balance": BALANCE}, prefix)
+    check_rules(node, {"epochs": at_least(1, optional=True), "balance_gradients": BALANCE}, prefix)
     for key in COMPONENTS:
         if not isinstance(node.get(key, {}), Mapping):
             raise UserError(

@@ -22,7 +22,7 @@ def check_unlabeled(dataset: Mapping[str, Any]) -> None:
         return
     if not isinstance(node, Mapping) or "_target_" not in node:
         raise UserError(f"{OPTION}={format_value(node)}: expected a .npy or .csv file, or a data set by +dataset@{OPTION}=OPTION")
-    for key, neutral in (("label_fraction", (None, 1)), ("transfer_exclude", (None, [])), ("unlabeled", (None,))):
+    for key, neutral in (("label_fraction", (None, 1)), ("exclude_classes", (None, [])), ("unlabeled", (None,))):
         if node.get(key) not in neutral:
             raise UserError(
                 f"{OPTION}.{key}={format_value(node[key])}: all training rows of this source are used; leave this key out"

@@ -40,9 +40,9 @@ TRAINING_RULES = {
     "steps_per_epoch": at_least(1, optional=True),
     "augment.shift": at_least(0),
     "mixup.alpha": at_least(0, "number"),
-    "sampling.power": Rule(predicate=lambda v: 0 <= v <= MOST_POWER, description=f">= 0 and at most {MOST_POWER}"),
-    "select.metric": one_of("macro_f1", "accuracy", "nll"),
-    "select.patience": at_least(1, optional=True),
+    "sampling.class_balance_power": Rule(predicate=lambda v: 0 <= v <= MOST_POWER, description=f">= 0 and at most {MOST_POWER}"),
+    "monitor": one_of("macro_f1", "accuracy", "nll"),
+    "early_stopping.patience": at_least(1, optional=True),
     "clip_grad_norm": Rule(predicate=lambda v: v > 0, description="> 0", optional=True),
 }
 CACHE_RULES = {
@@ -53,15 +53,15 @@ CACHE_RULES = {
 TEACHER_RULES = {
     "teacher.seed": at_least(0),
     "teacher.label_fraction": fraction(optional=True),
-    "teacher.outputs_kind": one_of("logits", "probabilities"),
-    "teacher.members": at_least(1),
-    "teacher.average": one_of("logits", "probabilities"),
+    "teacher.logits_kind": one_of("logits", "probabilities"),
+    "teacher.ensemble.size": at_least(1),
+    "teacher.ensemble.average": one_of("logits", "probabilities"),
     **{f"teacher.{key}": rule for key, rule in TRAINING_RULES.items()},
 }
 BASE_RULES = {
     "seed": at_least(0),
-    "progress.level": one_of("quiet", "normal", "verbose"),
-    "progress.every": at_least(0, "number"),
+    "verbosity": one_of("quiet", "normal", "verbose"),
+    "log_every_seconds": at_least(0, "number"),
     "trial": at_least(0, optional=True),
     "eval_batch_size": at_least(1),
     "bootstrap.resamples": at_least(1),
@@ -69,7 +69,7 @@ BASE_RULES = {
     "device.name": one_of("auto", "cpu", "cuda", "mps"),
     "device.precision": one_of(32, "32", "bf16", "fp16"),
     "device.threads": Rule("int", lambda v: 1 <= v <= MOST_THREADS, f">= 1 and at most {MOST_THREADS}", optional=True),
-    "device.resident_gb": at_least(0, "number"),
+    "device.max_device_gb": at_least(0, "number"),
     "dataset.label_fraction": fraction(optional=False),
     "dataset.split_seed": at_least(0),
 }
@@ -95,7 +95,7 @@ def check_values(config: Mapping[str, Any], command: str) -> None:
         if not isinstance(config.get(group), Mapping):
             raise UserError(f"{group} is required: choose one with {group}=OPTION; see distill ls {group}")
     check_exclude(config["dataset"])
-    parse_interval(config["checkpoint"]["every"])
+    parse_interval(config["save_every"])
     if not isinstance(config["logger"], Mapping | None):
         raise UserError(
             f"logger={format_value(config['logger'])}: expected one or more of distill ls logger, such as [csv,tensorboard]"
@@ -109,7 +109,7 @@ def check_values(config: Mapping[str, Any], command: str) -> None:
     check_ensemble(config["teacher"])
     if command == "distill":
         check_complete(config["student"], common_keys("student"), "student.")
-        check_rules(config, {"student.bias_fix": one_of(True, False)})
+        check_rules(config, {"student.bias_correction": one_of(True, False)})
         check_groups(config, "")
         check_rules(config, TRAINING_RULES)
         check_rules(config, CACHE_RULES)
@@ -125,14 +125,14 @@ def check_exclude(dataset: Mapping[str, Any]) -> None:
     Raises:
         UserError: they are not.
     """
-    exclude = dataset.get("transfer_exclude") or []
+    exclude = dataset.get("exclude_classes") or []
     if not isinstance(exclude, list):
-        raise UserError(f"dataset.transfer_exclude={format_value(exclude)}: expected a list of classes, such as [3]")
+        raise UserError(f"dataset.exclude_classes={format_value(exclude)}: expected a list of classes, such as [3]")
 
 
 def check_groups(config: Mapping[str, Any], prefix: str) -> None:
     """Check that the groups without a `_target_` are there, with keys that have a rule."""
-    for group in ("augment", "mixup", "sampling", "select"):
+    for group in ("augment", "mixup", "sampling", "early_stopping"):
         if not isinstance(config.get(group), Mapping):
             raise UserError(
                 f"{prefix}{group}={format_value(config.get(group))}: has keys of its own; set {prefix}{group}.KEY=VALUE"
@@ -153,8 +153,8 @@ def control_settings(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[s
     names: set[str] = set()
     for n, control in enumerate(controls):
         if isinstance(control, str) and control in BUILTIN_CONTROLS and control not in names:
-            if control == "tuned" and config.get("search") is None:
-                raise UserError(f"controls.{n}=tuned: its settings come from a sweep of trials; give search=FOLDER")
+            if control == "tuned" and config.get("tuned_from") is None:
+                raise UserError(f"controls.{n}=tuned: its settings come from a sweep of trials; give tuned_from=FOLDER")
             names.add(control)
             continue
         if control == "matched":
@@ -184,7 +184,8 @@ def check_control(config: Mapping[str, Any], prefix: str, settings: Mapping[str,
                 )
             continue
         if key not in TRAINING_KEYS:
-            raise UserError(f"{prefix}{key}: the student's training has no such key{did_you_mean(key, TRAINING_KEYS)}")
+            no_key = f"{prefix}{key}: the student's training has no such key{did_you_mean(key, TRAINING_KEYS)}"
+            raise UserError(moved(f"{prefix}{key}") or no_key)
         if isinstance(config.get(key), Mapping):
             if not isinstance(value, Mapping):
                 raise UserError(f"{prefix}{key}={format_value(value)}: expected keys, such as {{{next(iter(config[key]))}: ...}}")

@@ -58,9 +58,9 @@ def _members(report: Mapping[str, Any]) -> list[str]:
 
 
 def _chain(report: Mapping[str, Any]) -> list[str]:
-    rows = [[markdown_text(cell) for cell in row] for row in model_table.chain_rows(report)]
+    rows = [[markdown_text(cell) for cell in row] for row in model_table.generation_rows(report)]
     header = ["generation", "parameters", "test macro F1", "val macro F1", "training time", "from"]
-    return ["## The chain", "", *markdown_table(header, rows)] if rows else []
+    return ["## Generations", "", *markdown_table(header, rows)] if rows else []
 
 
 def _classes(report: Mapping[str, Any]) -> list[str]:
@@ -118,7 +118,7 @@ def _comparisons(report: Mapping[str, Any]) -> list[str]:
 
 
 def _search(report: Mapping[str, Any]) -> list[str]:
-    search = report.get("search")
+    search = report.get("tuned_from")
     if not search:
         return []
     rows = []
@@ -150,7 +150,7 @@ def _exact(value: object) -> str:
 
 
 def _bias(report: Mapping[str, Any]) -> list[str]:
-    fixed = {name: model["bias_fix"] for name, model in report["models"].items() if model and model.get("bias_fix")}
+    fixed = {name: model["bias_correction"] for name, model in report["models"].items() if model and model.get("bias_correction")}
     lines = []
     for name, at in fixed.items():
         said = ", ".join(f"{label} {value:+.3f}" for label, value in at.items())

@@ -115,10 +115,10 @@ def member_rows(report: Report) -> list[list[str]]:
     return table
 
 
-def chain_rows(report: Report) -> list[list[str]]:
-    """Return a row for each generation of a chain: name, parameters, macro F1 on test and val, training time, source."""
+def generation_rows(report: Report) -> list[list[str]]:
+    """Return a row for each generation: name, parameters, macro F1 on test and val, training time, source."""
     table = []
-    for part in report.get("chain") or ():
+    for part in report.get("generations") or ():
         found = [formatting.score((part.get(split) or {}).get("macro_f1")) for split in ("test", "val")]
         cost = [formatting.count(part.get("parameters")), *found, formatting.duration(part.get("train_seconds"))]
         table.append([str(part["name"]), *cost, str(part.get("source") or formatting.MISSING)])

@@ -8,8 +8,8 @@ from typing import Any
 from distill_cli.reports.sweep.collect import Run
 
 NOT_A_SETTING = (
-    "seed", "sweep", "outputs", "require", "objective", "report", "bootstrap", "hydra", "logger", "progress", "resume",
-    "checkpoint",
+    "seed", "sweep", "outputs", "require", "optimized_metric", "report", "bootstrap", "hydra", "logger", "verbosity",
+    "log_every_seconds", "resume", "save_every",
 )  # fmt: skip
 NOT_SETTINGS_EITHER = ("cache.folder", "cache.max_gb")  # where outputs lie, not what they are
 MOST_DIFFERENCES = 3

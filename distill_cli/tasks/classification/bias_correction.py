@@ -23,8 +23,8 @@ def missing_classes(pool: Pool, dataset: Dataset) -> list[int]:
     missing = sorted(set(np.unique(dataset.train.y).tolist()) - set(np.unique(pool.y).tolist()))
     if not missing:
         raise UserError(
-            "student.bias_fix: no class is missing from the student's training rows; "
-            "name some in dataset.transfer_exclude, or set student.bias_fix=false"
+            "student.bias_correction: no class is missing from the student's training rows; "
+            "name some in dataset.exclude_classes, or set student.bias_correction=false"
         )
     return missing
 
@@ -62,5 +62,5 @@ def offsets(offset: float, missing: Sequence[int], num_classes: int) -> list[flo
 
 
 def described(entry: dict[str, Any], class_names: Sequence[str]) -> dict[str, float]:
-    """Return the report's ``bias_fix`` of a model: the offset of each class that has one."""
+    """Return the report's ``bias_correction`` of a model: the offset of each class that has one."""
     return {name: value for name, value in zip(class_names, entry["offset"], strict=True) if value}
