@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 import logging
-import shlex
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-
-from distill_cli.factory.context import Job
+from distill_cli.config.settings.runtime import ReportSettings
 from distill_cli.reports.terminal import console, print_line, print_report
 
 
-def this_job(command: str) -> Job:
-    """Return how this run was started; in a sweep, the line that runs this job alone."""
-    config = HydraConfig.get()
-    number = int(config.job.num) if config.mode is RunMode.MULTIRUN else None
-    return Job(number, shlex.join(["distill", command, *config.overrides.task]))
-
-
-def show(report: dict[str, Any], out: Path) -> dict[str, Any]:
+def show(report: dict[str, Any], out: Path, settings: ReportSettings) -> dict[str, Any]:
     """Print a report, draw its page, and hand it on.
 
     The run is finished before anything is drawn: what goes wrong here loses the page alone.
     """
     logging.getLogger(__name__).info(report["verdict"])
     print_report(report, out)
-    wanted = report["config"]["report"]
-    if wanted["html"]:
+    if settings.html:
         from distill_cli.reports.html.run import page as run_page
 
-        print_line(console(), f"report: {run_page.write(out, report, pictures=wanted['plots'])}")
+        print_line(console(), f"report: {run_page.write(out, report, pictures=settings.plots)}")
     return report

@@ -10,11 +10,11 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from distill_cli import __version__
+from distill_cli.config.settings.run_commands import ExportSettings
 from distill_cli.errors import UserError
 from distill_cli.exports.c_source import KERNELS, header, identifier, source
 from distill_cli.exports.lowering import plan_of
@@ -31,13 +31,13 @@ LEAST_ROWS = 32  # of a process
 DRIVER = "driver.c"
 
 
-def look(subject: ExportSource, settings: Any) -> None:
+def look(subject: ExportSource, settings: ExportSettings) -> None:
     """Refuse a layer that has no C, and a machine without a C compiler, before anything is written."""
     find_compiler()
     plan_of(subject.model, subject.input_shape)
 
 
-def write(subject: ExportSource, folder: Path, settings: Any) -> list[Artifact]:
+def write(subject: ExportSource, folder: Path, settings: ExportSettings) -> list[Artifact]:
     """Write ``NAME.h`` and ``NAME.c``; both kinds of weights are compiled and run.
 
     Raises:

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from distill_cli.config.settings.build import build, merge
 from distill_cli.config.settings.runtime import RuntimeSettings
-from distill_cli.config.validation.run_commands import formats, parse_choices
+from distill_cli.config.validation.run_commands import RUNTIMES, formats, parse_choices
 
 
 @dataclass(frozen=True)
@@ -17,12 +17,14 @@ class RunCommandSettings:
     """What the commands share that score a finished run again.
 
     Attributes:
+        seed: of what is drawn: rows to calibrate, samples to show.
         run: the folder, or a word that stands for one.
         dataset: keys of the run's data set that differ, or another data set; empty: the run's own.
         runtime: where and how it runs.
         resolved: the whole config.
     """
 
+    seed: int
     run: str
     dataset: Mapping[str, Any]
     runtime: RuntimeSettings
@@ -115,7 +117,7 @@ class BenchSettings(RunCommandSettings):
 
     @classmethod
     def _parts(cls, config: Mapping[str, Any]) -> dict[str, Any]:
-        runtimes = parse_choices(config["runtimes"], "runtimes", ("torch", "onnx", "onnx-int8"))
+        runtimes = parse_choices(config["runtimes"], "runtimes", RUNTIMES)
         return {**super()._parts(config), "runtimes": runtimes}
 
 

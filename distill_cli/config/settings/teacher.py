@@ -124,7 +124,12 @@ class FromLogits:
 
 
 Source = tuple[TrainHere, ...] | FromRuns | FromWeights | FromLogits
-SOURCES = {"run": FromRuns, "weights": FromWeights, "logits_file": FromLogits}  # by the key that chooses it
+# By the key that chooses it.
+SOURCES: dict[str, type[FromRuns] | type[FromWeights] | type[FromLogits]] = {
+    "run": FromRuns,
+    "weights": FromWeights,
+    "logits_file": FromLogits,
+}
 
 
 @dataclass(frozen=True)
@@ -144,6 +149,12 @@ class TeacherSettings:
     seed: int
     average: str = "logits"
     weights: tuple[float, ...] | None = None
+
+    @property
+    def trained(self) -> TrainHere:
+        """The one teacher that is trained here; of several, the first."""
+        assert isinstance(self.source, tuple)
+        return self.source[0]
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> TeacherSettings:

@@ -10,7 +10,6 @@ from distill_cli.config.settings.build import Component, build, merge
 from distill_cli.errors import UserError
 
 ONLY_STAGE = "train"  # what the stage of a run without stages is called
-SCRATCH, TUNED = "scratch", "tuned"
 
 
 @dataclass(frozen=True)
@@ -246,9 +245,7 @@ class ControlSettings:
 def change_stage(stage: StageSettings, training: TrainingSettings, changes: Mapping[str, Any]) -> StageSettings:
     """Return a stage of a control: the student's, with the optimizer and schedule that the control sets."""
     if not stage.config_path:  # the only one is the whole training
-        return replace(
-            stage, epochs=training.epochs, optimizer=training.optimizer, lr_scheduler=training.lr_scheduler
-        )
+        return replace(stage, epochs=training.epochs, optimizer=training.optimizer, lr_scheduler=training.lr_scheduler)
     optimizer, lr_scheduler = (
         merge_component(own, changes.get(key, {}))
         for key, own in (("optimizer", stage.optimizer), ("lr_scheduler", stage.lr_scheduler))

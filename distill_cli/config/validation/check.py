@@ -50,6 +50,15 @@ def check(cfg: DictConfig, command: str, typed: list[str] | None = None) -> None
     if not isinstance(config["require"], Mapping):
         raise UserError(f"require={format_value(config['require'])}: expected paths of report.json, such as require.macro_f1=0.8")
     check_bounds(config["require"])
+    check_run(config, command, typed)
+
+
+def check_run(config: Mapping[str, Any], command: str, typed: list[str] | None = None) -> None:
+    """Check a plain, resolved config, and those of the generations that it makes.
+
+    Raises:
+        UserError: what is wrong first.
+    """
     check_config(config, command, typed)
     for link in generations(config) if command == "distill" else ():
         try:

@@ -12,7 +12,7 @@ from distill_cli.utils.files import safe_name
 
 COMPONENTS = ("loss", "optimizer", "lr_scheduler")
 STAGE_KEYS = ("epochs", "terms", "train", "balance_gradients", *COMPONENTS)
-BALANCE = Rule(choices=("start",), optional=True)
+BALANCE = Rule(choices=("at_start",), optional=True)
 WEIGHT_KEYS = ("from", "to", "shape", "start", "end")
 
 
