@@ -287,7 +287,7 @@ def tensor_name(draw: Random, data: bytes) -> bytes:
     header, body = _header(data)
     old = draw.choice([name for name in header if name != "__metadata__"])
     name = draw.choice(
-        ("../../escaped", "", "network", "é" * 50, "a\nb", "__class__", old.upper(), "x" * 5000, "prepare.mean\x00")
+        ("../../escaped", "", "network", "é" * 50, "a\nb", "__class__", old.upper(), "x" * 5000, "preprocessing.mean\x00")
     )
     return _file({name if key == old else key: value for key, value in header.items()}, body)
 
@@ -442,7 +442,7 @@ VALUES = (
 HUGE_VALUES = ("1_000", "1e308", "4294967296", "9" * 40, "-9223372036854775809", "[4294967296]")
 # A run that is asked to be long or large is neither a hang nor a fault: these keys get no large numbers.
 EFFORT = re.compile(
-    r"(epochs|steps|every|batch|resamples|max_gb|resident_gb|seed|members|views|size|pretrain|rows|threads|n_.*|interval)"
+    r"(epochs|steps|every|batch|resamples|max_gb|max_device_gb|seed|members|views|size|pretrain|rows|threads|n_.*|interval)"
 )
 PREFIXES = ("", "", "", "", "", "+", "++", "~")
 

@@ -52,7 +52,7 @@ KINDS = {
             ("train-teacher", *TEACHER, "dataset=csv", "dataset.train={file}", "dataset.test=csv/test.csv"),
             ("train-teacher", *TEACHER, "dataset=csv", "dataset.train=csv/table.csv", "dataset.test={file}"),
             ("distill", *PAIR, "dataset=csv", "dataset.path=csv/table.csv", "dataset.unlabeled={file}"),
-            ("distill", *PAIR, "dataset=csv", "dataset.path=csv/table.csv", "teacher.outputs={file}"),
+            ("distill", *PAIR, "dataset=csv", "dataset.path=csv/table.csv", "teacher.logits_file={file}"),
             ("train-teacher", *TEACHER, *HEARTBEAT, "dataset.root=csv"),
         ), TEXT,
     ),

@@ -47,8 +47,7 @@ COMMON = "device=cpu device.threads=1 report.html=false bootstrap.resamples=100"
 SHORT = "experiment=digits epochs=10 teacher.epochs=10"
 BEATS = "experiment=smoke dataset.n=600 epochs=3 teacher.epochs=3"
 RESUMED = (
-    "distill experiment=digits dataset.label_fraction=0.5 epochs=30 teacher.epochs=5 student.model.dropout=0.2"
-    " save_every=20"
+    "distill experiment=digits dataset.label_fraction=0.5 epochs=30 teacher.epochs=5 student.model.dropout=0.2 save_every=20"
 )
 STATE = "distill/**/state-*.safetensors"
 CASES: dict[str, list[str]] = {
@@ -60,7 +59,7 @@ CASES: dict[str, list[str]] = {
     "unlabelled": [f"distill {SHORT} dataset.unlabeled={{inputs}}/unlabelled.npy"],
     "search": [
         f"distill {SHORT} hparams=random_soft_target sweep=search -m trial=0,1,2",
-        f"distill {SHORT} tuned_from={{outputs}}/sweeps/search 'controls=[matched,tuned]' seed=5",
+        f"distill {SHORT} tuned_from={{outputs}}/sweeps/search 'controls=[scratch,tuned]' seed=5",
     ],
     "resumed": [
         f"stop: {RESUMED} resume=auto",

@@ -150,7 +150,12 @@ def test_a_commands_help_shows_its_groups_options_and_keys(door: Door, command: 
 @pytest.mark.parametrize("command", ["distill", "train-teacher"])
 def test_help_lists_the_keys_of_teacher_student_and_data(door: Door, command: str) -> None:
     out = door(command, "--help").out
-    for key in ("teacher.epochs: 30", "teacher.preprocessing: null", "dataset.label_fraction: 1.0", "teacher.optimizer=adam|adamw|sgd"):
+    for key in (
+        "teacher.epochs: 30",
+        "teacher.preprocessing: null",
+        "dataset.label_fraction: 1.0",
+        "teacher.optimizer=adam|adamw|sgd",
+    ):
         assert f"\n  {key}" in out
     for key in (
         "student.bias_correction: false",
@@ -691,9 +696,7 @@ PATHS = (
 )
 
 
-@pytest.mark.parametrize(
-    "key", ["outputs", "hydra.run.dir", "dataset.path", "+dataset.path", "teacher.run", "cache.folder"]
-)
+@pytest.mark.parametrize("key", ["outputs", "hydra.run.dir", "dataset.path", "+dataset.path", "teacher.run", "cache.folder"])
 def test_a_path_is_the_text_that_was_typed(key: str) -> None:
     from hydra.core.override_parser.overrides_parser import OverridesParser
 

@@ -58,13 +58,13 @@ def test_every_member_reaches_the_average_by_its_weight(weights: list[float] | N
 def test_each_member_prepares_its_own_inputs() -> None:
     members = []
     for scale in (1, 10):
-        member = Classifier(nn.Identity(), "standardise", (4,))
+        member = Classifier(nn.Identity(), "standardize", (4,))
         pool = make_pool()
         member.preprocessing.mean.copy_(torch.tensor(pool.x.mean(0) * scale))
         member.preprocessing.std.copy_(torch.tensor(pool.x.std(0) * scale))
         members.append(member)
     x = make_batch().inputs
-    by_hand = sum((x - m.prepare.mean) / m.prepare.std for m in members) / 2
+    by_hand = sum((x - m.preprocessing.mean) / m.preprocessing.std for m in members) / 2
     assert torch.allclose(Ensemble(members)(x), by_hand, atol=1e-6)
 
 
@@ -115,7 +115,9 @@ def member_folders(ran: Ran) -> list[Path]:
 
 @pytest.mark.parametrize("average", ["logits", "probabilities"])
 def test_the_reported_scores_are_those_of_the_average_by_hand(distill: Distill, average: str) -> None:
-    ran = distill("distill", *TINY, "teacher.ensemble.size=3", f"teacher.ensemble.average={average}", "teacher.ensemble.weights=[1,2,5]")
+    ran = distill(
+        "distill", *TINY, "teacher.ensemble.size=3", f"teacher.ensemble.average={average}", "teacher.ensemble.weights=[1,2,5]"
+    )
     assert ran.code == 0, ran.err
     data, share = digits(), np.array([1, 2, 5]) / 8
     with torch.no_grad():
@@ -165,9 +167,7 @@ def test_an_ensemble_is_scored_again_and_teaches_again_from_its_run_folder(disti
     assert again.code == 0, again.err
     assert again.report["models"]["teacher"]["test"] == ran.report["models"]["teacher"]["test"]
     assert again.report["teacher_members"] == ran.report["teacher_members"]
-    mixed = distill(
-        "distill", *TINY, f"teacher.run=[{ran.folder},{ran.folder}]", "teacher.run_model=[teacher,student]"
-    )
+    mixed = distill("distill", *TINY, f"teacher.run=[{ran.folder},{ran.folder}]", "teacher.run_model=[teacher,student]")
     assert mixed.code == 0, mixed.err
     inner = mixed.report["models"]["teacher"]["architecture"]["members"]
     assert [len(member.get("members", [])) for member in inner] == [2, 0]

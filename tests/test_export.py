@@ -59,7 +59,7 @@ def test_every_file_says_what_the_model_says(run: Path, distill: Distill) -> Non
     assert kept["model"] == "student"
     assert json.loads(kept["class_names"]) == report["data"]["class_names"]
     assert (json.loads(kept["temperature"]), kept["opset"]) == (temperature, "18")
-    assert kept["input_preparation"] == "standardise, inside the graph"
+    assert kept["input_preparation"] == "standardize, inside the graph"
     again, _ = load_model(Path("out"), "student")
     with torch.no_grad():
         assert torch.equal(again(torch.from_numpy(x)).logits, torch.from_numpy(logits))
@@ -207,8 +207,8 @@ def test_sound_formats_are_kept_and_the_others_refused(run: Path, distill: Disti
         (["format=[]"], "format=[]: name one or more of "),
         (["format=onnx,c"], "format=onnx,c: several values make a sweep, which needs -m; a list is written [1,2]"),
         (
-            ["checkpoint_model=studnt"],
-            "checkpoint_model=studnt: run has no such model; did you mean 'student'? (it has: student, teacher)",
+            ["model_name=studnt"],
+            "model_name=studnt: run has no such model; did you mean 'student'? (it has: student, teacher)",
         ),
         (["max_f1_drop=2"], "max_f1_drop=2.0: must be >= 0 and at most 1"),
         (["calibration_rows=0"], "calibration_rows=0: must be >= 1"),
@@ -327,7 +327,7 @@ def test_a_teacher_with_residual_sums_is_exported_too(distill: Distill) -> None:
         "hydra.run.dir=run",
     )
     assert distill("distill", "experiment=smoke", *words).code == 0
-    words = ("checkpoint_model=teacher", "format=[onnx,c]", "max_f1_drop=1")
+    words = ("model_name=teacher", "format=[onnx,c]", "max_f1_drop=1")
     ran = distill("export", "run=run", "output=out", *words)
     assert ran.code == 0, ran.err
     card = json.loads(Path("out/card.json").read_text())

@@ -39,7 +39,9 @@ class Names:
 
 def subject(model: Classifier, shape: tuple[int, ...], temperature: float = 1.0) -> ExportSource:
     about = {"run": "a */ b ??/"}
-    return ExportSource("stu-dent.2", model, {"prepare": "none", "input_shape": list(shape)}, Names(), temperature, True, about)  # type: ignore[arg-type]
+    return ExportSource(
+        "stu-dent.2", model, {"preprocessing": "none", "input_shape": list(shape)}, Names(), temperature, True, about
+    )  # type: ignore[arg-type]
 
 
 def classifier(network: nn.Module, shape: tuple[int, ...], prepare: str = "none") -> Classifier:
@@ -117,7 +119,7 @@ NETWORKS: list[tuple[Any, tuple[int, ...]]] = [
 @needs_gcc
 @pytest.mark.parametrize(
     ("make", "shape", "prepare"),
-    [*((*network, "standardise") for network in NETWORKS), (*NETWORKS[4], "standardize_per_element")],
+    [*((*network, "standardize") for network in NETWORKS), (*NETWORKS[4], "standardize_per_element")],
 )
 def test_the_compiled_files_say_what_pytorch_says(make: Any, shape: tuple[int, ...], prepare: str, tmp_path: Path) -> None:
     with seeded(1, "test"):
@@ -243,13 +245,13 @@ def test_settings_that_have_no_c_are_refused(layer: nn.Module, said: str) -> Non
 @needs_gcc
 def test_statistics_of_channels_reach_the_channels_they_are_of(tmp_path: Path) -> None:
     shape = (3, 5, 4)
-    model = classifier(MLP(5, shape, hidden=(6,)), shape, "standardise")
+    model = classifier(MLP(5, shape, hidden=(6,)), shape, "standardize")
     model.preprocessing.get_buffer("mean").copy_(torch.tensor([1.0, -2.0, 30.0]).reshape(3, 1, 1))
     model.preprocessing.get_buffer("std").copy_(torch.tensor([0.5, 2.0, 9.0]).reshape(3, 1, 1))
     whole, _ = exported(model, shape, tmp_path)
     x = rows(shape)
     assert np.abs(whole.run(x)[0] - logits_of(model, x)).max() <= 1e-4
-    assert next(op for op in plan_of(model, shape).operations if op.kind == "standardise").arrays["mean"].tolist() == [1, -2, 30]
+    assert next(op for op in plan_of(model, shape).operations if op.kind == "standardize").arrays["mean"].tolist() == [1, -2, 30]
 
 
 def test_inputs_of_four_axes_are_refused() -> None:
@@ -266,7 +268,7 @@ def test_without_a_compiler_nothing_is_exported(monkeypatch: pytest.MonkeyPatch,
 
 def test_values_that_live_at_once_never_share_memory() -> None:
     for make, shape in NETWORKS:
-        plan = plan_of(classifier(make(shape), shape, "standardise"), shape)
+        plan = plan_of(classifier(make(shape), shape, "standardize"), shape)
         where = places(plan)
         last = {value: n for n, op in enumerate(plan.operations) for value in op.inputs}
         for n, op in enumerate(plan.operations):

@@ -254,7 +254,7 @@ def test_a_table_of_outputs_is_looked_up_by_row_in_whatever_order_batches_come()
 
 def test_a_teacher_keeps_its_own_input_preparation() -> None:
     pool = make_pool()
-    own = Classifier(MLP(3, (4,), (8,)), "standardise", (4,))
+    own = Classifier(MLP(3, (4,), (8,)), "standardize", (4,))
     own.fit_preprocessing(replace(pool, source=pool.source * 10 + 5))
     batch = SubsetLoader(pool, 3, CPU).batch_at(torch.arange(6))
     by_hand = (batch.inputs - torch.tensor((pool.x * 10 + 5).mean(0))) / torch.tensor((pool.x * 10 + 5).std(0))

@@ -138,7 +138,7 @@ def networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def entry_of(name: str, shape: tuple[int, ...] = (4,)) -> dict[str, Any]:
-    return {"model": {"_target_": f"my_networks.{name}"}, "prepare": "none", "num_classes": 3, "input_shape": list(shape)}
+    return {"model": {"_target_": f"my_networks.{name}"}, "preprocessing": "none", "num_classes": 3, "input_shape": list(shape)}
 
 
 def refusal(name: str, shape: tuple[int, ...] = (4,)) -> str:
@@ -182,7 +182,7 @@ def test_a_network_that_returns_something_else_in_training_is_one_line(networks:
 
 def test_images_with_channels_last_are_asked_about() -> None:
     cnn = {"_target_": "distill_cli.models.cnn2d.CNN2d", "filters": [4, 4, 4], "pool_after": [1, 2, 3]}
-    entry = {"model": cnn, "prepare": "none", "num_classes": 3, "input_shape": [32, 32, 3]}
+    entry = {"model": cnn, "preprocessing": "none", "num_classes": 3, "input_shape": [32, 32, 3]}
     with pytest.raises(
         UserError,
         match=r"3 pools leave nothing of images of 32 x 3; channels last\? images are \[channels, height, width\], here \[3, 32, 32\]",

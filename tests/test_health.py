@@ -153,7 +153,7 @@ def test_outputs_that_are_probabilities_are_named() -> None:
     data = dataset_of()
     soft = {split: np.exp(z) / np.exp(z).sum(1, keepdims=True) for split, z in right(data).items()}
     assert "take the softmax off" in only(examined(data, {"student": soft}), "probabilities_for_logits")
-    table = examined(data, {"teacher": soft}, teacher_source="outputs t.npy")
+    table = examined(data, {"teacher": soft}, teacher_source="logits_file t.npy")
     assert "teacher.logits_kind=probabilities" in only(table, "probabilities_for_logits")
 
 
@@ -208,7 +208,7 @@ def test_channels_behind_height_and_width_are_named() -> None:
 def test_a_teacher_below_its_control_is_named() -> None:
     models = {"teacher": {"test": {"macro_f1": 0.3}}, "scratch": {"test": {"macro_f1": 0.9}}}
     comparison = {"scratch": {"split": "test", "metric": "macro_f1"}}
-    about = examined(dataset_of(), models=models, comparison=comparison, teacher_source="outputs t.npy")
+    about = examined(dataset_of(), models=models, comparison=comparison, teacher_source="logits_file t.npy")
     assert "macro_f1 0.300 on test is below that of scratch (0.900)" in only(about, "teacher_below_the_control")
 
 
@@ -255,7 +255,7 @@ def test_a_teacher_of_random_outputs_is_warned_of_before_training_and_noted_afte
     outputs = np.random.default_rng(0).normal(size=(1797, 10)).astype(np.float32)
     np.save(tmp_path / "random.npy", outputs)
     line = ("distill", *TINY, "epochs=15", "dataset.label_fraction=1")
-    ran = distill(*line, "teacher.outputs=random.npy")
+    ran = distill(*line, "teacher.logits_file=random.npy")
     assert ran.code == 0, ran.err
     text = ran.err + ran.out
     warned = text.index("warning: the teacher knows nothing of this data: on validation its accuracy of")
@@ -264,5 +264,5 @@ def test_a_teacher_of_random_outputs_is_warned_of_before_training_and_noted_afte
     assert {"no_better_than_the_majority", "teacher_below_the_control"} <= checks
     for rows, text in ((2500, "has 2,500 rows, the data set 1,797"), (1500, "has 1,500 rows, the data set 1,797")):
         np.save(tmp_path / "other.npy", np.resize(outputs, (rows, 10)))
-        refused = distill(*line, "teacher.outputs=other.npy")
+        refused = distill(*line, "teacher.logits_file=other.npy")
         assert refused.code == 2 and text in refused.err and len(refused.err.strip().splitlines()) == 1

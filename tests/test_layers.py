@@ -25,7 +25,7 @@ def by_path(model: nn.Module, shape: tuple[int, ...] = BEAT) -> dict[str, Any]:
 
 
 def test_shapes_parameters_and_macs_are_those_of_a_count_by_hand() -> None:
-    found = by_path(Classifier(CNN1d(5, BEAT), "standardise", BEAT))
+    found = by_path(Classifier(CNN1d(5, BEAT), "standardize", BEAT))
     assert found["conv1"].shape == (32, 183)
     assert (found["conv1"].parameters, found["conv1"].macs) == (32 * 5 + 32, 183 * 32 * 5)
     assert (found["conv2"].parameters, found["conv2"].macs) == (32 * 32 * 3 + 32, 43 * 32 * 32 * 3)
@@ -119,7 +119,10 @@ def test_a_checkpoints_model_is_listed(distill: Any) -> None:
     [
         (("--json",), "--json: layers makes no report; drop it"),
         (("-m",), "-m: layers makes no report; drop it"),
-        (("teacher.outputs=x.npy",), "teacher.outputs=x.npy: a table of outputs has no layers; choose a teacher with weights"),
+        (
+            ("teacher.logits_file=x.npy",),
+            "teacher.logits_file=x.npy: a table of outputs has no layers; choose a teacher with weights",
+        ),
         (("teacher.run=nowhere",), "teacher.run=nowhere: no such folder"),
     ],
 )
@@ -133,5 +136,5 @@ def test_wrong_input_is_one_line(distill: Any, words: tuple[str, ...], line: str
 def test_layers_need_no_outputs(distill: Any, tmp_path: Path) -> None:
     (tmp_path / "outputs").write_text("a file in the folder's place")
     assert distill(*PAIR).code == 0
-    assert distill(*PAIR, "teacher.outputs=x.npy").code == 2
+    assert distill(*PAIR, "teacher.logits_file=x.npy").code == 2
     assert [path.name for path in tmp_path.iterdir()] == ["outputs"]

@@ -75,7 +75,7 @@ def test_glorot_weights_and_zero_biases() -> None:
         (lambda: MLP(5, (4,), hidden=[0]), "hidden must hold sizes >= 1"),
         (
             lambda: Classifier(MLP(5, (4,)), "scaled", (4,)),
-            "prepare=scaled: expected none or standardise or standardize_per_element",
+            "preprocessing=scaled: expected none or standardize or standardize_per_element",
         ),
     ],
 )
@@ -108,7 +108,7 @@ def test_standardised_rows_have_mean_0_and_deviation_1_and_a_constant_feature_st
     out = layer(torch.from_numpy(x))
     assert out.mean(0).abs().max() < 1e-5
     assert out.std(0, correction=0).tolist() == pytest.approx([1, 0, 1], abs=1e-5)
-    assert "prepare.mean" in Classifier(MLP(3, (3,)), "standardise", (3,)).state_dict()
+    assert "preprocessing.mean" in Classifier(MLP(3, (3,)), "standardize", (3,)).state_dict()
 
 
 @pytest.mark.parametrize(("shape", "statistics"), [((5,), (5,)), ((2, 30), (2, 1)), ((3, 8, 6), (3, 1, 1)), ((1, 187), (1, 1))])
@@ -119,7 +119,7 @@ def test_statistics_are_of_channels_of_signals_and_images_and_of_features_of_tab
     scale = draw.uniform(1, 9, statistics)
     x = (draw.normal(size=(5000, *shape)) * scale + 3 * scale).astype(np.float32)  # more rows than are read at once
     pool = Pool(x, np.arange(5000), np.zeros(5000, int), np.arange(5000))
-    model = Classifier(MLP(3, shape), "standardise", shape)
+    model = Classifier(MLP(3, shape), "standardize", shape)
     model.fit_preprocessing(pool)
     axes = (0, *range(2, x.ndim))
     expected = {"mean": x.astype(np.float64).mean(axis=axes), "std": x.astype(np.float64).std(axis=axes)}
@@ -142,14 +142,17 @@ def test_statistics_of_each_element_are_kept_on_demand() -> None:
 def test_preparation_of_an_image_is_a_few_bytes_of_the_weights() -> None:
     shape = (3, 32, 32)
     sizes = {}
-    for prepare in ("none", "standardise", "standardize_per_element"):
-        entry = {"model": {"_target_": "distill_cli.models.cnn2d.CNN2d", "filters": [4], "pool_after": [1]}, "prepare": prepare}
+    for prepare in ("none", "standardize", "standardize_per_element"):
+        entry = {
+            "model": {"_target_": "distill_cli.models.cnn2d.CNN2d", "filters": [4], "pool_after": [1]},
+            "preprocessing": prepare,
+        }
         model = build_model({**entry, "num_classes": 3, "input_shape": list(shape)}, "student.model")
         sizes[prepare] = measured(model, {**entry, "input_shape": shape})
     assert {prepare: size["preparation_bytes"] for prepare, size in sizes.items()} == {
-        "none": 0, "standardise": 24, "standardize_per_element": 24_576,
+        "none": 0, "standardize": 24, "standardize_per_element": 24_576,
     }  # fmt: skip
-    assert sizes["standardise"]["weight_bytes"] == sizes["none"]["weight_bytes"] + 24
+    assert sizes["standardize"]["weight_bytes"] == sizes["none"]["weight_bytes"] + 24
 
 
 def test_outputs_are_put_into_the_datas_order() -> None:

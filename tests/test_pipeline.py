@@ -65,18 +65,18 @@ def test_a_run_is_named_by_its_data_and_its_options() -> None:
     small = {"_target_": "distill_cli.models.mlp.MLP", "hidden": [16], "dropout": 0.0, "input_dropout": 0.0, "max_norm": None}
     large = {**small, "hidden": [256, 256], "dropout": 0.3}
     loss = {"_target_": "distill_cli.losses.dkd.DKD", "beta": 3.0}
-    config: dict[str, Any] = {"teacher": {"model": large, "members": 1}, "student": {"model": small}, "loss": loss}
-    config |= {"terms": {"x": {"_target_": "mine.Odd"}}, "stages": {}, "chain": [{"name": "assistant"}]}
+    config: dict[str, Any] = {"teacher": {"model": large, "ensemble": {"size": 1}}, "student": {"model": small}, "loss": loss}
+    config |= {"terms": {"x": {"_target_": "mine.Odd"}}, "stages": {}, "generations": [{"name": "assistant"}]}
     assert run_name(OmegaConf.create(config), "distill", "wine") == "wine: mlp_small from assistant from mlp, dkd + Odd"
     assert run_name(OmegaConf.create(config), "train-teacher", "wine") == "wine: mlp"
     config |= {
-        "chain": [],
+        "generations": [],
         "terms": {},
-        "teacher": {"model": small, "members": 3},
+        "teacher": {"model": small, "ensemble": {"size": 3}},
         "student": {"model": {**small, "hidden": [8]}},
     }
     assert run_name(OmegaConf.create(config), "distill", "wine") == "wine: MLP from 3 x mlp_small, dkd"
-    config["teacher"] = {"outputs": "files/logits.npy"}
+    config["teacher"] = {"logits_file": "files/logits.npy"}
     assert run_name(OmegaConf.create(config), "distill", "wine") == "wine: MLP from logits.npy, dkd"
 
 
@@ -233,7 +233,7 @@ def test_foreign_outputs_by_row_id_teach_the_same(ran: Ran, distill: Distill, tm
         table |= dict(zip(pool.index.tolist(), logits.softmax(1).double().numpy(), strict=True))
     values = np.stack([table[i] for i in range(len(table))])
     np.save(tmp_path / "outputs.npy", values)
-    given = distill("distill", *TINY, f"teacher.outputs={tmp_path / 'outputs.npy'}", "teacher.logits_kind=probabilities")
+    given = distill("distill", *TINY, f"teacher.logits_file={tmp_path / 'outputs.npy'}", "teacher.logits_kind=probabilities")
     assert given.code == 0, given.err
     assert given.report["models"]["teacher"]["test"]["accuracy"] == ran.report["models"]["teacher"]["test"]["accuracy"]
     mine, theirs = (r.report["models"]["student"]["test"]["nll"] for r in (given, ran))
@@ -331,13 +331,13 @@ def test_a_csv_of_outputs_is_read_by_names_and_numbers(tmp_path: Path) -> None:
 
     part = (np.zeros((2, 1)), [1, 2])
     dataset, path = from_arrays("mine", part, part, part), tmp_path / "o.csv"
-    node = {"outputs": str(path), "logits_kind": "logits"}
+    node = {"logits_file": str(path), "logits_kind": "logits"}
 
     def error(text: str) -> str:
         path.write_text(text)
         with pytest.raises(UserError) as e:
             load_outputs(node, dataset)
-        return str(e.value).removeprefix(f"teacher.outputs={path}: ")
+        return str(e.value).removeprefix(f"teacher.logits_file={path}: ")
 
     path.write_text("2.0;note;row;1.0\n0.5;x;3.0;-1\n7;y;0;1e-3\n")
     index, values = load_outputs(node, dataset)

@@ -24,7 +24,7 @@ from distill_cli.utils.files import safe_name
 
 Distill = Callable[..., Ran]
 HUB = {"_target_": "torch.hub.load", "repo_or_dir": "some/where", "model": "x", "trust_repo": True}
-FACTS = {"prepare": "none", "num_classes": 10, "input_shape": [64]}
+FACTS = {"preprocessing": "none", "num_classes": 10, "input_shape": [64]}
 HUGE = FACTS | {"model": {"_target_": "distill_cli.models.mlp.MLP", "hidden": [200_000, 200_000]}}
 HUGE_ENSEMBLE = FACTS | {"model": {"_target_": "distill_cli.models.ensemble.Ensemble"}, "members": [HUGE]}
 NESTED = {
@@ -160,8 +160,8 @@ def test_trust_is_asked_for_what_is_used_and_typed_on_the_line(distill: Distill,
     words = ("export", "device=cpu", "run=run", "bootstrap.resamples=20")
     assert distill(*words, "output=student").code == 0
     said = f"teacher: model._target_={module}.Net is not trusted; set DISTILL_TRUST='{module}.Net' if you trust it"
-    refused(distill(*words, "checkpoint_model=teacher", "output=teacher"), said, f"or type --trust '{module}.Net'")
-    trusted = distill(*words, "checkpoint_model=teacher", "output=teacher", "--trust", f"{module}.*")
+    refused(distill(*words, "model_name=teacher", "output=teacher"), said, f"or type --trust '{module}.Net'")
+    trusted = distill(*words, "model_name=teacher", "output=teacher", "--trust", f"{module}.*")
     assert "another architecture" in trusted.err and "DISTILL_TRUST" not in os.environ
     refused(distill(*words, "--trust"), "--trust: expected a class or a pattern")
 
@@ -187,7 +187,7 @@ def trap(path: Path) -> None:
     [
         ("w.pt", ("distill", *TINY, "teacher.weights=w.pt")),
         ("w.safetensors", ("distill", *TINY, "teacher.weights=w.safetensors")),
-        ("o.npy", ("distill", *TINY, "teacher.outputs=o.npy")),
+        ("o.npy", ("distill", *TINY, "teacher.logits_file=o.npy")),
         ("u.npy", ("distill", *TINY, "dataset.unlabeled=u.npy")),
         ("run/checkpoint/student.safetensors", ("eval", "device=cpu", "run=run")),
         ("run/checkpoint/rows/teacher.safetensors", ("distill", *TINY, "teacher.run=run")),
@@ -239,7 +239,7 @@ def test_a_models_name_stays_in_the_run_folder(distill: Distill, run: Path, tmp_
     (run / "checkpoint/student.safetensors").rename(run / f"checkpoint/{safe_name(name)}.safetensors")
     before = {p for p in tmp_path.rglob("*") if "outputs" not in p.parts}
     assert distill("eval", "device=cpu", "run=run", "bootstrap.resamples=20").code == 0
-    distill("export", "device=cpu", "run=run", f"checkpoint_model={name}", "bootstrap.resamples=20", "output=outputs/shipped")
+    distill("export", "device=cpu", "run=run", f"model_name={name}", "bootstrap.resamples=20", "output=outputs/shipped")
     assert {p for p in tmp_path.rglob("*") if "outputs" not in p.parts} == before
     assert not list(tmp_path.parent.glob("escaped*"))
 

@@ -302,9 +302,7 @@ def test_balance_makes_shares_equal_and_keeps_the_sum_of_lengths() -> None:
 def test_balance_refuses_a_term_without_a_gradient() -> None:
     model = network()
     start = stage("train", model, two_terms(match=0.0), balance=True)
-    said = (
-        "student: balance_gradients=at_start: term 'match' has no gradient at the start of the stage, so no factor makes it count; give it a"
-    )
+    said = "student: balance_gradients=at_start: term 'match' has no gradient at the start of the stage, so no factor makes it count; give it a"
     with pytest.raises(UserError, match=said):
         trainer(model).fit([start], ModelSelection(), lambda record: None)
 
@@ -371,7 +369,7 @@ WRONG = {
     ("loss.weight={from: 1.0, to: 0.0, shape: square}",): "loss.weight.shape=square: expected linear or cosine or step",
     ("loss.weight={from: 1.0, to: 0.0, start: 0.7, end: 0.2}",): "loss.weight: start and end must be shares with 0 <= start <= end "
     "<= 1, got 0.7 and 0.2",
-    ("balance=always",): "balance=always: expected start or null",
+    ("balance_gradients=always",): "balance_gradients=always: expected at_start or null",
     ("log_gradients.batches=-1",): "log_gradients.batches=-1: must be >= 0",
     ("controls=[{name: short, epochs: 1}]",): "controls.short.epochs=1: the run has 2 stages; give one epoch each at least, "
     "or stages: {}",

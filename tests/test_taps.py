@@ -21,7 +21,7 @@ from distill_cli.types import ModelOutput
 
 def classifier(*modules: tuple[str, nn.Module]) -> Classifier:
     with seeded(0, "init"):
-        return Classifier(nn.Sequential(OrderedDict(modules)), "standardise", (4,))
+        return Classifier(nn.Sequential(OrderedDict(modules)), "standardize", (4,))
 
 
 def in_place() -> Classifier:
@@ -196,8 +196,8 @@ def test_a_run_taps_student_and_teacher_and_saves_neither(norms: Any) -> None:
         ("[[body.1, haed]]", (), "features of the teacher: no module 'haed' in this network; did you mean 'head'?"),
         (
             "[[body.1, body.1]]",
-            ("teacher.outputs=x.npy",),
-            "teacher.outputs: has logits only, and the loss compares features (the teacher's 'body.1'); "
+            ("teacher.logits_file=x.npy",),
+            "teacher.logits_file: has logits only, and the loss compares features (the teacher's 'body.1'); "
             "use a teacher with weights, or a loss on logits",
         ),
     ],

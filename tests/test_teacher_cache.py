@@ -199,7 +199,7 @@ def test_a_writer_that_dies_leaves_nothing_that_counts(tmp_path: Path, monkeypat
 def test_a_hash_of_weights_sees_values_buffers_and_names() -> None:
     one, same, other = network(0), network(0), network(1)
     assert weights_hash(one) == weights_hash(same) != weights_hash(other)
-    prepared = Classifier(one.network, "standardise", (4,))
+    prepared = Classifier(one.network, "standardize", (4,))
     before = weights_hash(prepared)
     prepared.preprocessing.mean += 1  # type: ignore[operator]
     assert weights_hash(prepared) != before
@@ -351,8 +351,8 @@ def test_views_are_stored_reported_and_seen_by_the_control(distill: Any) -> None
         (("cache.views=-1",), "cache.views=-1: must be >= 0"),
         (("cache.use=always",), "cache.use=always: expected auto or never"),
         (("cache.folder=",), "cache.folder is empty: name a folder"),
-        (("+teacher.cache=false",), "teacher.cache has moved: cache.use=auto stores the teacher's outputs, cache.use=never does not"),
-        (("teacher.cache=false",), "teacher.cache has moved: cache.use=auto stores the teacher's outputs, cache.use=never does not"),
+        (("+teacher.cache=false",), "teacher.cache is called cache.use now: type cache.use=auto|never"),
+        (("teacher.cache=false",), "teacher.cache is called cache.use now: type cache.use=auto|never"),
     ],
 )  # fmt: skip
 def test_wrong_settings_end_before_a_teacher_is_trained(distill: Any, words: tuple[str, ...], said: str) -> None:

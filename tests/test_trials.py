@@ -80,7 +80,7 @@ def test_each_arm_gets_the_trial_that_was_best_for_it_on_validation(sweep: Ran, 
     best = {name: max(found, key=lambda r: r["models"][name]["val"]["macro_f1"])["config"] for name in ("student", "scratch")}
     ran = distill(*SEARCH, "tuned_from=outputs/sweeps/search", "controls=[scratch,tuned]", "seed=9")
     assert ran.code == 0, ran.err
-    searched = ran.report["search"]
+    searched = ran.report["tuned_from"]
     assert searched["trials"] == {"student": 3, "tuned": 3}
     assert searched["settings"]["student"]["optimizer"] == best["student"]["optimizer"] == ran.report["config"]["optimizer"]
     assert ran.report["config"]["loss"] == best["student"]["loss"]
@@ -100,7 +100,7 @@ def test_searches_that_fit_nothing_are_refused(sweep: Ran, distill: Distill, tmp
     folder = "outputs/sweeps/search"
     for words, line in [
         (("controls=[tuned]",), "controls.0=tuned: its settings come from a sweep of trials; give tuned_from=FOLDER"),
-        (("search=nowhere",), "search=nowhere: no such folder; give the folder of a finished sweep, such as outputs/sweeps/NAME"),
+        (("tuned_from=nowhere",), "tuned_from=nowhere: no such folder; give the folder of a finished sweep, such as outputs/sweeps/NAME"),
         (("tuned_from=outputs/teachers",), "tuned_from=outputs/teachers: 0 finished trials of this version in it; "
          "run a sweep of two or more with controls=[scratch]"),
     ]:  # fmt: skip
@@ -168,7 +168,7 @@ def test_a_tuned_control_has_the_losses_of_its_own_trial(distill: Distill) -> No
     ran = distill(*smooth, "tuned_from=outputs/sweeps/search", "controls=[scratch,tuned]", "seed=9")
     assert ran.code == 0, ran.err
     assert ran.report["config"]["terms"]["own"]["epsilon"] == 0.1
-    own = ran.report["search"]["settings"]["tuned"]["loss"]["own"]
+    own = ran.report["tuned_from"]["settings"]["tuned"]["loss"]["own"]
     assert (own["epsilon"], own["weight"]) == (0.6, pytest.approx(1.0))
     alone = distill(*smooth, "optimizer.lr=0.05", "terms.own.epsilon=0.6", "seed=9")
     scores = [report["models"][name]["test"]["macro_f1"] for report, name in ((ran.report, "tuned"), (alone.report, "scratch"))]
@@ -256,9 +256,9 @@ def test_a_search_of_the_training_serves_another_loss_and_trials_kept_elsewhere(
         assert distill(*SEARCH, "hparams=random", f"outputs={place}", "sweep=t", "-m", f"trial={trial}").code == 0
     shutil.copytree("two/sweeps/t", "one/sweeps/t", dirs_exist_ok=True)
     hint = ("loss=hint", "loss.features=[body.1,body.1]", "controls=[scratch,tuned]")
-    ran = distill(*SEARCH, *hint, "search=one/sweeps/t", "dataset.label_fraction=1")
+    ran = distill(*SEARCH, *hint, "tuned_from=one/sweeps/t", "dataset.label_fraction=1")
     assert ran.code == 0, ran.err
-    assert ran.report["search"]["trials"] == {"student": 2, "tuned": 2}
+    assert ran.report["tuned_from"]["trials"] == {"student": 2, "tuned": 2}
 
 
 @pytest.mark.parametrize(

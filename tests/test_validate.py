@@ -123,7 +123,7 @@ def test_the_experiments_option_and_what_is_typed_keep_their_values() -> None:
     assert compose("distill", "experiment=digits", "optimizer=adam").optimizer.lr == 3e-3
     cfg = compose("distill", "experiment=digits", "loss=dkd", "loss.alpha=0.3", "teacher=cnn2d")
     assert (cfg.loss.alpha, cfg.loss.beta) == (0.3, 8.0)
-    assert (cfg.teacher.epochs, cfg.teacher.schedule._target_) == (100, "distill_cli.training.lr_schedules.cosine")
+    assert (cfg.teacher.epochs, cfg.teacher.lr_scheduler._target_) == (100, "distill_cli.training.lr_schedules.cosine")
     check(cfg, "distill")
 
 

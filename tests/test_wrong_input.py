@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import TINY, Ran
 
-from distill_cli.config.options import conf_dir, options
+from distill_cli.config.options import RENAMED_KEYS, conf_dir, options
 
 Distill = Callable[..., Ran]
 
@@ -65,7 +65,7 @@ COMMAND = [
     ("distill distill: error: dataset.exclude_classes=3: expected a list of classes, such as [3]",
      ("distill", "dataset.exclude_classes=3")),
     ("distill distill: error: dataset.label_fraction=null: expected number", ("distill", "dataset.label_fraction=null")),
-    ("distill distill: error: schedule: div_factor and final_div_factor must be > 0, got 0 and 10000.0",
+    ("distill distill: error: lr_scheduler: div_factor and final_div_factor must be > 0, got 0 and 10000.0",
      ("distill", "device=cpu", "lr_scheduler=one_cycle", "lr_scheduler.div_factor=0")),
     ("distill distill: error: optimizer: Invalid learning rate: -1", ("distill", "device=cpu", "optimizer.lr=-1")),
     ("distill distill: error: teacher.optimizer: Invalid learning rate: -1", ("distill", "device=cpu", "teacher.optimizer.lr=-1")),
@@ -78,11 +78,11 @@ COMMAND = [
      ("distill", "device=cpu", "loss.weight=0")),
     ("distill distill: error: loss.temperature: CrossEntropy has no such parameter, and a preset sets it; take it away with ~loss.temperature",
      ("distill", "experiment=digits", "loss._target_=distill_cli.losses.cross_entropy.CrossEntropy")),
-    ("distill distill: error: stages.hint.balance: this stage does not set it yet; add it with +stages.hint.balance=VALUE",
+    ("distill distill: error: stages.hint.balance_gradients: this stage does not set it yet; add it with +stages.hint.balance_gradients=VALUE",
      ("distill", "stages=hint_then_soft_target", "stages.hint.loss.features=[body.1,body.1]", "stages.hint.balance_gradients=at_start")),
     ("distill distill: error: loss: a setting of it is too large (Numerical result out of range)",
      ("distill", "device=cpu", "loss.temperature=1e300")),
-    ("distill distill: error: generations.a.loss=hint: features is required; write its keys out in the chain: "
+    ("distill distill: error: generations.a.loss=hint: features is required; write its keys out in generations: "
      "loss: {_target_: distill_cli.losses.hint.Hint, features: ...}", ("distill", "device=cpu", "generations=[{name: a, loss: hint}]")),
     ("distill distill: error: outputs is empty: name a folder", ("distill", "outputs=")),
     ("distill eval: error: run is empty: name a folder", ("eval", "run=")),
@@ -435,7 +435,11 @@ def test_what_a_plain_loss_declares_holds(distill: Distill, users: str) -> None:
 
 def test_a_users_own_teacher_and_link_are_theirs_to_build(distill: Distill, users: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DISTILL_TRUST", raising=False)
-    words = ["teacher=custom", f"teacher.model._target_={users}.Net", f"generations=[{{name: own, model: {{_target_: {users}.Net}}}}]"]
+    words = [
+        "teacher=custom",
+        f"teacher.model._target_={users}.Net",
+        f"generations=[{{name: own, model: {{_target_: {users}.Net}}}}]",
+    ]
     tiny = [word for word in TINY if not word.startswith("teacher.model")]
     ran = distill("distill", *tiny, *words)
     assert ran.code == 0, ran.err
@@ -456,3 +460,38 @@ def test_a_run_that_diverges_leaves_nothing(distill: Distill) -> None:
         assert ran.code == 2 and "lower the learning rate" in ran.err, ran.err
         left = {p for p in Path("outputs").rglob("*") if p.is_file()} - before
         assert {p for p in left if p.parts[1] not in ("cache", "teachers")} == set()  # stored outputs, locks
+
+
+@pytest.mark.parametrize("old", RENAMED_KEYS)
+def test_an_old_key_is_answered_by_its_new_name(distill: Distill, old: str) -> None:
+    command = "predict" if old in ("on_bad_row", "checkpoint_model") else "distill"
+    new, _, value = RENAMED_KEYS[old].partition("=")
+    line = f"distill {command}: error: {old} is called {new} now: type {new}={value or '...'}"
+    refused(distill, line, command, f"{old}=1")
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("defaults: [{override /schedule: cosine}]", "schedule is called lr_scheduler now: type lr_scheduler=..."),
+        (
+            "defaults: [{override /schedule@teacher.schedule: cosine}]",
+            "teacher.schedule is called teacher.lr_scheduler now: type teacher.lr_scheduler=...",
+        ),
+        ("search: a", "experiment/old: search is called tuned_from now: type tuned_from=..."),
+        ("teacher: {members: 3}", "teacher.members is called teacher.ensemble.size now: type teacher.ensemble.size=..."),
+        (
+            "sampling: {power: 1}",
+            "sampling.power is called sampling.class_balance_power now: type sampling.class_balance_power=...",
+        ),
+        (
+            "stages: {a: {balance: start}}",
+            "stages.a.balance is called stages.a.balance_gradients now: type stages.a.balance_gradients=at_start",
+        ),
+        ("controls: [{name: b, select: {}}]", "controls.b.select is called controls.b.monitor now: type controls.b.monitor=..."),
+    ],
+)
+def test_an_old_key_of_an_experiment_is_answered_by_its_new_name(distill: Distill, text: str, line: str) -> None:
+    Path("mine/experiment").mkdir(parents=True)
+    Path("mine/experiment/old.yaml").write_text(f"# @package _global_\n{text}\n")
+    refused(distill, f"distill distill: error: {line}", "distill", "--config-dir", "mine", "experiment=old")

@@ -48,7 +48,19 @@ BUG, USER_ERROR, MISSED, SIGNALLED = 1, 2, 3, 128
 POLL_SECONDS = 0.1
 MOST_KILLED = 3  # times in a row that workers are killed before another job is finished
 # They cannot move a result.
-NOT_IN_KEY = ("hydra", "sweep", "outputs", "require", "optimized_metric", "report", "resume", "save_every", "logger", "verbosity", "log_every_seconds")
+NOT_IN_KEY = (
+    "hydra",
+    "sweep",
+    "outputs",
+    "require",
+    "optimized_metric",
+    "report",
+    "resume",
+    "save_every",
+    "logger",
+    "verbosity",
+    "log_every_seconds",
+)
 # Settings of Hydra that stay as they are, and why.
 FIXED: dict[str, tuple[tuple[Any, ...], str]] = {
     "hydra.output_subdir": ((".hydra",), "tables read there what was typed"),

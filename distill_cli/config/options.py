@@ -51,7 +51,7 @@ OF_A_FINISHED_TEACHER = ("ensemble", "run", "weights", "logits_file")
 SHOWING_COMMANDS = ("layers", "predict")
 # Old names of keys: the new name, or what to type where a name alone would not do.
 RENAMED_KEYS = {
-    "teacher.cache": "cache.use=auto",
+    "teacher.cache": "cache.use=auto|never",
     "on_bad_row": "on_bad_lines",
     "dataset.unlabelled": "dataset.unlabeled",
     "dataset.transfer_exclude": "dataset.exclude_classes",

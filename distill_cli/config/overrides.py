@@ -27,7 +27,17 @@ NESTED_GROUP = r"((?:teacher\.(?=\w+=)|student\.(?=model=))(model|optimizer|lr_s
 NEEDS_QUOTES = r"[^\x00-\x7f]|[;!#&<>^`~]"
 HAS_SYNTAX = r"""[][{}(),"'\n]|\\$|^\s|\s$"""
 # Settings that cannot change a job's result, so that a sweep is found again whatever they are.
-NOT_HASHED = ("hydra.launcher", "hydra/launcher", "hydra.verbose", "require", "++require", "outputs=", "logger", "verbosity", "log_every_seconds")
+NOT_HASHED = (
+    "hydra.launcher",
+    "hydra/launcher",
+    "hydra.verbose",
+    "require",
+    "++require",
+    "outputs=",
+    "logger",
+    "verbosity",
+    "log_every_seconds",
+)
 
 
 def split_arguments(argv: list[str]) -> tuple[list[str], list[str]]:

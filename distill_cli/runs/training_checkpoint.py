@@ -68,9 +68,7 @@ class CheckpointManager:
             if self.every_steps is None and self.every_seconds is None:
                 stop_signals.raise_if_requested()
                 return  # nobody asked for states: the training goes on without
-            raise UserError(
-                f"{self.folder}: {e}; set save_every=null, and choose an optimizer and a schedule of torch"
-            ) from None
+            raise UserError(f"{self.folder}: {e}; set save_every=null, and choose an optimizer and a schedule of torch") from None
         before = self._written()
         number = before[-1][0] + 1 if before else 0
         text = json.dumps({"key": self.key, "threads": get_num_threads(), "state": packed})

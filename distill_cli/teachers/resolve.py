@@ -26,7 +26,8 @@ ENSEMBLE = f"{Ensemble.__module__}.{Ensemble.__name__}"
 SUMMED = ("train_seconds", "steps")
 PREPARED = {
     "none": "as they are (teacher.preprocessing=none)",
-    "standardize": "less mean, over deviation of each channel or feature of the training rows here (teacher.preprocessing=standardize)",
+    "standardize": "less mean, over deviation of each channel or feature of the training rows here "
+    "(teacher.preprocessing=standardize)",
     PER_ELEMENT: f"less mean, over deviation of each element of the training rows here (teacher.preprocessing={PER_ELEMENT})",
 }
 

@@ -167,7 +167,8 @@ def _table(taught: ResolvedTeacher, lesson: TeacherQuery) -> PrecomputedTeacher:
     check_has_features(lesson.pairs)
     if lesson.augments_inputs:
         raise UserError(
-            "teacher.logits_file: fixed outputs cannot follow changed inputs; use augment=none mixup=none or a teacher with weights"
+            "teacher.logits_file: fixed outputs cannot follow changed inputs; "
+            "use augment=none mixup=none or a teacher with weights"
         )
     logits = taught.logits(lesson.pool, lesson.dataset, lesson.context)
     if logits is None:

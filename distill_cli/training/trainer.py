@@ -315,7 +315,9 @@ class Trainer:
         try:
             stage.objective.balance(balancing_factors(self.measure_gradients(stage, epoch, skip_pretraining=True)))
         except ValueError as e:
-            raise UserError(f"{self.name}: balance_gradients=at_start: {e}; give it a weight above 0, or leave balance_gradients out") from None
+            raise UserError(
+                f"{self.name}: balance_gradients=at_start: {e}; give it a weight above 0, or leave balance_gradients out"
+            ) from None
 
     def train_step(self, stage: Stage, batch: Batch, course: TrainerState) -> Tensor:
         """Change the weights once; return the weighted terms ``[K]``.

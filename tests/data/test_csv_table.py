@@ -52,7 +52,7 @@ def test_what_pandas_writes_is_read_back(tmp_path: Path, data: st.DataObject, co
 def test_one_file_is_split_and_its_class_names_are_kept(tmp_path: Path) -> None:
     d = csv_table(path=put(tmp_path, BASE))
     check_dataset(d)
-    assert d.class_names == ("p", "q") and d.name == "t" and d.default_preprocessing == "standardise" and d.split == "random"
+    assert d.class_names == ("p", "q") and d.name == "t" and d.default_preprocessing == "standardize" and d.split == "random"
     assert {k: len(p) for k, p in d.pools.items()} == {"train": 6, "val": 2, "test": 2}
     for p in d.pools.values():
         np.testing.assert_array_equal(p.x, np.stack([2 * p.index, p.index + 0.5], axis=1))

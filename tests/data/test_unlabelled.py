@@ -143,10 +143,10 @@ def test_another_data_set_gives_its_training_rows(distill: Callable[..., Any]) -
 def test_a_link_of_a_chain_learns_from_them_too_and_is_found_by_their_content(distill: Callable[..., Any]) -> None:
     line = ("distill", *TINY, "generations=[{name: a}]", "dataset.unlabeled=more.npy", "controls=[]")
     write("more.npy")
-    assert "trained" in distill(*line).report["chain"][1]["source"]
-    assert "found" in distill(*line).report["chain"][1]["source"]
+    assert "trained" in distill(*line).report["generations"][1]["source"]
+    assert "found" in distill(*line).report["generations"][1]["source"]
     write("more.npy", seed=1)
-    assert "trained" in distill(*line).report["chain"][1]["source"]
+    assert "trained" in distill(*line).report["generations"][1]["source"]
 
 
 def test_a_data_set_of_another_shape_is_refused() -> None:
@@ -201,7 +201,7 @@ def test_what_cannot_be_a_transfer_set_is_one_line(
 )
 def test_the_other_spelling_gets_one_line(distill: Callable[..., Any], word: str) -> None:
     ran = distill("distill", *TINY, word)
-    line = "distill distill: error: dataset.unlabelled has moved: it is spelled dataset.unlabeled"
+    line = "distill distill: error: dataset.unlabelled is called dataset.unlabeled now: type dataset.unlabeled=..."
     assert (ran.code, ran.err.splitlines()) == (2, [line])
 
 

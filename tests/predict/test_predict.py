@@ -108,7 +108,7 @@ def test_a_table_an_array_and_any_block_give_the_same(work: Path, predict: Disti
     assert first == Path("c.csv").read_bytes()
     np.testing.assert_allclose(pd.read_csv("a.csv").iloc[:, 2:], pd.read_csv("b.csv").iloc[:, 2:], atol=2e-6)
     np.testing.assert_allclose(np.load("p.npy"), pd.read_csv("a.csv").iloc[:, 2:], atol=1e-6)
-    assert predict("run=run", "input=rows.npy", "output=t.csv", "checkpoint_model=teacher").code == 0
+    assert predict("run=run", "input=rows.npy", "output=t.csv", "model_name=teacher").code == 0
     assert Path("t.csv").read_bytes() != first
 
 
@@ -200,14 +200,14 @@ WRONG = [
     ),
     (("input=rows.csv", "on_bad_lines=drop"), "on_bad_lines=drop: expected fail or skip"),
     (("input=rows.csv", "drop=[a]"), "rows.csv: line 1: no column 'a', a feature of this model"),
-    (("input=rows.csv", "checkpoint_model=tudent"), "holds no model 'tudent' (it has: "),
+    (("input=rows.csv", "model_name=tudent"), "holds no model 'tudent' (it has: "),
     (("input=rows.csv", "onnx=x.onnx"), "onnx=x.onnx: no such file"),
     (("input=rows.csv", "delimiter=ab"), "delimiter must be one character or auto, got 'ab'"),
     (("input=run/report.md",), "input=run/report.md: expected a .csv, .tsv or .npy file"),
     (("input=rows.csv", "output=''"), "output is empty: name a file"),
     (
         ("input=rows.csv", "on_bad_row=skip"),
-        "on_bad_row has moved: on_bad_lines=skip leaves bad rows out, on_bad_lines=fail ends",
+        "on_bad_row is called on_bad_lines now: type on_bad_lines=...",
     ),
     ((), "input is required: pass input=..."),
 ]
@@ -330,7 +330,7 @@ def test_an_onnx_file_says_the_same(work: Path, predict: Distill) -> None:
     )
     export("teacher.onnx", names, "teacher")
     said = predict("run=run", "input=rows.csv", "output=c.csv", "onnx=teacher.onnx").err
-    assert "onnx=teacher.onnx: holds the run's 'teacher', not 'student'; use checkpoint_model=teacher" in said
+    assert "onnx=teacher.onnx: holds the run's 'teacher', not 'student'; use model_name=teacher" in said
     (work / "text.onnx").write_text("no")
     assert (
         "onnx=text.onnx: not a readable ONNX file" in predict("run=run", "input=rows.csv", "output=c.csv", "onnx=text.onnx").err

@@ -81,7 +81,8 @@ def check_weights(weights: Any, members: int) -> None:
         return
     if members == 1:
         raise UserError(
-            f"teacher.ensemble.weights={format_value(weights)}: there is one teacher; set teacher.ensemble.size or a list of teacher.run"
+            f"teacher.ensemble.weights={format_value(weights)}: there is one teacher; "
+            "set teacher.ensemble.size or a list of teacher.run"
         )
     numbers = isinstance(weights, list) and all(isinstance(w, int | float) and not isinstance(w, bool) for w in weights)
     if not numbers or len(weights) != members or not all(0 <= w < math.inf for w in weights) or not sum(weights):

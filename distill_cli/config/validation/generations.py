@@ -60,7 +60,8 @@ def generations(config: Mapping[str, Any]) -> list[Generation]:
         name = node.get("name") if isinstance(node, Mapping) else None
         if not isinstance(node, Mapping) or not isinstance(name, str) or safe_name(name) != name or name in RESERVED_NAMES:
             raise UserError(
-                f"generations.{n}={format_value(node)}: expected keys, with a name of letters, digits, '.', '_' and '-' that is not "
+                f"generations.{n}={format_value(node)}: expected keys, "
+                "with a name of letters, digits, '.', '_' and '-' that is not "
                 f"{' or '.join(RESERVED_NAMES)}, such as {{name: assistant, model: mlp_small}}"
             )
         if name in {link.name for link in found}:
