@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ def _teacher(settings: RunSettings, dataset: Dataset) -> Classifier:
     members = load_from_runs(teacher.source, targets_in(settings.resolved))
     for member in members:
         check_compatible(member, dataset)
-    whole = members[0] if len(members) == 1 else build_ensemble(members, teacher.average, None, dataset)
+    whole = members[0] if len(members) == 1 else build_ensemble(members, replace(teacher.ensemble, weights=None), dataset)
     assert whole.model is not None
     return whole.model
 

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from distill_cli.config.settings.training import TRAINING_KEYS
+
 GROUP_HELP = {
     "augment": "changes of training inputs, before mixup",
     "dataset": "the data and how it is split",
@@ -26,11 +28,7 @@ GROUP_HELP = {
 TAKE_SEVERAL = ("logger",)
 # Commands that open a finished run, `run=FOLDER`; all but `predict` take any key of its data set.
 RUN_COMMANDS = ("eval", "export", "bench", "predict")
-# What of the student's training a control may change, and a teacher has for its own.
-TRAINING_KEYS = (
-    "epochs", "batch_size", "steps_per_epoch", "optimizer", "lr_scheduler", "augment", "mixup", "sampling", "monitor",
-    "early_stopping", "clip_grad_norm",
-)  # fmt: skip
+# Keys of the student, which a teacher has for its own or not at all.
 STUDENT_ONLY = (
     *TRAINING_KEYS, "student", "loss", "terms", "stages", "log_gradients", "balance_gradients", "controls", "tuned_from", "cache",
     "generations",

@@ -12,6 +12,7 @@ from distill_cli import RECIPE_VERSION
 from distill_cli.config.ownership import is_own
 from distill_cli.config.settings.dataset import SELECTION_KEYS
 from distill_cli.config.settings.run import RunSettings
+from distill_cli.config.settings.runtime import RUNTIME_KEYS
 from distill_cli.config.settings.training import (
     LOSS_KEYS,
     TRAINING_KEYS,
@@ -30,10 +31,7 @@ from distill_cli.runs import layout
 from distill_cli.types import SCRATCH, STUDENT, TUNED, Dataset
 
 # What trials may differ in besides: it says which trial it is, or where and how it ran.
-IGNORED_KEYS = (
-    "trial", "seed", "outputs", "sweep", "require", "bootstrap", "device", "optimized_metric", "controls", "eval_batch_size",
-    "logger", "verbosity", "log_every_seconds",
-)  # fmt: skip
+IGNORED_KEYS = (*RUNTIME_KEYS, "trial", "seed", "sweep", "require", "optimized_metric", "health", "controls", "logger")
 CACHE_PATH_KEYS = ("folder", "max_gb")  # of `cache`: where stored outputs lie
 Settings = dict[str, Any]
 

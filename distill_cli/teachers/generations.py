@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from distill_cli import RECIPE_VERSION
 from distill_cli.config.settings.dataset import SELECTION_KEYS
 from distill_cli.config.settings.run import GenerationSettings, RunSettings
+from distill_cli.config.settings.runtime import RUNTIME_KEYS
 from distill_cli.config.trust import targets_in
 from distill_cli.errors import UserError
 from distill_cli.factory.context import RunContext
@@ -29,10 +30,9 @@ from distill_cli.utils import files
 
 FOLDER = "generations"
 KEY = "link_key"
-# What cannot move a link's weights, or is in its key in another form.
+# What cannot move a generation's weights, or is in its key in another form.
 NOT_IN_KEY = (
-    "outputs", "sweep", "require", "optimized_metric", "bootstrap", "eval_batch_size", "device", "dataset", "teacher",
-    "controls", "cache", "logger", "verbosity", "log_every_seconds",
+    *RUNTIME_KEYS, "sweep", "require", "optimized_metric", "health", "dataset", "teacher", "controls", "cache", "logger",
 )  # fmt: skip
 FIGURES = ("parameters", "train_seconds", "steps")
 SHOWN = (*FIGURES, "val", "test")

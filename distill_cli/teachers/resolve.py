@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from distill_cli.config.settings.run import RunSettings
-from distill_cli.config.settings.teacher import FromLogits, FromRuns, FromWeights, TeacherSettings
+from distill_cli.config.settings.teacher import EnsembleSettings, FromLogits, FromRuns, FromWeights, TeacherSettings
 from distill_cli.config.trust import targets_in
 from distill_cli.data.leakage import find_overlap, merge_records
 from distill_cli.errors import UserError
@@ -49,7 +49,7 @@ def resolve_teacher(settings: RunSettings, dataset: Dataset, context: RunContext
     teacher = settings.teacher
     if isinstance(teacher.source, FromWeights | FromLogits):
         introduce(members[0], dataset, context)
-    return members[0] if len(members) == 1 else build_ensemble(members, teacher.average, teacher.weights, dataset)
+    return members[0] if len(members) == 1 else build_ensemble(members, teacher.ensemble, dataset)
 
 
 def load_members(settings: RunSettings, dataset: Dataset, context: RunContext, train_run: TrainRun) -> list[ResolvedTeacher]:
@@ -133,12 +133,10 @@ def check_compatible(taught: ResolvedTeacher, dataset: Dataset) -> None:
         )
 
 
-def build_ensemble(
-    members: Sequence[ResolvedTeacher], average: str, weights: Sequence[float] | None, dataset: Dataset
-) -> ResolvedTeacher:
+def build_ensemble(members: Sequence[ResolvedTeacher], ensemble: EnsembleSettings, dataset: Dataset) -> ResolvedTeacher:
     """Return the ensemble of some teachers as one: its training rows are all of theirs, its cost is the sum of theirs."""
     specs = [member.spec for member in members if member.spec is not None]
-    spec = ensemble_spec(specs, average, weights, dataset)
+    spec = ensemble_spec(specs, ensemble, dataset)
     model = build_model(spec, "teacher")
     for k, member in enumerate(members):
         assert member.model is not None
@@ -150,14 +148,15 @@ def build_ensemble(
         spec,
         train_record=merge_records([member.train_record for member in members if member.train_record is not None]),
         training_stats={name: total(members, name) for name in SUMMED},
-        key=None if None in keys else files.hash_json([ENSEMBLE, keys, average, weights]),
+        key=None if None in keys else files.hash_json([ENSEMBLE, keys, ensemble.average, spec.model["weights"]]),
         members=tuple(replace(member, model=None) for member in members),
     )
 
 
-def ensemble_spec(members: Sequence[ModelSpec], average: str, weights: Sequence[float] | None, dataset: Dataset) -> ModelSpec:
+def ensemble_spec(members: Sequence[ModelSpec], ensemble: EnsembleSettings, dataset: Dataset) -> ModelSpec:
     """Return the specification of an ensemble; each member has a preprocessing of its own."""
-    model = {"_target_": ENSEMBLE, "average": average, "weights": None if weights is None else list(weights)}
+    weights = None if ensemble.weights is None else [float(weight) for weight in ensemble.weights]
+    model = {"_target_": ENSEMBLE, "average": ensemble.average, "weights": weights}
     return replace(ModelSpec.of_data(model, "none", dataset), members=tuple(members))
 
 
@@ -165,7 +164,7 @@ def build_untrained_teacher(teacher: TeacherSettings, dataset: Dataset) -> Class
     """Return the teacher, or the ensemble, of the architecture that the settings name, with fresh weights."""
     spec = ModelSpec.of_data(teacher.model.model, teacher.model.preprocessing, dataset)
     if isinstance(teacher.source, tuple) and len(teacher.source) > 1:
-        spec = ensemble_spec([spec] * len(teacher.source), teacher.average, None, dataset)
+        spec = ensemble_spec([spec] * len(teacher.source), replace(teacher.ensemble, weights=None), dataset)
     return build_model(spec, "teacher.model", teacher.seed)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -92,3 +92,6 @@ class RuntimeSettings:
         """Return the settings of a command's config."""
         device = {**config["device"], "precision": str(config["device"]["precision"])}
         return build(cls, {**config, "device": device})
+
+
+RUNTIME_KEYS = tuple(f.name for f in fields(RuntimeSettings))

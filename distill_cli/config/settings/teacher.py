@@ -133,6 +133,21 @@ SOURCES: dict[str, type[FromRuns] | type[FromWeights] | type[FromLogits]] = {
 
 
 @dataclass(frozen=True)
+class EnsembleSettings:
+    """How several teachers are one.
+
+    Attributes:
+        size: of an ensemble that is trained here.
+        average: ``logits`` or ``probabilities``.
+        weights: one a member; None: all the same.
+    """
+
+    size: int = 1
+    average: str = "logits"
+    weights: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
 class TeacherSettings:
     """A teacher.
 
@@ -140,15 +155,13 @@ class TeacherSettings:
         source: where it comes from; several that are trained here are an ensemble.
         model: the architecture that the config names, whether or not it is used.
         seed: of the first that is trained here.
-        average: of an ensemble: ``logits`` or ``probabilities``.
-        weights: of an ensemble's members; None: all the same.
+        ensemble: how several are averaged.
     """
 
     source: Source
     model: ModelSettings
     seed: int
-    average: str = "logits"
-    weights: tuple[float, ...] | None = None
+    ensemble: EnsembleSettings
 
     @property
     def trained(self) -> TrainHere:
@@ -159,9 +172,8 @@ class TeacherSettings:
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> TeacherSettings:
         """Return the settings of the group `teacher`."""
-        ensemble = config["ensemble"]
+        ensemble = build(EnsembleSettings, config["ensemble"])
         key = next((key for key in SOURCES if config[key] is not None), None)
-        here = (TrainHere.from_config(config, member) for member in range(ensemble["size"]))
+        here = (TrainHere.from_config(config, member) for member in range(ensemble.size))
         source = tuple(here) if key is None else SOURCES[key].from_config(config)
-        weights = None if ensemble["weights"] is None else tuple(float(w) for w in ensemble["weights"])
-        return cls(source, build(ModelSettings, config), config["seed"], ensemble["average"], weights)
+        return cls(source, build(ModelSettings, config), config["seed"], ensemble)

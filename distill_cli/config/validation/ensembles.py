@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
-from distill_cli.config.settings.teacher import SOURCES
+from distill_cli.config.settings.teacher import SOURCES, EnsembleSettings
 from distill_cli.config.validation.rules import check_complete, format_value
 from distill_cli.errors import UserError
 
-ENSEMBLE_KEYS = ("size", "average", "weights")
+ENSEMBLE_KEYS = tuple(f.name for f in fields(EnsembleSettings))
 
 
 def check_ensemble(teacher: Mapping[str, Any]) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from distill_cli.config.options import RENAMED_KEYS, RUN_COMMANDS, STUDENT_ONLY, TRAINING_KEYS, common_keys, moved
+from distill_cli.config.options import RENAMED_KEYS, RUN_COMMANDS, STUDENT_ONLY, common_keys, moved
 from distill_cli.config.resume_policy import parse_interval
+from distill_cli.config.settings.training import TRAINING_KEYS
 from distill_cli.config.validation.ensembles import check_ensemble, check_source
 from distill_cli.config.validation.rules import (
     MISSING,
