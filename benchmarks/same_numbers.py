@@ -83,10 +83,65 @@ CASES: dict[str, list[str]] = {
 
 # Renames since the file was written, old: new, of what stands in a key's path between `.` or `/` (several parts may be named:
 # "models.scratch"), and of whole words in texts. Both are applied to what is stored, before it is compared.
-RENAMED_KEYS: dict[str, str] = {}
-RENAMED_VALUES: dict[str, str] = {}
+RENAMED_KEYS: dict[str, str] = {
+    "interval": "ci95",
+    "macro_f1_interval": "macro_f1_ci95",
+    "f1_interval": "f1_ci95",
+    "term.hard": "term.cross_entropy",
+    "terms.hard": "terms.cross_entropy",
+    "labels_seen": "labeled_samples_seen",
+    "overflows": "skipped_steps",
+    "report.unlabelled": "report.unlabeled",
+    "transfer_exclude": "exclude_classes",
+    "bias_fix": "bias_correction",
+    "report.chain": "report.generations",
+    "chain.1": "generations.1",
+    "report.search": "report.tuned_from",
+    "architecture.arguments.prepare": "architecture.arguments.preprocessing",
+    "card.prepare": "card.preprocessing",
+    "smallest_detectable": "minimum_detectable_effect",
+    "report.source": "report.source_run",
+    "config.balance": "config.balance_gradients",
+    "config.chain": "config.generations",
+    "config.search": "config.tuned_from",
+    "config.objective": "config.optimized_metric",
+    "config.checkpoint.every": "config.save_every",
+    "config.progress.every": "config.log_every_seconds",
+    "config.progress.level": "config.verbosity",
+    "config.gradients": "config.log_gradients",
+    "config.schedule": "config.lr_scheduler",
+    "config.select.metric": "config.monitor",
+    "config.select.patience": "config.early_stopping.patience",
+    "config.sampling.power": "config.sampling.class_balance_power",
+    "config.device.resident_gb": "config.device.max_device_gb",
+    "config.dataset.unlabelled": "config.dataset.unlabeled",
+    "config.student.prepare": "config.student.preprocessing",
+    "config.teacher.prepare": "config.teacher.preprocessing",
+    "config.teacher.average": "config.teacher.ensemble.average",
+    "config.teacher.members": "config.teacher.ensemble.size",
+    "config.teacher.member_weights": "config.teacher.ensemble.weights",
+    "config.teacher.checkpoint": "config.teacher.run",
+    "config.teacher.checkpoint_model": "config.teacher.run_model",
+    "config.teacher.outputs": "config.teacher.logits_file",
+    "config.teacher.outputs_kind": "config.teacher.logits_kind",
+    "config.teacher.schedule": "config.teacher.lr_scheduler",
+    "config.teacher.sampling.power": "config.teacher.sampling.class_balance_power",
+    "config.teacher.select.metric": "config.teacher.monitor",
+    "config.teacher.select.patience": "config.teacher.early_stopping.patience",
+}
+RENAMED_VALUES: dict[str, str] = {
+    "standardise": "standardize",
+}
 # Deliberate changes since the file was written: (pattern of keys, a regular expression that is searched; reason).
-CHANGED: list[tuple[str, str]] = []
+CHANGED: list[tuple[str, str]] = [
+    (r"\.recipe_version$", "the recipe has changed: statistics of inputs are those of channels"),
+    (r"/report\.name$", "runs are named by data and options"),
+    (
+        r"\.weight_change$|\.preparation_bytes$|\.data\.files$|\.config\.health$|\.config\.teacher\.weights_key$",
+        "reports say more",
+    ),
+    (r"\.notes\.\d+\.(check|text)$|/report\.notes$", "notes on the health of a run are new"),
+]
 
 # What is not compared: (pattern of keys, a regular expression that is searched; reason).
 IGNORED = [

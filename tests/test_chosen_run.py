@@ -75,7 +75,7 @@ def test_the_best_of_a_sweep_is_first_by_validation_and_named_wherever_it_goes(d
     ran = distill("eval", f"run={SWEEP}/best", "report.html=false")
     assert ran.out.startswith(f"run {jobs[0]}, seed 0\n") and ran.report["evaluated_run"] == str(jobs[0])
     taught = distill("distill", *TINY, "controls=[]", f"teacher.run={SWEEP}/best", "teacher.run_model=student")
-    assert taught.report["teacher_source"] == f"checkpoint {jobs[0]}"
+    assert taught.report["teacher_source"] == f"run {jobs[0]}"
 
 
 def test_a_sweeper_that_leaves_no_mark_of_its_own_makes_a_sweep_as_well(distill: Distill, jobs: list[Path]) -> None:

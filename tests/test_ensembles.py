@@ -180,7 +180,7 @@ def test_a_member_that_saw_the_students_test_rows_is_refused(distill: Distill) -
     other = distill("distill", *TINY, "dataset.split_seed=1").folder
     refused = distill("distill", *TINY, f"teacher.run=[{fine},{other}]")
     assert refused.code == 2
-    assert refused.err.startswith(f"distill distill: error: teacher (checkpoint {other}): its training rows hold")
+    assert refused.err.startswith(f"distill distill: error: teacher (run {other}): its training rows hold")
 
 
 @pytest.mark.slow

@@ -194,7 +194,7 @@ def test_train_teacher_leaves_what_distill_finds(distill: Distill) -> None:
 def test_a_checkpoint_teaches_as_the_found_teacher_does(ran: Ran, distill: Distill) -> None:
     given = distill("distill", *TINY, f"teacher.run={ran.folder}")
     assert given.report["models"]["student"]["test"] == ran.report["models"]["student"]["test"]
-    assert given.report["teacher_source"] == f"checkpoint {ran.folder}"
+    assert given.report["teacher_source"] == f"run {ran.folder}"
 
 
 def test_foreign_weights_with_other_names_and_class_order_teach_the_same(ran: Ran, distill: Distill, tmp_path: Path) -> None:
