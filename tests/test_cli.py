@@ -26,6 +26,7 @@ from distill_cli.cli import main as cli
 from distill_cli.config.options import RUN_COMMANDS, conf_dir, options
 from distill_cli.config.overrides import normalize_override, split_arguments, sweep_key
 from distill_cli.errors import UserError
+from distill_cli.factory.context import Job
 
 TOUCHED = ("HYDRA_FULL_ERROR", "DISTILL_FULL_ERROR", "DISTILL_JSON", "DISTILL_INVOCATION", "DISTILL_SWEEP_KEY")
 
@@ -66,7 +67,8 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
     """Put a command in place of `distill` that writes a report at once, or fails as `seed` says; return what it was given."""
     seen: list[dict] = []
 
-    def run(cfg, out: Path) -> dict:
+    def run(settings, out: Path, job: Job) -> dict:
+        cfg = OmegaConf.create(settings.resolved)
         seen.append({"seed": cfg.seed, "out": out, "cfg": cfg})
         if cfg.seed == 13:
             raise RuntimeError("a bug\nin two lines")

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill_cli import exports
+from distill_cli.config.settings.dataset import DatasetSettings
 from distill_cli.errors import UserError
 from distill_cli.exports import onnx_int8
 from distill_cli.exports.parity import Reference, compare
@@ -32,7 +33,7 @@ Distill = Callable[..., Ran]
 
 
 def digits_val() -> tuple[np.ndarray, np.ndarray]:
-    pool = load_dataset({"_target_": "distill_cli.data.digits.digits"}).val
+    pool = load_dataset(DatasetSettings.from_config({"_target_": "distill_cli.data.digits.digits"})).val
     return pool.x, pool.y
 
 
@@ -123,7 +124,7 @@ def test_any_number_of_rows_calibrates(count: int) -> None:
 
 
 def test_a_rounded_model_that_loses_too_much_is_refused() -> None:
-    pool = load_dataset({"_target_": "distill_cli.data.digits.digits"}).val
+    pool = load_dataset(DatasetSettings.from_config({"_target_": "distill_cli.data.digits.digits"})).val
     logits = np.eye(10, dtype=np.float32)[pool.y]
     wrong = np.roll(logits, 1, axis=0)
     parts = iter([wrong, wrong[:1]])

@@ -27,6 +27,7 @@ from distill_cli.models.cnn2d import CNN2d
 from distill_cli.models.mlp import MLP
 from distill_cli.models.resnet1d import ResNet1d
 from distill_cli.rng import seeded
+from distill_cli.runs.checkpoint import ModelSpec
 
 needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
 
@@ -39,9 +40,7 @@ class Names:
 
 def subject(model: Classifier, shape: tuple[int, ...], temperature: float = 1.0) -> ExportSource:
     about = {"run": "a */ b ??/"}
-    return ExportSource(
-        "stu-dent.2", model, {"preprocessing": "none", "input_shape": list(shape)}, Names(), temperature, True, about
-    )  # type: ignore[arg-type]
+    return ExportSource("stu-dent.2", model, ModelSpec({}, "none", 5, shape), Names(), temperature, True, about)  # type: ignore[arg-type]
 
 
 def classifier(network: nn.Module, shape: tuple[int, ...], prepare: str = "none") -> Classifier:

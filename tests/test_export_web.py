@@ -80,8 +80,8 @@ def probabilities(page: Any) -> np.ndarray:
 
 
 def expected(run: Path, x: Any, temperature: float = 1.0) -> np.ndarray:
-    model, entry = load_model(run, "student")
-    rows = torch.tensor(x, dtype=torch.float32).reshape(-1, *entry["input_shape"])
+    model, spec = load_model(run, "student")
+    rows = torch.tensor(x, dtype=torch.float32).reshape(-1, *spec.input_shape)
     with torch.no_grad():
         return torch.softmax(model(rows).logits.double() / temperature, dim=1).numpy()
 

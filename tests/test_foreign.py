@@ -17,7 +17,7 @@ from distill_cli.errors import UserError
 from distill_cli.models.classifier import LogitOffset, ReorderClasses
 from distill_cli.models.mlp import MLP
 from distill_cli.runs import layout
-from distill_cli.runs.checkpoint import build_model
+from distill_cli.runs.checkpoint import ModelSpec, build_model
 from distill_cli.teachers.weight_files import read_weights
 from distill_cli.utils import files
 
@@ -137,13 +137,13 @@ def networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
 
 
-def entry_of(name: str, shape: tuple[int, ...] = (4,)) -> dict[str, Any]:
-    return {"model": {"_target_": f"my_networks.{name}"}, "preprocessing": "none", "num_classes": 3, "input_shape": list(shape)}
+def spec_of(name: str, shape: tuple[int, ...] = (4,)) -> ModelSpec:
+    return ModelSpec({"_target_": f"my_networks.{name}"}, "none", 3, shape)
 
 
 def refusal(name: str, shape: tuple[int, ...] = (4,)) -> str:
     with pytest.raises(UserError) as error:
-        build_model(entry_of(name, shape), "student.model")
+        build_model(spec_of(name, shape), "student.model")
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -168,7 +168,7 @@ def test_other_faults_of_a_network_are_one_line(networks: None) -> None:
 
 
 def test_logits_in_a_dictionary_will_do(networks: None) -> None:
-    model, x = build_model(entry_of("Keyed"), "student.model"), torch.rand(2, 4)
+    model, x = build_model(spec_of("Keyed"), "student.model"), torch.rand(2, 4)
     assert torch.equal(model(x).logits, model.network.head(x))
     assert torch.equal(ReorderClasses(model.network, [2, 0, 1])(x), model.network.head(x)[:, [2, 0, 1]])
     assert torch.equal(LogitOffset(model.network, [1.0, 2.0, 3.0])(x), model.network.head(x) + torch.tensor([1.0, 2.0, 3.0]))
@@ -182,14 +182,13 @@ def test_a_network_that_returns_something_else_in_training_is_one_line(networks:
 
 def test_images_with_channels_last_are_asked_about() -> None:
     cnn = {"_target_": "distill_cli.models.cnn2d.CNN2d", "filters": [4, 4, 4], "pool_after": [1, 2, 3]}
-    entry = {"model": cnn, "preprocessing": "none", "num_classes": 3, "input_shape": [32, 32, 3]}
     with pytest.raises(
         UserError,
         match=r"3 pools leave nothing of images of 32 x 3; channels last\? images are \[channels, height, width\], here \[3, 32, 32\]",
     ):
-        build_model(entry, "student.model")
+        build_model(ModelSpec(cnn, "none", 3, (32, 32, 3)), "student.model")
     with pytest.raises(UserError) as error:
-        build_model({**entry, "input_shape": [3, 4, 4]}, "student.model")
+        build_model(ModelSpec(cnn, "none", 3, (3, 4, 4)), "student.model")
     assert "3 pools leave nothing" in str(error.value) and "channels last" not in str(error.value)
 
 
@@ -210,9 +209,9 @@ def test_what_no_file_of_weights_holds_is_refused_before_training(networks: None
 
 @pytest.mark.parametrize("name", ["Tied", "Viewed", "ExtraTensor"])
 def test_tied_weights_and_views_are_saved_and_come_back(networks: None, name: str, tmp_path: Path) -> None:
-    model = build_model(entry_of(name), "student.model")
+    model = build_model(spec_of(name), "student.model")
     layout.save_model(tmp_path, "student", model)
-    again = build_model(entry_of(name), "student.model", seed=1)
+    again = build_model(spec_of(name), "student.model", seed=1)
     layout.load_weights(again, layout.read_tensors(layout.weights_file(tmp_path, "student")), "here")
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), again.state_dict().values(), strict=True))
     x = torch.rand(2, 4)

@@ -22,6 +22,7 @@ from distill_cli.models.classifier import Classifier
 from distill_cli.models.mlp import MLP
 from distill_cli.rng import seeded
 from distill_cli.runs import layout
+from distill_cli.runs.checkpoint import ModelSpec
 from distill_cli.teachers.output_cache import weights_hash
 from distill_cli.teachers.train import ResolvedTeacher
 from distill_cli.utils import files
@@ -128,16 +129,16 @@ def config(chain: Any) -> dict[str, Any]:
 
 
 def test_a_teacher_has_one_fingerprint_and_its_content_another_hash() -> None:
-    entry = {"model": {"hidden": [2]}, "preprocessing": "none"}
+    spec = ModelSpec({"hidden": [2]}, "none", 2, (2,))
     with seeded(0, "init"):
         model = Classifier(MLP(3, (4,), (2,)), "none", (4,))
     weights = weights_hash(model)
-    loaded = ResolvedTeacher("weights x", model, entry)
-    assert (loaded.content_hash(), loaded.fingerprint()) == (weights, f"{weights}-{files.hash_json(entry['model'])}")
+    loaded = ResolvedTeacher("weights x", model, spec)
+    assert (loaded.content_hash(), loaded.fingerprint()) == (weights, f"{weights}-{files.hash_json(spec.model)}")
     trained = replace(loaded, key="key")
     assert (trained.content_hash(), trained.fingerprint()) == (weights, "key")
     index, values = np.arange(2), np.eye(2)
-    table = ResolvedTeacher("logits_file x", None, {}, outputs=(index, values))
+    table = ResolvedTeacher("logits_file x", None, None, outputs=(index, values))
     assert table.content_hash() == table.fingerprint() == files.hash_bytes(index.tobytes(), values.tobytes())
 
 

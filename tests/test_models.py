@@ -14,7 +14,7 @@ from distill_cli.models.resnet1d import ResNet1d
 from distill_cli.pipeline.results import measured
 from distill_cli.profiling.model_cost import macs, parameter_count, weight_bytes
 from distill_cli.rng import seeded
-from distill_cli.runs.checkpoint import build_model
+from distill_cli.runs.checkpoint import ModelSpec, build_model
 from distill_cli.training.lr_schedules import constant, cosine, one_cycle, step
 from distill_cli.types import Pool
 
@@ -143,12 +143,9 @@ def test_preparation_of_an_image_is_a_few_bytes_of_the_weights() -> None:
     shape = (3, 32, 32)
     sizes = {}
     for prepare in ("none", "standardize", "standardize_per_element"):
-        entry = {
-            "model": {"_target_": "distill_cli.models.cnn2d.CNN2d", "filters": [4], "pool_after": [1]},
-            "preprocessing": prepare,
-        }
-        model = build_model({**entry, "num_classes": 3, "input_shape": list(shape)}, "student.model")
-        sizes[prepare] = measured(model, {**entry, "input_shape": shape})
+        network = {"_target_": "distill_cli.models.cnn2d.CNN2d", "filters": [4], "pool_after": [1]}
+        spec = ModelSpec(network, prepare, 3, shape)
+        sizes[prepare] = measured(build_model(spec, "student.model"), spec)
     assert {prepare: size["preparation_bytes"] for prepare, size in sizes.items()} == {
         "none": 0, "standardize": 24, "standardize_per_element": 24_576,
     }  # fmt: skip

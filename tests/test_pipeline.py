@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY, Ran
-from omegaconf import OmegaConf
+from plain_config import CONFIG, TEACHER, settings
 from safetensors.torch import load_file, save_file
 
 from distill_cli.data.digits import digits
@@ -68,19 +68,17 @@ def test_a_run_is_named_by_its_data_and_its_options() -> None:
     small = {"_target_": "distill_cli.models.mlp.MLP", "hidden": [16], "dropout": 0.0, "input_dropout": 0.0, "max_norm": None}
     large = {**small, "hidden": [256, 256], "dropout": 0.3}
     loss = {"_target_": "distill_cli.losses.dkd.DKD", "beta": 3.0}
-    config: dict[str, Any] = {"teacher": {"model": large, "ensemble": {"size": 1}}, "student": {"model": small}, "loss": loss}
-    config |= {"terms": {"x": {"_target_": "mine.Odd"}}, "stages": {}, "generations": [{"name": "assistant"}]}
-    assert run_name(OmegaConf.create(config), "distill", "wine") == "wine: mlp_small from assistant from mlp, dkd + Odd"
-    assert run_name(OmegaConf.create(config), "train-teacher", "wine") == "wine: mlp"
-    config |= {
-        "generations": [],
-        "terms": {},
-        "teacher": {"model": small, "ensemble": {"size": 3}},
-        "student": {"model": {**small, "hidden": [8]}},
-    }
-    assert run_name(OmegaConf.create(config), "distill", "wine") == "wine: MLP from 3 x mlp_small, dkd"
-    config["teacher"] = {"logits_file": "files/logits.npy"}
-    assert run_name(OmegaConf.create(config), "distill", "wine") == "wine: MLP from logits.npy, dkd"
+    run = settings(
+        teacher={**TEACHER, "model": large}, student={**CONFIG["student"], "model": small}, loss=loss,
+        terms={"x": {"_target_": "mine.Odd"}}, generations=[{"name": "assistant"}],
+    )  # fmt: skip
+    assert run_name(run, "distill", "wine") == "wine: mlp_small from assistant from mlp, dkd + Odd"
+    assert run_name(run, "train-teacher", "wine") == "wine: mlp"
+    three = {**TEACHER, "model": small, "ensemble": {**TEACHER["ensemble"], "size": 3}}
+    student = {**CONFIG["student"], "model": {**small, "hidden": [8]}}
+    assert run_name(settings(teacher=three, student=student, loss=loss), "distill", "wine") == "wine: MLP from 3 x mlp_small, dkd"
+    table = {**TEACHER, "logits_file": "files/logits.npy"}
+    assert run_name(settings(teacher=table, student=student, loss=loss), "distill", "wine") == "wine: MLP from logits.npy, dkd"
 
 
 def test_the_same_seed_gives_the_same_report_and_another_seed_does_not(ran: Ran, distill: Distill) -> None:
@@ -328,22 +326,23 @@ def test_a_bad_job_leaves_the_others_alone_and_is_named(distill: Distill) -> Non
 
 
 def test_a_csv_of_outputs_is_read_by_names_and_numbers(tmp_path: Path) -> None:
+    from distill_cli.config.settings.teacher import FromLogits
     from distill_cli.data.arrays import from_arrays
     from distill_cli.errors import UserError
     from distill_cli.teachers.external import load_outputs
 
     part = (np.zeros((2, 1)), [1, 2])
     dataset, path = from_arrays("mine", part, part, part), tmp_path / "o.csv"
-    node = {"logits_file": str(path), "logits_kind": "logits"}
+    source = FromLogits(path)
 
     def error(text: str) -> str:
         path.write_text(text)
         with pytest.raises(UserError) as e:
-            load_outputs(node, dataset)
+            load_outputs(source, dataset)
         return str(e.value).removeprefix(f"teacher.logits_file={path}: ")
 
     path.write_text("2.0;note;row;1.0\n0.5;x;3.0;-1\n7;y;0;1e-3\n")
-    index, values = load_outputs(node, dataset)
+    index, values = load_outputs(source, dataset)
     assert index.tolist() == [3, 0] and values.tolist() == [[-1.0, 0.5], [np.float32(1e-3), 7.0]]
     assert error("row,1,2\n0,1,x\n") == "line 2, column '2': 'x' is not a number; features must be numeric"
     assert error("row,1,2\n0.5,1,2\n") == "line 2, column 'row': row id '0.5' is no whole number >= 0"

@@ -13,13 +13,15 @@ import torch
 from conftest import TINY, Ran, make_pool
 from hypothesis import given
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
 from torch import Tensor, nn
 
+from distill_cli.config.settings.run import RunSettings
+from distill_cli.config.settings.training import split_epochs
+from distill_cli.config.trust import load_config
 from distill_cli.data.loader import EpochBatchSampler, SubsetLoader
 from distill_cli.errors import UserError
 from distill_cli.factory import controls
-from distill_cli.factory.stages import build_stages, split_epochs
+from distill_cli.factory.stages import build_stages
 from distill_cli.losses.cross_entropy import CrossEntropy
 from distill_cli.losses.label_smoothing import LabelSmoothing
 from distill_cli.losses.logits_mse import LogitsMSE
@@ -334,8 +336,9 @@ def test_a_staged_run_and_its_controls_have_equal_budgets(distill: Callable[...,
     report, rows = ran.report, rows_of(ran)
     told = {name: [r["stage"] for r in rows if r["model"] == name] for name in ("student", "scratch", "longer", "one")}
     assert told["student"] == told["scratch"] == ["hint"] + ["soft_target"] * 2
-    cfg = OmegaConf.load(ran.folder / "config.yaml")
-    trained = [[part.trainable_modules for part in build_stages(cfg, plan)] for plan in controls.build_plans(cfg, cfg.controls)]
+    settings = RunSettings.from_config(load_config(ran.folder / "config.yaml"))
+    plans = controls.build_plans(settings)
+    trained = [[part.trainable_modules for part in build_stages(plan, settings.log_gradients)] for plan in plans]
     assert trained == [
         [("body.1",), None],
         [None, None],

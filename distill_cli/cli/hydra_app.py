@@ -20,7 +20,7 @@ import traceback
 from collections.abc import Iterator, Mapping
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -43,6 +43,9 @@ from distill_cli.config.resolvers import RESOLVERS
 from distill_cli.errors import UserError, UserErrors, printable
 from distill_cli.utils.pipes import guard
 from distill_cli.utils.signals import Interrupted, before_end, install_handlers, only_once
+
+if TYPE_CHECKING:
+    from distill_cli.factory.context import Job
 
 BUG, USER_ERROR, MISSED, SIGNALLED = 1, 2, 3, 128
 POLL_SECONDS = 0.1
@@ -344,6 +347,9 @@ def run_job(cfg: DictConfig, command: str, out: Path, typed: list[str], *, may_s
         check(cfg, command, typed)
     except OmegaConfBaseException as e:
         raise UserError(one_line(e, command)) from None
+    from distill_cli.config.settings.commands import settings_of
+
+    settings: Any = settings_of(command, resolved(cfg))
     module = importlib.import_module(f"distill_cli.commands.{command.replace('-', '_')}")
     with run_folder(cfg, command, out, sweeping=may_skip) as folder:
         done = folder / "report.json"
@@ -354,8 +360,26 @@ def run_job(cfg: DictConfig, command: str, out: Path, typed: list[str], *, may_s
                 f"{folder}: holds a finished run of other settings, and nothing finished is overwritten; choose another folder"
             )
         done.unlink(missing_ok=True)  # a damaged report of a sweep's job, or one of another version
-        result: dict[str, Any] = module.run(cfg, folder)
+        result: dict[str, Any] = module.run(settings, folder, this_job(command))
     return result
+
+
+def resolved(cfg: DictConfig) -> dict[str, Any]:
+    """Return a checked config as plain values: below, nobody sees anything else."""
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    return {str(key): value for key, value in config.items()}
+
+
+def this_job(command: str) -> Job:
+    """Return how this run was started."""
+    from distill_cli.config.command_line import job_line, typed_line
+    from distill_cli.factory.context import Job
+
+    config = HydraConfig.get()
+    words = config.overrides.task
+    if config.mode is not RunMode.MULTIRUN:
+        return Job(None, typed_line(command, words))
+    return Job(int(config.job.num), job_line(command, words), typed_line(command, words))
 
 
 def finished_job(cfg: DictConfig, folder: Path) -> dict[str, Any] | None:

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
 
 from distill_cli import RECIPE_VERSION
-from distill_cli.commands.common import this_job
-from distill_cli.config.validation.run_commands import parse_choices
+from distill_cli.config.settings.run_commands import BenchSettings
+from distill_cli.config.trust import dump_config
 from distill_cli.exports import onnx, onnx_int8
 from distill_cli.exports.subject import Artifact, ExportSource
 from distill_cli.factory.context import Job
@@ -30,9 +29,9 @@ from distill_cli.utils import files
 from distill_cli.utils.timing import WARM_UP
 
 
-def run(cfg: DictConfig, out: Path) -> dict[str, Any]:
+def run(settings: BenchSettings, out: Path, job: Job) -> dict[str, Any]:
     """Run one job, print its table, and return the report."""
-    report = bench(cfg, out, this_job("bench"))
+    report = bench(settings, out, job)
     show(report, out)
     return report
 
@@ -40,8 +39,8 @@ def run(cfg: DictConfig, out: Path) -> dict[str, Any]:
 FILES: dict[str, Callable[[ExportSource, Path, Any], list[Artifact]]] = {"onnx": onnx.write, "onnx-int8": onnx_int8.write}
 
 
-def bench(cfg: Any, out: Path, job: Job) -> Report:
-    """Time the models of the run ``cfg.run``, each in a process of its own.
+def bench(settings: BenchSettings, out: Path, job: Job) -> Report:
+    """Time the models of a finished run, each in a process of its own.
 
     Args:
         cfg: composed config of the command.
@@ -51,16 +50,15 @@ def bench(cfg: Any, out: Path, job: Job) -> Report:
     Raises:
         UserError: the run cannot be loaded, a runtime is not installed, or a batch is too large.
     """
-    opened = load_run(cfg, out, job, "bench")
-    runtimes = parse_choices(OmegaConf.to_container(OmegaConf.create([cfg.runtimes]))[0], "runtimes", ("torch", *FILES))  # type: ignore[index]
+    opened, runtimes = load_run(settings, out, job), settings.runtimes
     names = [name for name in (TEACHER, STUDENT) if name in opened.checkpoint["models"]]
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="distill-bench-") as place:
         for name in names if "torch" in runtimes else ():
-            results[name] = _of_torch(cfg, opened, name)
+            results[name] = _of_torch(settings, opened, name)
         for runtime in runtimes:
             if runtime in FILES:
-                results[f"{names[-1]} {runtime}"] = _of_file(cfg, opened, names[-1], runtime, Path(place))
+                results[f"{names[-1]} {runtime}"] = _of_file(settings, opened, names[-1], runtime, Path(place))
     report = {
         "schema_version": 1,
         "command": "bench",
@@ -68,27 +66,27 @@ def bench(cfg: Any, out: Path, job: Job) -> Report:
         "task": "classification",
         "name": opened.report.get("name"),
         "seed": opened.report.get("seed"),
-        "data": data_section(opened.dataset, opened.dataset_config) | {"run_fingerprint": opened.run_fingerprint},
+        "data": data_section(opened.dataset, opened.dataset_settings) | {"run_fingerprint": opened.run_fingerprint},
         "models": {},
         "source_run": named(opened.folder),
         "bench": {
             "results": results,
             "warm_up_calls": WARM_UP,
-            "seconds": cfg.seconds,
+            "seconds": settings.seconds,
             "least_calls": LEAST_CALLS,
             "threads": torch.get_num_threads(),
             "inputs": "normal deviates, the same for all",
         },
         "provenance": provenance_of(opened.context),
-        "config": OmegaConf.to_container(cfg, resolve=True),
+        "config": settings.resolved,
     }
-    files.write_text(out / layout.CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
+    files.write_text(out / layout.CONFIG, dump_config(settings.resolved))
     files.write_text(out / "report.md", markdown(files.to_jsonable(report)))
     files.write_json(out / layout.REPORT, report)
     return layout.read_json(out / layout.REPORT)
 
 
-def _of_torch(cfg: Any, opened: LoadedRun, name: str) -> dict[str, Any]:
+def _of_torch(settings: BenchSettings, opened: LoadedRun, name: str) -> dict[str, Any]:
     model, _ = load_model(opened.folder, name)
     shape, file = opened.dataset.input_shape, layout.weights_file(opened.folder, name)
     size: dict[str, Any] = {
@@ -98,24 +96,24 @@ def _of_torch(cfg: Any, opened: LoadedRun, name: str) -> dict[str, Any]:
         "weight_bytes": weight_bytes(model),
         "file_bytes": file.stat().st_size,
     }
-    return size | _timed(cfg, opened, "torch", str(opened.folder), name)
+    return size | _timed(settings, opened, "torch", str(opened.folder), name)
 
 
-def _of_file(cfg: Any, opened: LoadedRun, name: str, runtime: str, place: Path) -> dict[str, Any]:
-    model, entry = load_model(opened.folder, name)
-    (written,) = FILES[runtime](ExportSource(name, model, entry, opened.dataset), place, cfg)
+def _of_file(settings: BenchSettings, opened: LoadedRun, name: str, runtime: str, place: Path) -> dict[str, Any]:
+    model, spec = load_model(opened.folder, name)
+    (written,) = FILES[runtime](ExportSource(name, model, spec, opened.dataset), place, settings)
     file = place / written.files[0]
     size: dict[str, Any] = {
         "parameters": parameter_count(model),
         "weight_bytes": written.weight_bytes,
         "file_bytes": file.stat().st_size,
     }
-    return size | _timed(cfg, opened, "onnx", str(file), f"{name} {runtime}")
+    return size | _timed(settings, opened, "onnx", str(file), f"{name} {runtime}")
 
 
-def _timed(cfg: Any, opened: LoadedRun, runtime: str, source: str, name: str) -> dict[str, Any]:
-    opened.context.progress.say(f"{name}: timing {len(cfg.batches)} batch sizes")
+def _timed(settings: BenchSettings, opened: LoadedRun, runtime: str, source: str, name: str) -> dict[str, Any]:
+    opened.context.progress.say(f"{name}: timing {len(settings.batches)} batch sizes")
     case = BenchmarkCase(
-        runtime, source, name, opened.dataset.input_shape, tuple(cfg.batches), cfg.seconds, torch.get_num_threads()
+        runtime, source, name, opened.dataset.input_shape, settings.batches, settings.seconds, torch.get_num_threads()
     )
     return benchmark_in_subprocess(case)

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
 from distill_cli import RECIPE_VERSION
-from distill_cli.commands.common import show, this_job
+from distill_cli.commands.common import show
+from distill_cli.config.settings.run_commands import EvalSettings
 from distill_cli.data.leakage import find_overlap
 from distill_cli.errors import UserError, did_you_mean
 from distill_cli.factory.context import Job
@@ -30,46 +29,42 @@ from distill_cli.types import STUDENT, TEACHER, TEST_SPLIT, Dataset
 from distill_cli.utils import files
 
 
-def run(cfg: DictConfig, out: Path) -> dict[str, Any]:
+def run(settings: EvalSettings, out: Path, job: Job) -> dict[str, Any]:
     """Run one job into the folder `out`, and return its report."""
-    return show(evaluate(cfg, out, this_job("eval")), out)
+    return show(evaluate(settings, out, job), out, settings.runtime.report)
 
 
 # Keys of a run's report that stay valid when its models are scored again.
 KEPT = ("terms", "stages", "teacher_key", "teacher_fingerprint", "teacher_source", "budget", "generations", "unlabeled")
 
 
-def evaluate(cfg: Any, out: Path, job: Job) -> Report:
-    """Score every model of the run ``cfg.run`` on its own data or ``cfg.dataset``.
-
-    Args:
-        cfg: composed config of the command.
-        out: run folder.
-        job: how the job was started.
-    """
-    opened = load_run(cfg, out, job, "eval")
+def evaluate(settings: EvalSettings, out: Path, job: Job) -> Report:
+    """Score every model of a finished run on its own data or on others."""
+    opened = load_run(settings, out, job)
     source, old, dataset, checkpoint, context = opened.folder, opened.report, opened.dataset, opened.checkpoint, opened.context
-    pools = evaluation.eval_splits(dataset, cfg.split)
+    pools = evaluation.eval_splits(dataset, settings.split)
     if not pools:
         known = ", ".join(dataset.pools)
-        raise UserError(f"split={cfg.split}: no such split{did_you_mean(cfg.split, dataset.pools)} (it has: all, {known})")
+        raise UserError(
+            f"split={settings.split}: no such split{did_you_mean(settings.split, dataset.pools)} (it has: all, {known})"
+        )
 
     logits, models, networks = {}, {}, {}
     member_parts: list[dict[str, Any]] = []
     for name in checkpoint["models"]:
-        model, entry = load_model(source, name)
+        model, spec = load_model(source, name)
         networks[name] = model.to(context.device)
-        logits[name] = evaluation.predict_splits(model, dataset, context, cfg.split)
+        logits[name] = evaluation.predict_splits(model, dataset, context, settings.split)
         if name == TEACHER:
             provenance = _member_provenance(old)
-            member_parts = members_report(model, entry, provenance, logits[name], dataset, context, cfg.split)
+            member_parts = members_report(model, spec, provenance, logits[name], dataset, context, settings.split)
         cost = layout.model_metrics(old, name, TRAINING_STATS)
-        models[name] = {**measured(model, entry), **cost}
+        models[name] = {**measured(model, spec), **cost}
     for name, by_split in evaluation.score_all(logits, pools, dataset, context).items():
         models[name] = by_split | models[name]
-    data = data_section(dataset, opened.dataset_config) | {"run_fingerprint": opened.run_fingerprint}
+    data = data_section(dataset, opened.dataset_settings) | {"run_fingerprint": opened.run_fingerprint}
     data["trained_on"] = opened.trained_on(pools, checkpoint["models"])
-    for note in other_data(data) or _seen(source, checkpoint["models"], dataset, cfg.split):
+    for note in other_data(data) or _seen(source, checkpoint["models"], dataset, settings.split):
         context.progress.say(f"note: {note}")
         data["notes"].append(note)
     split = TEST_SPLIT if TEST_SPLIT in pools else next(iter(pools))
@@ -90,12 +85,14 @@ def evaluate(cfg: Any, out: Path, job: Job) -> Report:
         **{key: old.get(key) for key in KEPT},
     }
     report["notes"] = examine(Examined(report, dataset, logits))
-    cfg.report.samples = cfg.report.samples and allowed(old)
-    shown = samples(report, dataset, split, logits, networks, context) if cfg.report.samples else None
+    if not allowed(old):
+        settings = settings.without_samples()
+    shown = samples(report, dataset, split, logits, networks, context) if settings.runtime.report.samples else None
     for name in (layout.EPOCHS, layout.TEACHER_EPOCHS):  # the models are the same, so their curves still hold
         if (source / name).is_file():
             files.copy_file(source / name, out / name)
-    write_run.write_run(context, report, cfg, provenance_of(context), [], write_run.predictions(dataset, logits, split), shown)
+    predictions = write_run.predictions(dataset, logits, split)
+    write_run.write_run(context, report, settings.resolved, provenance_of(context), [], predictions, shown)
     return layout.read_json(out / layout.REPORT)
 
 

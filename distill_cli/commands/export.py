@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
 
 from distill_cli import RECIPE_VERSION
-from distill_cli.commands.common import this_job
-from distill_cli.config.validation.run_commands import formats
+from distill_cli.config.settings.run_commands import ExportSettings
+from distill_cli.config.settings.runtime import RuntimeSettings
+from distill_cli.config.trust import dump_config
 from distill_cli.errors import UserError, UserErrors, did_you_mean
 from distill_cli.exports import FORMATS, LOOKS
 from distill_cli.exports.card import CARD_JSON, README, card_of, show
@@ -33,19 +33,19 @@ from distill_cli.profiling.model_cost import peak_activation_bytes
 from distill_cli.reports.progress import Progress
 from distill_cli.reports.run.origin import other_data
 from distill_cli.runs import layout
-from distill_cli.runs.checkpoint import load_model
+from distill_cli.runs.checkpoint import ModelSpec, load_model
 from distill_cli.runs.find_run import named
 from distill_cli.utils import files
 from distill_cli.utils.timing import measure_latency
 
 
-def run(cfg: DictConfig, out: Path) -> dict[str, Any]:
+def run(settings: ExportSettings, out: Path, job: Job) -> dict[str, Any]:
     """Run one job, print its table, and return the report.
 
     Raises:
         UserErrors: some of several formats were rejected; the others are written.
     """
-    report = export(cfg, out, this_job("export"))
+    report = export(settings, out, job)
     show(report, out)
     if refused := report["export"]["refused"]:
         written = ", ".join(report["export"]["formats"])
@@ -53,8 +53,8 @@ def run(cfg: DictConfig, out: Path) -> dict[str, Any]:
     return report
 
 
-def export(cfg: Any, out: Path, job: Job) -> Report:
-    """Write a model of the run ``cfg.run`` in several formats, with a model card.
+def export(settings: ExportSettings, out: Path, job: Job) -> Report:
+    """Write a model of a finished run in one or more formats, with a model card.
 
     All files are in one new folder. Of several formats, those that cannot be written, or whose outputs differ from the model's,
     are in ``export.refused`` of the report.
@@ -67,50 +67,48 @@ def export(cfg: Any, out: Path, job: Job) -> Report:
     Raises:
         UserError: the run cannot be loaded, the folder already exists, or no format could be written; nothing is left then.
     """
-    target = Path(cfg.output) if cfg.output is not None else out / "export"
+    target = Path(settings.output) if settings.output is not None else out / "export"
     files.ensure_absent(target, "output")
-    opened = load_run(cfg, out, job, "export")
-    if cfg.model_name not in opened.checkpoint["models"]:
-        name, known = cfg.model_name, sorted(opened.checkpoint["models"])
+    opened = load_run(settings, out, job)
+    if settings.model_name not in opened.checkpoint["models"]:
+        name, known = settings.model_name, sorted(opened.checkpoint["models"])
         raise UserError(
             f"model_name={name}: {opened.folder} has no such model{did_you_mean(name, known)} (it has: {', '.join(known)})"
         )
-    model, entry = load_model(opened.folder, cfg.model_name)
-    shown = bool(cfg.report.samples) and opened.may_show_samples
-    subject = ExportSource(cfg.model_name, model, entry, opened.dataset, 1.0, shown, _about(opened))
-    names = formats(cfg.format if isinstance(cfg.format, str) else list(cfg.format))
-    refused = _looked_at(names, subject, cfg)
-    report = _scored(cfg, opened, model, entry)
+    model, spec = load_model(opened.folder, settings.model_name)
+    shown = settings.runtime.report.samples and opened.may_show_samples
+    subject = ExportSource(settings.model_name, model, spec, opened.dataset, 1.0, shown, _about(opened))
+    refused = _looked_at(settings.format, subject, settings)
+    report = _scored(settings, opened, model, spec)
     temperature = report["export"]["temperature"]["value"]
     subject = replace(subject, temperature=temperature)
     with files.atomic_folder(target) as folder:
         report["export"]["folder"] = str(target)
-        sound = [name for name in names if name not in refused]
-        report["export"]["formats"] = _write_all(cfg, opened, subject, folder, sound, refused)
+        sound = [name for name in settings.format if name not in refused]
+        report["export"]["formats"] = _write_all(settings, opened, subject, folder, sound, refused)
         report["export"]["refused"] = refused
         report = files.to_jsonable(report | {"provenance": provenance_of(opened.context)})
-        card_texts: Any = OmegaConf.to_container(cfg.card)
-        card = card_of(report, subject, card_texts, opened.dataset_config)
+        card = card_of(report, subject, asdict(settings.card), opened.dataset_settings.resolved)
         files.write_text(folder / README, markdown(card))
         files.write_json(folder / CARD_JSON, card)
-    files.write_text(out / layout.CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
-    files.write_json(out / layout.REPORT, report | {"config": OmegaConf.to_container(cfg, resolve=True)})
+    files.write_text(out / layout.CONFIG, dump_config(settings.resolved))
+    files.write_json(out / layout.REPORT, report | {"config": settings.resolved})
     return layout.read_json(out / layout.REPORT)
 
 
-def _scored(cfg: Any, opened: LoadedRun, model: Classifier, entry: Mapping[str, Any]) -> Report:
+def _scored(settings: ExportSettings, opened: LoadedRun, model: Classifier, spec: ModelSpec) -> Report:
     """Return the report's part on the model itself: scores, size, temperature."""
-    dataset, context, name = opened.dataset, opened.context, str(cfg.model_name)
+    dataset, context, name = opened.dataset, opened.context, settings.model_name
     pools = evaluation.eval_splits(dataset)
     logits = evaluation.predict_splits(model, dataset, context)
     scores = evaluation.score_all({name: logits}, pools, dataset, context)[name]
-    temperature = fit_temperature(logits["val"], dataset.val.y) if cfg.calibrate else 1.0
-    data = data_section(dataset, opened.dataset_config) | {"run_fingerprint": opened.run_fingerprint}
+    temperature = fit_temperature(logits["val"], dataset.val.y) if settings.calibrate else 1.0
+    data = data_section(dataset, opened.dataset_settings) | {"run_fingerprint": opened.run_fingerprint}
     data["trained_on"] = opened.trained_on(pools, [name])
     data["notes"] += other_data(data) or _notes(opened, name, scores)
     for note in data["notes"][len(dataset.notes) :]:
         context.progress.say(f"note: {note}")
-    cost = {**measured(model, entry), "peak_activation_bytes": peak_activation_bytes(model, dataset.input_shape)}
+    cost = {**measured(model, spec), "peak_activation_bytes": peak_activation_bytes(model, dataset.input_shape)}
     return {
         "schema_version": 1,
         "command": "export",
@@ -125,7 +123,7 @@ def _scored(cfg: Any, opened: LoadedRun, model: Classifier, entry: Mapping[str, 
         "export": {
             "temperature": {
                 "value": temperature,
-                "fitted": bool(cfg.calibrate),
+                "fitted": settings.calibrate,
                 "ece": {split: _ece(values, pools[split].y, temperature) for split, values in logits.items()},
             },
         },
@@ -152,7 +150,7 @@ def _about(opened: LoadedRun) -> dict[str, str]:
     return {"data": opened.dataset.name, "data_fingerprint": opened.dataset.fingerprint, "run": str(opened.report.get("name"))}
 
 
-def _looked_at(names: Sequence[str], subject: ExportSource, cfg: Any) -> dict[str, str]:
+def _looked_at(names: Sequence[str], subject: ExportSource, settings: ExportSettings) -> dict[str, str]:
     """Return the formats that cannot be written, each with its error message.
 
     Raises:
@@ -161,7 +159,7 @@ def _looked_at(names: Sequence[str], subject: ExportSource, cfg: Any) -> dict[st
     refused = {}
     for name in names:
         try:
-            LOOKS.get(name, lambda subject, settings: None)(subject, cfg)
+            LOOKS.get(name, lambda subject, settings: None)(subject, settings)
         except UserError as e:
             refused[name] = str(e)
     if len(refused) == len(names):
@@ -170,7 +168,12 @@ def _looked_at(names: Sequence[str], subject: ExportSource, cfg: Any) -> dict[st
 
 
 def _write_all(
-    cfg: Any, opened: LoadedRun, subject: ExportSource, folder: Path, names: Sequence[str], refused: dict[str, str]
+    settings: ExportSettings,
+    opened: LoadedRun,
+    subject: ExportSource,
+    folder: Path,
+    names: Sequence[str],
+    refused: dict[str, str],
 ) -> dict[str, Any]:
     """Write and check all formats, and return their sections of the report.
 
@@ -190,16 +193,16 @@ def _write_all(
     dataset, chunk = opened.dataset, opened.context.eval_batch_size
     reference = Reference(
         dataset.val, evaluation.predict_splits(subject.model, dataset, opened.context, "val")["val"], dataset.macro_classes,
-        subject.temperature, chunk, cfg.max_f1_drop,
+        subject.temperature, chunk, settings.max_f1_drop,
     )  # fmt: skip
     parts: dict[str, Any] = {}
     for name in names:
         opened.context.progress.say(f"{name}: writing and checking on {len(dataset.val):,} rows of validation")
         before, own = set(folder.rglob("*")), {}
         try:
-            for written in FORMATS[name](subject, folder, cfg):
-                part = _part(written, reference, folder, cfg)
-                own[written.name] = part | _rounded(written, reference, opened, part["parity"]["macro_f1"], cfg)
+            for written in FORMATS[name](subject, folder, settings):
+                part = _part(written, reference, folder, settings)
+                own[written.name] = part | _rounded(written, reference, opened, part["parity"]["macro_f1"], settings)
         except UserError as e:
             refused[name] = str(e)
             files.remove(set(folder.rglob("*")) - before)
@@ -211,14 +214,16 @@ def _write_all(
 
 
 @contextlib.contextmanager
-def _followed(what: str, total: int, cfg: Any) -> Iterator[Listener]:
+def _followed(what: str, total: int, settings: RuntimeSettings) -> Iterator[Listener]:
     """Yield a listener that shows the progress of `total` rows."""
-    with Progress(cfg.verbosity, cfg.log_every_seconds) as progress:
+    with Progress(settings.verbosity, settings.log_every_seconds) as progress:
         progress.read(what, total)
         yield lambda rows: progress.move(rows, rows)
 
 
-def _rounded(written: Artifact, reference: Reference, opened: LoadedRun, checked: float, cfg: Any) -> dict[str, Any]:
+def _rounded(
+    written: Artifact, reference: Reference, opened: LoadedRun, checked: float, settings: ExportSettings
+) -> dict[str, Any]:
     """Return the scores of a file with rounded weights, empty for any other.
 
     Why: other files have the model's scores.
@@ -227,12 +232,12 @@ def _rounded(written: Artifact, reference: Reference, opened: LoadedRun, checked
         return {}
     pools = evaluation.eval_splits(opened.dataset)
     total = sum(len(pool) for pool in pools.values() if pool is not reference.pool)
-    with _followed(f"{written.name}: scoring", total, cfg) as listen:
+    with _followed(f"{written.name}: scoring", total, settings.runtime) as listen:
         return {"macro_f1": scores_of_rounded(written, pools, reference, checked, listen)}
 
 
-def _part(written: Artifact, reference: Reference, folder: Path, cfg: Any) -> dict[str, Any]:
-    with _followed(f"{written.name}: checking", len(reference.pool), cfg) as listen:
+def _part(written: Artifact, reference: Reference, folder: Path, settings: ExportSettings) -> dict[str, Any]:
+    with _followed(f"{written.name}: checking", len(reference.pool), settings.runtime) as listen:
         parity = compare(written, reference, listen)
     first = next(reference.pool.iter_batches(1))
     return {

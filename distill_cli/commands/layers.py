@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
 
-from distill_cli.config.validation.check import targets_in
+from distill_cli.config.settings.run import RunSettings
+from distill_cli.config.settings.teacher import FromLogits, FromRuns
+from distill_cli.config.trust import targets_in
 from distill_cli.errors import UserError
+from distill_cli.factory.context import Job
 from distill_cli.factory.data import load_dataset
 from distill_cli.features.adapters import adapter
 from distill_cli.features.layer_summary import Layer, inspect, suggest_pairs
 from distill_cli.models.classifier import Classifier
 from distill_cli.reports.run.layer_table import show
-from distill_cli.runs.checkpoint import build_model, model_spec
+from distill_cli.runs.checkpoint import ModelSpec, build_model
 from distill_cli.teachers.resolve import build_ensemble, build_untrained_teacher, check_compatible, load_from_runs
-from distill_cli.teachers.train import check_sources
 from distill_cli.types import Dataset
 
 
-def run(cfg: DictConfig, out: Path) -> dict[str, Any]:
-    """Print the modules of teacher and student, and return an empty report."""
-    show(layers(cfg))
+def run(settings: RunSettings, out: Path, job: Job) -> dict[str, Any]:
+    """List the modules of teacher and student, and return nothing: no run is left behind."""
+    show(layers(settings))
     return {}
 
 
@@ -46,20 +47,19 @@ class LayerSummary:
     proposals: list[LayerPair]
 
 
-def layers(cfg: Any) -> LayerSummary:
-    """Return the modules of a config's models, and the proposed pairs.
+def layers(settings: RunSettings) -> LayerSummary:
+    """Return the modules of teacher and student, and pairs of them for losses on features.
 
     Raises:
         UserError: a model cannot be built or found, or the teacher is a file of outputs.
     """
-    check_sources(cfg.teacher)
-    if cfg.teacher.logits_file is not None:
-        raise UserError(
-            f"teacher.logits_file={cfg.teacher.logits_file}: a table of outputs has no layers; choose a teacher with weights"
-        )
-    dataset = load_dataset(cfg.dataset)
-    student = build_model(model_spec(cfg.student.model, cfg.student.preprocessing, dataset), "student.model")
-    teacher_layers, student_layers = (inspect(model, dataset.input_shape) for model in (_teacher(cfg, dataset), student))
+    source = settings.teacher.source
+    if isinstance(source, FromLogits):
+        raise UserError(f"teacher.logits_file={source.file}: a table of outputs has no layers; choose a teacher with weights")
+    dataset = load_dataset(settings.dataset)
+    spec = ModelSpec.of_data(settings.student.model, settings.student.preprocessing, dataset)
+    student = build_model(spec, "student.model")
+    teacher_layers, student_layers = (inspect(model, dataset.input_shape) for model in (_teacher(settings, dataset), student))
     proposals = [
         LayerPair(s, t, adapter_text)
         for s, t in suggest_pairs(student_layers, teacher_layers)
@@ -68,14 +68,14 @@ def layers(cfg: Any) -> LayerSummary:
     return LayerSummary(teacher_layers, student_layers, proposals)
 
 
-def _teacher(cfg: Any, dataset: Dataset) -> Classifier:
-    node = cfg.teacher
-    if node.run is None:
-        return build_untrained_teacher(node, dataset)
-    members = load_from_runs(node, targets_in(OmegaConf.to_container(cfg, resolve=True)))
+def _teacher(settings: RunSettings, dataset: Dataset) -> Classifier:
+    choice = settings.teacher
+    if not isinstance(choice.source, FromRuns):
+        return build_untrained_teacher(choice, dataset)
+    members = load_from_runs(choice.source, targets_in(settings.resolved))
     for member in members:
         check_compatible(member, dataset)
-    teacher = members[0] if len(members) == 1 else build_ensemble(members, node.ensemble.average, None, dataset)
+    teacher = members[0] if len(members) == 1 else build_ensemble(members, replace(choice.ensemble, weights=None), dataset)
     assert teacher.model is not None
     return teacher.model
 

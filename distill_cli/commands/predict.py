@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
-from omegaconf import DictConfig
 
+from distill_cli.config.settings.run_commands import PredictSettings
 from distill_cli.config.validation.rules import Rule, check_rules, format_value, one_of
 from distill_cli.data.beats import NORMALISATIONS, SegmentationSettings
 from distill_cli.data.csv_columns import ColumnSpec
 from distill_cli.data.csv_reader import SUFFIXES
 from distill_cli.errors import UserError
+from distill_cli.factory.context import Job
 from distill_cli.inference.batching import Rebatcher, RowBlock, Stream
 from distill_cli.inference.csv_rows import CsvRows
 from distill_cli.inference.npy_rows import NpyRows
@@ -26,9 +27,9 @@ from distill_cli.utils import files
 from distill_cli.utils.allocator import disable_malloc_trim
 
 
-def run(cfg: DictConfig, out: Path) -> dict[str, Any]:
+def run(settings: PredictSettings, out: Path, job: Job) -> dict[str, Any]:
     """Predict a file, and return an empty report."""
-    predict(cfg)
+    predict(settings)
     return {}
 
 
@@ -61,24 +62,24 @@ class PredictionSummary:
     faults: list[str] = field(default_factory=list)
 
 
-def predict(cfg: Any) -> Path:
-    """Predict ``cfg.input`` into a file, and return the path of the file.
+def predict(settings: PredictSettings) -> Path:
+    """Predict a file's rows into another file, and return that.
 
     Raises:
         UserError: an input, run or output cannot be used; no file is left then.
     """
     disable_malloc_trim()
-    if cfg.device.threads is not None:
-        torch.set_num_threads(cfg.device.threads)
-    source = Path(cfg.input)
-    output = Path(f"{Path(source.name.removesuffix('.gz')).stem}_predictions.csv" if cfg.output is None else cfg.output)
+    if settings.runtime.device.threads is not None:
+        torch.set_num_threads(settings.runtime.device.threads)
+    source = Path(settings.input)
+    output = settings.output or Path(f"{Path(source.name.removesuffix('.gz')).stem}_predictions.csv")
     _check_output(output)
-    predictor = open_predictor(cfg)
-    stream = open_input(cfg, source, predictor)
+    predictor = open_predictor(settings)
+    stream = open_input(settings, source, predictor)
     if output.suffix == ".npy" and isinstance(stream, RecordBeats):
         raise UserError(f"output={output}: an array has no place for the times of beats; choose a .csv")
     done = PredictionSummary()
-    with Progress(cfg.verbosity, cfg.log_every_seconds) as progress:
+    with Progress(settings.runtime.verbosity, settings.runtime.log_every_seconds) as progress:
         progress.read(f"predict {source.name}", stream.total)
         progress.say(predictor.origin)
         for note in stream.notes:
@@ -88,7 +89,7 @@ def predict(cfg: Any) -> Path:
             array = output.suffix == ".npy"
             names = predictor.class_names
             writer: Writer = Array(file, names) if array else Table(file, stream.columns, names)
-            _predict_to(writer, stream, predictor, cfg.eval_batch_size or predictor.batch_size, progress, done)
+            _predict_to(writer, stream, predictor, settings.runtime.eval_batch_size or predictor.batch_size, progress, done)
 
         files.write_atomic(output, fill, binary=output.suffix == ".npy", replace=False)
         for fault in done.faults[:MOST_FAULTS]:
@@ -105,17 +106,17 @@ def _check_output(output: Path) -> None:
         raise UserError(f"output={output}: exists already; it is not overwritten, choose another with output=")
 
 
-def open_input(cfg: Any, source: Path, predictor: Predictor) -> Stream:
+def open_input(settings: PredictSettings, source: Path, predictor: Predictor) -> Stream:
     """Return the stream of the input, by its kind.
 
     Raises:
         UserError: the file does not exist, has an unknown kind, or not the model's shape.
     """
-    skip = cfg.on_bad_lines == "skip"
-    _check_settings(cfg, source)
+    skip = settings.on_bad_lines == "skip"
+    _check_settings(settings, source)
     if source.suffix == ".hea" or (not source.is_file() and source.with_name(f"{source.name}.hea").is_file()):
         cut, lead = _cut(predictor, source)
-        return RecordBeats(source, cut, lead, predictor.shape, cfg.peaks)
+        return RecordBeats(source, cut, lead, predictor.shape, settings.peaks)
     if not source.is_file():
         there = (
             "a folder"
@@ -128,13 +129,13 @@ def open_input(cfg: Any, source: Path, predictor: Predictor) -> Stream:
     if source.suffix == ".npy":
         return NpyRows(source, predictor.shape, skip)
     if source.name.endswith(SUFFIXES):
-        spec = ColumnSpec(predictor.shape, predictor.features, predictor.metadata, [str(name) for name in cfg.drop], cfg.header)
+        spec = ColumnSpec(predictor.shape, predictor.features, predictor.metadata, list(settings.drop), settings.header)
         own = predictor.dataset.get("delimiter")
-        return CsvRows(source, spec, cfg.delimiter or (own if isinstance(own, str) else "auto"), skip)
+        return CsvRows(source, spec, settings.delimiter or (own if isinstance(own, str) else "auto"), skip)
     raise UserError(f"input={source}: expected {KINDS}")
 
 
-def _check_settings(cfg: Any, source: Path) -> None:
+def _check_settings(settings: PredictSettings, source: Path) -> None:
     """Check that no setting is given that this kind of input does not read.
 
     Raises:
@@ -143,13 +144,13 @@ def _check_settings(cfg: Any, source: Path) -> None:
     unread = (
         {}
         if source.name.endswith(SUFFIXES)
-        else {"header": cfg.header != "auto", "delimiter": cfg.delimiter is not None, "drop": cfg.drop}
+        else {"header": settings.header != "auto", "delimiter": settings.delimiter is not None, "drop": settings.drop}
     )
     if source.name.endswith((*SUFFIXES, ".npy")):
-        unread["peaks"] = cfg.peaks != "auto"
+        unread["peaks"] = settings.peaks != "auto"
     for key in (key for key, is_set in unread.items() if is_set):
         kind = "a WFDB record" if key == "peaks" else "a .csv"
-        raise UserError(f"{key}={format_value(cfg[key])}: is for {kind}, and input={source} is none; drop it")
+        raise UserError(f"{key}={format_value(settings.resolved[key])}: is for {kind}, and input={source} is none; drop it")
 
 
 def _cut(predictor: Predictor, source: Path) -> tuple[SegmentationSettings, str]:

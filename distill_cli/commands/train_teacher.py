@@ -5,32 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
-from distill_cli.commands.common import show, this_job
+from distill_cli.commands.common import show
+from distill_cli.config.settings.run import TeacherRunSettings
 from distill_cli.factory.context import Job, make_context
 from distill_cli.factory.data import load_dataset
 from distill_cli.pipeline.experiment import run_teacher
 from distill_cli.pipeline.health import own_checks
 from distill_cli.pipeline.report_sections import Report
 from distill_cli.runs import layout
-from distill_cli.teachers import train as teacher_training
 
 
-def run(cfg: DictConfig, out: Path) -> dict[str, Any]:
+def run(settings: TeacherRunSettings, out: Path, job: Job) -> dict[str, Any]:
     """Run one job into the folder `out`, and return its report."""
-    return show(train_teacher(cfg, out, this_job("train-teacher")), out)
+    return show(train_teacher(settings, out, job), out, settings.runtime.report)
 
 
-def train_teacher(cfg: Any, out: Path, job: Job) -> Report:
-    """Train a teacher, and return the report.
-
-    Args:
-        cfg: composed config of the command.
-        out: run folder.
-        job: how the job was started.
-    """
-    teacher_training.check_sources(cfg.teacher, trained=True)
-    own_checks(cfg.health)
-    context = make_context(cfg, out, job)
-    return layout.read_json(run_teacher(cfg, load_dataset(cfg.dataset), context, out) / layout.REPORT)
+def train_teacher(settings: TeacherRunSettings, out: Path, job: Job) -> Report:
+    """Train a teacher, register it, and return the report."""
+    own_checks(settings.health)
+    context = make_context(settings.runtime, out, job)
+    return layout.read_json(run_teacher(settings, load_dataset(settings.dataset), context, out) / layout.REPORT)

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
+import hydra
 import hydra._internal.hydra as hydra_main
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import IConfigRepository
@@ -22,7 +24,7 @@ from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from distill_cli.config.options import GROUP_HELP, TAKE_SEVERAL, one_option
+from distill_cli.config.options import GROUP_HELP, TAKE_SEVERAL, conf_dir, one_option
 from distill_cli.config.roles import RoleRepository
 from distill_cli.errors import UserError, nearest
 
@@ -73,6 +75,24 @@ class OptionLoader(ConfigLoaderImpl):
 def install() -> None:
     """Make Hydra compose with this loader, also in the jobs of a sweep."""
     hydra_main.ConfigLoaderImpl = OptionLoader  # type: ignore[misc]
+
+
+def compose_option(group: str, name: str, folders: Iterable[Path]) -> dict[str, Any]:
+    """Return an option of a group as `distill` composes it, resolved.
+
+    Args:
+        group: such as ``loss``.
+        name: of the option.
+        folders: that are searched beside the tool's own.
+    """
+    from distill_cli.config import schema  # noqa: F401  (importing the schema registers it)
+    from distill_cli.config.error_messages import HYDRA14
+
+    install()
+    search = f"hydra.searchpath=[{','.join(f'file://{folder.resolve()}' for folder in folders)}]"
+    with hydra.initialize_config_dir(str(conf_dir()), **({} if HYDRA14 else {"version_base": "1.3"})):
+        composed: Any = OmegaConf.to_container(hydra.compose("distill", [search, f"{group}={name}"])[group], resolve=True)
+    return composed
 
 
 def add_parameter(override: Override, cfg: DictConfig, parsed: Iterable[Override]) -> None:

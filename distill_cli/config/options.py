@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from distill_cli.config.settings.training import TRAINING_KEYS
+
 GROUP_HELP = {
     "augment": "changes of training inputs, before mixup",
     "dataset": "the data and how it is split",
@@ -30,11 +32,7 @@ TAKE_SEVERAL = ("logger",)
 ROLES = ("student", "teacher")  # groups that choose among `model`, beside files of their own
 # Commands that open a finished run, `run=FOLDER`; all but `predict` take any key of its data set.
 RUN_COMMANDS = ("eval", "export", "bench", "predict")
-# Keys of the student's training that a control may change, and that a teacher has for itself.
-TRAINING_KEYS = (
-    "epochs", "batch_size", "steps_per_epoch", "optimizer", "lr_scheduler", "augment", "mixup", "sampling", "monitor",
-    "early_stopping", "clip_grad_norm",
-)  # fmt: skip
+# Keys of the student, which a teacher has for its own or not at all.
 STUDENT_ONLY = (
     *TRAINING_KEYS, "student", "loss", "terms", "stages", "log_gradients", "balance_gradients", "controls", "tuned_from", "cache",
     "generations",

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from omegaconf import OmegaConf
 
 from distill_cli.config.options import conf_dir, options
 from distill_cli.errors import UserError
@@ -53,6 +54,11 @@ def load_config(path: str | Path) -> dict[str, Any]:
         if n > LARGEST_NODES:
             raise UserError(f"{path}: more than {LARGEST_NODES} values, so not a config that this tool wrote")
     return config
+
+
+def dump_config(config: Mapping[str, Any]) -> str:
+    """Return the text of config.yaml, which Hydra reads as these values again."""
+    return OmegaConf.to_yaml(OmegaConf.create(dict(config)))
 
 
 def targets_in(config: Any) -> frozenset[str]:

@@ -13,11 +13,11 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from distill_cli import __version__
+from distill_cli.config.settings.run_commands import ExportSettings
 from distill_cli.errors import UserError
 from distill_cli.exports.c_source import KERNELS, header, identifier, source
 from distill_cli.exports.lowering import plan_of
@@ -34,7 +34,7 @@ LEAST_ROWS = 32  # rows that make a further process worth its start
 DRIVER = "driver.c"
 
 
-def look(subject: ExportSource, settings: Any) -> None:
+def look(subject: ExportSource, settings: ExportSettings) -> None:
     """Check that a C compiler is installed, and that every layer has a C kernel.
 
     Raises:
@@ -44,7 +44,7 @@ def look(subject: ExportSource, settings: Any) -> None:
     plan_of(subject.model, subject.input_shape)
 
 
-def write(subject: ExportSource, folder: Path, settings: Any) -> list[Artifact]:
+def write(subject: ExportSource, folder: Path, settings: ExportSettings) -> list[Artifact]:
     """Write ``NAME.h`` and ``NAME.c``, and compile them with both kinds of weights.
 
     Raises:

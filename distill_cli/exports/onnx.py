@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from distill_cli import __version__
+from distill_cli.config.settings.run_commands import BenchSettings, ExportSettings
 from distill_cli.errors import UserError
 from distill_cli.exports.subject import Artifact, ExportSource, Outputs, Runner
 from distill_cli.profiling.model_cost import weight_bytes
@@ -37,7 +38,7 @@ def look(what: str) -> None:
     require(what, "onnx", "onnxscript", "onnxruntime")
 
 
-def write(subject: ExportSource, folder: Path, settings: Any) -> list[Artifact]:
+def write(subject: ExportSource, folder: Path, settings: ExportSettings | BenchSettings) -> list[Artifact]:
     """Write ``NAME.onnx``.
 
     Raises:
@@ -88,7 +89,7 @@ def metadata(subject: ExportSource) -> dict[str, str]:
         "model": subject.name,
         "class_names": json.dumps(list(subject.class_names)),
         "input_shape": json.dumps(list(subject.input_shape)),
-        "input_preparation": f"{subject.entry['preprocessing']}, inside the graph",
+        "input_preparation": f"{subject.spec.preprocessing}, inside the graph",
         **({"feature_names": json.dumps(list(subject.feature_names))} if subject.feature_names else {}),
         "temperature": json.dumps(subject.temperature),
         "opset": str(OPSET),

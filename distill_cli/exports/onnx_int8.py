@@ -11,10 +11,10 @@ import logging
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from distill_cli.config.settings.run_commands import BenchSettings, ExportSettings
 from distill_cli.exports import onnx
 from distill_cli.exports.subject import Artifact, ExportSource
 from distill_cli.rng import numpy_generator
@@ -25,15 +25,15 @@ ROWS_AT_ONCE = 64
 PERCENTILE = 99.999
 
 
-def write(subject: ExportSource, folder: Path, settings: Any) -> list[Artifact]:
+def write(subject: ExportSource, folder: Path, settings: ExportSettings | BenchSettings) -> list[Artifact]:
     """Write ``NAME.int8.onnx``.
 
     Activation ranges are calibrated on training rows, weights have a scale for each filter, and nodes are in QDQ format.
     """
     name = f"{safe_name(subject.name)}.int8.onnx"
     pool = subject.dataset.train
-    count = min(int(settings.calibration_rows), len(pool))
-    chosen = np.sort(numpy_generator(int(settings.seed), "calibration").choice(len(pool), count, replace=False))
+    count = min(settings.calibration_rows, len(pool))
+    chosen = np.sort(numpy_generator(settings.seed, "calibration").choice(len(pool), count, replace=False))
     content = quantized(onnx.model_bytes(subject, "format=onnx-int8"), pool.select(chosen).x)
     write_bytes(folder / name, content)
     facts = {"opset": onnx.OPSET, "calibration_rows": count}

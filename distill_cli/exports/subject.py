@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from distill_cli.models.classifier import Classifier
+from distill_cli.runs.checkpoint import ModelSpec
 from distill_cli.types import Dataset
 
 # x [B, *shape] -> logits [B, C], probabilities [B, C]
@@ -22,18 +23,18 @@ class ExportSource:
     """A model to export.
 
     Attributes:
-        name: name of the model in its run: ``student``.
-        model: classifier with input preparation, on the CPU, in eval mode.
-        entry: entry of model.json, from which the model can be rebuilt.
-        dataset: data of the run: training rows for calibration, validation rows for checks.
-        temperature: divisor of the logits before the softmax; 1 where none was fitted.
+        name: of the model in its run: ``student``.
+        model: with its input preparation, on the CPU, in eval mode.
+        spec: what it takes to build the model again.
+        dataset: its data; exporters look at training rows (to calibrate) and validation rows (to check).
+        temperature: what logits are divided by before the softmax; 1 where none was fitted.
         show_samples: whether single rows of the data may be shown.
         about: further metadata for the files.
     """
 
     name: str
     model: Classifier
-    entry: Mapping[str, Any]
+    spec: ModelSpec
     dataset: Dataset
     temperature: float = 1.0
     show_samples: bool = True
@@ -42,7 +43,7 @@ class ExportSource:
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one sample."""
-        return tuple(self.entry["input_shape"])
+        return self.spec.input_shape
 
     @property
     def class_names(self) -> tuple[str, ...]:

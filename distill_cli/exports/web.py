@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from distill_cli.config.settings.run_commands import ExportSettings
 from distill_cli.errors import UserError
 from distill_cli.exports import onnx
 from distill_cli.exports.subject import Artifact, ExportSource
@@ -29,7 +30,7 @@ CDN = f"https://cdn.jsdelivr.net/npm/onnxruntime-web@{VERSION}/dist/"
 ROWS_FOR_RANGE = 1024
 
 
-def look(subject: ExportSource, settings: Any) -> None:
+def look(subject: ExportSource, settings: ExportSettings) -> None:
     """Check that samples can be drawn, and that the packages and runtime exist.
 
     Raises:
@@ -37,11 +38,11 @@ def look(subject: ExportSource, settings: Any) -> None:
     """
     onnx.look("format=web")
     _display_shape(subject.input_shape)
-    if settings.runtime == "bundled":
+    if settings.runtime_source == "bundled":
         _runtime(Path(settings.runtime_path))
 
 
-def write(subject: ExportSource, folder: Path, settings: Any) -> list[Artifact]:
+def write(subject: ExportSource, folder: Path, settings: ExportSettings) -> list[Artifact]:
     """Write ``web/``: page, ONNX model, and optionally samples and runtime.
 
     Validation samples are written where the run allows it, the runtime where it is bundled.
@@ -49,20 +50,20 @@ def write(subject: ExportSource, folder: Path, settings: Any) -> list[Artifact]:
     Raises:
         UserError: the runtime is not at ``runtime_path``, or samples have more than three axes.
     """
-    bundled = settings.runtime == "bundled"
+    bundled = settings.runtime_source == "bundled"
     runtime = _runtime(Path(settings.runtime_path)) if bundled else []
     shape = _display_shape(subject.input_shape)
     content = onnx.model_bytes(subject, "format=web")
     place, model = folder / FOLDER, f"{safe_name(subject.name)}.onnx"
     write_bytes(place / model, content)
     pool = subject.dataset.val
-    shown = min(int(settings.samples), len(pool)) if subject.show_samples else 0
+    shown = min(settings.samples, len(pool)) if subject.show_samples else 0
     if shown:
-        write_text(place / "samples.json", json.dumps(_samples(subject, pool, shown, int(settings.seed))))
+        write_text(place / "samples.json", json.dumps(_samples(subject, pool, shown, settings.seed)))
     for file in runtime:
         write_bytes(place / "runtime" / file.name, file.read_bytes())
     where = "runtime/" if bundled else CDN
-    low, high = _range(subject, int(settings.seed))
+    low, high = _range(subject, settings.seed)
     facts = {
         "class_names": list(subject.class_names),
         "input_shape": list(subject.input_shape),
@@ -77,7 +78,11 @@ def write(subject: ExportSource, folder: Path, settings: Any) -> list[Artifact]:
         write_text(place / name, (PAGE / name).read_text(encoding="utf-8"))
     names = sorted(path.relative_to(folder).as_posix() for path in place.rglob("*") if path.is_file())
     first = f"{FOLDER}/index.html"
-    report_facts = {"runtime": settings.runtime, "runtime_bytes": sum(file.stat().st_size for file in runtime), "samples": shown}
+    report_facts = {
+        "runtime": settings.runtime_source,
+        "runtime_bytes": sum(file.stat().st_size for file in runtime),
+        "samples": shown,
+    }
     files = (first, *(name for name in names if name != first))
     run = onnx.runner(onnx.session(content))
     return [Artifact("web", files, weight_bytes(subject.model), run, onnx.SAME_LOGIT, report_facts, _in_the_browser)]

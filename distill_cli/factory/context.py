@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from distill_cli.config.resume_policy import parse_interval, should_resume
+from distill_cli.config.settings.runtime import RuntimeSettings
 from distill_cli.data.loader import SubsetLoader
 from distill_cli.errors import UserError
 from distill_cli.factory.loggers import LoggerCollection
@@ -21,6 +21,8 @@ from distill_cli.types import Dataset, EpochRecord, Pool
 from distill_cli.utils import files
 from distill_cli.utils.allocator import disable_malloc_trim
 from distill_cli.utils.devices import choose_device
+
+DEFAULT_BATCH_SIZE = 256  # rows scored at once, where neither a run nor a user says
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,6 @@ class RunContext:
     Attributes:
         run_dir: the run folder.
         output_dir: the folder of all runs, with the register of teachers.
-        seed: the run's seed.
         device: where models are trained.
         precision: ``32``, ``bf16`` or ``fp16``.
         max_device_gb: data up to this size lives on the device.
@@ -70,7 +71,6 @@ class RunContext:
 
     run_dir: Path
     output_dir: Path
-    seed: int
     device: torch.device
     precision: str
     max_device_gb: float
@@ -100,35 +100,33 @@ class RunContext:
         )
 
 
-def make_context(cfg: Any, out: Path, job: Job) -> RunContext:
-    """Read the surroundings from a config.
+def make_context(settings: RuntimeSettings, out: Path, job: Job) -> RunContext:
+    """Return the surroundings of a run.
 
     Args:
-        cfg: the composed config.
+        settings: device, outputs, what is shown.
         out: the run folder.
         job: how the run was started; jobs of a sweep take turns on the GPUs.
     """
     disable_malloc_trim()
-    if cfg.device.threads is not None:
-        torch.set_num_threads(cfg.device.threads)
-    device = choose_device(cfg.device.name, job.number)
-    precision = str(cfg.device.precision)
+    if settings.device.threads is not None:
+        torch.set_num_threads(settings.device.threads)
+    device, precision = choose_device(settings.device.name, job.number), settings.device.precision
     if precision == "fp16" and device.type == "cpu":
         raise UserError("device.precision=fp16: not for the CPU; use bf16 or 32")
     return RunContext(
         run_dir=out,
-        output_dir=Path(cfg.outputs),
-        seed=cfg.seed,
+        output_dir=settings.outputs,
         device=device,
         precision=precision,
-        max_device_gb=cfg.device.max_device_gb,
-        workers=cfg.device.workers,
-        eval_batch_size=cfg.get("eval_batch_size", 256),
-        bootstrap=dict(cfg.bootstrap),
-        progress=Progress(cfg.verbosity, cfg.log_every_seconds),
+        max_device_gb=settings.device.max_device_gb,
+        workers=settings.device.workers,
+        eval_batch_size=settings.eval_batch_size or DEFAULT_BATCH_SIZE,
+        bootstrap=asdict(settings.bootstrap),
+        progress=Progress(settings.verbosity, settings.log_every_seconds),
         job=job,
         started=time.time(),
-        checkpoint_policy=CheckpointPolicy(*parse_interval(cfg.save_every), should_resume(cfg.resume, job.number is not None))
-        if "save_every" in cfg
-        else CheckpointPolicy(),
+        checkpoint_policy=CheckpointPolicy(
+            *parse_interval(settings.save_every), should_resume(settings.resume, job.number is not None)
+        ),
     )

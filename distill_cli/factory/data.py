@@ -1,15 +1,15 @@
-"""Config -> the data set, and which of its rows each model learns from."""
+"""Settings -> the data set, and which of its rows each model learns from."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from omegaconf import OmegaConf
 
 from distill_cli.config.instantiate import instantiate_component
+from distill_cli.config.settings.build import Component
+from distill_cli.config.settings.dataset import DatasetSettings
 from distill_cli.data.label_fraction import drop_classes, mask_labels
 from distill_cli.data.leakage import duplicate_notes
 from distill_cli.data.unlabeled import append_unlabeled, count_duplicates, from_dataset, read_unlabeled
@@ -17,35 +17,32 @@ from distill_cli.data.validation import check_dataset
 from distill_cli.errors import UserError
 from distill_cli.types import Columns, DataFacts, Dataset, Pool
 
-# Keys of every data set that say how its training rows are used, not what they are.
-SUBSET_KEYS = ("label_fraction", "exclude_classes", "unlabeled")
 
-
-def load_dataset(node: Mapping[str, Any], columns: Columns | None = None) -> Dataset:
-    """Build and check the data set of a config node.
+def load_dataset(settings: DatasetSettings, columns: Columns | None = None) -> Dataset:
+    """Build and check a data set.
 
     Args:
-        node: of the config.
+        settings: which.
         columns: names that a finished model knows its features by; a table is then read in their order.
     """
-    plain: Any = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
-    settings = {key: value for key, value in plain.items() if key not in SUBSET_KEYS}
-    dataset = instantiate_component(settings, "dataset", **({} if columns is None else {"columns": columns}))
+    dataset = instantiate_component(settings.component, "dataset", **({} if columns is None else {"columns": columns}))
     if not isinstance(dataset, Dataset):
-        raise UserError(f"dataset._target_={settings.get('_target_')}: returned {type(dataset).__name__}, expected a Dataset")
+        target = settings.component.get("_target_")
+        raise UserError(f"dataset._target_={target}: returned {type(dataset).__name__}, expected a Dataset")
     check_dataset(dataset)
     return dataset
 
 
-def teacher_pool(dataset: Dataset, node: Mapping[str, Any], fraction: float | None) -> Pool:
+def teacher_pool(dataset: Dataset, settings: DatasetSettings, fraction: float | None) -> Pool:
     """Return the teacher's training rows: all classes, those with a label."""
-    labelled = _labelled(dataset, node, fraction)
-    return labelled.select(labelled.labeled)
+    pool = _with_labels(dataset, settings, settings.rows.label_fraction if fraction is None else fraction)
+    return pool.select(pool.labeled)
 
 
-def student_pool(dataset: Dataset, node: Mapping[str, Any]) -> Pool:
-    """Return the student's training rows, labelled or not, less the classes left out on purpose."""
-    return drop_classes(_labelled(dataset, node, None), dataset.class_names, list(node.get("exclude_classes") or []))
+def student_pool(dataset: Dataset, settings: DatasetSettings) -> Pool:
+    """Return the student's training rows, labeled or not, less the classes left out on purpose."""
+    pool = _with_labels(dataset, settings, settings.rows.label_fraction)
+    return drop_classes(pool, dataset.class_names, list(settings.rows.exclude_classes))
 
 
 @dataclass(frozen=True)
@@ -72,30 +69,29 @@ class TransferSet:
         ]
 
 
-def build_transfer_set(dataset: Dataset, node: Mapping[str, Any]) -> TransferSet:
+def build_transfer_set(dataset: Dataset, settings: DatasetSettings) -> TransferSet:
     """Return the rows of a student: those of the data set, and those of ``dataset.unlabeled``."""
-    pool, wanted = student_pool(dataset, node), node.get("unlabeled")
-    if wanted is None:
+    pool, source = student_pool(dataset, settings), settings.rows.unlabeled
+    if source is None:
         return TransferSet(pool)
     shape = dataset.input_shape
-    if isinstance(wanted, str):
-        extra = read_unlabeled(wanted, shape, dataset.columns, [str(name) for name in node.get("drop") or ()])
+    if isinstance(source, str):
+        extra = read_unlabeled(source, shape, dataset.columns, list(settings.dropped_columns))
     else:
-        extra = from_dataset(_load_other(wanted, dataset.columns), shape)
+        extra = from_dataset(_load_unlabeled(source, dataset.columns), shape)
     about = {"source": extra.name, "rows": len(extra.rows), "fingerprint": extra.fingerprint}
     return TransferSet(append_unlabeled(pool, extra, dataset), {**about, "equal_rows": count_duplicates(extra, dataset)})
 
 
-def _load_other(node: Mapping[str, Any], columns: Columns | None) -> Dataset:
+def _load_unlabeled(source: Component, columns: Columns | None) -> Dataset:
     try:
-        return load_dataset(node, columns)
+        return load_dataset(DatasetSettings.from_config(source), columns)
     except UserError as e:
         raise UserError(f"dataset.unlabeled: {e}") from None
 
 
-def _labelled(dataset: Dataset, node: Mapping[str, Any], fraction: float | None) -> Pool:
-    fraction = node.get("label_fraction", 1.0) if fraction is None else fraction
-    return mask_labels(dataset.train, fraction, int(node.get("split_seed", 0)))
+def _with_labels(dataset: Dataset, settings: DatasetSettings, fraction: float) -> Pool:
+    return mask_labels(dataset.train, fraction, settings.split_seed or 0)
 
 
 def data_facts(pool: Pool, dataset: Dataset) -> DataFacts:
@@ -104,7 +100,7 @@ def data_facts(pool: Pool, dataset: Dataset) -> DataFacts:
     return DataFacts(dataset.input_shape, tuple(int(n) for n in counts), len(pool))
 
 
-def data_section(dataset: Dataset, node: Mapping[str, Any]) -> dict[str, Any]:
+def data_section(dataset: Dataset, settings: DatasetSettings) -> dict[str, Any]:
     """Return the report's `data` section."""
     counts = {}
     for name, pool in dataset.pools.items():
@@ -113,9 +109,9 @@ def data_section(dataset: Dataset, node: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": dataset.name,
         "split": dataset.split,
-        "split_seed": node.get("split_seed"),
-        "label_fraction": node.get("label_fraction", 1.0),
-        "exclude_classes": list(node.get("exclude_classes") or []),
+        "split_seed": settings.split_seed,
+        "label_fraction": settings.rows.label_fraction,
+        "exclude_classes": list(settings.rows.exclude_classes),
         "class_names": list(dataset.class_names),
         "averaged": [dataset.class_names[c] for c in dataset.macro_classes],
         "class_counts": counts,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from distill_cli.config.instantiate import instantiate_component
+from distill_cli.config.settings.build import Component
 from distill_cli.errors import UserError
 from distill_cli.loggers.logger import Logger
 from distill_cli.types import EpochRecord
@@ -44,13 +45,13 @@ class LoggerCollection:
                 del self.loggers[name]
 
 
-def open_loggers(cfg: Any, folder: Path, say: Callable[[str], object]) -> LoggerCollection:
-    """Build the loggers of a config for a run folder; nothing is written yet.
+def open_loggers(components: Mapping[str, Component], folder: Path, say: Callable[[str], object]) -> LoggerCollection:
+    """Build the loggers of a run folder, by name, before anything is written.
 
     Raises:
         UserError: a package is missing.
     """
     return LoggerCollection(
-        {str(name): instantiate_component(node, f"logger.{name}", folder=folder) for name, node in (cfg.logger or {}).items()},
+        {name: instantiate_component(component, f"logger.{name}", folder=folder) for name, component in components.items()},
         say,
     )

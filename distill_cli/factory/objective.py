@@ -1,11 +1,11 @@
-"""Config -> what is minimised: the weighted losses of a student, of its control, of a teacher."""
+"""Settings -> what is minimized: the weighted losses of a student, of its control, of a teacher."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from distill_cli.config.instantiate import instantiate_component
+from distill_cli.config.settings.training import LossSettings
 from distill_cli.errors import UserError
 from distill_cli.features.pairs import read_pairs
 from distill_cli.losses.base import DistillationLoss, as_loss
@@ -15,28 +15,25 @@ from distill_cli.losses.weight_schedule import WeightSchedule, parse_weight
 from distill_cli.rng import seeded
 
 
-def build_objective(
-    loss: Mapping[str, Any], terms: Mapping[str, Mapping[str, Any]], seed: int, where: str = "", number: int = 0
-) -> Objective:
+def build_objective(losses: LossSettings, seed: int, where: str = "", number: int = 0) -> Objective:
     """Build the weighted losses of a student: the term `loss` and the further ones by name.
 
     Args:
-        loss: the component, and its `weight`.
-        terms: further ones by name.
+        losses: components, each with its `weight`.
         seed: of parameters that a loss draws.
         where: the place of both in the config, for messages: ``stages.hint.``.
         number: of the stage, counted from 0; each has draws of its own.
     """
-    nodes = {"loss": loss, **{f"terms.{name}": node for name, node in terms.items()}}
+    components = {"loss": losses.loss, **{f"terms.{name}": component for name, component in losses.terms.items()}}
     built: dict[str, DistillationLoss] = {}
     weights: dict[str, float | WeightSchedule] = {}
     with seeded(seed, "loss_init", number):
-        for path, node in nodes.items():
+        for path, component in components.items():
             name = path.removeprefix("terms.")
             if name in built or "." in name:
                 raise UserError(f"{where}{path}: a term is named by one word other than 'loss'; choose another name")
-            weights[name] = parse_weight(node.get("weight", 1.0))
-            term = instantiate_component({k: v for k, v in node.items() if k != "weight"}, where + path)
+            weights[name] = parse_weight(component.get("weight", 1.0))
+            term = instantiate_component({k: v for k, v in component.items() if k != "weight"}, where + path)
             try:
                 built[name] = as_loss(term)
             except ValueError as e:

@@ -8,26 +8,30 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from distill_cli import RECIPE_VERSION
 from distill_cli.config.ownership import is_own
-from distill_cli.config.validation.check import TRAINING_KEYS, check, check_config, check_trusted, load_config, targets_in
+from distill_cli.config.settings.dataset import SELECTION_KEYS
+from distill_cli.config.settings.run import RunSettings
+from distill_cli.config.settings.runtime import RUNTIME_KEYS
+from distill_cli.config.settings.training import (
+    LOSS_KEYS,
+    TRAINING_KEYS,
+    ControlSettings,
+    LossSettings,
+    TrainingSettings,
+    stages_of,
+)
+from distill_cli.config.validation.check import check_config, check_run, check_trusted, load_config, targets_in
 from distill_cli.config.validation.rules import format_value
 from distill_cli.errors import UserError
-from distill_cli.factory.data import SUBSET_KEYS
 from distill_cli.factory.objective import build_objective
 from distill_cli.losses.weight_schedule import WeightSchedule
 from distill_cli.metrics.classification import LOWER_IS_BETTER
 from distill_cli.runs import layout
-from distill_cli.types import SCRATCH, STUDENT, Dataset
+from distill_cli.types import SCRATCH, STUDENT, TUNED, Dataset
 
-LOSS_KEYS = ("loss", "terms")
 # What trials may differ in besides: it says which trial it is, or where and how it ran.
-IGNORED_KEYS = (
-    "trial", "seed", "outputs", "sweep", "require", "bootstrap", "device", "optimized_metric", "controls", "eval_batch_size",
-    "logger", "verbosity", "log_every_seconds",
-)  # fmt: skip
+IGNORED_KEYS = (*RUNTIME_KEYS, "trial", "seed", "sweep", "require", "optimized_metric", "health", "controls", "logger")
 CACHE_PATH_KEYS = ("folder", "max_gb")  # of `cache`: where stored outputs lie
 Settings = dict[str, Any]
 
@@ -91,21 +95,30 @@ class SearchResult:
         }
 
 
-def apply_tuned_settings(cfg: Any, dataset: Dataset) -> tuple[Any, SearchResult | None]:
-    """Return the config with the student's found settings laid over it, and the search; without `tuned_from` both as they are.
+def apply_tuned_settings(settings: RunSettings, dataset: Dataset) -> tuple[RunSettings, SearchResult | None]:
+    """Return the settings with the best of a sweep laid over them, and the sweep; without `tuned_from` as they are.
 
     Raises:
         UserError: the folder holds no fitting trials, or the control had fewer than the student.
     """
-    if cfg.tuned_from is None:
-        return cfg, None
-    config: Any = OmegaConf.to_container(cfg, resolve=True)
-    search = read(Path(cfg.tuned_from), config, dataset)
-    cfg = OmegaConf.merge(cfg, {})
-    for key, value in search.student.settings.items():
-        OmegaConf.update(cfg, key, value, merge=False)
-    check(cfg, "distill")
-    return cfg, search
+    if settings.tuned_from is None:
+        return settings, None
+    search = read(Path(settings.tuned_from), settings.resolved, dataset)
+    check_run({**settings.resolved, **search.student.settings}, "distill")
+    tuned = settings.with_config(search.student.settings)
+    return tuned.with_control(tuned_control(tuned.resolved, search)), search
+
+
+def tuned_control(config: Mapping[str, Any], search: SearchResult) -> ControlSettings:
+    """Return the control that is trained with what the sweep's controls found.
+
+    Args:
+        config: of the run, with what its student found.
+        search: the sweep.
+    """
+    training = TrainingSettings.from_config({**config, **search.control_training})
+    stages = stages_of({**config, **search.control_losses})
+    return ControlSettings.changed(TUNED, training, stages, search.control_training)
 
 
 def read(folder: Path, config: Mapping[str, Any], dataset: Dataset) -> SearchResult:
@@ -155,28 +168,28 @@ def read(folder: Path, config: Mapping[str, Any], dataset: Dataset) -> SearchRes
 
 
 def without_teacher(losses: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return what a control minimises beside a student of these nodes `loss` and `terms`: each loss's settings, by name."""
+    """Return what a control minimizes beside a student of these `loss` and `terms`: each loss's settings, by name."""
     loss, terms = (losses[key] for key in LOSS_KEYS)
-    objective = build_objective(loss, terms, 0, where)
+    objective = build_objective(LossSettings(loss, terms), 0, where)
     own = dict(objective.items())
     control = objective.without_teacher() if objective.uses_teacher else objective
     found = {}
     for name, term in control.items():
-        node = loss if name == "loss" else terms.get(name)
+        component = loss if name == "loss" else terms.get(name)
         if own.get(name) is not term:  # it stands for the teacher's terms
-            node = {"class_weight": term.class_weight}
+            component = {"class_weight": term.class_weight}
         weight = control.schedules[name]
-        found[name] = {**node, "weight": asdict(weight) if isinstance(weight, WeightSchedule) else weight}
+        found[name] = {**component, "weight": asdict(weight) if isinstance(weight, WeightSchedule) else weight}
     return found
 
 
 def _with_seed(config: Mapping[str, Any], seed: int, new: int) -> dict[str, Any]:
     """Return a trial's config with losses that draw by the seed of the run that uses it where they drew by the trial's."""
 
-    def follow(node: Any) -> Any:
-        if not isinstance(node, Mapping):
-            return node
-        return {key: new if key == "seed" and value == seed else follow(value) for key, value in node.items()}
+    def follow(part: Any) -> Any:
+        if not isinstance(part, Mapping):
+            return part
+        return {key: new if key == "seed" and value == seed else follow(value) for key, value in part.items()}
 
     return {key: follow(value) if key in LOSS_KEYS else value for key, value in config.items()}
 
@@ -200,7 +213,7 @@ def _check_fits(report: Mapping[str, Any], config: Mapping[str, Any], dataset: D
         raise UserError(f"{where}: its report holds no usable config; the file is damaged")
     if (report.get("data") or {}).get("fingerprint") != dataset.fingerprint:
         raise UserError(f"{where}: this trial was run on other data or another split; search on the data that is used")
-    for key in SUBSET_KEYS:
+    for key in SELECTION_KEYS:
         used = [(c.get("dataset") or {}).get(key) or None for c in (theirs, config)]
         if used[0] != used[1]:
             raise UserError(

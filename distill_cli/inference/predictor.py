@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from distill_cli.config.settings.run_commands import PredictSettings
 from distill_cli.config.trust import load_config
 from distill_cli.errors import UserError
 from distill_cli.metrics.classification import log_probabilities
@@ -59,31 +60,28 @@ class Predictor:
         return chunk if type(chunk) is int and chunk >= 1 else USUAL_CHUNK
 
 
-def open_predictor(cfg: Any) -> Predictor:
-    """Return the model of ``cfg.run``, or of ``cfg.onnx`` where that is given.
-
-    Args:
-        cfg: config of the command predict.
+def open_predictor(settings: PredictSettings) -> Predictor:
+    """Open ``model_name`` of the run ``run``, or ``onnx`` in its place.
 
     Raises:
         UserError: run, model or file does not exist, is damaged, is not trusted, or belongs to another run.
     """
-    folder = find_run(cfg.run, "run")
+    folder = find_run(settings.run, "run")
     checkpoint = read_checkpoint(folder)
-    name = cfg.model_name if cfg.model_name is not None else STUDENT if STUDENT in checkpoint["models"] else TEACHER
+    name = settings.model_name if settings.model_name is not None else STUDENT if STUDENT in checkpoint["models"] else TEACHER
     names = tuple(checkpoint["class_names"])
     columns = checkpoint.get("columns") or {"features": [], "beside": []}
-    if cfg.onnx is not None:
-        entry = checkpoint["models"].get(name)
-        if entry is None:
+    if settings.onnx is not None:
+        spec = checkpoint["models"].get(name)
+        if spec is None:
             raise UserError(f"{folder}: holds no model '{name}' (it has: {', '.join(sorted(checkpoint['models']))})")
-        probabilities = open_onnx(Path(cfg.onnx), names, tuple(entry["input_shape"]), name)
+        probabilities = open_onnx(Path(settings.onnx), names, spec.input_shape, name)
     else:
-        model, entry = load_model(folder, name)
-        probabilities = _from_model(model.to(device := choose_device(cfg.device.name, None)), device)
+        model, spec = load_model(folder, name)
+        probabilities = _from_model(model.to(device := choose_device(settings.runtime.device.name, None)), device)
     config = load_config(folder / layout.CONFIG)
     origin = f"{name} of run {named(folder)}, seed {layout.read_json(folder / layout.REPORT).get('seed')}"
-    return Predictor(origin, config, names, columns["features"], columns["beside"], tuple(entry["input_shape"]), probabilities)
+    return Predictor(origin, config, names, columns["features"], columns["beside"], spec.input_shape, probabilities)
 
 
 def _from_model(model: torch.nn.Module, device: torch.device) -> Probabilities:

@@ -9,7 +9,7 @@ from distill_cli.factory.context import RunContext
 from distill_cli.models.classifier import Classifier
 from distill_cli.models.ensemble import Ensemble
 from distill_cli.pipeline import evaluation
-from distill_cli.runs.checkpoint import architecture_section
+from distill_cli.runs.checkpoint import ModelSpec, architecture_section
 from distill_cli.teachers.train import TRAINING_STATS, ResolvedTeacher
 from distill_cli.types import TEACHER, Dataset
 
@@ -27,7 +27,7 @@ def member_provenance(taught: ResolvedTeacher) -> list[dict[str, Any]]:
 
 def members_report(
     model: Classifier,
-    entry: Mapping[str, Any],
+    spec: ModelSpec,
     known: Sequence[Mapping[str, Any]],
     whole: evaluation.Logits,
     dataset: Dataset,
@@ -38,7 +38,7 @@ def members_report(
 
     Args:
         model: the teacher.
-        entry: how it is built.
+        spec: how it is built.
         known: what `told` said of each member.
         whole: the teacher's own logits, which members may agree with.
         dataset: what is scored.
@@ -56,6 +56,6 @@ def members_report(
     parts = []
     for n, weight in enumerate(model.network.weights.tolist()):
         scores = {name: {key: part.get(key) for key in SCORE_KEYS} for name, part in scored[str(n)].items()}
-        about = {"architecture": architecture_section(entry["members"][n]), "weight": weight}
+        about = {"architecture": architecture_section(spec.members[n]), "weight": weight}
         parts.append({**(known[n] if n < len(known) else {}), **about, **scores})
     return parts

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from distill_cli.config.settings.run import RunSettings, TeacherRunSettings
 from distill_cli.factory import controls
 from distill_cli.factory.context import RunContext
 from distill_cli.factory.data import TransferSet
@@ -20,23 +21,23 @@ from distill_cli.pipeline.results import RunResults, add_teacher
 from distill_cli.pipeline.sample_gallery import samples
 from distill_cli.pipeline.students import train_students
 from distill_cli.runs import layout
-from distill_cli.runs.checkpoint import model_spec
+from distill_cli.runs.checkpoint import ModelSpec
 from distill_cli.teachers import generations as teacher_generations
 from distill_cli.teachers import train as teacher_training
 from distill_cli.types import STUDENT, TEACHER, TEST_SPLIT, Dataset
 
 
-def run_teacher(cfg: Any, dataset: Dataset, context: RunContext, out: Path) -> Path:
-    """Train the teacher of a config into the run folder `out`, register it, and return the folder."""
-    loggers = open_loggers(cfg, out, context.progress.say)
+def run_teacher(settings: TeacherRunSettings, dataset: Dataset, context: RunContext, out: Path) -> Path:
+    """Train one teacher into the run folder `out`, register it, and return the folder."""
+    loggers = open_loggers(settings.loggers, out, context.progress.say)
     started = replace(context, run_dir=out, started=time.time(), loggers=loggers)
-    taught, result = teacher_training.train(cfg, dataset, started)
-    assert taught.model is not None and taught.train_record is not None and taught.key is not None
+    taught, result = teacher_training.train(settings, dataset, started)
+    assert taught.model is not None and taught.train_record is not None and taught.key is not None and taught.spec is not None
     gathered = RunResults.create(dataset, started, out)
     gathered.add(TEACHER, taught.model, taught.spec, taught.training_stats)
     layout.save_train_record(out, TEACHER, taught.train_record)
     models = gathered.evaluate()
-    report = report_header("train-teacher", cfg, dataset) | {
+    report = report_header("train-teacher", settings, dataset) | {
         "models": models,
         "comparison": {},
         "verdict": evaluation.verdict(models, {}, TEST_SPLIT),
@@ -44,16 +45,15 @@ def run_teacher(cfg: Any, dataset: Dataset, context: RunContext, out: Path) -> P
         "teacher_source": "trained",
         "budget": {"teacher_steps": result.steps, "teacher_seconds": result.seconds},
     }
-    report["notes"] = examine(Examined(report, dataset, gathered.logits, result.history), own_checks(cfg.health))
-    write_run.write_run(
-        started, report, cfg, provenance_of(started), result.history, write_run.predictions(dataset, gathered.logits)
-    )
+    report["notes"] = examine(Examined(report, dataset, gathered.logits, result.history), own_checks(settings.health))
+    predictions = write_run.predictions(dataset, gathered.logits)
+    write_run.write_run(started, report, settings.resolved, provenance_of(started), result.history, predictions)
     layout.register(context.output_dir, taught.key, out)
     return out
 
 
 def train_and_report(
-    cfg: Any,
+    settings: RunSettings,
     transfer: TransferSet,
     dataset: Dataset,
     context: RunContext,
@@ -61,10 +61,10 @@ def train_and_report(
     extra_sections: Mapping[str, Any],
     tuned_settings: SearchResult | None = None,
 ) -> Report:
-    """Train the student of a config and its controls into the run folder ``context.out``, and return the report.
+    """Train a student and its controls into the run folder ``context.run_dir``, and return the report.
 
     Args:
-        cfg: a composed config, or that of a link.
+        settings: of a run, or of a generation.
         transfer: the student's rows.
         dataset: what is learned and scored.
         context: of this run.
@@ -72,15 +72,14 @@ def train_and_report(
         extra_sections: what else the report says; the student joins the `generations`.
         tuned_settings: where the tuned control's settings come from.
     """
-    context = replace(context, loggers=open_loggers(cfg, context.run_dir, context.progress.say))
+    context = replace(context, loggers=open_loggers(settings.loggers, context.run_dir, context.progress.say))
     gathered = RunResults.create(dataset, context, context.run_dir)
     member_reports = add_teacher(gathered, taught, context.run_dir)
-    entry = model_spec(cfg.student.model, cfg.student.preprocessing, dataset)
-    plans = controls.build_plans(cfg, cfg.controls, tuned_settings)
-    train_students(cfg, plans, gathered, entry, transfer.pool, taught)
+    spec = ModelSpec.of_data(settings.student.model, settings.student.preprocessing, dataset)
+    train_students(settings, controls.build_plans(settings), gathered, spec, transfer.pool, taught)
     models = gathered.evaluate()
     comparison = evaluation.compare(gathered.logits, dataset.test, TEST_SPLIT, dataset, context)
-    report = report_header("distill", cfg, dataset) | {
+    report = report_header("distill", settings, dataset) | {
         "models": models,
         "comparison": comparison,
         "verdict": evaluation.verdict(models, comparison, TEST_SPLIT),
@@ -102,11 +101,11 @@ def train_and_report(
             teacher_generations.generation(STUDENT, "trained", models[STUDENT]),
         ]
     if tuned_settings is not None:
-        report["tuned_from"] = tuned_settings.report(cfg.seed)
-    report["notes"] = examine(Examined(report, dataset, gathered.logits, gathered.records), own_checks(cfg.health))
+        report["tuned_from"] = tuned_settings.report(settings.seed)
+    report["notes"] = examine(Examined(report, dataset, gathered.logits, gathered.records), own_checks(settings.health))
     predictions = write_run.predictions(dataset, gathered.logits)
     shown = None
-    if cfg.report.samples:
+    if settings.runtime.report.samples:
         shown = samples(report, dataset, TEST_SPLIT, gathered.logits, gathered.models, context)
-    write_run.write_run(context, report, cfg, provenance_of(context), gathered.records, predictions, shown)
+    write_run.write_run(context, report, settings.resolved, provenance_of(context), gathered.records, predictions, shown)
     return layout.read_json(context.run_dir / layout.REPORT)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from distill_cli.config.ownership import is_own
-from distill_cli.config.validation.check import check_trusted, load_config
-from distill_cli.config.validation.values import check_exclude, check_values
+from distill_cli.config.settings.build import build
+from distill_cli.config.settings.dataset import DatasetSettings
+from distill_cli.config.settings.run_commands import RunCommandSettings
+from distill_cli.config.settings.runtime import BootstrapSettings, RuntimeSettings
+from distill_cli.config.trust import check_trusted, load_config
+from distill_cli.config.validation.rules import check_rules
+from distill_cli.config.validation.values import BASE_RULES, check_exclude
 from distill_cli.data.leakage import trained_on
 from distill_cli.errors import UserError
 from distill_cli.factory.context import Job, RunContext, make_context
@@ -32,7 +35,7 @@ class LoadedRun:
     Attributes:
         folder: the run folder.
         report: what its report.json holds; written by anyone.
-        dataset_config: the config of the data set that was loaded.
+        dataset_settings: the data set that was loaded.
         dataset: that data set, of the shape and classes of the run's models.
         checkpoint: what its model.json holds, checked.
         config: the run's resolved config; written by anyone.
@@ -41,7 +44,7 @@ class LoadedRun:
 
     folder: Path
     report: dict[str, Any]
-    dataset_config: dict[str, Any]
+    dataset_settings: DatasetSettings
     dataset: Dataset
     checkpoint: dict[str, Any]
     config: dict[str, Any]
@@ -71,51 +74,43 @@ class LoadedRun:
         return not isinstance(told, dict) or told.get("samples") is not False
 
 
-def load_run(cfg: Any, out: Path, job: Job, command: str) -> LoadedRun:
-    """Open the run ``cfg.run`` on its own data or on ``cfg.dataset``.
+def load_run(settings: RunCommandSettings, out: Path, job: Job) -> LoadedRun:
+    """Open a finished run on its own data or on others.
 
     Raises:
         UserError: no such run, untrusted, damaged, or data of another shape.
     """
-    source = find_run(cfg.run, "run")
+    source = find_run(settings.run, "run")
     report = layout.read_json(source / layout.REPORT)
     config = load_config(source / layout.CONFIG)
-    context = make_context(_with_original_eval_settings(cfg, config, command), out, job)
-    node = _dataset_node(cfg.dataset, config, source / layout.CONFIG)
+    context = make_context(_with_original_eval_settings(settings.runtime, config), out, job)
+    dataset_settings = _dataset_settings(settings.dataset, config, source / layout.CONFIG)
     checkpoint = read_checkpoint(source)
-    dataset = load_dataset(node, columns_of(checkpoint))
+    dataset = load_dataset(dataset_settings, columns_of(checkpoint))
     _check_same_shape(dataset, checkpoint, source)
-    return LoadedRun(source, report, node, dataset, checkpoint, config, context)
+    return LoadedRun(source, report, dataset_settings, dataset, checkpoint, config, context)
 
 
-def _with_original_eval_settings(cfg: Any, config: dict[str, Any], command: str) -> Any:
-    """Return the config with the run's own chunk size and draws where the user typed none: the last digits depend on them."""
-    changes = {key: config.get(key) for key in ("eval_batch_size", "bootstrap") if key in config}
-    typed = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(typed, dict)
-    for key, value in changes.items():
-        if isinstance(typed[key], dict):
-            own = {k: value.get(k) for k in typed[key]} if isinstance(value, dict) else {}
-            typed[key] = {k: own.get(k, DEFAULT_BOOTSTRAP[k]) if v is None else v for k, v in typed[key].items()}
-        elif typed[key] is None:
-            typed[key] = value
-    check_values({str(key): value for key, value in typed.items()}, command)
-    return OmegaConf.create(typed)
+def _with_original_eval_settings(runtime: RuntimeSettings, config: Mapping[str, Any]) -> RuntimeSettings:
+    """Return the settings with the run's own chunk size and draws where the user typed none: the last digits depend on them."""
+    own = config.get("bootstrap")
+    layers = (DEFAULT_BOOTSTRAP, own if isinstance(own, Mapping) else {}, asdict(runtime.bootstrap))
+    bootstrap = {key: value for layer in layers for key, value in layer.items() if value is not None}
+    size = config.get("eval_batch_size") if runtime.eval_batch_size is None else runtime.eval_batch_size
+    check_rules({"bootstrap": bootstrap} | ({} if size is None else {"eval_batch_size": size}), BASE_RULES)
+    return replace(runtime, eval_batch_size=size, bootstrap=build(BootstrapSettings, bootstrap))
 
 
-def _dataset_node(wanted: Any, config: dict[str, Any], where: Path) -> dict[str, Any]:
+def _dataset_settings(changes: Mapping[str, Any], config: Mapping[str, Any], where: Path) -> DatasetSettings:
     """Return the run's data set, another one, or the run's with some keys changed."""
-    changes: dict[str, Any] = OmegaConf.to_container(wanted, resolve=True) if wanted else {}  # type: ignore[assignment]
-    if "_target_" in changes:
-        check_exclude(changes)
-        return changes
-    own = config.get("dataset")
-    if not isinstance(own, dict) or "_target_" not in own:
-        raise UserError(f"{where}: names no data set; the file is damaged, or choose one with dataset=OPTION")
-    check_trusted(own, f"{where}: dataset", own=is_own(where.parent))
-    node = {**own, **changes}
-    check_exclude(node)
-    return node
+    if "_target_" not in changes:
+        own = config.get("dataset")
+        if not isinstance(own, dict) or "_target_" not in own:
+            raise UserError(f"{where}: names no data set; the file is damaged, or choose one with dataset=OPTION")
+        check_trusted(own, f"{where}: dataset", own=is_own(where.parent))
+        changes = {**own, **changes}
+    check_exclude(changes)
+    return DatasetSettings.from_config(changes)
 
 
 def _check_same_shape(dataset: Dataset, checkpoint: dict[str, Any], source: Path) -> None:
@@ -124,8 +119,8 @@ def _check_same_shape(dataset: Dataset, checkpoint: dict[str, Any], source: Path
         raise UserError(
             f"{source}: its models know the classes {', '.join(names)}; this data set has {', '.join(dataset.class_names)}"
         )
-    for name, entry in checkpoint["models"].items():
-        if tuple(entry["input_shape"]) != dataset.input_shape:
+    for name, spec in checkpoint["models"].items():
+        if spec.input_shape != dataset.input_shape:
             raise UserError(
-                f"{source}: {name} takes samples of shape {tuple(entry['input_shape'])}, this data set has {dataset.input_shape}"
+                f"{source}: {name} takes samples of shape {spec.input_shape}, this data set has {dataset.input_shape}"
             )

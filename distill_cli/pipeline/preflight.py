@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
+from distill_cli.config.settings.run import RunSettings
+from distill_cli.config.settings.teacher import FromLogits
 from distill_cli.data.loader import EpochBatchSampler
 from distill_cli.errors import UserError
 from distill_cli.factory import controls
 from distill_cli.factory.context import RunContext
 from distill_cli.factory.data import data_facts
 from distill_cli.factory.objective import cross_entropy_objective
-from distill_cli.factory.stages import build_stages as stages_of
-from distill_cli.factory.stages import feature_pairs, single_stage
-from distill_cli.factory.tuned_settings import SearchResult
+from distill_cli.factory.stages import StageSpec, build_stages, feature_pairs, single_stage
 from distill_cli.models.classifier import Classifier
-from distill_cli.runs.checkpoint import build_model, model_spec
+from distill_cli.runs.checkpoint import ModelSpec, build_model
 from distill_cli.tasks.classification import bias_correction
 from distill_cli.teachers import generations as teacher_generations
-from distill_cli.teachers import train as teacher_training
 from distill_cli.teachers.frozen import freeze_teacher
 from distill_cli.teachers.resolve import build_untrained_teacher
 from distill_cli.teachers.supply import TeacherQuery, check_has_features, check_output_cache
@@ -35,12 +34,11 @@ from distill_cli.training.fit import build_transforms, dry_run_optimizers
 from distill_cli.types import SCRATCH, Dataset, Pool
 
 
-def preflight(cfg: Any, found: SearchResult | None, pool: Pool, dataset: Dataset, context: RunContext) -> None:
-    """Build everything of a run and of its links once, on nothing, so that a mistake costs no training.
+def preflight(settings: RunSettings, pool: Pool, dataset: Dataset, context: RunContext) -> None:
+    """Build everything of a run and of its generations once, on nothing, so that a mistake costs no training.
 
     Args:
-        cfg: the composed config.
-        found: where the tuned control's settings come from.
+        settings: of the run.
         pool: the student's rows.
         dataset: theirs.
         context: the device.
@@ -48,59 +46,64 @@ def preflight(cfg: Any, found: SearchResult | None, pool: Pool, dataset: Dataset
     Raises:
         UserError: what cannot be built, cannot make a step, or cannot be compared with its teacher.
     """
-    links = teacher_generations.generations_of(cfg)
-    check_settings(cfg, found, pool, dataset, context)
-    for link in links:
-        with teacher_generations.prefix_errors(link) as own:
-            check_settings(own, None, pool, dataset, context)
-    taught_by = None
-    if not any(cfg.teacher[key] is not None for key in teacher_training.SOURCES):
-        dry_run_optimizers(single_stage(cross_entropy_objective("none"), cfg.teacher, "teacher."))
-        build_transforms(cfg.teacher, 0, dataset.input_shape, "teacher.")
-        taught_by = build_untrained_teacher(cfg.teacher, dataset)
-    for link in links:
-        with teacher_generations.prefix_errors(link) as own:
-            taught_by = check_losses(own, taught_by, pool, dataset, context)
-    check_losses(cfg, taught_by, pool, dataset, context)
+    check_settings(settings, pool, dataset, context)
+    for link in settings.generations:
+        with teacher_generations.prefix_errors(link):
+            check_settings(link.run, pool, dataset, context)
+    teacher = None
+    if isinstance(settings.teacher.source, tuple):
+        training = settings.teacher.trained.training
+        dry_run_optimizers(single_stage(cross_entropy_objective("none"), training, "teacher."))
+        build_transforms(training, 0, dataset.input_shape, "teacher.")
+        teacher = build_untrained_teacher(settings.teacher, dataset)
+    for link in settings.generations:
+        with teacher_generations.prefix_errors(link):
+            teacher = check_losses(link.run, teacher, pool, dataset, context)
+    check_losses(settings, teacher, pool, dataset, context)
 
 
-def check_settings(cfg: Any, found: SearchResult | None, pool: Pool, dataset: Dataset, context: RunContext) -> None:
+def check_settings(settings: RunSettings, pool: Pool, dataset: Dataset, context: RunContext) -> None:
     """Build the student, its losses, its optimizers and those of its controls.
 
     Raises:
         UserError: what cannot be built, or cannot make a step.
     """
-    if cfg.student.bias_correction:
+    student = settings.student
+    if student.bias_correction:
         bias_correction.missing_classes(pool, dataset)
-    build_model(model_spec(cfg.student.model, cfg.student.preprocessing, dataset), "student.model", cfg.seed)
-    for plan in controls.build_plans(cfg, cfg.controls, found):
+    build_model(ModelSpec.of_data(student.model, student.preprocessing, dataset), "student.model", settings.seed)
+    for plan in controls.build_plans(settings):
         where = f"controls.{plan.name}." if plan.is_control and plan.name != SCRATCH else ""
-        stages = stages_of(cfg, plan)
+        stages = build_stages(plan, settings.log_gradients)
         dry_run_optimizers(stages, where)
-        build_transforms(plan.settings, plan.seed, dataset.input_shape, where)
+        build_transforms(plan.training, plan.seed, dataset.input_shape, where)
         if not plan.is_control:
-            seen = pool if uses_teacher(stages) else pool.select(pool.labeled)
-            sampler = EpochBatchSampler(
-                seen.y, plan.settings["batch_size"], plan.seed, steps_per_epoch=plan.settings["steps_per_epoch"]
-            )
-            check_pretraining(stages, sampler.steps_per_epoch)
-            for note in check_batches(stages, sampler.batch_size, len(dataset.class_names)):
-                context.progress.say(note)
-        if pool.extra_fingerprint and not plan.is_control:
-            check_unlabeled_is_used(plan, uses_teacher(stages))
-        if (
-            not plan.is_control
-            and uses_teacher(stages)
-            and plan.settings["sampling"]["class_balance_power"]
-            and cfg.dataset.get("label_fraction", 1.0) < 1
-        ):
-            raise UserError(
-                "sampling draws rows by their class, and with dataset.label_fraction < 1 most classes are "
-                "unknown; use sampling=uniform"
-            )
+            check_student(settings, stages, pool, dataset, context)
 
 
-def check_unlabeled_is_used(plan: controls.TrainingPlan, uses_teacher: bool) -> None:
+def check_student(settings: RunSettings, stages: Sequence[StageSpec], pool: Pool, dataset: Dataset, context: RunContext) -> None:
+    """Hold the student's losses against its rows and batches.
+
+    Raises:
+        UserError: a loss would never reach the student, or a class would have to be known that is not.
+    """
+    training, has_teacher = settings.training, uses_teacher(stages)
+    seen = pool if has_teacher else pool.select(pool.labeled)
+    sampler = EpochBatchSampler(seen.y, training.batch_size, settings.seed, steps_per_epoch=training.steps_per_epoch)
+    check_pretraining(stages, sampler.steps_per_epoch)
+    for note in check_batches(stages, sampler.batch_size, len(dataset.class_names)):
+        context.progress.say(note)
+    balanced = bool(training.sampling.class_balance_power)
+    if pool.extra_fingerprint:
+        check_unlabeled_is_used(balanced, has_teacher)
+    if has_teacher and balanced and settings.dataset.rows.label_fraction < 1:
+        raise UserError(
+            "sampling draws rows by their class, and with dataset.label_fraction < 1 most classes are "
+            "unknown; use sampling=uniform"
+        )
+
+
+def check_unlabeled_is_used(balanced: bool, uses_teacher: bool) -> None:
     """Refuse rows of ``dataset.unlabeled`` that would teach nothing, or whose classes would have to be known.
 
     Raises:
@@ -111,16 +114,18 @@ def check_unlabeled_is_used(plan: controls.TrainingPlan, uses_teacher: bool) -> 
             "dataset.unlabeled: the student's loss looks at labels alone, so rows without one would teach it nothing; "
             "choose a loss that listens to a teacher, or leave them out"
         )
-    if plan.settings["sampling"]["class_balance_power"]:
+    if balanced:
         raise UserError("sampling draws rows by their class, and those of dataset.unlabeled have none; use sampling=uniform")
 
 
-def check_losses(cfg: Any, taught_by: Classifier | None, pool: Pool, dataset: Dataset, context: RunContext) -> Classifier:
+def check_losses(
+    settings: RunSettings, teacher: Classifier | None, pool: Pool, dataset: Dataset, context: RunContext
+) -> Classifier:
     """Compare an untrained student with its untrained teacher, as the losses will.
 
     Args:
-        cfg: of the run, or of a link.
-        taught_by: the teacher's network; None where it is not trained here.
+        settings: of the run, or of a generation.
+        teacher: its network; None where it is not trained here.
         pool: the student's rows.
         dataset: theirs.
         context: the device.
@@ -128,19 +133,19 @@ def check_losses(cfg: Any, taught_by: Classifier | None, pool: Pool, dataset: Da
     Returns:
         Such a student, to teach the next.
     """
-    entry = model_spec(cfg.student.model, cfg.student.preprocessing, dataset)
-    student = build_model(entry, "student.model", cfg.seed)
-    plan = controls.build_plans(cfg, [])[0]
-    stages = stages_of(cfg, plan)
+    spec = ModelSpec.of_data(settings.student.model, settings.student.preprocessing, dataset)
+    student = build_model(spec, "student.model", settings.seed)
+    plan = controls.student_plan(settings)
+    stages = build_stages(plan, settings.log_gradients)
     pairs = feature_pairs(stages)
     set_feature_layers(student, [path for path, _ in pairs], "student")
-    if taught_by is not None:
+    if teacher is not None:
         rows = context.rows(pool.select(np.arange(min(EXAMPLES, len(pool)))), dataset)
-        batch_size = min(plan.settings["batch_size"], len(pool))
-        teachers = [freeze_teacher(taught_by.to(context.device), pairs)]
-        bind_losses(stages, student.to(context.device), teachers, rows, data_facts(pool, dataset), cfg.seed, batch_size)
-    elif cfg.teacher.logits_file is not None:
+        batch_size = min(plan.training.batch_size, len(pool))
+        teachers = [freeze_teacher(teacher.to(context.device), pairs)]
+        bind_losses(stages, student.to(context.device), teachers, rows, data_facts(pool, dataset), plan.seed, batch_size)
+    elif isinstance(settings.teacher.source, FromLogits):
         check_has_features(pairs)
-    lesson = TeacherQuery(pairs, pool, dataset, context, plan.settings, plan.seed, cfg.cache)
-    check_output_cache(lesson, taught_by if uses_teacher(stages) else None)
-    return build_model(entry, "student.model", cfg.seed)
+    query = TeacherQuery(pairs, pool, dataset, context, plan.training, plan.seed, settings.cache)
+    check_output_cache(query, teacher if uses_teacher(stages) else None)
+    return build_model(spec, "student.model", settings.seed)

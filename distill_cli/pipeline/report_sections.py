@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from distill_cli import RECIPE_VERSION
+from distill_cli.config.settings.run import TeacherRunSettings
 from distill_cli.factory.context import RunContext
 from distill_cli.factory.data import data_section
 from distill_cli.pipeline.run_name import run_name
@@ -15,16 +16,16 @@ from distill_cli.types import STUDENT, TEACHER, Dataset
 Report = dict[str, Any]
 
 
-def report_header(command: str, cfg: Any, dataset: Dataset) -> Report:
+def report_header(command: str, settings: TeacherRunSettings, dataset: Dataset) -> Report:
     """Return what every report begins with."""
     return {
         "schema_version": 1,
         "command": command,
         "recipe_version": RECIPE_VERSION,
         "task": "classification",
-        "name": run_name(cfg, command, dataset.name),
-        "seed": cfg.teacher.seed if command == "train-teacher" else cfg.seed,
-        "data": data_section(dataset, cfg.dataset),
+        "name": run_name(settings, command, dataset.name),
+        "seed": settings.teacher.seed if command == "train-teacher" else settings.seed,
+        "data": data_section(dataset, settings.dataset),
     }
 
 

@@ -12,7 +12,7 @@ from distill_cli.models.classifier import Classifier, Standardise
 from distill_cli.pipeline import ensemble_report, evaluation
 from distill_cli.profiling.model_cost import profile_model, weight_bytes
 from distill_cli.runs import layout
-from distill_cli.runs.checkpoint import Checkpoint, architecture_section
+from distill_cli.runs.checkpoint import Checkpoint, ModelSpec, architecture_section
 from distill_cli.teachers import train as teacher_training
 from distill_cli.types import TEACHER, Dataset, EpochRecord
 from distill_cli.utils import files
@@ -37,12 +37,12 @@ class RunResults:
         """Return an empty one for a run folder."""
         return cls(dataset, context, Checkpoint(out, dataset.class_names, dataset.columns))
 
-    def add(self, name: str, model: Classifier, entry: Mapping[str, Any], cost: Mapping[str, Any]) -> None:
+    def add(self, name: str, model: Classifier, spec: ModelSpec, cost: Mapping[str, Any]) -> None:
         """Write a model's weights, predict every scored split with it, and measure it."""
-        self.checkpoint.add(name, model, entry)
+        self.checkpoint.add(name, model, spec)
         self.models[name] = model
         self.logits[name] = evaluation.predict_splits(model, self.dataset, self.context)
-        self.model_figures[name] = {**measured(model, entry), **cost}
+        self.model_figures[name] = {**measured(model, spec), **cost}
 
     def evaluate(self) -> dict[str, dict[str, Any]]:
         """Return the report's `model_figures`: scores by split, then size and cost."""
@@ -61,6 +61,7 @@ def add_teacher(gathered: RunResults, taught: teacher_training.ResolvedTeacher, 
     if taught.metrics_csv is not None:
         files.write_text(out / layout.TEACHER_EPOCHS, taught.metrics_csv)
     if taught.model is not None:
+        assert taught.spec is not None
         gathered.add(TEACHER, taught.model, taught.spec, taught.training_stats)
         whole = gathered.logits[TEACHER]
         return ensemble_report.members_report(
@@ -73,12 +74,12 @@ def add_teacher(gathered: RunResults, taught: teacher_training.ResolvedTeacher, 
     return []
 
 
-def measured(model: Classifier, entry: Mapping[str, Any]) -> dict[str, Any]:
+def measured(model: Classifier, spec: ModelSpec) -> dict[str, Any]:
     """Return a model's size and latency, and how much of its weights are statistics of input preparation."""
     statistics = [part for part in model.modules() if isinstance(part, Standardise)]
     prepared = sum(weight_bytes(part) for part in statistics)
     return {
-        **profile_model(model, tuple(entry["input_shape"])),
+        **profile_model(model, spec.input_shape),
         "preparation_bytes": prepared,
-        "architecture": architecture_section(entry),
+        "architecture": architecture_section(spec),
     }

@@ -2,43 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-from omegaconf import OmegaConf
 
 from distill_cli.config.option_names import model_name, target_name
-from distill_cli.config.validation.stages import stage_names, stage_settings
+from distill_cli.config.settings.run import RunSettings, TeacherRunSettings
+from distill_cli.config.settings.teacher import FromRuns, TeacherSettings
+from distill_cli.config.settings.training import LossSettings
 
 
-def run_name(cfg: Any, command: str, data: str) -> str:
+def run_name(settings: TeacherRunSettings, command: str, data: str) -> str:
     """Return the name of a run, such as ``digits: mlp_small from mlp, soft_target``.
 
     Args:
-        cfg: the composed config.
+        settings: of the run.
         command: ``distill`` or ``train-teacher``.
         data: the name of the data set.
     """
-    config: Any = OmegaConf.to_container(cfg, resolve=True)
-    teacher = teacher_name(config["teacher"])
-    if command == "train-teacher":
+    teacher = teacher_name(settings.teacher)
+    if command == "train-teacher" or not isinstance(settings, RunSettings):
         return f"{data}: {teacher}"
-    nodes = [stage_settings(config, name) for name in stage_names(config)] or [config]
-    losses = ", then ".join(" + ".join(_losses(node)) for node in nodes)
-    between = [str(link["name"]) for link in reversed(config["generations"])]
-    return f"{data}: {' from '.join([model_name(config['student']['model']), *between, teacher])}, {losses}"
+    losses = ", then ".join(" + ".join(_loss_names(stage.losses)) for stage in settings.stages)
+    between = [link.name for link in reversed(settings.generations)]
+    return f"{data}: {' from '.join([model_name(settings.student.model), *between, teacher])}, {losses}"
 
 
-def teacher_name(teacher: Mapping[str, Any]) -> str:
+def teacher_name(teacher: TeacherSettings) -> str:
     """Return what a teacher is called: its file or folder where it is not trained here, else its architecture."""
-    for key in ("logits_file", "weights", "run"):
-        if isinstance(teacher.get(key), str):
-            return Path(teacher[key]).name
-    name = model_name(teacher["model"])
-    size = teacher["ensemble"]["size"]
-    return name if size == 1 else f"{size} x {name}"
+    source, name = teacher.source, model_name(teacher.model.model)
+    if isinstance(source, tuple):
+        return name if len(source) == 1 else f"{len(source)} x {name}"
+    if isinstance(source, FromRuns):
+        return name if source.listed else Path(source.models[0].folder).name
+    return source.file.name
 
 
-def _losses(node: Mapping[str, Any]) -> list[str]:
-    return [target_name(loss.get("_target_")) for loss in [node["loss"], *node["terms"].values()]]
+def _loss_names(losses: LossSettings) -> list[str]:
+    return [target_name(loss.get("_target_")) for loss in [losses.loss, *losses.terms.values()]]

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
+from distill_cli.config.settings.run import RunSettings
 from distill_cli.data.leakage import merge_records, record_training_rows
 from distill_cli.factory import controls
 from distill_cli.factory.context import RunContext
-from distill_cli.factory.stages import build_stages as stages_of
-from distill_cli.factory.stages import feature_pairs
+from distill_cli.factory.stages import build_stages, feature_pairs
 from distill_cli.models.classifier import Classifier, LogitOffset
 from distill_cli.pipeline.loss_terms import stages_section
 from distill_cli.pipeline.results import RunResults
 from distill_cli.runs import layout
-from distill_cli.runs.checkpoint import build_model
+from distill_cli.runs.checkpoint import ModelSpec, build_model
 from distill_cli.tasks.classification import bias_correction
 from distill_cli.teachers import train as teacher_training
 from distill_cli.teachers.supply import TeacherQuery, build_teachers
@@ -25,33 +25,29 @@ from distill_cli.types import UNCORRECTED, Dataset, Pool, Teacher
 
 
 def train_students(
-    cfg: Any,
+    settings: RunSettings,
     plans: Sequence[controls.TrainingPlan],
     gathered: RunResults,
-    entry: Mapping[str, Any],
+    spec: ModelSpec,
     pool: Pool,
     taught: teacher_training.ResolvedTeacher,
 ) -> None:
     """Train the student, then its controls: the same network from the same weights, without the teacher's terms."""
     dataset, context = gathered.dataset, gathered.context
     labels, steps_per_epoch, epochs = int(pool.labeled.sum()), None, None
-    views = cfg.cache.views
     for plan in plans:
-        stages, stop_after = stages_of(cfg, plan), None
-        if plan.is_control:
-            if plan.match_steps:  # fewer rows may have labels than a teacher can teach: the control makes as many steps
-                plan.settings["steps_per_epoch"] = steps_per_epoch
-            if plan.match_epochs:  # the student's patience ends both, whatever the control's own validation says
-                stop_after = epochs
+        stages = build_stages(plan, settings.log_gradients)
+        if plan.is_control and plan.match_steps:  # fewer rows may have labels than a teacher can teach
+            plan = replace(plan, training=replace(plan.training, steps_per_epoch=steps_per_epoch))
+        if plan.is_control and plan.match_epochs:  # the student's patience ends both, whatever the control's own validation says
+            plan = replace(plan, stop_after=epochs)
         teachers: list[Teacher] = []
         if uses_teacher(stages):
-            lesson = TeacherQuery(feature_pairs(stages), pool, dataset, context, plan.settings, plan.seed, cfg.cache)
-            teachers, gathered.cache = build_teachers(taught, lesson)
-        model = build_model(entry, "student.model", plan.seed)
-        taught_by = taught.content_hash() if teachers else None
-        result = fit(
-            plan.name, model, stages, pool, dataset, teachers, plan.settings, plan.seed, context, stop_after, views, taught_by
-        )
+            query = TeacherQuery(feature_pairs(stages), pool, dataset, context, plan.training, plan.seed, settings.cache)
+            teachers, gathered.cache = build_teachers(taught, query)
+            plan = replace(plan, teacher_hash=taught.content_hash())
+        model = build_model(spec, "student.model", plan.seed)
+        result = fit(plan, model, stages, pool, dataset, teachers, context)
         gathered.records += result.history
         if not plan.is_control:
             steps_per_epoch, epochs = result.steps // len(result.history), len(result.history)
@@ -61,31 +57,27 @@ def train_students(
             record = merge_records([record, taught.train_record])
         layout.save_train_record(context.run_dir, plan.name, record)
         cost = teacher_training.training_stats(result, labels if any(stage.objective.uses_labels for stage in stages) else 0)
-        if not cfg.student.bias_correction:
-            gathered.add(plan.name, model, entry, cost)
+        if not settings.student.bias_correction:
+            gathered.add(plan.name, model, spec, cost)
             continue
         if not plan.is_control:
             layout.save_train_record(context.run_dir, UNCORRECTED, record)
-            gathered.add(UNCORRECTED, model, entry, cost)
-        fixed, fixed_entry = apply_bias_correction(model, entry, pool, dataset, context, plan.settings["monitor"])
-        gathered.add(
-            plan.name,
-            fixed,
-            fixed_entry,
-            {**cost, "bias_correction": bias_correction.described(fixed_entry, dataset.class_names)},
-        )
+            gathered.add(UNCORRECTED, model, spec, cost)
+        fixed, fixed_spec = apply_bias_correction(model, spec, pool, dataset, context, plan.training.monitor)
+        added = bias_correction.described(fixed_spec.logit_offset or (), dataset.class_names)
+        gathered.add(plan.name, fixed, fixed_spec, {**cost, "bias_correction": added})
 
 
 def apply_bias_correction(
-    model: Classifier, entry: Mapping[str, Any], pool: Pool, dataset: Dataset, context: RunContext, metric: str
-) -> tuple[Classifier, dict[str, Any]]:
+    model: Classifier, spec: ModelSpec, pool: Pool, dataset: Dataset, context: RunContext, metric: str
+) -> tuple[Classifier, ModelSpec]:
     """Return a trained model with the offset of its missing classes, and how to build it again."""
     missing = bias_correction.missing_classes(pool, dataset)
     logits = predict(model.to(context.device), context.rows(dataset.val, dataset), context.eval_batch_size).numpy()
     offset = bias_correction.fit_offset(logits, dataset.val.y, missing, dataset.macro_classes, metric)
-    fixed_entry = {**entry, "offset": bias_correction.offsets(offset, missing, len(dataset.class_names))}
-    fixed = build_model(fixed_entry, "student.model")
+    fixed_spec = replace(spec, logit_offset=tuple(bias_correction.offsets(offset, missing, len(dataset.class_names))))
+    fixed = build_model(fixed_spec, "student.model")
     fixed.preprocessing.load_state_dict(model.preprocessing.state_dict())
     assert isinstance(fixed.network, LogitOffset)
     fixed.network.network.load_state_dict(model.network.state_dict())
-    return fixed.to(context.device), fixed_entry
+    return fixed.to(context.device), fixed_spec

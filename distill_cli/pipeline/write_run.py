@@ -6,9 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
 from distill_cli.config import ownership
+from distill_cli.config.trust import dump_config
 from distill_cli.factory.context import RunContext
 from distill_cli.pipeline.evaluation import Logits
 from distill_cli.reports.run.markdown import markdown
@@ -21,7 +20,7 @@ from distill_cli.utils import files
 def write_run(
     context: RunContext,
     report: dict[str, Any],
-    cfg: DictConfig,
+    config: Mapping[str, Any],
     provenance: Mapping[str, Any],
     records: Sequence[EpochRecord],
     predictions: str | None,
@@ -31,8 +30,7 @@ def write_run(
     The states that its trainings were kept by go then."""
     out = context.run_dir
     files.remove_all_temporaries(out, layout.RUN_FILES)
-    resolved = OmegaConf.to_container(cfg, resolve=True)
-    report = files.to_jsonable({**report, "provenance": dict(provenance), "config": resolved})
+    report = files.to_jsonable({**report, "provenance": dict(provenance), "config": config})
     context.loggers.finish(records, report)
     if predictions is not None:
         files.write_text(out / "predictions.csv", predictions)
@@ -40,7 +38,7 @@ def write_run(
         files.write_text(out / layout.SAMPLES, json.dumps(files.to_jsonable(samples), ensure_ascii=False, allow_nan=False) + "\n")
     else:
         (out / layout.SAMPLES).unlink(missing_ok=True)  # of an earlier run into this folder
-    files.write_text(out / layout.CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
+    files.write_text(out / layout.CONFIG, dump_config(config))
     ownership.sign(out)
     files.write_text(out / "report.md", markdown(report))
     files.write_json(out / layout.REPORT, report)

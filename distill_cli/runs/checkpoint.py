@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from distill_cli.config.instantiate import instantiate_component
 from distill_cli.config.ownership import is_own
+from distill_cli.config.settings.build import Component
 from distill_cli.config.validation.check import check_trusted
 from distill_cli.errors import UserError
 from distill_cli.models.classifier import Classifier, LogitOffset, ReorderClasses
@@ -24,7 +25,7 @@ from distill_cli.utils.files import write_json
 
 FACTS = ("num_classes", "input_shape")
 LARGEST = 1 << 24
-# Checks of the keys of an entry of model.json, which may come from an untrusted source.
+# Checks of the keys of a model's record in model.json, which may come from an untrusted source.
 SPEC_CHECKS: dict[str, Callable[[Any], bool]] = {
     "model": lambda v: isinstance(v, dict) and "_target_" in v,
     "preprocessing": lambda v: isinstance(v, str),
@@ -39,68 +40,133 @@ def _is_order(value: Any, classes: int) -> bool:
     )
 
 
-def _is_offset(value: Any) -> bool:
-    return value is None or (isinstance(value, list) and all(type(v) in (int, float) and math.isfinite(v) for v in value))
+def _is_offset(value: Any, classes: int) -> bool:
+    numbers = isinstance(value, list) and all(type(v) in (int, float) and math.isfinite(v) for v in value)
+    return value is None or (numbers and len(value) == classes)
 
 
 def _is_size(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= LARGEST
 
 
-def model_spec(node: Mapping[str, Any], preprocessing: str | None, dataset: Dataset) -> dict[str, Any]:
-    """Return the body of a model's entry in model.json, enough to rebuild it.
+@dataclass(frozen=True)
+class ModelSpec:
+    """All that it takes to build a model again.
 
-    Args:
-        node: config of the network.
-        prepare: input preparation; None: the data set's default.
-        dataset: data of the run.
+    Attributes:
+        model: class and arguments of the network.
+        preprocessing: of its inputs.
+        num_classes: C.
+        input_shape: of one sample.
+        class_order: C numbers of the network's outputs in the order of the data's classes; None: in that order already.
+        logit_offset: C numbers that are added to its logits; None: none.
+        members: of an ensemble.
     """
-    return {
-        "model": OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else dict(node),
-        "preprocessing": preprocessing or dataset.default_preprocessing,
-        "num_classes": len(dataset.class_names),
-        "input_shape": list(dataset.input_shape),
-    }
+
+    model: Component
+    preprocessing: str
+    num_classes: int
+    input_shape: tuple[int, ...]
+    class_order: tuple[int, ...] | None = None
+    logit_offset: tuple[float, ...] | None = None
+    members: tuple[ModelSpec, ...] = ()
+
+    @classmethod
+    def of_data(cls, model: Component, preprocessing: str | None, dataset: Dataset) -> ModelSpec:
+        """Return the specification of a network for a data set, with that data set's preprocessing where it has none."""
+        return cls(
+            dict(model), preprocessing or dataset.default_preprocessing, len(dataset.class_names), tuple(dataset.input_shape)
+        )
+
+    @classmethod
+    def from_json(cls, record: Any, path: str) -> ModelSpec:
+        """Read a model's record in model.json, which anyone may have written.
+
+        Args:
+            record: what stands there.
+            path: where it stands, for messages: ``run/model.json: student``.
+
+        Raises:
+            UserError: it lacks a key, or holds something else under one.
+        """
+        lacking = [key for key, sound in SPEC_CHECKS.items() if not isinstance(record, dict) or not sound(record.get(key))]
+        if lacking:
+            raise UserError(f"{path} has no usable '{lacking[0]}'; the file is damaged")
+        classes, order, offset, members = record["num_classes"], *(record.get(key) for key in ("order", "offset", "members"))
+        if not _is_order(order, classes):
+            raise UserError(f"{path} has an order that is none of {classes} classes; the file is damaged")
+        if not _is_offset(offset, classes):
+            raise UserError(f"{path} has an offset that is no list of {classes} numbers; the file is damaged")
+        if not isinstance(members, list | None):
+            raise UserError(f"{path} has no usable 'members'; the file is damaged")
+        return cls(
+            record["model"],
+            record["preprocessing"],
+            classes,
+            tuple(record["input_shape"]),
+            None if order is None else tuple(order),
+            None if offset is None else tuple(offset),
+            tuple(cls.from_json(member, f"{path}.members.{n}") for n, member in enumerate(members or ())),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record in model.json."""
+        record: dict[str, Any] = {
+            "model": dict(self.model),
+            "preprocessing": self.preprocessing,
+            "num_classes": self.num_classes,
+            "input_shape": list(self.input_shape),
+        }
+        if self.class_order is not None:
+            record["order"] = list(self.class_order)
+        if self.logit_offset is not None:
+            record["offset"] = list(self.logit_offset)
+        if self.members:
+            record["members"] = [member.to_json() for member in self.members]
+        return record
 
 
-def build_model(entry: Mapping[str, Any], where: str, seed: int = 0) -> Classifier:
+def build_model(spec: ModelSpec, where: str, seed: int = 0) -> Classifier:
     """Build a model with fresh weights, and try it on zeros.
 
     Args:
-        entry: result of `model_spec`; an ensemble's has such an entry for each of its `members`.
-        where: config path of the network, for messages.
-        seed: seed of the weights, drawn from the stream ``init``.
+        spec: what to build.
+        where: the config path of its network, for messages.
+        seed: of the weights.
 
     Raises:
         UserError: the network cannot be built, cannot take the data's samples, has the wrong number of outputs, or holds
             state that a file of weights cannot.
     """
-    shape, classes = tuple(entry["input_shape"]), int(entry["num_classes"])
-    node = dict(entry["model"])
-    arguments: dict[str, Any] = {k: v for k, v in zip(FACTS, (classes, shape), strict=True) if node.get(k) is None}
-    if entry.get("members"):
-        arguments["members"] = [build_model(member, f"{where}.members.{n}", seed) for n, member in enumerate(entry["members"])]
-    node = {k: v for k, v in node.items() if k not in arguments}
+    facts = zip(FACTS, (spec.num_classes, spec.input_shape), strict=True)
+    passed: dict[str, Any] = {key: value for key, value in facts if spec.model.get(key) is None}
+    if spec.members:
+        passed["members"] = [build_model(member, f"{where}.members.{n}", seed) for n, member in enumerate(spec.members)]
+    component = {key: value for key, value in spec.model.items() if key not in passed}
     with seeded(seed, "init"):
-        model = _build(node, where, arguments, entry)
-        _dry_run(model, shape, classes, where)  # inside the stream, because lazy layers draw their weights at the first batch
+        model = _build(component, where, passed, spec)
+        _dry_run(
+            model, spec.input_shape, spec.num_classes, where
+        )  # in the stream: lazy layers draw their weights at the first batch
     _check_state(model, where)
     return model
 
 
-def _build(node: Mapping[str, Any], where: str, arguments: Mapping[str, Any], entry: Mapping[str, Any]) -> Classifier:
+def _build(component: Component, where: str, passed: Mapping[str, Any], spec: ModelSpec) -> Classifier:
     try:
-        network = instantiate_component(node, where, **arguments)
+        network = instantiate_component(component, where, **passed)
     except UserError as e:
-        raise UserError(f"{e}{channels_last(entry['input_shape'])}") from None
+        raise UserError(f"{e}{channels_last(spec.input_shape)}") from None
     if not isinstance(network, nn.Module):
-        raise UserError(f"{where}._target_={node.get('_target_')}: returned {type(network).__name__}, expected a torch.nn.Module")
-    if entry.get("order") is not None:
-        network = ReorderClasses(network, entry["order"])
-    if entry.get("offset") is not None:
-        network = LogitOffset(network, entry["offset"])
+        raise UserError(
+            f"{where}._target_={component.get('_target_')}: returned {type(network).__name__}, expected a torch.nn.Module"
+        )
+    if spec.class_order is not None:
+        network = ReorderClasses(network, spec.class_order)
+    if spec.logit_offset is not None:
+        network = LogitOffset(network, spec.logit_offset)
     try:
-        return Classifier(network, entry["preprocessing"], tuple(entry["input_shape"]))
+        return Classifier(network, spec.preprocessing, spec.input_shape)
     except ValueError as e:
         raise UserError(f"{where.removesuffix('.model')}.{e}") from None
 
@@ -157,11 +223,11 @@ def _check_state(model: Classifier, where: str) -> None:
             )
 
 
-def architecture_section(entry: Mapping[str, Any]) -> dict[str, Any]:
+def architecture_section(spec: ModelSpec) -> dict[str, Any]:
     """Return the report's `architecture`: class and arguments, also of members."""
-    node = entry["model"]
-    about = {"target": node.get("_target_"), "arguments": {k: v for k, v in node.items() if not k.startswith("_")}}
-    return about | ({"members": [architecture_section(member) for member in entry["members"]]} if entry.get("members") else {})
+    arguments = {key: value for key, value in spec.model.items() if not key.startswith("_")}
+    about = {"target": spec.model.get("_target_"), "arguments": arguments}
+    return about | ({"members": [architecture_section(member) for member in spec.members]} if spec.members else {})
 
 
 class Checkpoint:
@@ -179,11 +245,11 @@ class Checkpoint:
         if columns is not None:
             self.content["columns"] = {"features": list(columns.features), "beside": list(columns.metadata)}
 
-    def add(self, name: str, model: nn.Module, entry: Mapping[str, Any]) -> None:
+    def add(self, name: str, model: nn.Module, spec: ModelSpec) -> None:
         """Write one model's weights, then model.json with all models so far."""
         layout.save_model(self.folder, name, model)
         file = layout.weights_file(self.folder, name)
-        self.content["models"][name] = {**entry, "file": file.name}
+        self.content["models"][name] = {**spec.to_json(), "file": file.name}
         write_json(self.folder / layout.MODELS, self.content)
 
 
@@ -198,7 +264,7 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
     path = folder / layout.MODELS
     content = layout.read_json(path)
     models = content.get("models")
-    if not isinstance(models, dict) or not all(isinstance(entry, dict) for entry in models.values()):
+    if not isinstance(models, dict) or not all(isinstance(record, dict) for record in models.values()):
         raise UserError(f"{path}: holds no models; the file is damaged")
     names = content.get("class_names")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -206,9 +272,9 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
     columns = content.get("columns")
     if columns is not None and not _are_columns(columns):
         raise UserError(f"{path}: columns holds no lists of names; the file is damaged")
-    for name, entry in models.items():
-        _check_sound(entry, f"{path}: {name}")
-        if not _is_offset(entry.get("offset")) or len(entry.get("offset") or names) != len(names):
+    content["models"] = {name: ModelSpec.from_json(record, f"{path}: {name}") for name, record in models.items()}
+    for name, spec in content["models"].items():
+        if spec.logit_offset is not None and len(spec.logit_offset) != len(names):
             raise UserError(f"{path}: {name} has an offset that is no list of {len(names)} numbers; the file is damaged")
     return content
 
@@ -224,19 +290,7 @@ def _are_columns(value: Any) -> bool:
     return all(isinstance(part, list) and all(isinstance(name, str) for name in part) for part in parts)
 
 
-def _check_sound(entry: Any, where: str) -> None:
-    if not isinstance(entry, dict) or (lacking := [key for key, sound in SPEC_CHECKS.items() if not sound(entry.get(key))]):
-        raise UserError(f"{where} has no usable '{lacking[0] if isinstance(entry, dict) else 'model'}'; the file is damaged")
-    if not _is_order(entry.get("order"), entry["num_classes"]):
-        raise UserError(f"{where} has an order that is none of {entry['num_classes']} classes; the file is damaged")
-    members = entry.get("members", [])
-    if not isinstance(members, list):
-        raise UserError(f"{where} has no usable 'members'; the file is damaged")
-    for n, member in enumerate(members):
-        _check_sound(member, f"{where}.members.{n}")
-
-
-def load_model(folder: Path, name: str, also: Collection[str] = ()) -> tuple[Classifier, dict[str, Any]]:
+def load_model(folder: Path, name: str, also: Collection[str] = ()) -> tuple[Classifier, ModelSpec]:
     """Return a run folder's model with its weights, in eval mode, and its entry.
 
     Args:
@@ -250,29 +304,29 @@ def load_model(folder: Path, name: str, also: Collection[str] = ()) -> tuple[Cla
     models = read_checkpoint(folder)["models"]
     if name not in models:
         raise UserError(f"{folder}: holds no model '{name}' (it has: {', '.join(sorted(models)) or 'none'})")
-    entry, where, file = models[name], f"{folder / layout.MODELS}: {name}.model", layout.weights_file(folder, name)
-    check_trusted(entry, f"{folder / layout.MODELS}: {name}", also, own=is_own(folder))
+    spec, where, file = models[name], f"{folder / layout.MODELS}: {name}.model", layout.weights_file(folder, name)
+    check_trusted(spec.to_json(), f"{folder / layout.MODELS}: {name}", also, own=is_own(folder))
     tensors = layout.read_tensors(file)
-    if (sketch := _build_on_meta(entry, where)) is not None:
+    if (sketch := _build_on_meta(spec, where)) is not None:
         layout.check_weights(sketch, tensors, str(file))
     try:
-        model = build_model(entry, where)
+        model = build_model(spec, where)
     except (RuntimeError, MemoryError, OverflowError) as e:
         raise UserError(
             f"{folder / layout.MODELS}: {name} cannot be built ({str(e).splitlines()[0]}); the file is damaged"
         ) from None
     layout.load_weights(model, tensors, str(file))
-    return model.eval(), entry
+    return model.eval(), spec
 
 
-def _build_on_meta(entry: Mapping[str, Any], where: str) -> Classifier | None:
-    """Build a model without memory on the device ``meta``, or return None.
+def _build_on_meta(spec: ModelSpec, where: str) -> Classifier | None:
+    """Build a model without its memory, so that one larger than its weights is refused at no cost.
 
-    Why: an entry that asks for more memory than its weights hold is rejected before any is allocated. Errors in the entry are
+    Why: an entry that asks for more memory than its weights hold is rejected before any is allocated. Errors in it are
     reported when the model is built.
     """
     try:
         with torch.device("meta"):
-            return build_model(entry, where)
+            return build_model(spec, where)
     except Exception:
         return None

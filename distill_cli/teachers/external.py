@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.special import log_softmax
 
+from distill_cli.config.settings.teacher import FromLogits, FromWeights
 from distill_cli.data.arrays import compared_as_numbers, is_whole, named_class, number_name
 from distill_cli.data.csv_reader import SUFFIXES, CsvReader
 from distill_cli.errors import UserError
 from distill_cli.models.classifier import Classifier, ReorderClasses
 from distill_cli.runs import layout
-from distill_cli.runs.checkpoint import build_model, model_spec
+from distill_cli.runs.checkpoint import ModelSpec, build_model
 from distill_cli.teachers.weight_files import read_weights
 from distill_cli.types import Dataset
 from distill_cli.utils import files
@@ -25,27 +27,26 @@ KINDS = ("logits", "probabilities")
 LEAST_PROBABILITY = 1e-38
 
 
-def load_weights(node: Mapping[str, Any], dataset: Dataset) -> tuple[Classifier, dict[str, Any], str]:
+def load_weights(settings: FromWeights, dataset: Dataset) -> tuple[Classifier, ModelSpec, str]:
     """Build ``teacher.model`` and load the weights of ``teacher.weights`` into it.
 
     Input statistics (``teacher.preprocessing=standardize``) are those of the training rows here.
 
     Returns:
-        The model, its entry in model.json, and in words how the file was read.
+        The model, how it is built, and in words how the file was read.
     """
-    path = Path(node["weights"])
-    entry = model_spec(node["model"], node["preprocessing"], dataset)
-    if node.get("class_order") is not None:
-        entry["order"] = _order(list(node["class_order"]), dataset)
-    model = build_model(entry, "teacher.model")
+    spec = ModelSpec.of_data(settings.model.model, settings.model.preprocessing, dataset)
+    if settings.class_order is not None:
+        spec = replace(spec, class_order=tuple(_order(settings.class_order, dataset)))
+    model = build_model(spec, "teacher.model")
     network = model.network.network if isinstance(model.network, ReorderClasses) else model.network
-    reading = read_weights(path, network, node.get("weights_key"), node.get("rename") or {})
-    layout.load_weights(network, reading.tensors, f"teacher.weights={path}")
+    reading = read_weights(settings.file, network, settings.weights_key, settings.rename or {})
+    layout.load_weights(network, reading.tensors, f"teacher.weights={settings.file}")
     model.fit_preprocessing(dataset.train)
-    return model.eval(), entry, reading.described
+    return model.eval(), spec, reading.described
 
 
-def _order(names: list[Any], dataset: Dataset) -> list[int]:
+def _order(names: Sequence[Any], dataset: Dataset) -> list[int]:
     texts = [named_class(str(name), dataset.class_names) or str(name) for name in names]
     if sorted(texts) != sorted(dataset.class_names):
         raise UserError(
@@ -54,11 +55,11 @@ def _order(names: list[Any], dataset: Dataset) -> list[int]:
     return [texts.index(name) for name in dataset.class_names]
 
 
-def load_outputs(node: Mapping[str, Any], dataset: Dataset, *, more_rows: bool = False) -> tuple[np.ndarray, np.ndarray]:
+def load_outputs(settings: FromLogits, dataset: Dataset, *, more_rows: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Return row ids ``[N]`` and logits ``[N, C]`` of a foreign teacher, in the data's class order.
 
     Args:
-        node: the keys ``teacher.*``.
+        settings: the file, and what it holds.
         dataset: whose rows the outputs are of.
         more_rows: whether rows may follow that are no part of the data set (``dataset.unlabeled``).
 
@@ -66,7 +67,7 @@ def load_outputs(node: Mapping[str, Any], dataset: Dataset, *, more_rows: bool =
         UserError: missing, of another width, not finite, of rows that the data set lacks, or no probabilities where they are
             said to be.
     """
-    path, kind = Path(node["logits_file"]), node["logits_kind"]
+    path, kind = settings.file, settings.kind
     where = f"teacher.logits_file={path}"
     if kind not in KINDS:
         raise UserError(f"teacher.logits_kind={kind}: expected {' or '.join(KINDS)}")
@@ -77,8 +78,8 @@ def load_outputs(node: Mapping[str, Any], dataset: Dataset, *, more_rows: bool =
     index, values = _read_csv(path, where, dataset) if is_table else _read_npy(path, where, classes)
     if not more_rows:
         _check_rows(index, dataset, where, every=not is_table)
-    if not is_table and node.get("class_order") is not None:
-        values = values[:, _order(list(node["class_order"]), dataset)]
+    if not is_table and settings.class_order is not None:
+        values = values[:, _order(settings.class_order, dataset)]
     if not np.isfinite(values).all():
         raise UserError(f"{where}: row {index[~np.isfinite(values).all(axis=1)][0]} is not finite")
     if kind == "logits":

@@ -14,14 +14,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from omegaconf import OmegaConf
-
 from distill_cli import RECIPE_VERSION
-from distill_cli.config.validation.check import targets_in
-from distill_cli.config.validation.generations import Generation, generations
+from distill_cli.config.settings.dataset import SELECTION_KEYS
+from distill_cli.config.settings.run import GenerationSettings, RunSettings
+from distill_cli.config.settings.runtime import RUNTIME_KEYS
+from distill_cli.config.trust import targets_in
 from distill_cli.errors import UserError
 from distill_cli.factory.context import RunContext
-from distill_cli.factory.data import SUBSET_KEYS, TransferSet
+from distill_cli.factory.data import TransferSet
 from distill_cli.runs import layout
 from distill_cli.teachers.registry import find_or_create
 from distill_cli.teachers.train import ResolvedTeacher, load_from_run
@@ -30,12 +30,10 @@ from distill_cli.utils import files
 
 FOLDER = "generations"
 KEY = "link_key"
-# What cannot move a link's weights, or is in its key in another form.
+# What cannot move a generation's weights, or is in its key in another form.
 NOT_IN_KEY = (
-    "outputs", "sweep", "require", "optimized_metric", "bootstrap", "eval_batch_size", "device", "dataset", "teacher",
-    "controls", "cache", "logger", "verbosity", "log_every_seconds",
+    *RUNTIME_KEYS, "sweep", "require", "optimized_metric", "health", "dataset", "teacher", "controls", "cache", "logger",
 )  # fmt: skip
-NO_OTHER = {"weights": None, "logits_file": None}
 FIGURES = ("parameters", "train_seconds", "steps")
 SHOWN = (*FIGURES, "val", "test")
 
@@ -45,64 +43,58 @@ class TrainStudent(Protocol):
 
     def __call__(
         self,
-        cfg: Any,
+        settings: RunSettings,
         transfer: TransferSet,
         dataset: Dataset,
         context: RunContext,
         taught: ResolvedTeacher,
         extra_sections: Mapping[str, Any],
     ) -> dict[str, Any]:
-        """Train into ``context.out``; `extra_sections` joins the report."""
+        """Train into ``context.run_dir``; `extra_sections` joins the report."""
         ...
 
 
-def generations_of(cfg: Any) -> list[Generation]:
-    """Return the links of a composed config."""
-    plain: Any = OmegaConf.to_container(cfg, resolve=True)
-    return generations(plain)
-
-
 @contextmanager
-def prefix_errors(link: Generation) -> Iterator[Any]:
-    """Give the link's config, and put its name before what is wrong with it."""
+def prefix_errors(link: GenerationSettings) -> Iterator[None]:
+    """Put a generation's name before what is wrong with it."""
     try:
-        yield OmegaConf.create(link.config)
+        yield
     except UserError as e:
         raise link.prefixed(e) from None
 
 
 def train_generations(
-    cfg: Any, taught: ResolvedTeacher, transfer: TransferSet, dataset: Dataset, context: RunContext, distil: TrainStudent
+    settings: RunSettings,
+    taught: ResolvedTeacher,
+    transfer: TransferSet,
+    dataset: Dataset,
+    context: RunContext,
+    distil: TrainStudent,
 ) -> tuple[ResolvedTeacher, list[dict[str, Any]]]:
-    """Find or train every link, and return the last as the teacher, with what the report says of each generation.
+    """Find or train every generation, and return the last as the teacher, with what the report says of each.
 
     Args:
-        cfg: the composed config.
+        settings: of the student's run.
         taught: the teacher at the beginning.
-        transfer: the rows of all links.
+        transfer: the rows of all generations.
         dataset: theirs.
         context: of the student's run.
-        distil: trains one link.
+        distil: trains one generation.
     """
     generations: list[dict[str, Any]] = []
     folder: Path | None = None
-    typed = targets_in(OmegaConf.to_container(cfg, resolve=True))
-    for link in generations_of(cfg):
-        if folder is not None:  # so that the link's run folder says by itself what it learned from
-            link.config["teacher"] = {
-                **link.config["teacher"],
-                **NO_OTHER,
-                "run": str(folder),
-                "run_model": STUDENT,
-                "ensemble": {**link.config["teacher"]["ensemble"], "size": 1, "weights": None},
-            }
+    typed = targets_in(settings.resolved)
+    for link in settings.generations:
+        if folder is not None:  # so that its run folder says by itself what it learned from
+            link = link.taught_by(folder, STUDENT)
         key = generation_key(link, taught, transfer, dataset)
         train = partial(_train, link, key, taught, transfer, dataset, context, distil)
         folder, found = find_or_create(context, key, KEY, f"generation: {link.name}", train, context.output_dir / FOLDER)
         report = layout.read_json(folder / layout.REPORT)
         if not generations:
             generations.append(generation(TEACHER, taught.origin, layout.model_metrics(report, TEACHER, SHOWN)))
-        taught = replace(load_from_run(folder, STUDENT, f"link {link.name}, {'found' if found else 'trained'}", typed), key=key)
+        how = f"link {link.name}, {'found' if found else 'trained'}"
+        taught = replace(load_from_run(folder, STUDENT, how, typed), key=key)
         generations.append(generation(link.name, taught.origin, layout.model_metrics(report, STUDENT, SHOWN)))
     return taught, generations
 
@@ -119,17 +111,16 @@ def generation(name: str, source: str, figures: Mapping[str, Any]) -> dict[str, 
     return {"name": name, "source": source, **{key: figures.get(key) for key in FIGURES}, **scores}
 
 
-def generation_key(link: Generation, taught: ResolvedTeacher, transfer: TransferSet, dataset: Dataset) -> str:
-    """Return what a link's run is found by: its teacher, its settings, its data, the recipe version."""
-    own = {name: value for name, value in link.config.items() if name not in NOT_IN_KEY}
-    data = link.config["dataset"]
-    use = {name: data.get(name) for name in (*SUBSET_KEYS, "split_seed")}
+def generation_key(link: GenerationSettings, taught: ResolvedTeacher, transfer: TransferSet, dataset: Dataset) -> str:
+    """Return what a generation's run is found by: its teacher, its settings, its data, the recipe version."""
+    own = {name: value for name, value in link.run.resolved.items() if name not in NOT_IN_KEY}
+    use = {name: link.run.dataset.resolved.get(name) for name in (*SELECTION_KEYS, "split_seed")}
     return files.hash_json(
         {
             "link": own,
             "teacher": taught.fingerprint(),
-            "views": (link.config.get("cache") or {}).get("views"),
-            "precision": str(link.config["device"]["precision"]),
+            "views": link.run.cache.views,
+            "precision": link.run.runtime.device.precision,
             "data": [dataset.fingerprint, use, transfer.pool.extra_fingerprint],
             "recipe_version": RECIPE_VERSION,
         }
@@ -137,7 +128,7 @@ def generation_key(link: Generation, taught: ResolvedTeacher, transfer: Transfer
 
 
 def _train(
-    link: Generation,
+    link: GenerationSettings,
     key: str,
     taught: ResolvedTeacher,
     transfer: TransferSet,
@@ -147,11 +138,10 @@ def _train(
     name: Path,
 ) -> Path:
     out = files.make_folder(context.output_dir / FOLDER / name)
-    cfg = OmegaConf.create(link.config)
-    own = replace(context, run_dir=out, seed=cfg.seed, started=time.time())
+    own = replace(context, run_dir=out, started=time.time())
     try:
         with prefix_errors(link):
-            distil(cfg, transfer, dataset, own, taught, {KEY: key, "link": link.name})
+            distil(link.run, transfer, dataset, own, taught, {KEY: key, "link": link.name})
     except UserError:
         if not any((out / layout.RESUME_DIR).glob("*/*")):  # nothing to go on from
             files.remove([out])

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
 
-from omegaconf import OmegaConf
-
-from distill_cli.config.validation.check import targets_in
+from distill_cli.config.settings.run import RunSettings
+from distill_cli.config.settings.teacher import EnsembleSettings, FromLogits, FromRuns, FromWeights, TeacherSettings
+from distill_cli.config.trust import targets_in
 from distill_cli.data.leakage import find_overlap, merge_records
 from distill_cli.errors import UserError
 from distill_cli.factory.context import RunContext
 from distill_cli.metrics.classification import majority_problem, quick_scores
 from distill_cli.models.classifier import PER_ELEMENT, Classifier
 from distill_cli.models.ensemble import Ensemble
-from distill_cli.runs.checkpoint import build_model, columns_of, model_spec, read_checkpoint
+from distill_cli.runs.checkpoint import ModelSpec, build_model, columns_of, read_checkpoint
 from distill_cli.runs.find_run import find_run
 from distill_cli.teachers import external
-from distill_cli.teachers.train import ResolvedTeacher, find_or_train, load_from_run
+from distill_cli.teachers.train import ResolvedTeacher, TrainRun, find_or_train, load_from_run
 from distill_cli.types import Columns, Dataset
 from distill_cli.utils import files
 
@@ -34,49 +32,43 @@ PREPARED = {
 }
 
 
-class TrainRun(Protocol):
-    """Trains the teacher of a config into a run folder of its own, and returns the folder."""
-
-    def __call__(self, cfg: Any, dataset: Dataset, context: RunContext, out: Path) -> Path:
-        """Train into `out`."""
-        ...
-
-
-def resolve_teacher(cfg: Any, dataset: Dataset, context: RunContext, train_run: TrainRun) -> ResolvedTeacher:
-    """Return the teacher that the config asks for, and refuse one that has seen the student's scored rows.
+def resolve_teacher(settings: RunSettings, dataset: Dataset, context: RunContext, train_run: TrainRun) -> ResolvedTeacher:
+    """Return the teacher that the settings ask for, and refuse one that has seen the student's scored rows.
 
     Args:
-        cfg: the composed config.
+        settings: of the student's run.
         dataset: the student's.
         context: of the student's run.
         train_run: trains a teacher into a run folder of its own.
     """
-    node = cfg.teacher
-    if node.weights is not None:
-        model, entry, reading = external.load_weights(node, dataset)
-        members = [ResolvedTeacher(f"weights {node.weights}{reading}", model, entry)]
-    elif node.logits_file is not None:
-        table = external.load_outputs(node, dataset, more_rows=cfg.dataset.get("unlabeled") is not None)
-        members = [ResolvedTeacher(f"logits_file {node.logits_file}", None, {}, outputs=table)]
-    elif node.run is not None:
-        members = load_from_runs(node, targets_in(OmegaConf.to_container(cfg, resolve=True)))
-    else:
-        members = [find_or_train(member_config(cfg, k), dataset, context, train_run) for k in range(node.ensemble.size)]
+    members = load_members(settings, dataset, context, train_run)
     for member in members:
         check_compatible(member, dataset)
         if member.train_record is not None and (met := find_overlap(member.train_record, dataset)):
             raise UserError(f"teacher ({member.origin}): {met}; train one on this split, or choose the split it was trained on")
-    if node.weights is not None or node.logits_file is not None:
+    teacher = settings.teacher
+    if isinstance(teacher.source, FromWeights | FromLogits):
         introduce(members[0], dataset, context)
-    if len(members) == 1:
-        return members[0]
-    weights = None if node.ensemble.weights is None else [float(w) for w in node.ensemble.weights]
-    return build_ensemble(members, node.ensemble.average, weights, dataset)
+    return members[0] if len(members) == 1 else build_ensemble(members, teacher.ensemble, dataset)
+
+
+def load_members(settings: RunSettings, dataset: Dataset, context: RunContext, train_run: TrainRun) -> list[ResolvedTeacher]:
+    """Return the teacher, or the members of its ensemble, from where the settings say."""
+    source = settings.teacher.source
+    if isinstance(source, FromWeights):
+        model, spec, reading = external.load_weights(source, dataset)
+        return [ResolvedTeacher(f"weights {source.file}{reading}", model, spec)]
+    if isinstance(source, FromLogits):
+        table = external.load_outputs(source, dataset, more_rows=settings.dataset.rows.unlabeled is not None)
+        return [ResolvedTeacher(f"logits_file {source.file}", None, None, outputs=table)]
+    if isinstance(source, FromRuns):
+        return load_from_runs(source, targets_in(settings.resolved))
+    return [find_or_train(settings.for_member(n), dataset, context, train_run) for n in range(len(source))]
 
 
 def introduce(taught: ResolvedTeacher, dataset: Dataset, context: RunContext) -> None:
     """Print what is known of a teacher that came as weights or outputs, with its scores on validation."""
-    prepared = f"; inputs: {PREPARED[taught.spec['preprocessing']]}" if taught.model is not None else ""
+    prepared = f"; inputs: {PREPARED[taught.spec.preprocessing]}" if taught.spec is not None else ""
     context.progress.say(f"teacher: {taught.origin}{prepared}")
     logits = taught.logits(dataset.val, dataset, context)
     if logits is None:
@@ -88,48 +80,35 @@ def introduce(taught: ResolvedTeacher, dataset: Dataset, context: RunContext) ->
         context.progress.say(f"warning: the teacher knows nothing of this data: on validation {problem}")
 
 
-def load_from_runs(node: Any, also: Collection[str] = ()) -> list[ResolvedTeacher]:
-    """Return the models of ``teacher.run``: one run folder, or a list of them; classes of `also` may be built.
+def load_from_runs(source: FromRuns, also: Collection[str] = ()) -> list[ResolvedTeacher]:
+    """Return the models of ``teacher.run``; classes of `also` may be built.
 
     Raises:
         UserError: a folder that is no run, a model listed twice, or one whose training rows nobody knows in a list.
     """
-    several = not isinstance(node.run, str)
-    folders = list(node.run) if several else [node.run]
-    names = [node.run_model] * len(folders) if isinstance(node.run_model, str) else list(node.run_model)
-    found: list[tuple[Path, str]] = []
+    places: list[tuple[Path, str]] = []
     members = []
-    for n, (folder, name) in enumerate(zip(folders, names, strict=True)):
-        option = f"teacher.run.{n}" if several else "teacher.run"
-        place = find_run(folder, option)
-        if (place.resolve(), name) in found:
-            raise UserError(f"{option}={folder}: its {name} is a member already; let it count more by teacher.ensemble.weights")
-        found.append((place.resolve(), name))
-        members.append(load_from_run(place, name, "run", also))
-        if several and members[-1].train_record is None:
+    for model in source.models:
+        option = f"{model.config_path}={model.folder}"
+        place = find_run(model.folder, model.config_path)
+        if (place.resolve(), model.name) in places:
+            raise UserError(f"{option}: its {model.name} is a member already; let it count more by teacher.ensemble.weights")
+        places.append((place.resolve(), model.name))
+        members.append(load_from_run(place, model.name, "run", also))
+        if source.listed and members[-1].train_record is None:
             raise UserError(
-                f"{option}={folder}: its {name} came from foreign weights or outputs, whose training rows nobody knows; "
+                f"{option}: its {model.name} came from foreign weights or outputs, whose training rows nobody knows; "
                 "an ensemble is made of models that this tool trained"
             )
     return members
 
 
-def teacher_columns(node: Any) -> Columns | None:
+def teacher_columns(teacher: TeacherSettings) -> Columns | None:
     """Return the names of the columns that the first model of ``teacher.run`` was trained on; None without one."""
-    if node.run is None:
+    if not isinstance(teacher.source, FromRuns):
         return None
-    several = not isinstance(node.run, str)
-    folder, option = (node.run[0], "teacher.run.0") if several else (node.run, "teacher.run")
-    return columns_of(read_checkpoint(find_run(folder, option)))
-
-
-def member_config(cfg: Any, k: int) -> Any:
-    """Return the config of the k-th member: one teacher, its seed k more, so that smaller and larger ensembles share members."""
-    if cfg.teacher.ensemble.size == 1:
-        return cfg
-    own = copy.deepcopy(cfg)
-    own.teacher.seed, own.teacher.ensemble.size, own.teacher.ensemble.weights = cfg.teacher.seed + k, 1, None
-    return own
+    first = teacher.source.models[0]
+    return columns_of(read_checkpoint(find_run(first.folder, first.config_path)))
 
 
 def check_compatible(taught: ResolvedTeacher, dataset: Dataset) -> None:
@@ -138,9 +117,9 @@ def check_compatible(taught: ResolvedTeacher, dataset: Dataset) -> None:
     Raises:
         UserError: names both.
     """
-    if not taught.spec:
+    if taught.spec is None:
         return
-    shape, names = tuple(taught.spec["input_shape"]), taught.spec.get("class_names")
+    shape, names = taught.spec.input_shape, taught.class_names
     if shape != dataset.input_shape:
         raise UserError(f"teacher ({taught.origin}): takes samples of shape {shape}, the data has {dataset.input_shape}")
     if taught.columns and dataset.columns and taught.columns.features != dataset.columns.features:
@@ -148,20 +127,17 @@ def check_compatible(taught: ResolvedTeacher, dataset: Dataset) -> None:
             f"teacher ({taught.origin}): its features are {', '.join(taught.columns.features)}, in this order; the data's are "
             f"{', '.join(dataset.columns.features)}; train one on this table"
         )
-    if names is not None and list(names) != list(dataset.class_names):
+    if names is not None and names != tuple(dataset.class_names):
         raise UserError(
             f"teacher ({taught.origin}): knows the classes {', '.join(names)}; the data has {', '.join(dataset.class_names)}"
         )
 
 
-def build_ensemble(
-    members: Sequence[ResolvedTeacher], average: str, weights: list[float] | None, dataset: Dataset
-) -> ResolvedTeacher:
+def build_ensemble(members: Sequence[ResolvedTeacher], ensemble: EnsembleSettings, dataset: Dataset) -> ResolvedTeacher:
     """Return the ensemble of some teachers as one: its training rows are all of theirs, its cost is the sum of theirs."""
-    entry = ensemble_entry(
-        [{k: v for k, v in member.spec.items() if k != "file"} for member in members], average, weights, dataset
-    )
-    model = build_model(entry, "teacher")
+    specs = [member.spec for member in members if member.spec is not None]
+    spec = ensemble_spec(specs, ensemble, dataset)
+    model = build_model(spec, "teacher")
     for k, member in enumerate(members):
         assert member.model is not None
         model.network.members[k].load_state_dict(member.model.state_dict())  # type: ignore[union-attr, index]
@@ -169,36 +145,27 @@ def build_ensemble(
     return ResolvedTeacher(
         f"ensemble of {len(members)}: " + ", ".join(member.origin for member in members),
         model.eval(),
-        entry,
+        spec,
         train_record=merge_records([member.train_record for member in members if member.train_record is not None]),
         training_stats={name: total(members, name) for name in SUMMED},
-        key=None if None in keys else files.hash_json([ENSEMBLE, keys, average, weights]),
+        key=None if None in keys else files.hash_json([ENSEMBLE, keys, ensemble.average, spec.model["weights"]]),
         members=tuple(replace(member, model=None) for member in members),
     )
 
 
-def ensemble_entry(
-    members: Sequence[Mapping[str, Any]], average: str, weights: list[float] | None, dataset: Dataset
-) -> dict[str, Any]:
-    """Return what it takes to build the ensemble of models that are built by these entries."""
-    return {
-        "model": {"_target_": ENSEMBLE, "average": average, "weights": weights},
-        "members": list(members),
-        "preprocessing": "none",  # each member has its own
-        "num_classes": len(dataset.class_names),
-        "input_shape": list(dataset.input_shape),
-        "class_names": list(dataset.class_names),
-    }
+def ensemble_spec(members: Sequence[ModelSpec], ensemble: EnsembleSettings, dataset: Dataset) -> ModelSpec:
+    """Return the specification of an ensemble; each member has a preprocessing of its own."""
+    weights = None if ensemble.weights is None else [float(weight) for weight in ensemble.weights]
+    model = {"_target_": ENSEMBLE, "average": ensemble.average, "weights": weights}
+    return replace(ModelSpec.of_data(model, "none", dataset), members=tuple(members))
 
 
-def build_untrained_teacher(node: Any, dataset: Dataset) -> Classifier:
-    """Return the teacher, or the ensemble, that the config would train, with fresh weights."""
-    entry = model_spec(node.model, node.preprocessing, dataset)
-    if node.ensemble.size == 1:
-        return build_model(entry, "teacher.model", node.seed)
-    return build_model(
-        ensemble_entry([entry] * node.ensemble.size, node.ensemble.average, None, dataset), "teacher.model", node.seed
-    )
+def build_untrained_teacher(teacher: TeacherSettings, dataset: Dataset) -> Classifier:
+    """Return the teacher, or the ensemble, of the architecture that the settings name, with fresh weights."""
+    spec = ModelSpec.of_data(teacher.model.model, teacher.model.preprocessing, dataset)
+    if isinstance(teacher.source, tuple) and len(teacher.source) > 1:
+        spec = ensemble_spec([spec] * len(teacher.source), replace(teacher.ensemble, weights=None), dataset)
+    return build_model(spec, "teacher.model", teacher.seed)
 
 
 def total(members: Sequence[ResolvedTeacher], figure: str) -> float | None:

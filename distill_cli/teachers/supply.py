@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from distill_cli import RECIPE_VERSION
+from distill_cli.config.settings.runtime import CacheSettings
+from distill_cli.config.settings.training import TrainingSettings
 from distill_cli.data.stored_views import StoredViews
 from distill_cli.errors import UserError
 from distill_cli.factory.context import RunContext
 from distill_cli.factory.stages import Pairs
 from distill_cli.models.classifier import Classifier
+from distill_cli.runs.checkpoint import ModelSpec
 from distill_cli.teachers.frozen import PrecomputedTeacher, freeze_teacher
 from distill_cli.teachers.output_cache import (
     OutputCacheSpec,
@@ -32,8 +34,6 @@ from distill_cli.types import Dataset, Pool, Teacher
 from distill_cli.utils import files
 
 FORMAT = 1
-# What of a model's entry decides what it says, beside its weights.
-ARCHITECTURE_KEYS = ("model", "preprocessing", "num_classes", "input_shape", "order", "offset")
 
 
 @dataclass(frozen=True)
@@ -45,33 +45,33 @@ class TeacherQuery:
         pool: the student's training rows.
         dataset: theirs.
         context: device, precision.
-        settings: the keys TRAINING_KEYS of the student.
+        training: of the student.
         seed: of augmentation and mixup.
-        cache: the config's `cache`.
+        cache: of the teacher's outputs.
     """
 
     pairs: Pairs
     pool: Pool
     dataset: Dataset
     context: RunContext
-    settings: Mapping[str, Any]
+    training: TrainingSettings
     seed: int
-    cache: Mapping[str, Any]
+    cache: CacheSettings
 
     @property
     def augments_inputs(self) -> bool:
         """Whether inputs are augmented or mixed."""
-        return bool(build_transforms(self.settings, self.seed, self.dataset.input_shape))
+        return bool(build_transforms(self.training, self.seed, self.dataset.input_shape))
 
     @property
     def views(self) -> int:
         """How many stored views of each row there are; 0 where inputs stay as they are, or are new every epoch."""
-        return int(self.cache["views"]) if self.augments_inputs else 0
+        return self.cache.views if self.augments_inputs else 0
 
     @property
     def uses_cache(self) -> bool:
         """Whether the teacher's outputs can be computed once."""
-        return self.cache["use"] != "never" and (self.views > 0 or not self.augments_inputs)
+        return self.cache.use != "never" and (self.views > 0 or not self.augments_inputs)
 
     @property
     def paths(self) -> list[str]:
@@ -80,17 +80,17 @@ class TeacherQuery:
 
     def inputs(self) -> StoredViews:
         """Return what the teacher is shown."""
-        rows, settings = self.context.rows(self.pool, self.dataset), self.settings
+        rows = self.context.rows(self.pool, self.dataset)
         if not self.views:
             return StoredViews(rows)
-        return StoredViews(rows, self.views, settings["augment"]["shift"], settings["mixup"]["alpha"], self.seed)
+        return StoredViews(rows, self.views, self.training.augment.shift, self.training.mixup.alpha, self.seed)
 
     def cache_spec(self, parts: Mapping[str, Any]) -> OutputCacheSpec:
         """Return where outputs that depend on `parts` are kept."""
         return OutputCacheSpec(
-            folder=Path(self.cache["folder"]),
+            folder=self.cache.folder,
             parts=parts,
-            max_gb=self.cache["max_gb"],
+            max_gb=self.cache.max_gb,
             chunk=self.context.eval_batch_size,
             precision=self.context.precision,
             autocast=Precision(self.context.precision, self.context.device).autocast,
@@ -108,6 +108,7 @@ def build_teachers(taught: ResolvedTeacher, lesson: TeacherQuery) -> tuple[list[
     """
     if taught.model is None:
         return [_table(taught, lesson)], {"state": "outputs", "views": 0}
+    assert taught.spec is not None
     model = taught.model.to(lesson.context.device)
     teacher = freeze_teacher(model, lesson.pairs)
     if not lesson.uses_cache:
@@ -128,9 +129,9 @@ def check_output_cache(lesson: TeacherQuery, teacher: Classifier | None) -> None
     Raises:
         UserError: all views would be the same, or the outputs are larger than allowed.
     """
-    if lesson.cache["views"] and not lesson.augments_inputs:
+    if lesson.cache.views and not lesson.augments_inputs:
         raise UserError(
-            f"cache.views={lesson.cache['views']}: inputs are neither augmented nor mixed, so that all views are the same; "
+            f"cache.views={lesson.cache.views}: inputs are neither augmented nor mixed, so that all views are the same; "
             "choose augment= or mixup=, or set cache.views=0"
         )
     if teacher is None or not lesson.uses_cache:
@@ -142,14 +143,14 @@ def check_output_cache(lesson: TeacherQuery, teacher: Classifier | None) -> None
     check_size(place, rows * row_size(shapes), rows)
 
 
-def _parts(model: Classifier, entry: Mapping[str, Any], lesson: TeacherQuery) -> dict[str, Any]:
+def _parts(model: Classifier, spec: ModelSpec, lesson: TeacherQuery) -> dict[str, Any]:
     """Return everything that stored outputs depend on; the seed is a part only where inputs are changed by it."""
-    context, settings = lesson.context, lesson.settings
-    drawn = {"seed": lesson.seed, "augment": dict(settings["augment"]), "mixup": dict(settings["mixup"])}
+    context, training = lesson.context, lesson.training
+    drawn = {"seed": lesson.seed, "augment": asdict(training.augment), "mixup": asdict(training.mixup)}
     return {
         "format": FORMAT,
         "recipe_version": RECIPE_VERSION,
-        "teacher": f"{weights_hash(model)}-{files.hash_json(_architecture(entry))}",
+        "teacher": f"{weights_hash(model)}-{files.hash_json(spec.to_json())}",
         "data": lesson.dataset.fingerprint,
         "rows": files.hash_bytes(np.ascontiguousarray(lesson.pool.index).tobytes(), lesson.pool.extra_fingerprint.encode()),
         "classes": list(lesson.dataset.class_names),
@@ -160,11 +161,6 @@ def _parts(model: Classifier, entry: Mapping[str, Any], lesson: TeacherQuery) ->
         "chunk": context.eval_batch_size,
         "torch": str(torch.__version__),
     }
-
-
-def _architecture(entry: Mapping[str, Any]) -> dict[str, Any]:
-    built: dict[str, Any] = {key: entry[key] for key in ARCHITECTURE_KEYS if entry.get(key) is not None}
-    return built | ({"members": [_architecture(member) for member in entry["members"]]} if entry.get("members") else {})
 
 
 def _table(taught: ResolvedTeacher, lesson: TeacherQuery) -> PrecomputedTeacher:

@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-from omegaconf import OmegaConf
 
 from distill_cli import RECIPE_VERSION
-from distill_cli.config.validation.check import TRAINING_KEYS, targets_in
+from distill_cli.config.settings.dataset import DatasetSettings
+from distill_cli.config.settings.run import TeacherRunSettings
+from distill_cli.config.settings.teacher import TrainHere
+from distill_cli.config.trust import targets_in
 from distill_cli.data.leakage import TrainRecord, record_training_rows
 from distill_cli.errors import UserError
 from distill_cli.factory.context import RunContext
+from distill_cli.factory.controls import TrainingPlan
 from distill_cli.factory.data import teacher_pool
 from distill_cli.factory.objective import cross_entropy_objective
 from distill_cli.factory.stages import single_stage
 from distill_cli.models.classifier import Classifier
 from distill_cli.reports.run.metrics_csv import epochs_of
 from distill_cli.runs import layout
-from distill_cli.runs.checkpoint import build_model, columns_of, load_model, model_spec, read_checkpoint
+from distill_cli.runs.checkpoint import ModelSpec, build_model, columns_of, load_model, read_checkpoint
 from distill_cli.teachers import external
 from distill_cli.teachers.output_cache import weights_hash
 from distill_cli.teachers.registry import find_or_create
 from distill_cli.training.fit import fit
 from distill_cli.training.trainer import FitResult
-from distill_cli.types import Columns, Dataset, Pool
+from distill_cli.types import TEACHER, Columns, Dataset, Pool
 from distill_cli.utils import files
-
-# Where a teacher that is not trained here comes from.
-SOURCES = ("run", "weights", "logits_file")
-# What decides a teacher's weights; a finished teacher is found by these, the data and the recipe version.
-KEY_PARTS = (*TRAINING_KEYS, "model", "preprocessing", "seed", "label_fraction", "class_weight")
 
 
 @dataclass
@@ -43,7 +41,7 @@ class ResolvedTeacher:
     Attributes:
         origin: in words: ``trained``, ``found <folder>``, ``run <folder>``, ``weights <file>``, ``logits_file <file>``.
         model: None where only outputs are known.
-        spec: how to build the model again.
+        spec: how to build the model again; None where only outputs are known.
         outputs: outputs by row id, where there is no model.
         train_record: its training rows, None where unknown.
         training_stats: the report's training figures.
@@ -51,11 +49,12 @@ class ResolvedTeacher:
         metrics_csv: its rows of the metrics.csv of the run that trained it, as such a file, None where there are none.
         members: of an ensemble, without their models, which are in `model`.
         columns: names of the table's columns that it was trained on, None where it had none.
+        class_names: of a finished run, in class order; None of any other.
     """
 
     origin: str
     model: Classifier | None
-    spec: dict[str, Any]
+    spec: ModelSpec | None
     outputs: tuple[np.ndarray, np.ndarray] | None = None
     train_record: TrainRecord | None = None
     training_stats: dict[str, Any] = field(default_factory=dict)
@@ -63,6 +62,7 @@ class ResolvedTeacher:
     metrics_csv: str | None = None
     members: tuple[ResolvedTeacher, ...] = ()
     columns: Columns | None = None
+    class_names: tuple[str, ...] | None = None
 
     def logits(self, pool: Pool, dataset: Dataset, context: RunContext) -> np.ndarray | None:
         """Return logits ``[N, C]`` on a pool, or None where a table of outputs does not cover it."""
@@ -85,61 +85,61 @@ class ResolvedTeacher:
         """Return what identifies the teacher: its key, or, where this tool did not train it, what it is made of."""
         if self.key is not None or self.model is None:
             return self.key or self.content_hash()
-        return f"{self.content_hash()}-{files.hash_json(self.spec['model'])}"
+        assert self.spec is not None
+        return f"{self.content_hash()}-{files.hash_json(self.spec.model)}"
 
 
-def teacher_key(node: Mapping[str, Any], dataset: Dataset, dataset_node: Mapping[str, Any], precision: str) -> str:
-    """Return what a trained teacher is found by."""
-    parts = {name: node.get(name) for name in KEY_PARTS}
+class TrainRun(Protocol):
+    """Trains the teacher of some settings into a run folder, and returns the folder."""
+
+    def __call__(self, settings: TeacherRunSettings, dataset: Dataset, context: RunContext, out: Path) -> Path:
+        """Train into `out`."""
+        ...
+
+
+def teacher_key(teacher: TrainHere, dataset: Dataset, settings: DatasetSettings, precision: str) -> str:
+    """Return what a trained teacher is found by: what decides its weights, the data and the recipe version."""
+    parts = teacher.key_parts()
     if parts["label_fraction"] is None:
-        parts["label_fraction"] = dataset_node.get("label_fraction", 1.0)
+        parts["label_fraction"] = settings.rows.label_fraction
     parts["preprocessing"] = parts["preprocessing"] or dataset.default_preprocessing
     return files.hash_json({**parts, "precision": precision, "data": dataset.fingerprint, "recipe_version": RECIPE_VERSION})
 
 
-def check_sources(node: Mapping[str, Any], *, trained: bool = False) -> None:
-    """See that a teacher is given in one way at most, and in none where it is to be trained."""
-    given = [name for name in SOURCES if node.get(name) is not None]
-    size = node["ensemble"]["size"]
-    if trained and size > 1:
-        raise UserError(
-            f"teacher.ensemble.size={size}: train-teacher trains one teacher a run; sweep over its seeds with "
-            f"-m seed={node['seed']},{node['seed'] + 1},..., and distill teacher.ensemble.size={size} finds them"
-        )
-    if given and trained:
-        raise UserError(f"teacher.{given[0]} names a teacher that is there already, and train-teacher trains one; leave it out")
-    if len(given) > 1:
-        raise UserError(f"teacher.{given[0]} and teacher.{given[1]} are both given; a teacher comes from one of them")
-
-
-def find_or_train(cfg: Any, dataset: Dataset, context: RunContext, train_run: Any) -> ResolvedTeacher:
-    """Return a finished teacher with the same config and data, or train one."""
-    key = teacher_key(cfg.teacher, dataset, cfg.dataset, context.precision)
+def find_or_train(settings: TeacherRunSettings, dataset: Dataset, context: RunContext, train_run: TrainRun) -> ResolvedTeacher:
+    """Return a finished teacher with the same settings and data, or train one."""
+    key = teacher_key(settings.teacher.trained, dataset, settings.dataset, context.precision)
     home = context.output_dir / "train-teacher"
 
     def make(name: Path) -> Path:
-        return train_run(cfg, dataset, context, home / name)
+        return train_run(settings, dataset, context, home / name)
 
     folder, found = find_or_create(context, key, "teacher_key", "teacher", make, home)
-    return load_from_run(
-        folder, "teacher", "found" if found else "trained", targets_in(OmegaConf.to_container(cfg, resolve=True))
-    )
+    return load_from_run(folder, TEACHER, "found" if found else "trained", targets_in(settings.resolved))
 
 
 def load_from_run(folder: Path, name: str, how: str, also: Collection[str] = ()) -> ResolvedTeacher:
     """Return a model of a finished run as a teacher; classes of `also` may be built, beside the trusted ones."""
     checkpoint = read_checkpoint(folder)
-    model, entry = load_model(folder, name, also)
+    model, spec = load_model(folder, name, also)
     report = layout.read_json(folder / layout.REPORT)
     cost = layout.model_metrics(report, name, TRAINING_STATS)
     record = layout.read_train_record(folder, name) if layout.train_record_file(folder, name).is_file() else None
-    if record is None and not (name == "teacher" and str(report.get("teacher_source")).startswith(("weights", "logits_file"))):
+    if record is None and not (name == TEACHER and str(report.get("teacher_source")).startswith(("weights", "logits_file"))):
         raise UserError(
             f"{layout.train_record_file(folder, name)}: missing, so nobody can tell what this teacher was trained on; the run is damaged"
         )
-    return ResolvedTeacher(f"{how} {folder}", model, {**entry, "class_names": checkpoint["class_names"]}, train_record=record, training_stats=cost,
-                  key=report.get("teacher_key") if name == "teacher" else None, metrics_csv=_epochs(folder, name),
-                  columns=columns_of(checkpoint))  # fmt: skip
+    return ResolvedTeacher(
+        f"{how} {folder}",
+        model,
+        spec,
+        train_record=record,
+        training_stats=cost,
+        key=report.get("teacher_key") if name == TEACHER else None,
+        metrics_csv=_epochs(folder, name),
+        columns=columns_of(checkpoint),
+        class_names=tuple(checkpoint["class_names"]),
+    )
 
 
 def _epochs(folder: Path, name: str) -> str | None:
@@ -175,21 +175,19 @@ def training_stats(result: FitResult, labeled_samples_seen: int) -> dict[str, An
     } | ({} if result.skipped_steps is None else {"skipped_steps": result.skipped_steps})
 
 
-def train(cfg: Any, dataset: Dataset, context: RunContext) -> tuple[ResolvedTeacher, FitResult]:
-    """Build and train the teacher of a config."""
-    node = cfg.teacher
-    pool = teacher_pool(dataset, cfg.dataset, node.label_fraction)
-    entry = model_spec(node.model, node.preprocessing, dataset)
-    model = build_model(entry, "teacher.model", node.seed)
-    settings = {name: node[name] for name in TRAINING_KEYS}
-    stages = single_stage(cross_entropy_objective(node.class_weight), settings, "teacher.")
-    result = fit("teacher", model, stages, pool, dataset, [], settings, node.seed, context)
-    key = teacher_key(node, dataset, cfg.dataset, context.precision)
+def train(settings: TeacherRunSettings, dataset: Dataset, context: RunContext) -> tuple[ResolvedTeacher, FitResult]:
+    """Build and train the one teacher of some settings."""
+    teacher = settings.teacher.trained
+    pool = teacher_pool(dataset, settings.dataset, teacher.label_fraction)
+    spec = ModelSpec.of_data(teacher.model.model, teacher.model.preprocessing, dataset)
+    model = build_model(spec, "teacher.model", teacher.seed)
+    stages = single_stage(cross_entropy_objective(teacher.class_weight), teacher.training, "teacher.")
+    result = fit(TrainingPlan(TEACHER, teacher.training, (), teacher.seed), model, stages, pool, dataset, [], context)
     return ResolvedTeacher(
         "trained",
         model,
-        entry,
+        spec,
         train_record=record_training_rows(pool, dataset),
         training_stats=training_stats(result, len(pool)),
-        key=key,
+        key=teacher_key(teacher, dataset, settings.dataset, context.precision),
     ), result

@@ -1,7 +1,4 @@
-"""Training of one model from its settings.
-
-Builds objective, sampler, optimizer, schedule and the training loop.
-"""
+"""Settings -> a fit: objective, sampler, optimizer, schedule, and the loop that they go into."""
 
 from __future__ import annotations
 
@@ -16,12 +13,14 @@ from torch import nn
 
 from distill_cli import RECIPE_VERSION
 from distill_cli.config.instantiate import instantiate_component
+from distill_cli.config.settings.training import TrainingSettings
 from distill_cli.data.augment import RandomShift
 from distill_cli.data.loader import EpochBatchSampler, SubsetLoader
 from distill_cli.data.mixup import Mixup
 from distill_cli.data.stored_views import StoredViews
 from distill_cli.errors import UserError
 from distill_cli.factory.context import RunContext
+from distill_cli.factory.controls import TrainingPlan
 from distill_cli.factory.data import data_facts
 from distill_cli.factory.objective import cross_entropy_objective
 from distill_cli.factory.stages import StageSpec
@@ -32,54 +31,42 @@ from distill_cli.training.bind_losses import bind_losses, uses_teacher
 from distill_cli.training.freezing import trainable_parameters
 from distill_cli.training.model_selection import ModelSelection
 from distill_cli.training.trainer import FitResult, Precision, Trainer, dry_run_step, predict
-from distill_cli.types import BatchTransform, Dataset, Pool, Stage, Teacher
+from distill_cli.types import TEACHER, BatchTransform, Dataset, Pool, Stage, Teacher
 from distill_cli.utils import files
 
 
 def fit(
-    name: str,
+    plan: TrainingPlan,
     model: Classifier,
     parts: Sequence[StageSpec],
     pool: Pool,
     dataset: Dataset,
     teachers: Sequence[Teacher],
-    settings: Mapping[str, Any],
-    seed: int,
     context: RunContext,
-    stop_after: int | None = None,
-    views: int = 0,
-    taught_by: str | None = None,
 ) -> FitResult:
     """Train one model: teacher, student or control.
 
     Args:
-        name: what messages and metrics call it.
+        plan: its settings; epochs, optimizer and lr_scheduler are those of `parts`.
         model: gets the best epoch's weights.
-        parts: the stages; without any teacher in their objectives the labelled rows only are seen.
+        parts: the stages; without any teacher in their objectives the labeled rows only are seen.
         pool: its training rows.
         dataset: for validation and the classes that macro F1 averages.
         teachers: frozen.
-        settings: the keys TRAINING_KEYS; epochs, optimizer and lr_scheduler are those of `parts`.
-        seed: of order, augmentation, mixup and dropout.
         context: device, precision, progress.
-        stop_after: epochs after which it stops, instead of by patience.
-        views: augmented and mixed inputs are so many stored views of the rows; 0: new ones every epoch.
-        taught_by: what tells the teacher's weights or outputs apart from another's; None without one.
     """
     model.fit_preprocessing(pool)  # inputs need no labels: student and control prepare theirs alike
     if not uses_teacher(parts):
         pool = pool.select(pool.labeled)
     model.to(context.device)
     rows, val = context.rows(pool, dataset), context.rows(dataset.val, dataset)
-    batch_size = min(settings["batch_size"], len(rows))
-    values = bind_losses(parts, model, teachers, rows, data_facts(pool, dataset), seed, batch_size)
-    key_parts = {"settings": dict(settings), "seed": seed, "stop_after": stop_after, "views": views, "values": values}
-    key_parts["teacher"] = taught_by
-    key = training_key(parts, pool, dataset, {**key_parts, "precision": context.precision})
+    training, name, where = plan.training, plan.name, "teacher." if plan.name == TEACHER else ""
+    batch_size = min(training.batch_size, len(rows))
+    values = bind_losses(parts, model, teachers, rows, data_facts(pool, dataset), plan.seed, batch_size)
+    key = training_key(plan, parts, pool, dataset, {"values": values, "precision": context.precision})
     _dry_run_train_mode(model, rows, batch_size, name)
-    sampler = EpochBatchSampler(
-        pool.y, settings["batch_size"], seed, settings["sampling"]["class_balance_power"], settings["steps_per_epoch"]
-    )
+    power = training.sampling.class_balance_power
+    sampler = EpochBatchSampler(pool.y, training.batch_size, plan.seed, power, training.steps_per_epoch)
     trainer = Trainer(
         name=name,
         model=model,
@@ -87,10 +74,10 @@ def fit(
         sampler=sampler,
         teachers=teachers,
         validate=lambda m: quick_scores(predict(m, val, context.eval_batch_size).numpy(), dataset.val.y, dataset.macro_classes),
-        seed=seed,
+        seed=plan.seed,
         precision=Precision(context.precision, context.device),
-        transforms=build_transforms(settings, seed, dataset.input_shape, "teacher." if name == "teacher" else "", rows, views),
-        clip_grad_norm=settings["clip_grad_norm"],
+        transforms=build_transforms(training, plan.seed, dataset.input_shape, where, rows, plan.views),
+        clip_grad_norm=training.clip_grad_norm,
         on_progress=context.progress.step,
         checkpoints=context.checkpoint_manager(name, key),
         log=context.progress.say,
@@ -99,19 +86,16 @@ def fit(
     context.progress.start(
         name, sum(stage.epochs for stage in stages), sampler.steps_per_epoch * sampler.batch_size, sampler.steps_per_epoch
     )
+    selection = ModelSelection(training.monitor, training.early_stopping.patience, max_epochs=plan.stop_after)
     try:
-        return trainer.fit(
-            stages,
-            ModelSelection(settings["monitor"], settings["early_stopping"]["patience"], max_epochs=stop_after),
-            context.epoch,
-        )
+        return trainer.fit(stages, selection, context.epoch)
     finally:
         context.progress.finish()
         model.set_feature_layers(())
 
 
 def build_transforms(
-    settings: Mapping[str, Any],
+    training: TrainingSettings,
     seed: int,
     shape: tuple[int, ...],
     where: str = "",
@@ -125,7 +109,7 @@ def build_transforms(
     Raises:
         UserError: samples of this shape cannot be shifted so far.
     """
-    shift, alpha = settings["augment"]["shift"], settings["mixup"]["alpha"]
+    shift, alpha = training.augment.shift, training.mixup.alpha
     if shift and (len(shape) < 2 or shift >= min(shape[1:])):
         raise UserError(
             f"{where}augment.shift={shift}: moves images and signals by fewer steps than they are long, "
@@ -175,7 +159,7 @@ def make_stage(model: nn.Module, part: StageSpec, steps_per_epoch: int) -> Stage
     every = part.gradient_log_every(steps_per_epoch)
     return Stage(
         part.name, part.objective, part.epochs, steps_per_epoch, optimizer, schedule, part.trainable_modules, every,
-        gradient_log_batches=part.log_gradients["batches"] if every and part.log_gradients else 1, balance_gradients=part.balance_gradients,
+        gradient_log_batches=part.log_gradients.batches if every and part.log_gradients else 1, balance_gradients=part.balance_gradients,
     )  # fmt: skip
 
 
@@ -189,7 +173,7 @@ def _dry_run_train_mode(model: nn.Module, rows: SubsetLoader, batch_size: int, n
             raise UserError(f"{name}: this network cannot train on batches of {batch_size}: {why}") from None
 
 
-def training_key(parts: Sequence[StageSpec], pool: Pool, dataset: Dataset, key_parts: Mapping[str, Any]) -> str:
+def training_key(plan: TrainingPlan, parts: Sequence[StageSpec], pool: Pool, dataset: Dataset, further: Mapping[str, Any]) -> str:
     """Return a hash of everything that decides a training.
 
     A checkpoint of another training is then not resumed.
@@ -202,4 +186,11 @@ def training_key(parts: Sequence[StageSpec], pool: Pool, dataset: Dataset, key_p
         for p in parts
     ]
     rows = files.hash_bytes(np.ascontiguousarray(pool.index).tobytes(), pool.labeled.tobytes(), pool.extra_fingerprint.encode())
-    return files.hash_json([RECIPE_VERSION, dataset.fingerprint, rows, stages, key_parts])
+    own = {
+        "settings": plan.training.to_config(),
+        "seed": plan.seed,
+        "stop_after": plan.stop_after,
+        "views": plan.views,
+        "teacher": plan.teacher_hash,
+    }
+    return files.hash_json([RECIPE_VERSION, dataset.fingerprint, rows, stages, {**own, **further}])

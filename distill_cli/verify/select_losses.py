@@ -63,26 +63,16 @@ def read_option(name: str, file: Path, folders: Sequence[Path]) -> dict[str, Any
     """
     import yaml
 
-    from distill_cli.config.error_messages import HYDRA14, one_line
+    from distill_cli.config.error_messages import one_line
 
     text = file.read_text(encoding="utf-8")
     try:
         node = yaml.safe_load(text)
         if isinstance(node, dict) and "defaults" not in node and "${" not in text:
             return node
-        import hydra
-        from omegaconf import OmegaConf
+        from distill_cli.config.composing import compose_option
 
-        from distill_cli.config import (
-            composing,
-            schema,  # noqa: F401  (importing the schema registers it)
-        )
-
-        composing.install()
-        search = f"hydra.searchpath=[{','.join(f'file://{folder.resolve()}' for folder in folders)}]"
-        with hydra.initialize_config_dir(str(conf_dir()), **({} if HYDRA14 else {"version_base": "1.3"})):
-            composed: Any = OmegaConf.to_container(hydra.compose("distill", [search, f"loss={name}"]).loss, resolve=True)
-            return composed
+        return compose_option("loss", name, folders)
     except Exception as e:
         raise UserError(f"loss={name}: {one_line(e, 'distill')}") from None
 

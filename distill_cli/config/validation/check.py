@@ -16,19 +16,21 @@ from omegaconf import DictConfig, OmegaConf
 from distill_cli.config.instantiate import instantiate_component
 from distill_cli.config.options import RUN_COMMANDS
 from distill_cli.config.requirements import check_bounds
+from distill_cli.config.settings.dataset import SELECTION_KEYS
+from distill_cli.config.settings.training import StageSettings
 from distill_cli.config.trust import check_trusted, load_config, targets_in
 from distill_cli.config.validation.components import check_component
 from distill_cli.config.validation.generations import generations
 from distill_cli.config.validation.rules import format_value
-from distill_cli.config.validation.stages import COMPONENTS, stage_names, stage_settings
+from distill_cli.config.validation.stages import COMPONENTS
 from distill_cli.config.validation.unlabeled import check_unlabeled
-from distill_cli.config.validation.values import TRAINING_KEYS, check_typed, check_values, control_settings
+from distill_cli.config.validation.values import check_typed, check_values, control_settings
 from distill_cli.errors import UserError, did_you_mean
 
-__all__ = ["TRAINING_KEYS", "check", "check_component", "check_trusted", "instantiate_component", "load_config", "targets_in"]
+__all__ = ["check", "check_component", "check_trusted", "instantiate_component", "load_config", "targets_in"]
 
 # Keys in addition to a component's own, read by the pipeline.
-EXTRA_KEYS = {"loss": ("weight",), "terms": ("weight",), "dataset": ("label_fraction", "exclude_classes", "unlabeled")}
+EXTRA_KEYS = {"loss": ("weight",), "terms": ("weight",), "dataset": SELECTION_KEYS}
 
 
 def check(cfg: DictConfig, command: str, typed: list[str] | None = None) -> None:
@@ -50,6 +52,15 @@ def check(cfg: DictConfig, command: str, typed: list[str] | None = None) -> None
     if not isinstance(config["require"], Mapping):
         raise UserError(f"require={format_value(config['require'])}: expected paths of report.json, such as require.macro_f1=0.8")
     check_bounds(config["require"])
+    check_run(config, command, typed)
+
+
+def check_run(config: Mapping[str, Any], command: str, typed: list[str] | None = None) -> None:
+    """Check a plain, resolved config, and those of the generations that it makes.
+
+    Raises:
+        UserError: what is wrong first.
+    """
     check_config(config, command, typed)
     for link in generations(config) if command == "distill" else ():
         try:
@@ -111,10 +122,11 @@ def components(config: Mapping[str, Any], command: str) -> Iterator[tuple[str, M
     if command == "distill":
         paths += ["student.model", "optimizer", "lr_scheduler", "loss"]
         yield from ((f"terms.{name}", node) for name, node in config["terms"].items())
-        for name in stage_names(config):
-            own, whole = config["stages"][name], stage_settings(config, name)
+        for name, own in (config["stages"] or {}).items():
+            stage = StageSettings.from_config(config, name)
+            whole = {"loss": stage.losses.loss, "optimizer": stage.optimizer, "lr_scheduler": stage.lr_scheduler}
             yield from ((f"stages.{name}.{key}", whole[key]) for key in COMPONENTS if own.get(key))
-            yield from ((f"stages.{name}.terms.{term}", whole["terms"][term]) for term in own.get("terms") or {})
+            yield from ((f"stages.{name}.terms.{term}", stage.losses.terms[term]) for term in own.get("terms") or {})
         for name, settings in control_settings(config):
             for key in sorted({"optimizer", "lr_scheduler"} & set(settings)):
                 yield f"controls.{name}.{key}", {**config[key], **settings[key]}

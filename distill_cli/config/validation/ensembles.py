@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
+from distill_cli.config.settings.teacher import SOURCES, EnsembleSettings
 from distill_cli.config.validation.rules import check_complete, format_value
 from distill_cli.errors import UserError
 
-ENSEMBLE_KEYS = ("size", "average", "weights")
+ENSEMBLE_KEYS = tuple(f.name for f in fields(EnsembleSettings))
 
 
 def check_ensemble(teacher: Mapping[str, Any]) -> None:
@@ -52,6 +54,25 @@ def check_ensemble(teacher: Mapping[str, Any]) -> None:
     elif not isinstance(names, str):
         raise UserError(f"teacher.run_model={format_value(names)}: expected teacher, student or a control's name")
     check_weights(teacher["ensemble"]["weights"], members)
+
+
+def check_source(teacher: Mapping[str, Any], *, trained: bool) -> None:
+    """Check that a teacher is given in one way at most, and in none where it is to be trained.
+
+    Raises:
+        UserError: it is given twice, or is there already.
+    """
+    sources = [key for key in SOURCES if teacher[key] is not None]
+    size = teacher["ensemble"]["size"]
+    if trained and size > 1:
+        raise UserError(
+            f"teacher.ensemble.size={size}: train-teacher trains one teacher a run; sweep over its seeds with "
+            f"-m seed={teacher['seed']},{teacher['seed'] + 1},..., and distill teacher.ensemble.size={size} finds them"
+        )
+    if sources and trained:
+        raise UserError(f"teacher.{sources[0]} names a teacher that is there already, and train-teacher trains one; leave it out")
+    if len(sources) > 1:
+        raise UserError(f"teacher.{sources[0]} and teacher.{sources[1]} are both given; a teacher comes from one of them")
 
 
 def check_weights(weights: Any, members: int) -> None:

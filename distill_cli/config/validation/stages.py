@@ -1,43 +1,21 @@
-"""Settings of a run's stages, and their checks.
-
-The functions work on plain, resolved configs.
-"""
+"""What a run's stages may set. Works on plain, resolved configs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
+from distill_cli.config.settings.training import LOSS_KEYS, LogGradientsSettings, StageSettings, merge_component
 from distill_cli.config.validation.rules import Rule, at_least, check_keys, check_rules, format_value, one_of
 from distill_cli.errors import UserError
 from distill_cli.losses.weight_schedule import SHAPES, parse_weight
 from distill_cli.utils.files import safe_name
 
 COMPONENTS = ("loss", "optimizer", "lr_scheduler")
-STAGE_KEYS = ("epochs", "terms", "train", "balance_gradients", *COMPONENTS)
+STAGE_KEYS = (*LOSS_KEYS, *(f.name for f in fields(StageSettings) if f.name not in ("name", "losses", "config_path")))
 BALANCE = Rule(choices=("at_start",), optional=True)
 WEIGHT_KEYS = ("from", "to", "shape", "start", "end")
-
-
-def stage_names(config: Mapping[str, Any]) -> list[str]:
-    """Return the names of the stages in order, none for a single stage."""
-    return list(config.get("stages") or {})
-
-
-def merged(own: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a component with keys changed, or another component.
-
-    The changes are another component where they name a `_target_`.
-    """
-    return dict(changes) if "_target_" in changes else {**own, **changes}
-
-
-def stage_settings(config: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return the settings of a stage, with the run's own as defaults."""
-    node = config["stages"][name]
-    components = {key: merged(config[key], node.get(key) or {}) for key in COMPONENTS}
-    plain = {key: config[key] if node.get(key) is None else node[key] for key in ("epochs", "terms", "balance_gradients")}
-    return {**components, **plain, "train": node.get("train")}
 
 
 def check_stages(config: Mapping[str, Any]) -> None:
@@ -50,7 +28,7 @@ def check_stages(config: Mapping[str, Any]) -> None:
     gradients = config["log_gradients"]
     if not isinstance(gradients, Mapping):
         raise UserError(f"log_gradients={format_value(gradients)}: has keys of its own; set log_gradients.KEY=VALUE")
-    check_keys(gradients, ("every", "batches"), "log_gradients.")
+    check_keys(gradients, [f.name for f in fields(LogGradientsSettings)], "log_gradients.")
     check_rules(config, {"log_gradients.every": at_least(1, optional=True), "log_gradients.batches": at_least(0)})
     stages = config["stages"]
     if not isinstance(stages, Mapping):
@@ -79,7 +57,7 @@ def check_stage(config: Mapping[str, Any], prefix: str, node: Mapping[str, Any])
         raise UserError(
             f"{prefix}train={format_value(train)}: expected a list of modules of the student, such as [conv1], or null"
         )
-    check_losses(merged(config["loss"], node.get("loss") or {}), node.get("terms") or {}, prefix)
+    check_losses(merge_component(config["loss"], node.get("loss") or {}), node.get("terms") or {}, prefix)
 
 
 def check_losses(loss: Mapping[str, Any], terms: Any, prefix: str) -> None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from distill_cli.config.options import RENAMED_KEYS, RUN_COMMANDS, STUDENT_ONLY, TRAINING_KEYS, common_keys, moved
+from distill_cli.config.options import RENAMED_KEYS, RUN_COMMANDS, STUDENT_ONLY, common_keys, moved
 from distill_cli.config.resume_policy import parse_interval
-from distill_cli.config.validation.ensembles import check_ensemble
+from distill_cli.config.settings.training import TRAINING_KEYS
+from distill_cli.config.validation.ensembles import check_ensemble, check_source
 from distill_cli.config.validation.rules import (
     MISSING,
     Rule,
@@ -111,6 +112,7 @@ def check_values(config: Mapping[str, Any], command: str) -> None:
     check_complete(config["teacher"], common_keys("teacher"), "teacher.")
     check_groups(config["teacher"], "teacher.")
     check_ensemble(config["teacher"])
+    check_source(config["teacher"], trained=command == "train-teacher")
     if command == "distill":
         check_complete(config["student"], common_keys("student"), "student.")
         check_rules(config, {"student.bias_correction": one_of(True, False)})

@@ -6,7 +6,6 @@ The missing classes get an offset that is fitted on validation.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -66,6 +65,6 @@ def offsets(offset: float, missing: Sequence[int], num_classes: int) -> list[flo
     return [offset if c in set(missing) else 0.0 for c in range(num_classes)]
 
 
-def described(entry: dict[str, Any], class_names: Sequence[str]) -> dict[str, float]:
+def described(offset: Sequence[float], class_names: Sequence[str]) -> dict[str, float]:
     """Return the offsets by class name for the report, without zeros."""
-    return {name: value for name, value in zip(class_names, entry["offset"], strict=True) if value}
+    return {name: value for name, value in zip(class_names, offset, strict=True) if value}
