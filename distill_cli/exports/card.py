@@ -63,7 +63,7 @@ def card_of(
         "formats": report["export"]["formats"],
         "provenance": report["provenance"],
         "seed": report["seed"],
-        "run": report["exported_run"],
+        "run": report["source_run"],
     }
 
 
