@@ -148,7 +148,7 @@ def test_some_words_live_in_one_room(path: Path) -> None:
 def test_nothing_is_unpickled() -> None:
     for path in MODULES:
         text = path.read_text()
-        assert "import pickle" not in text or path.name == "workers.py"  # the error class alone
+        assert "import pickle" not in text or path.name in ("weight_files.py", "workers.py")  # the error class alone
         for call in re.findall(r"torch\.load\([^)]*\)", text):
             assert "weights_only=True" in call
         for call in re.findall(r"np\.load\(.*\)", text):

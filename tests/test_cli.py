@@ -97,9 +97,9 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
     module = types.ModuleType("distill_cli.commands.distill")
     module.run = run  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "distill_cli.commands.distill", module)
-    table = types.ModuleType("distill_cli.reports.sweep.print_leaderboard")
+    table = types.ModuleType("distill_cli.reports.sweep.write_sweep")
     table.sweep_report = lambda folder: print(f"table of {folder}")  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "distill_cli.reports.sweep.print_leaderboard", table)
+    monkeypatch.setitem(sys.modules, "distill_cli.reports.sweep.write_sweep", table)
     return seen
 
 
@@ -221,9 +221,9 @@ def test_every_model_is_an_option_of_both_roles(door: Door, tiny: Path, role: st
     assert list(options([conf_dir()])[role]) == list(options([conf_dir()])["model"])
     assert re.search(r"^tiny +A tiny one$", door("ls", role, "--config-dir", "mine").out, re.M)
     shown = door("ls", f"{role}/tiny", "--config-dir", "mine").out
-    assert f"{role}.model.width: 4\n" in shown and f"\n{role}.prepare: null" in shown
+    assert f"{role}.model.width: 4\n" in shown and f"\n{role}.preprocessing: null" in shown
     composed = yaml.safe_load(door("distill", "--cfg", "job", "--config-dir", "mine", f"{role}=tiny").out)[role]
-    assert composed["model"] == {"_target_": "my.Tiny", "width": 4} and composed["prepare"] is None
+    assert composed["model"] == {"_target_": "my.Tiny", "width": 4} and composed["preprocessing"] is None
     info = shell(tiny.parent, "distill", "--info", "defaults", "--config-dir", "mine", f"{role}=tiny").out
     assert re.search(rf"\| model/tiny +\| {role}\.model +\|[^|]*\| {role}/tiny +\|", info)
     refused = door("distill", f"{role}=tinny", "--config-dir", "mine")
@@ -234,11 +234,11 @@ def test_every_model_is_an_option_of_both_roles(door: Door, tiny: Path, role: st
 def test_a_file_of_the_role_goes_before_the_model(door: Door, tiny: Path, name: str) -> None:
     (tiny / "student").mkdir()
     (tiny / "student" / f"{name}.yaml").write_text(
-        "# As student\ndefaults: [_common, /model@model: mlp_small, _self_]\nbias_fix: true\n"
+        "# As student\ndefaults: [_common, /model@model: mlp_small, _self_]\nbias_correction: true\n"
     )
     line = ("distill", "--cfg", "job", "--config-dir", "mine", f"student={name}", f"teacher={name}")
     composed = yaml.safe_load(door(*line).out)
-    assert composed["student"]["model"]["hidden"] == [16] and composed["student"]["bias_fix"] is True
+    assert composed["student"]["model"]["hidden"] == [16] and composed["student"]["bias_correction"] is True
     assert composed["teacher"]["model"] == yaml.safe_load(options([conf_dir(), tiny])["model"][name].read_text())
     assert re.search(rf"^{name} +As student$", door("ls", "student", "--config-dir", "mine").out, re.M)
 
@@ -324,7 +324,7 @@ LINES = {
     "distill seed=range(3)": "distill distill: error: seed=range(3): several values make a sweep, which needs -m; "
     "a list is written [1,2]",
     "distill loss=cross_entropy,dkd": "distill distill: error: loss=cross_entropy,dkd: several options make a sweep, which needs -m; "
-    "for a second term: loss=hard +loss@terms.dkd=dkd",
+    "for a second term: loss=cross_entropy +loss@terms.dkd=dkd",
     "distill teacher.optimizer=sgd,adam": "distill distill: error: teacher.optimizer=sgd,adam: several options make a sweep, "
     "which needs -m",
     "distill loss=[soft_target,dkd]": "distill distill: error: loss=[soft_target,dkd]: takes one option, not a list; "

@@ -389,7 +389,7 @@ def test_a_state_with_broken_weights_is_not_kept(tmp_path: Path) -> None:
     state, said = CheckpointManager(tmp_path / "states", "k").load_latest()
     assert state is not None and said == ""
     assert all(bool(v.isfinite().all()) for v in state["model"].values())
-    assert state["course"]["steps"] + state["course"]["step"] == 4
+    assert state["progress"]["global_step"] + state["progress"]["step_in_epoch"] == 4
 
 
 class Killed(BaseException):

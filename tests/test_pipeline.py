@@ -46,7 +46,7 @@ def test_a_run_folder_holds_what_the_readme_says(distill: Distill) -> None:
     assert files == {
         "report.json", "report.md", "report.html", "samples.json", "config.yaml", "metrics.csv", "teacher_metrics.csv", "predictions.csv", "distill.log",
         "plots/classes.png", "plots/confusion.png", "plots/curves.png", "plots/reliability.png",
-        *(f"checkpoint/{n}" for n in ("model.json", "teacher.safetensors", "student.safetensors", "scratch.safetensors",
+        *(f"checkpoint/{n}" for n in ("model.json", "signature.json", "teacher.safetensors", "student.safetensors", "scratch.safetensors",
                                       "rows/teacher.safetensors", "rows/student.safetensors", "rows/scratch.safetensors")),
     }  # fmt: skip
     report = ran.report

@@ -290,12 +290,15 @@ def broken_off(distill: Run, monkeypatch: pytest.MonkeyPatch) -> tuple[tuple[str
     return line, CheckpointManager(folder, json.loads(read_metadata(next(folder.glob("state-*"))))["key"])
 
 
-@pytest.mark.parametrize("course", [{"stage": "x"}, {"stage": 9}, {"step": -1}, {"within": 10**9}, {"totals": ["x"], "step": 1}])
+@pytest.mark.parametrize(
+    "course",
+    [{"stage": "x"}, {"stage": 9}, {"step_in_epoch": -1}, {"epoch_in_stage": 10**9}, {"loss_sums": ["x"], "step_in_epoch": 1}],
+)
 def test_a_strangers_state_is_one_line(course: dict[str, Any], distill: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     line, training_checkpoint = broken_off(distill, monkeypatch)
     state, _ = training_checkpoint.load_latest()
     assert state is not None
-    training_checkpoint.save({**state, "course": {**state["course"], **course}})
+    training_checkpoint.save({**state, "progress": {**state["progress"], **course}})
     ran = distill(*line, "resume=auto")
     assert ran.code == 2
     assert f"{training_checkpoint.folder}: a state there is of another training (" in ran.err.splitlines()[-1]
@@ -500,7 +503,7 @@ def test_a_flipped_bit_in_a_weight_is_seen(tmp_path: Path) -> None:
 
 def test_a_state_that_fits_nothing_is_one_line(distill: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     line, training_checkpoint = broken_off(distill, monkeypatch)
-    training_checkpoint.save({"course": 3})
+    training_checkpoint.save({"progress": 3})
     ran = distill(*line, "resume=auto")
     assert ran.code == 2
     assert ran.err.splitlines()[-1] == (

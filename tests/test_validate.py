@@ -50,6 +50,8 @@ def test_every_option_of_every_group_composes_and_fits_its_target(command: str, 
     extra = [f"{side}.model._target_=torch.nn.Identity"] if option == "custom" else []
     if choice == "dataset=csv":
         extra = ["dataset.path=table.csv"]
+    if choice == "dataset=npy_files":
+        extra = ["dataset.root=folder"]
     if side == "loss" and OmegaConf.is_missing(OmegaConf.load(conf_dir() / side / f"{option}.yaml"), "features"):
         extra = ["loss.features=[body.0,body.0]"]
     if choice == "stages=hint_then_soft_target":
@@ -99,7 +101,7 @@ def own(group: str, option: str) -> dict:
 OTHER_OPTIONS = [
     ("digits", "loss=dkd", "loss", ("loss", "dkd")),
     ("digits", "loss=dist", "loss", ("loss", "dist")),
-    ("digits", "loss=hard", "loss", ("loss", "hard")),
+    ("digits", "loss=cross_entropy", "loss", ("loss", "cross_entropy")),
     ("digits", "optimizer=sgd", "optimizer", ("optimizer", "sgd")),
     ("fitnets", "student=cnn2d", "student.model", ("model", "cnn2d")),
     ("fitnets", "model@student.model=mlp", "student.model", ("model", "mlp")),
@@ -171,7 +173,7 @@ RANGES = {
     "eval_batch_size=0": "eval_batch_size=0: must be >= 1",
     "steps_per_epoch=0": "steps_per_epoch=0: must be >= 1 or null",
     "clip_grad_norm=0": "clip_grad_norm=0.0: must be > 0 or null",
-    "monitor=f1": "monitor=f1: expected macro_f1 or accuracy or nll",
+    "monitor=f1": "monitor=f1: expected macro_f1 or accuracy or nll; did you mean 'macro_f1'?",
     "early_stopping.patience=0": "early_stopping.patience=0: must be >= 1 or null",
     "augment.shift=-1": "augment.shift=-1: must be >= 0",
     "augment.shift=0.5": "augment.shift=0.5: expected int",
@@ -241,7 +243,7 @@ def test_terms_have_a_loss_and_a_weight() -> None:
     ("override", "said"),
     [
         ("+epocs=3", "unknown key 'epocs'; did you mean 'epochs'?"),
-        ("+select.patence=3", "unknown key 'select.patence'; did you mean 'patience'?"),
+        ("+early_stopping.patence=3", "unknown key 'early_stopping.patence'; did you mean 'patience'?"),
         ("+teacher.epocs=3", "unknown key 'teacher.epocs'; did you mean 'epochs'?"),
         ("+student.epochs=3", "unknown key 'student.epochs'"),
         ("+mixup.alhpa=1", "unknown key 'mixup.alhpa'; did you mean 'alpha'?"),
@@ -418,7 +420,7 @@ def test_the_line_says_how_to_trust(monkeypatch: pytest.MonkeyPatch) -> None:
     node = {"student": {"model": {"_target_": "os.system"}}}
     with pytest.raises(UserError) as error:
         check_trusted(node, "run/config.yaml")
-    said = "run/config.yaml: student.model._target_=os.system is not trusted; set DISTILL_TRUST='os.system' if you trust it"
+    said = "run/config.yaml: student.model._target_=os.system is not trusted; set DISTILL_TRUST='os.system' if you trust it, or type --trust 'os.system'"
     assert str(error.value) == said
     monkeypatch.setenv("DISTILL_TRUST", "my_models.* os.system")
     check_trusted(node, "run/config.yaml")

@@ -85,7 +85,9 @@ def look_up(report: Mapping[str, Any], path: str, command: str) -> float | None:
     for full in full_paths(report, path, command):
         if full in numbers:
             return numbers[full]
-    raise UserError(f"{path}: report.json has no number there{did_you_mean(path, numbers)}")
+    raise UserError(
+        f"{path}: report.json has no number there{did_you_mean(path, [key for key in numbers if not key.startswith('config.')])}"
+    )
 
 
 def full_paths(report: Mapping[str, Any], path: str, command: str) -> Iterator[str]:

@@ -80,7 +80,7 @@ def capture_state(
         scaler: gradient scaler of fp16, or None.
     """
     return {
-        "course": {**asdict(course), "records": [asdict(record) for record in course.history]},
+        "progress": asdict(course),
         "model": model.state_dict(),
         "stages": [
             {
@@ -120,9 +120,9 @@ def restore_state(
         selection.best_state_dict = {name: value.to(device) for name, value in state["selection"]["weights"].items()}
         if scaler is not None:
             scaler.load_state_dict(state["scaler"])
-        course = TrainerState(**state["course"])
-        course.history = [_record(record) for record in state["course"]["records"]]
-        course.gradient_stats = _pull(state["course"]["pulled"])
+        course = TrainerState(**state["progress"])
+        course.history = [_record(record) for record in state["progress"]["history"]]
+        course.gradient_stats = _gradient_stats(state["progress"]["gradient_stats"])
         validate_state(course, stages, selection, model)
         torch.Generator().set_state(state["random"]["cpu"])
     except (KeyError, TypeError, RuntimeError, AttributeError, IndexError) as e:
@@ -168,8 +168,8 @@ def validate_state(course: TrainerState, stages: Sequence[Stage], selection: Mod
 
 
 def _record(record: Mapping[str, Any]) -> EpochRecord:
-    return EpochRecord(**{**record, "pull": _pull(record["pull"])})
+    return EpochRecord(**{**record, "gradients": _gradient_stats(record["gradients"])})
 
 
-def _pull(stats: Mapping[str, Any] | None) -> GradientStats | None:
+def _gradient_stats(stats: Mapping[str, Any] | None) -> GradientStats | None:
     return None if stats is None else GradientStats(**stats)

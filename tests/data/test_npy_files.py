@@ -35,7 +35,7 @@ SHAPE = (2, 12)
 RUN = (
     "distill", "dataset=npy_files", "device=cpu", "device.max_device_gb=0", "teacher=mlp_small", "student=mlp_small", "epochs=2",
     "teacher.epochs=2", "batch_size=16", "teacher.batch_size=16", "bootstrap.resamples=50", "report.html=false",
-    "teacher.prepare=standardise", "student.prepare=standardise", "augment=shift", "augment.shift=1", "mixup=beta",
+    "teacher.preprocessing=standardize", "student.preprocessing=standardize", "augment=shift", "augment.shift=1", "mixup=beta",
     "student.model.dropout=0.3",
 )  # fmt: skip
 

@@ -182,7 +182,7 @@ WRONG: list[tuple[str, str, Callable[[], object]]] = [
      lambda: Path("x.csv").write_text(",".join(["1"] * 64) + "\n" + ",".join(["1"] * 4 + ["many"] + ["1"] * 59) + "\n")),
     ("dataset.unlabeled=x.csv: line 2 has 63 cells, the first row has 64; make them equal", "x.csv",
      lambda: Path("x.csv").write_text(",".join(["1"] * 64) + "\n" + ",".join(["1"] * 63) + "\n")),
-    ("dataset.unlabeled=3: expected a .npy or .csv file, or a data set by +dataset@dataset.unlabeled=OPTION", "3", lambda: None),
+    ("dataset.unlabeled=3: expected a .npy or .csv file, or a data set (+dataset@dataset.unlabeled=OPTION)", "3", lambda: None),
 ]  # fmt: skip
 
 
