@@ -36,6 +36,7 @@ class Names:
     """As much of a data set as an exporter of C looks at."""
 
     class_names = ('N "?"', "S\\", "ä", "b", "c")
+    columns = None
 
 
 def subject(model: Classifier, shape: tuple[int, ...], temperature: float = 1.0) -> ExportSource:

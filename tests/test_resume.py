@@ -163,7 +163,7 @@ def test_a_run_is_gone_on_with_by_its_folder_and_by_nothing_else(
         ("resume=nowhere",): "resume=nowhere: no such folder; use resume=auto, resume=never, or the folder of an unfinished run",
         ("resume=outputs",): "resume=outputs: holds no unfinished run (no resume/run.json); leave resume out to make a new one",
         ("resume=mine", "seed=3"): "resume=mine: started with other settings; its own command line was: "
-        + shlex.join(["distill", *line[:-1]]),
+        + shlex.join(["distill", *line]),
         ("save_every=0",): "save_every=0: expected a number of steps (1000), a time (30s, 5min, 1h) or null",
     }.items():
         ran = distill("distill", *DIGITS, "controls=[]", *words)
@@ -248,7 +248,7 @@ def test_the_newest_whole_state_of_this_training_is_taken(tmp_path: Path) -> Non
     assert said == f"{newest}: damaged, skipped"
     assert len(list((tmp_path / "s").iterdir())) == 2
     assert kept(tmp_path, "other").load_latest()[0] is None
-    assert kept(tmp_path, take_up=False).load_latest() == (None, "")
+    assert kept(tmp_path, resume=False).load_latest() == (None, "")
     assert not list((tmp_path / "s").iterdir())
 
 
@@ -447,8 +447,8 @@ def test_an_owner_that_goes_leaves_nothing_to_hold(tmp_path: Path, monkeypatch: 
 def test_whoever_comes_second_is_told_the_owner_and_waits_for_the_lock(tmp_path: Path) -> None:
     code = """
 import sys, time
-from distill_cli import locks
-with locks.owned("owner", {"pid": 7}), locks.lock("lock"):
+from distill_cli.utils import locks
+with locks.try_lock("owner", {"pid": 7}), locks.file_lock("lock"):
     print("both", flush=True)
     sys.stdin.readline()
     time.sleep(0.2)

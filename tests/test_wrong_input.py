@@ -391,7 +391,7 @@ class Labels:
     is_cross_entropy = True
 
     def __call__(self, student, teachers, batch):
-        return nn.functional.cross_entropy(student.logits, batch.target, reduction="none") * batch.labelled
+        return nn.functional.cross_entropy(student.logits, batch.target, reduction="none") * batch.labeled
 """
 
 

@@ -81,7 +81,6 @@ def predict(settings: PredictSettings) -> Path:
     done = PredictionSummary()
     with Progress(settings.runtime.verbosity, settings.runtime.log_every_seconds) as progress:
         progress.read(f"predict {source.name}", stream.total)
-        progress.say(predictor.origin)
         for note in stream.notes:
             progress.say(f"note: {note}")
 
@@ -92,6 +91,7 @@ def predict(settings: PredictSettings) -> Path:
             _predict_to(writer, stream, predictor, settings.runtime.eval_batch_size or predictor.batch_size, progress, done)
 
         files.write_atomic(output, fill, binary=output.suffix == ".npy", replace=False)
+        progress.say(predictor.origin)
         for fault in done.faults[:MOST_FAULTS]:
             progress.say(f"skipped: {fault}")
         skipped = f", {done.read - done.predicted:,} of {done.read:,} skipped" if done.faults else ""
