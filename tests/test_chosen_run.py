@@ -73,7 +73,7 @@ def test_the_best_of_a_sweep_is_first_by_validation_and_named_wherever_it_goes(d
     card = json.loads(Path("o/card.json").read_text())
     assert (card["run"], card["seed"]) == (str(jobs[0]), 0)
     ran = distill("eval", f"run={SWEEP}/best", "report.html=false")
-    assert ran.out.startswith(f"run {jobs[0]}, seed 0\n") and ran.report["evaluated_run"] == str(jobs[0])
+    assert ran.out.startswith(f"run {jobs[0]}, seed 0\n") and ran.report["source_run"] == str(jobs[0])
     taught = distill("distill", *TINY, "controls=[]", f"teacher.run={SWEEP}/best", "teacher.run_model=student")
     assert taught.report["teacher_source"] == f"run {jobs[0]}"
 
@@ -82,7 +82,7 @@ def test_a_sweeper_that_leaves_no_mark_of_its_own_makes_a_sweep_as_well(distill:
     (SWEEP / "multirun.yaml").unlink()
     assert "is a sweep" in distill("eval", f"run={SWEEP}").err
     shutil.copytree(jobs[1], "elsewhere/one")  # a job's folder alone is a run like any other
-    assert distill("eval", "run=elsewhere", "report.html=false").report["evaluated_run"] == "elsewhere/one"
+    assert distill("eval", "run=elsewhere", "report.html=false").report["source_run"] == "elsewhere/one"
 
 
 def test_of_single_runs_the_newest_counts_and_is_named_first(distill: Distill, jobs: list[Path]) -> None:
@@ -99,4 +99,4 @@ def test_tables_name_the_folders_of_runs(distill: Distill, jobs: list[Path]) -> 
         row = list(csv.DictReader((SWEEP / "results.csv").open()))[rank]
         assert row["folders"] == str(job)
         assert f"| {job.name} |" in (SWEEP / "results.md").read_text()
-    assert f'<a href="{jobs[0].name}">seed 0: {jobs[0].name}</a>' in (SWEEP / "report.html").read_text()
+    assert f'<a href="{jobs[0].name}" title="seed 0">0</a>' in (SWEEP / "report.html").read_text()
