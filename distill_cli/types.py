@@ -56,7 +56,7 @@ class Pool:
 
     def __post_init__(self) -> None:
         if len(self.labeled) == 0:  # not given: all rows
-            object.__setattr__(self, "labelled", np.ones(len(self.rows), dtype=bool))
+            object.__setattr__(self, "labeled", np.ones(len(self.rows), dtype=bool))
 
     def __len__(self) -> int:
         return len(self.rows)
