@@ -39,7 +39,8 @@ class Pool:
     Attributes:
         source: ``[M, *shape]`` float32 features of the whole source; may be memory-mapped.
         rows: ``[N]`` int64 positions of this pool's rows in `source`.
-        y: ``[N]`` int64 class of each row, 0..C-1; -1 where nobody knows it (such a row is never labelled).
+        y: ``[N]`` int64 class of each row, 0..C-1; -1 where nobody knows it (such a row is never labelled). Of another task its
+            targets: ``[N, L]`` int64 of 0 and 1, or -1, for labels that do not exclude each other.
         index: ``[N]`` int64 row ids, unique over all pools of the data set (teacher outputs are kept by them).
         group: ``[N]`` names of what must not straddle splits (a patient), or None.
         labeled: ``[N]`` bool, whether the label may be used in training; by default everywhere.
@@ -106,6 +107,7 @@ class Dataset:
         columns: of the table that it was read from, where they have names.
         display_shape: shape in which a sample is drawn, where it is not its own: of 64 pixels in a row, an image.
         files: name and number of rows of each file it was read from, where row ids count their rows in turn.
+        task: name of what is learned from it.
     """
 
     name: str
@@ -124,6 +126,7 @@ class Dataset:
     columns: Columns | None = None
     display_shape: tuple[int, ...] | None = None
     files: tuple[tuple[str, int], ...] = ()
+    task: str = "classification"
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -146,8 +149,10 @@ class Batch:
     """What one step sees.
 
     Attributes:
-        inputs: ``[B, *shape]`` inputs.
-        target: ``[B, C]`` class probabilities, so that mixup and soft labels need no second path.
+        inputs: ``[B, *shape]`` inputs, as the one preparation that all models share gives them: the data set's own. Models that
+            prepare samples differently (`tasks.task.Preparation`) would find theirs by its fingerprint.
+        target: as the task encodes targets; of classes ``[B, C]`` probabilities, so that mixup and soft labels need no second
+            path.
         index: ``[B]`` row ids, unique over all pools.
         labeled: ``[B]`` float, 1 where `target` may be used.
         group: ``[B]`` group numbers, or None.
@@ -166,10 +171,19 @@ class Batch:
 
 @dataclass
 class ModelOutput:
-    """What a model says: ``logits [B, C]`` and tapped features by module path."""
+    """What a model returned; a loss declares which of the fields it `requires`, and is refused where one is None.
 
-    logits: Tensor
+    Attributes:
+        logits: ``[B, C]``; None for a model that has none.
+        features: tapped ones by module path.
+        losses: of a model that computes its own in training, by name.
+        predictions: of a model whose predictions are no tensor of logits.
+    """
+
+    logits: Tensor = None  # type: ignore[assignment]  # what reads it has required it
     features: Mapping[str, Tensor] = field(default_factory=dict)
+    losses: Mapping[str, Tensor] = field(default_factory=dict)
+    predictions: Any = None
 
 
 @dataclass(frozen=True)
@@ -178,7 +192,7 @@ class DataFacts:
 
     Attributes:
         input_shape: shape of one sample.
-        class_counts: ``[C]`` labelled training rows of each class.
+        class_counts: ``[C]`` labelled training rows of each class, or in which each label holds; C is the number of outputs.
         num_samples: training rows in all.
     """
 

@@ -227,7 +227,7 @@ def test_a_controls_weight_stands_still_where_it_moved_against_the_teachers(
     beside: dict[str, Any], hard: float | WeightSchedule, kept: dict[str, float]
 ) -> None:
     smooth = LabelSmoothing()
-    smooth.is_cross_entropy = False  # as a penalty
+    smooth.is_supervised = False  # as a penalty
     terms = {"match": LogitsMSE(), **dict.fromkeys(beside, smooth), "cross_entropy": CrossEntropy()}
     control = Objective(terms, {"match": 1.0, **beside, "cross_entropy": hard}).without_teacher()
     control.set_progress(0.25)

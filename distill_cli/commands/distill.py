@@ -12,6 +12,7 @@ from distill_cli.factory import tuned_settings
 from distill_cli.factory.context import Job, make_context
 from distill_cli.factory.data import build_transfer_set, load_dataset
 from distill_cli.factory.loggers import open_loggers
+from distill_cli.factory.task import typed_task, with_defaults
 from distill_cli.pipeline.experiment import run_teacher, train_and_report
 from distill_cli.pipeline.health import own_checks
 from distill_cli.pipeline.preflight import preflight
@@ -32,7 +33,8 @@ def distill(cfg: Any, out: Path, job: Job) -> Report:
     own_checks(cfg.health)
     context = make_context(cfg, out, job)
     open_loggers(cfg, out, context.progress.say)  # so that a missing package is said before a teacher is trained
-    dataset = load_dataset(cfg.dataset, teacher_columns(cfg.teacher))
+    dataset = load_dataset(cfg.dataset, teacher_columns(cfg.teacher), typed_task(cfg.task))
+    cfg = with_defaults(cfg, dataset, context.progress.say)
     cfg, found = tuned_settings.apply_tuned_settings(cfg, dataset)
     transfer = build_transfer_set(dataset, cfg.dataset)
     preflight(cfg, found, transfer.pool, dataset, context)

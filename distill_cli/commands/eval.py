@@ -25,6 +25,7 @@ from distill_cli.reports.run.origin import other_data
 from distill_cli.runs import layout
 from distill_cli.runs.checkpoint import load_model
 from distill_cli.runs.find_run import named
+from distill_cli.tasks.registry import find_task
 from distill_cli.teachers.train import TRAINING_STATS
 from distill_cli.types import STUDENT, TEACHER, TEST_SPLIT, Dataset
 from distill_cli.utils import files
@@ -43,7 +44,7 @@ def evaluate(cfg: Any, out: Path, job: Job) -> Report:
     """Score every model of the run ``cfg.run`` on its own data or on ``cfg.dataset``."""
     opened = load_run(cfg, out, job, "eval")
     source, old, dataset, checkpoint, context = opened.folder, opened.report, opened.dataset, opened.checkpoint, opened.context
-    pools = evaluation.eval_splits(dataset, cfg.split)
+    pools, task = evaluation.eval_splits(dataset, cfg.split), find_task(dataset.task)
     if not pools:
         known = ", ".join(dataset.pools)
         raise UserError(f"split={cfg.split}: no such split{did_you_mean(cfg.split, dataset.pools)} (it has: all, {known})")
@@ -72,19 +73,19 @@ def evaluate(cfg: Any, out: Path, job: Job) -> Report:
         "schema_version": 1,
         "command": "eval",
         "recipe_version": RECIPE_VERSION,
-        "task": "classification",
+        "task": task.name,
         "name": old.get("name"),
         "seed": old.get("seed"),
         "data": data,
         "models": models,
         "comparison": comparison,
-        "verdict": ": ".join([*other_data(data)[:1], evaluation.verdict(models, comparison, split)]),
+        "verdict": ": ".join([*other_data(data)[:1], evaluation.verdict(models, comparison, split, task.primary_metric)]),
         "teacher_members": member_parts,
         "source_run": named(source),
         **{key: old.get(key) for key in KEPT},
     }
     report["notes"] = examine(Examined(report, dataset, logits))
-    cfg.report.samples = cfg.report.samples and allowed(old)
+    cfg.report.samples = cfg.report.samples and task.has_classes and allowed(old)
     shown = samples(report, dataset, split, logits, networks, context) if cfg.report.samples else None
     for name in (layout.EPOCHS, layout.TEACHER_EPOCHS):  # the same models: their curves are still theirs
         if (source / name).is_file():

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from distill_cli.config.validation.check import targets_in
 from distill_cli.errors import UserError
 from distill_cli.factory.data import load_dataset
+from distill_cli.factory.task import typed_task
 from distill_cli.features.adapters import adapter
 from distill_cli.features.layer_summary import Layer, inspect, suggest_pairs
 from distill_cli.models.classifier import Classifier
@@ -55,7 +56,7 @@ def layers(cfg: Any) -> LayerSummary:
     check_sources(cfg.teacher)
     if cfg.teacher.outputs is not None:
         raise UserError(f"teacher.outputs={cfg.teacher.outputs}: a table of outputs has no layers; choose a teacher with weights")
-    dataset = load_dataset(cfg.dataset)
+    dataset = load_dataset(cfg.dataset, task=typed_task(cfg.task))
     student = build_model(model_spec(cfg.student.model, cfg.student.prepare, dataset), "student.model")
     theirs, ours = (inspect(model, dataset.input_shape) for model in (_teacher(cfg, dataset), student))
     proposals = [LayerPair(s, t, how) for s, t in suggest_pairs(ours, theirs) if (how := _adapter(s, t)) is not None]

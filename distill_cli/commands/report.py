@@ -48,7 +48,7 @@ class Arguments:
     """What was typed."""
 
     folders: list[str] = field(default_factory=list)
-    metric: str = "macro_f1"
+    metric: str | None = None
     sort: str = "validation"
     filter: str = ""
     columns: str = ""
@@ -64,7 +64,7 @@ def parse(argv: Sequence[str]) -> Arguments:
     Raises:
         UserError: an unknown flag or key, or no folder.
     """
-    from distill_cli.reports.sweep.leaderboard import METRICS
+    from distill_cli.tasks.registry import all_metrics
 
     typed = Parser("report", "--json", keys=KEYS).read(argv)
     found = Arguments(json=typed.json)
@@ -81,9 +81,9 @@ def parse(argv: Sequence[str]) -> Arguments:
     for key in ("open", "samples"):
         if getattr(found, key) not in SWITCHES:
             raise UserError(f"{key}={getattr(found, key)}: expected true or false")
-    if found.metric not in METRICS:
+    if found.metric is not None and found.metric not in all_metrics():
         raise UserError(
-            f"metric={found.metric}: no such metric{did_you_mean(found.metric, METRICS)} (available: {', '.join(METRICS)})"
+            f"metric={found.metric}: no such metric{did_you_mean(found.metric, all_metrics())} (available: {', '.join(all_metrics())})"
         )
     return found
 

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from distill_cli.commands.common import show, this_job
 from distill_cli.factory.context import Job, make_context
 from distill_cli.factory.data import load_dataset
+from distill_cli.factory.task import typed_task, with_defaults
 from distill_cli.pipeline.experiment import run_teacher
 from distill_cli.pipeline.health import own_checks
 from distill_cli.pipeline.report_sections import Report
@@ -27,4 +28,6 @@ def train_teacher(cfg: Any, out: Path, job: Job) -> Report:
     teacher_training.check_sources(cfg.teacher, trained=True)
     own_checks(cfg.health)
     context = make_context(cfg, out, job)
-    return layout.read_json(run_teacher(cfg, load_dataset(cfg.dataset), context, out) / layout.REPORT)
+    dataset = load_dataset(cfg.dataset, task=typed_task(cfg.task))
+    cfg = with_defaults(cfg, dataset, context.progress.say)
+    return layout.read_json(run_teacher(cfg, dataset, context, out) / layout.REPORT)

@@ -97,6 +97,7 @@ class Training(Base):
     """What `distill` and `train-teacher` share."""
 
     dataset: Any = None
+    task: Any = None
     teacher: Any = None
     student: Any = None
     loss: Any = None

@@ -14,7 +14,7 @@ from distill_cli.types import Pool
 
 
 def label_mask(y: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Return a mask ``[N]`` of the rows whose labels may be used: `fraction` of every class, at least one row of each.
+    """Return a mask ``[N]`` of the rows whose labels may be used: `fraction` of every class (or stratum), one row at least.
 
     Nested: with the same seed, the rows of a smaller fraction are among those of a larger one.
 
@@ -31,12 +31,12 @@ def label_mask(y: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     return mask
 
 
-def mask_labels(pool: Pool, fraction: float, seed: int) -> Pool:
-    """Return the pool with labels left to a stratified part; all rows stay.
+def mask_labels(pool: Pool, fraction: float, seed: int, strata: np.ndarray) -> Pool:
+    """Return the pool with labels left to a part of each stratum ``[N]``, such as a class; all rows stay.
 
     Call it before `without_classes`, so that a row keeps its label whatever classes are left out.
     """
-    return replace(pool, labeled=pool.labeled & label_mask(pool.y, fraction, seed))
+    return replace(pool, labeled=pool.labeled & label_mask(strata, fraction, seed))
 
 
 def class_positions(class_names: Sequence[str], classes: Sequence[str | int]) -> list[int]:
@@ -64,6 +64,8 @@ def drop_classes(pool: Pool, class_names: Sequence[str], exclude: Sequence[str |
     Raises:
         UserError: no such class, or no row left.
     """
+    if not exclude:
+        return pool
     keep = ~np.isin(pool.y, class_positions(class_names, exclude))
     if not keep.any():
         raise UserError("dataset.transfer_exclude leaves no training row; leave out fewer classes")

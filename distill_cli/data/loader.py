@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -26,15 +26,23 @@ class SubsetLoader:
         num_classes: C.
         device: where batches go.
         max_device_gb: limit in GiB.
+        encode: the task's targets of a pool's `y` and C, ``[N, ...]``.
     """
 
-    def __init__(self, pool: Pool, num_classes: int, device: torch.device, resident_gb: float = 8.0) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        num_classes: int,
+        device: torch.device,
+        resident_gb: float = 8.0,
+        encode: Callable[[np.ndarray, int], Tensor] = targets,
+    ) -> None:
         self.pool = pool
         self.device = device
         size = len(pool) * int(np.prod(pool.source.shape[1:], dtype=np.int64)) * 4
         self.resident = size <= resident_gb * GIGABYTE
         self.x = torch.as_tensor(pool.x, dtype=torch.float32, device=device) if self.resident else None
-        self.target = targets(pool.y, num_classes).to(device)
+        self.target = encode(pool.y, num_classes).to(device)
         self.index = torch.as_tensor(pool.index, device=device)
         self.labeled = torch.as_tensor(pool.labeled, dtype=torch.float32, device=device)
         self.all_labeled = bool(pool.labeled.all())
@@ -78,7 +86,7 @@ class EpochBatchSampler:
     """Which rows each step sees: a function of (seed, epoch), the same for a student and its controls.
 
     Args:
-        y: ``[N]`` classes of the rows to draw from.
+        y: ``[N]`` classes, or other strata from 0, of the rows to draw from.
         batch_size: B >= 1; the last batch of a pass may be smaller, unless it would hold a single row, which joins none
             (batch norm cannot train on it).
         seed: the run's seed.

@@ -54,7 +54,7 @@ def model_bytes(subject: ExportSource, what: str = "format=onnx") -> bytes:
     try:
         with _quiet():
             program = torch.onnx.export(
-                Outputs(subject.model, subject.temperature).eval(), (example,), dynamo=True, opset_version=OPSET, verbose=False,
+                Outputs(subject.model, subject.temperature, subject.task).eval(), (example,), dynamo=True, opset_version=OPSET, verbose=False,
                 input_names=[INPUT], output_names=[LOGITS, PROBABILITIES], dynamic_shapes=({0: torch.export.Dim("batch")},),
             )  # fmt: skip
     except Exception as e:  # torch raises errors of many kinds here, of which none is ours

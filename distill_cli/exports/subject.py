@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from distill_cli.models.classifier import Classifier
+from distill_cli.tasks.registry import find_task
+from distill_cli.tasks.task import Task
 from distill_cli.types import Dataset
 
 # x [B, *shape] -> logits [B, C], probabilities [B, C]
@@ -38,6 +40,11 @@ class ExportSource:
     temperature: float = 1.0
     show_samples: bool = True
     about: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def task(self) -> Task:
+        """What the model has learned."""
+        return find_task(self.dataset.task)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -79,23 +86,25 @@ class Artifact:
 
 
 class Outputs(nn.Module):
-    """x -> logits ``[B, C]`` and probabilities ``[B, C]``, softmax of logits over the temperature.
+    """x -> logits ``[B, C]`` and probabilities ``[B, C]``, by default the softmax of logits over the temperature.
 
     Args:
         model: a classifier.
         temperature: T > 0.
+        task: turns logits into probabilities.
     """
 
-    def __init__(self, model: Classifier, temperature: float) -> None:
+    def __init__(self, model: Classifier, temperature: float, task: Task) -> None:
         super().__init__()
         self.model = model
         self.temperature = temperature
+        self.probabilities = task.probabilities
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits and probabilities."""
         logits = self.model(x).logits
         scaled = logits if self.temperature == 1.0 else logits / self.temperature
-        return logits, torch.softmax(scaled, dim=1)
+        return logits, self.probabilities(scaled)
 
 
 def runner_of(module: nn.Module) -> Runner:

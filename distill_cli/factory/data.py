@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from omegaconf import OmegaConf
 
 from distill_cli.config.instantiate import instantiate_component
@@ -15,24 +14,29 @@ from distill_cli.data.leakage import duplicate_notes
 from distill_cli.data.unlabeled import append_unlabeled, count_duplicates, from_dataset, read_unlabeled
 from distill_cli.data.validation import check_dataset
 from distill_cli.errors import UserError
+from distill_cli.factory.task import with_task
+from distill_cli.tasks.registry import find_task
+from distill_cli.tasks.task import Task
 from distill_cli.types import Columns, DataFacts, Dataset, Pool
 
 # Keys of every data set that say how its training rows are used, not what they are.
 SUBSET_KEYS = ("label_fraction", "transfer_exclude", "unlabeled")
 
 
-def load_dataset(node: Mapping[str, Any], columns: Columns | None = None) -> Dataset:
+def load_dataset(node: Mapping[str, Any], columns: Columns | None = None, task: Task | None = None) -> Dataset:
     """Build and check the data set of a config node.
 
     Args:
         node: of the config.
         columns: names that a finished model knows its features by; a table is then read in their order.
+        task: what is learned; None: what the data set is for.
     """
     plain: Any = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
     settings = {key: value for key, value in plain.items() if key not in SUBSET_KEYS}
-    dataset = instantiate_component(settings, "dataset", **({} if columns is None else {"columns": columns}))
+    dataset = instantiate_component(settings, "dataset", **({} if columns is None else {"columns": columns}), **({} if task is None else {"task": task.name}))
     if not isinstance(dataset, Dataset):
         raise UserError(f"dataset._target_={settings.get('_target_')}: returned {type(dataset).__name__}, expected a Dataset")
+    dataset = with_task(dataset, task)
     check_dataset(dataset)
     return dataset
 
@@ -45,6 +49,8 @@ def teacher_pool(dataset: Dataset, node: Mapping[str, Any], fraction: float | No
 
 def student_pool(dataset: Dataset, node: Mapping[str, Any]) -> Pool:
     """Return the student's training rows, labelled or not, less the classes left out on purpose."""
+    if node.get("transfer_exclude") and not find_task(dataset.task).has_classes:
+        raise UserError(f"dataset.transfer_exclude: task={dataset.task} has no classes that could be left out; drop it")
     return drop_classes(_labelled(dataset, node, None), dataset.class_names, list(node.get("transfer_exclude") or []))
 
 
@@ -95,12 +101,13 @@ def _load_other(node: Mapping[str, Any], columns: Columns | None) -> Dataset:
 
 def _labelled(dataset: Dataset, node: Mapping[str, Any], fraction: float | None) -> Pool:
     fraction = node.get("label_fraction", 1.0) if fraction is None else fraction
-    return mask_labels(dataset.train, fraction, int(node.get("split_seed", 0)))
+    strata = find_task(dataset.task).strata(dataset.train.y)
+    return mask_labels(dataset.train, fraction, int(node.get("split_seed", 0)), strata)
 
 
 def data_facts(pool: Pool, dataset: Dataset) -> DataFacts:
     """Return what losses may know of a training pool."""
-    counts = np.bincount(pool.y[pool.labeled], minlength=len(dataset.class_names))
+    counts = find_task(dataset.task).part_counts(pool.y[pool.labeled], len(dataset.class_names))
     return DataFacts(dataset.input_shape, tuple(int(n) for n in counts), len(pool))
 
 
@@ -108,7 +115,7 @@ def data_section(dataset: Dataset, node: Mapping[str, Any]) -> dict[str, Any]:
     """Return the report's `data` section."""
     counts = {}
     for name, pool in dataset.pools.items():
-        numbers = np.bincount(pool.y, minlength=len(dataset.class_names))
+        numbers = find_task(dataset.task).part_counts(pool.y, len(dataset.class_names))
         counts[name] = {label: int(n) for label, n in zip(dataset.class_names, numbers, strict=True)}
     return {
         "name": dataset.name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -13,7 +14,9 @@ from distill_cli.config.validation.stages import merged, stage_names, stage_sett
 from distill_cli.errors import UserError
 from distill_cli.factory.controls import TrainingPlan
 from distill_cli.factory.objective import build_objective
+from distill_cli.factory.task import supervised_loss
 from distill_cli.losses.objective import Objective
+from distill_cli.tasks.task import Task
 from distill_cli.types import DEFAULT_STAGE
 
 # Unless asked otherwise, gradients are measured on about one batch in this many steps, so that they cost about a hundredth.
@@ -63,8 +66,8 @@ def single_stage(objective: Objective, settings: Mapping[str, Any], where: str =
     return [StageSpec(DEFAULT_STAGE, where, objective, settings["epochs"], settings["optimizer"], settings["schedule"])]
 
 
-def build_stages(cfg: Any, plan: TrainingPlan) -> list[StageSpec]:
-    """Return the stages of a plan: the student's, or a control's with cross-entropy in place of the teacher's terms.
+def build_stages(cfg: Any, plan: TrainingPlan, task: Task) -> list[StageSpec]:
+    """Return the stages of a plan: the student's, or a control's with the task's supervised loss in place of the teacher's terms.
 
     A control has the student's stages, with the same epochs, optimizers and schedules. What it sets itself holds in all
     of them; its `epochs` are those of all its stages together, shared among them as the student's are; ``stages={}``
@@ -81,7 +84,7 @@ def build_stages(cfg: Any, plan: TrainingPlan) -> list[StageSpec]:
         objective = build_objective(node["loss"], node["terms"], cfg.seed, where, number)
         train = node.get("train")
         if plan.is_control and objective.uses_teacher:
-            objective, train = objective.without_teacher(), None
+            objective, train = objective.without_teacher(task.supervised_loss, partial(supervised_loss, task)), None
         training = {key: plan.settings[key] for key in TRAINING_KEYS}
         if names:
             for key in ("optimizer", "schedule"):

@@ -13,10 +13,11 @@ import torch
 
 from distill_cli.config.trust import load_config
 from distill_cli.errors import UserError
-from distill_cli.metrics.classification import log_probabilities
 from distill_cli.runs import layout
 from distill_cli.runs.checkpoint import load_model, read_checkpoint
 from distill_cli.runs.find_run import find_run, named
+from distill_cli.tasks.registry import CLASSIFICATION, find_task
+from distill_cli.tasks.task import Task
 from distill_cli.types import STUDENT, TEACHER
 from distill_cli.utils.devices import choose_device
 
@@ -36,6 +37,7 @@ class Predictor:
         features, beside: names of the columns of the table that it was trained on, and of its label and group; or none.
         shape: of one sample.
         probabilities: the model.
+        task: what it has learned.
     """
 
     origin: str
@@ -45,6 +47,7 @@ class Predictor:
     beside: list[str]
     shape: tuple[int, ...]
     probabilities: Probabilities
+    task: Task
 
     @property
     def dataset(self) -> Mapping[str, Any]:
@@ -70,29 +73,30 @@ def open_predictor(cfg: Any) -> Predictor:
     name = cfg.checkpoint_model if cfg.checkpoint_model is not None else STUDENT if STUDENT in checkpoint["models"] else TEACHER
     names = tuple(checkpoint["class_names"])
     columns = checkpoint.get("columns") or {"features": [], "beside": []}
+    task = find_task(checkpoint["models"].get(name, {}).get("task", CLASSIFICATION))
     if cfg.onnx is not None:
         entry = checkpoint["models"].get(name)
         if entry is None:
             raise UserError(f"{folder}: holds no model '{name}' (it has: {', '.join(sorted(checkpoint['models']))})")
-        probabilities = open_onnx(Path(cfg.onnx), names, tuple(entry["input_shape"]), name)
+        probabilities = open_onnx(Path(cfg.onnx), names, tuple(entry["input_shape"]), name, task)
     else:
         model, entry = load_model(folder, name)
-        probabilities = _from_model(model.to(device := choose_device(cfg.device.name, None)), device)
+        probabilities = _from_model(model.to(device := choose_device(cfg.device.name, None)), device, task)
     config = load_config(folder / layout.CONFIG)
     origin = f"{name} of run {named(folder)}, seed {layout.read_json(folder / layout.REPORT).get('seed')}"
-    return Predictor(origin, config, names, columns["features"], columns["beside"], tuple(entry["input_shape"]), probabilities)
+    return Predictor(origin, config, names, columns["features"], columns["beside"], tuple(entry["input_shape"]), probabilities, task)
 
 
-def _from_model(model: torch.nn.Module, device: torch.device) -> Probabilities:
+def _from_model(model: torch.nn.Module, device: torch.device, task: Task) -> Probabilities:
     @torch.no_grad()
     def probabilities(x: np.ndarray) -> np.ndarray:
-        logits = model(torch.from_numpy(x).to(device)).logits.float().cpu().numpy()
-        return np.exp(log_probabilities(logits))
+        logits = task.forward(model, torch.from_numpy(x).to(device)).logits.float().cpu().numpy()
+        return task.shown(logits)
 
     return probabilities
 
 
-def open_onnx(path: Path, class_names: tuple[str, ...], shape: tuple[int, ...], model: str) -> Probabilities:
+def open_onnx(path: Path, class_names: tuple[str, ...], shape: tuple[int, ...], model: str, task: Task) -> Probabilities:
     """Return the model of an ONNX file on the CPU, which takes raw samples; its output ``probabilities`` is used, or ``logits``.
 
     Args:
@@ -100,6 +104,7 @@ def open_onnx(path: Path, class_names: tuple[str, ...], shape: tuple[int, ...], 
         class_names: of the run.
         shape: of one sample.
         model: the name of the model in its run.
+        task: turns logits into probabilities.
 
     Raises:
         UserError: onnxruntime is missing, the file cannot be read, or it is of other classes, samples or of another model.
@@ -130,6 +135,6 @@ def open_onnx(path: Path, class_names: tuple[str, ...], shape: tuple[int, ...], 
 
     def probabilities(x: np.ndarray) -> np.ndarray:
         (values,) = session.run([wanted], {first.name: x})
-        return values if wanted == "probabilities" else np.exp(log_probabilities(values))
+        return values if wanted == "probabilities" else task.shown(values)
 
     return probabilities

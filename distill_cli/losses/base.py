@@ -22,8 +22,9 @@ class DistillationLoss(nn.Module):
     Attributes:
         uses_teacher: False keeps the term in a control without a teacher.
         uses_labels: False where neither `batch.target` nor `batch.labelled` is read.
-        is_cross_entropy: True for a loss without a teacher that learns from labels by itself, so that a control needs no other.
+        is_supervised: True for a loss without a teacher that learns from labels by itself, so that a control needs no other.
         requires: the fields of `ModelOutput` that it reads, of ``logits`` and ``features``.
+        targets: what a target must be for it, of ``classes``, ``labels`` and ``values`` (`tasks.task.Task`); empty: anything.
         class_weight: of its labels, where it weighs classes.
         pairs: ``(student, teacher)`` module paths of the features that it compares.
         min_batch_size, min_classes: rows of a batch and classes below which nothing of it reaches the student, as all that it
@@ -42,8 +43,9 @@ class DistillationLoss(nn.Module):
 
     uses_teacher: bool = True
     uses_labels: bool = True
-    is_cross_entropy: bool = False
+    is_supervised: bool = False
     requires: tuple[str, ...] = ("logits",)
+    targets: tuple[str, ...] = ()
     class_weight: str | Sequence[float] | None = None
     pairs: Sequence[tuple[str, str]] = ()
     min_batch_size: int = 1
@@ -67,7 +69,7 @@ class DistillationLoss(nn.Module):
         """
 
     def without_teacher(self) -> DistillationLoss | None:
-        """Return the cross-entropy that stands for this loss in a control; None for one without class weights."""
+        """Return the supervised loss that stands for this loss in a control; None for one without class weights."""
         return None
 
     def skip_pretraining(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -87,30 +87,34 @@ class Objective(nn.Module):
         for _, term in self.items():
             term.skip_pretraining()
 
-    def without_teacher(self) -> Objective:
-        """Return the control's objective: the teacher's terms replaced by cross-entropy.
+    def without_teacher(self, name: str = CROSS_ENTROPY, supervised: Callable[[], DistillationLoss] = CrossEntropy) -> Objective:
+        """Return the control's objective: the teacher's terms replaced by the task's supervised loss.
 
-        Terms that need no teacher stay; where no cross-entropy of a weight above 0 is among them, one of weight 1 joins
-        them, with the class weights of the first term that it stands for. Where the cross-entropies weigh less than 1
+        Terms that need no teacher stay; where no supervised loss of a weight above 0 is among them, one of weight 1 joins
+        them, with the class weights of the first term that it stands for. Where the supervised losses weigh less than 1
         together, all weights are multiplied so that they weigh 1: they had made room for the teacher's terms. Where one
-        weight alone would still move, and it is a cross-entropy's, it stands still at its largest value: it moved against
+        weight alone would still move, and it is a supervised loss's, it stands still at its largest value: it moved against
         the teacher's terms (docs/decisions/0007).
+
+        Args:
+            name: of the term that joins.
+            supervised: builds it, where no term has one that stands for it.
         """
         kept: dict[str, DistillationLoss] = {}
-        for name, term in self.items():
-            if not term.uses_teacher and (max_weight(self.schedules[name]) or not term.is_cross_entropy):
-                kept[name] = term
-        weights = {name: self.schedules[name] for name in kept}
-        moving = [name for name, weight in weights.items() if isinstance(weight, WeightSchedule)]
-        if len(moving) == 1 and kept[moving[0]].is_cross_entropy:
+        for own, term in self.items():
+            if not term.uses_teacher and (max_weight(self.schedules[own]) or not term.is_supervised):
+                kept[own] = term
+        weights = {own: self.schedules[own] for own in kept}
+        moving = [own for own, weight in weights.items() if isinstance(weight, WeightSchedule)]
+        if len(moving) == 1 and kept[moving[0]].is_supervised:
             weights[moving[0]] = max_weight(weights[moving[0]])
-        labelled = sum(max_weight(weights[name]) for name, term in kept.items() if term.is_cross_entropy)
+        labelled = sum(max_weight(weights[own]) for own, term in kept.items() if term.is_supervised)
         if not labelled:
             substitutes = (term.without_teacher() for _, term in self.items())
-            kept[CROSS_ENTROPY] = next((loss for loss in substitutes if loss is not None), CrossEntropy())
-            weights[CROSS_ENTROPY] = 1.0
+            kept[name] = next((loss for loss in substitutes if loss is not None), None) or supervised()
+            weights[name] = 1.0
         elif labelled < 1:
-            weights = {name: scaled_weight(weight, 1 / labelled) for name, weight in weights.items()}
+            weights = {own: scaled_weight(weight, 1 / labelled) for own, weight in weights.items()}
         return Objective(kept, weights)
 
     def bind(self, facts: DataFacts, student: ModelOutput, teachers: Sequence[ModelOutput]) -> None:

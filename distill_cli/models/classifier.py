@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -149,7 +150,7 @@ class Classifier(nn.Module):
 
 def with_features(output: ModelOutput, heard: Mapping[str, Tensor]) -> ModelOutput:
     """Return an output with the tapped features beside its own."""
-    return ModelOutput(output.logits, {**output.features, **heard}) if heard else output
+    return replace(output, features={**output.features, **heard}) if heard else output
 
 
 def logits_of(output: Any) -> Tensor:

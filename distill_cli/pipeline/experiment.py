@@ -21,6 +21,7 @@ from distill_cli.pipeline.sample_gallery import samples
 from distill_cli.pipeline.students import train_students
 from distill_cli.runs import layout
 from distill_cli.runs.checkpoint import model_spec
+from distill_cli.tasks.registry import find_task
 from distill_cli.teachers import generations as teacher_generations
 from distill_cli.teachers import train as teacher_training
 from distill_cli.types import STUDENT, TEACHER, TEST_SPLIT, Dataset
@@ -28,7 +29,7 @@ from distill_cli.types import STUDENT, TEACHER, TEST_SPLIT, Dataset
 
 def run_teacher(cfg: Any, dataset: Dataset, context: RunContext, out: Path) -> Path:
     """Train the teacher of a config into the run folder `out`, register it, and return the folder."""
-    loggers = open_loggers(cfg, out, context.progress.say)
+    task, loggers = find_task(dataset.task), open_loggers(cfg, out, context.progress.say)
     started = replace(context, run_dir=out, started=time.time(), loggers=loggers)
     taught, result = teacher_training.train(cfg, dataset, started)
     assert taught.model is not None and taught.train_record is not None and taught.key is not None
@@ -39,7 +40,7 @@ def run_teacher(cfg: Any, dataset: Dataset, context: RunContext, out: Path) -> P
     report = report_header("train-teacher", cfg, dataset) | {
         "models": models,
         "comparison": {},
-        "verdict": evaluation.verdict(models, {}, TEST_SPLIT),
+        "verdict": evaluation.verdict(models, {}, TEST_SPLIT, task.primary_metric),
         "teacher_key": taught.key,
         "teacher_source": "trained",
         "budget": {"teacher_steps": result.steps, "teacher_seconds": result.seconds},
@@ -72,6 +73,7 @@ def train_and_report(
         extra_sections: what else the report says; the student joins the generations of `chain`.
         tuned_settings: where the tuned control's settings come from.
     """
+    task = find_task(dataset.task)
     context = replace(context, loggers=open_loggers(cfg, context.run_dir, context.progress.say))
     gathered = RunResults.create(dataset, context, context.run_dir)
     member_reports = add_teacher(gathered, taught, context.run_dir)
@@ -83,7 +85,7 @@ def train_and_report(
     report = report_header("distill", cfg, dataset) | {
         "models": models,
         "comparison": comparison,
-        "verdict": evaluation.verdict(models, comparison, TEST_SPLIT),
+        "verdict": evaluation.verdict(models, comparison, TEST_SPLIT, task.primary_metric),
         "terms": list(gathered.stages.values())[-1]["terms"],
         "stages": gathered.stages,
         "teacher_key": taught.key,
@@ -97,13 +99,13 @@ def train_and_report(
     }
     report["data"]["notes"] += transfer.notes
     if extra_sections.get("chain"):
-        report["chain"] = [*extra_sections["chain"], teacher_generations.generation(STUDENT, "trained", models[STUDENT])]
+        report["chain"] = [*extra_sections["chain"], teacher_generations.generation(STUDENT, "trained", models[STUDENT], task.primary_metric.name)]
     if tuned_settings is not None:
         report["search"] = tuned_settings.report(cfg.seed)
     report["notes"] = examine(Examined(report, dataset, gathered.logits, gathered.records), own_checks(cfg.health))
     predictions = write_run.predictions(dataset, gathered.logits)
     shown = None
-    if cfg.report.samples:
+    if cfg.report.samples and task.has_classes:
         shown = samples(report, dataset, TEST_SPLIT, gathered.logits, gathered.models, context)
     write_run.write_run(context, report, cfg, provenance_of(context), gathered.records, predictions, shown)
     return layout.read_json(context.run_dir / layout.REPORT)

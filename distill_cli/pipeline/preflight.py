@@ -11,13 +11,15 @@ from distill_cli.errors import UserError
 from distill_cli.factory import controls
 from distill_cli.factory.context import RunContext
 from distill_cli.factory.data import data_facts
-from distill_cli.factory.objective import cross_entropy_objective
+from distill_cli.factory.objective import supervised_objective
 from distill_cli.factory.stages import build_stages as stages_of
 from distill_cli.factory.stages import feature_pairs, single_stage
+from distill_cli.factory.task import check_metric
 from distill_cli.factory.tuned_settings import SearchResult
 from distill_cli.models.classifier import Classifier
 from distill_cli.runs.checkpoint import build_model, model_spec
 from distill_cli.tasks.classification import bias_correction
+from distill_cli.tasks.registry import find_task
 from distill_cli.teachers import generations as teacher_generations
 from distill_cli.teachers import train as teacher_training
 from distill_cli.teachers.frozen import freeze_teacher
@@ -28,6 +30,7 @@ from distill_cli.training.bind_losses import (
     bind_losses,
     check_batches,
     check_pretraining,
+    check_targets,
     set_feature_layers,
     uses_teacher,
 )
@@ -48,14 +51,15 @@ def preflight(cfg: Any, found: SearchResult | None, pool: Pool, dataset: Dataset
     Raises:
         UserError: what cannot be built, cannot make a step, or cannot be compared with its teacher.
     """
-    links = teacher_generations.generations_of(cfg)
+    task, links = find_task(dataset.task), teacher_generations.generations_of(cfg)
+    check_metric(cfg.teacher.select.metric, task, "teacher.select.metric")
     check_settings(cfg, found, pool, dataset, context)
     for link in links:
         with teacher_generations.prefix_errors(link) as own:
             check_settings(own, None, pool, dataset, context)
     taught_by = None
     if not any(cfg.teacher[key] is not None for key in teacher_training.SOURCES):
-        dry_run_optimizers(single_stage(cross_entropy_objective("none"), cfg.teacher, "teacher."))
+        dry_run_optimizers(single_stage(supervised_objective(task, cfg.teacher.class_weight, "teacher."), cfg.teacher, "teacher."))
         build_transforms(cfg.teacher, 0, dataset.input_shape, "teacher.")
         taught_by = build_untrained_teacher(cfg.teacher, dataset)
     for link in links:
@@ -70,18 +74,23 @@ def check_settings(cfg: Any, found: SearchResult | None, pool: Pool, dataset: Da
     Raises:
         UserError: what cannot be built, or cannot make a step.
     """
+    task = find_task(dataset.task)
+    if cfg.student.bias_fix and not task.has_classes:
+        raise UserError(f"student.bias_fix: task={task.name} has no classes that could be missing; set student.bias_fix=false")
     if cfg.student.bias_fix:
         bias_correction.missing_classes(pool, dataset)
     build_model(model_spec(cfg.student.model, cfg.student.prepare, dataset), "student.model", cfg.seed)
     for plan in controls.build_plans(cfg, cfg.controls, found):
         where = f"controls.{plan.name}." if plan.is_control and plan.name != SCRATCH else ""
-        stages = stages_of(cfg, plan)
+        stages = stages_of(cfg, plan, task)
+        check_targets(stages, task)
+        check_metric(plan.settings["select"]["metric"], task, f"{where}select.metric")
         dry_run_optimizers(stages, where)
         build_transforms(plan.settings, plan.seed, dataset.input_shape, where)
         if not plan.is_control:
             seen = pool if uses_teacher(stages) else pool.select(pool.labeled)
             sampler = EpochBatchSampler(
-                seen.y, plan.settings["batch_size"], plan.seed, steps_per_epoch=plan.settings["steps_per_epoch"]
+                task.strata(seen.y), plan.settings["batch_size"], plan.seed, steps_per_epoch=plan.settings["steps_per_epoch"]
             )
             check_pretraining(stages, sampler.steps_per_epoch)
             for note in check_batches(stages, sampler.batch_size, len(dataset.class_names)):
@@ -128,17 +137,17 @@ def check_losses(cfg: Any, taught_by: Classifier | None, pool: Pool, dataset: Da
     Returns:
         Such a student, to teach the next.
     """
-    entry = model_spec(cfg.student.model, cfg.student.prepare, dataset)
+    task, entry = find_task(dataset.task), model_spec(cfg.student.model, cfg.student.prepare, dataset)
     student = build_model(entry, "student.model", cfg.seed)
     plan = controls.build_plans(cfg, [])[0]
-    stages = stages_of(cfg, plan)
+    stages = stages_of(cfg, plan, task)
     pairs = feature_pairs(stages)
     set_feature_layers(student, [path for path, _ in pairs], "student")
     if taught_by is not None:
         rows = context.rows(pool.select(np.arange(min(EXAMPLES, len(pool)))), dataset)
         batch_size = min(plan.settings["batch_size"], len(pool))
         teachers = [freeze_teacher(taught_by.to(context.device), pairs)]
-        bind_losses(stages, student.to(context.device), teachers, rows, data_facts(pool, dataset), cfg.seed, batch_size)
+        bind_losses(stages, student.to(context.device), teachers, rows, data_facts(pool, dataset), cfg.seed, batch_size, task)
     elif cfg.teacher.outputs is not None:
         check_has_features(pairs)
     lesson = TeacherQuery(pairs, pool, dataset, context, plan.settings, plan.seed, cfg.cache)

@@ -21,7 +21,7 @@ def report_header(command: str, cfg: Any, dataset: Dataset) -> Report:
         "schema_version": 1,
         "command": command,
         "recipe_version": RECIPE_VERSION,
-        "task": "classification",
+        "task": dataset.task,
         "name": run_name(cfg, command, dataset.name),
         "seed": cfg.teacher.seed if command == "train-teacher" else cfg.seed,
         "data": data_section(dataset, cfg.dataset),

@@ -16,6 +16,7 @@ from distill_cli.pipeline.results import RunResults
 from distill_cli.runs import layout
 from distill_cli.runs.checkpoint import build_model
 from distill_cli.tasks.classification import bias_correction
+from distill_cli.tasks.registry import find_task
 from distill_cli.teachers import train as teacher_training
 from distill_cli.teachers.supply import TeacherQuery, build_teachers
 from distill_cli.training.bind_losses import uses_teacher
@@ -37,7 +38,7 @@ def train_students(
     labels, steps_per_epoch, epochs = int(pool.labeled.sum()), None, None
     views = cfg.cache.views
     for plan in plans:
-        stages, stop_after = stages_of(cfg, plan), None
+        stages, stop_after = stages_of(cfg, plan, find_task(dataset.task)), None
         if plan.is_control:
             if plan.match_steps:  # fewer rows may have labels than a teacher can teach: the control makes as many steps
                 plan.settings["steps_per_epoch"] = steps_per_epoch

@@ -19,6 +19,7 @@ from distill_cli.errors import UserError
 from distill_cli.models.classifier import Classifier, LogitOffset, ReorderClasses
 from distill_cli.rng import seeded
 from distill_cli.runs import layout
+from distill_cli.tasks.registry import CLASSIFICATION, find_task
 from distill_cli.types import Columns, Dataset, has_channels_last
 from distill_cli.utils.files import write_json
 
@@ -54,6 +55,7 @@ def model_spec(node: Mapping[str, Any], prepare: str | None, dataset: Dataset) -
         "prepare": prepare or dataset.default_preprocessing,
         "num_classes": len(dataset.class_names),
         "input_shape": list(dataset.input_shape),
+        "task": dataset.task,
     }
 
 
@@ -77,7 +79,7 @@ def build_model(entry: Mapping[str, Any], where: str, seed: int = 0) -> Classifi
     node = {k: v for k, v in node.items() if k not in given}
     with seeded(seed, "init"):
         model = _build(node, where, given, entry)
-        _dry_run(model, shape, classes, where)  # in the stream: lazy layers draw their weights at the first batch
+        _dry_run(model, entry, where)  # in the stream: lazy layers draw their weights at the first batch
     _check_state(model, where)
     return model
 
@@ -100,19 +102,19 @@ def _build(node: Mapping[str, Any], where: str, given: Mapping[str, Any], entry:
 
 
 @torch.no_grad()
-def _dry_run(model: Classifier, shape: tuple[int, ...], classes: int, where: str) -> None:
+def _dry_run(model: Classifier, entry: Mapping[str, Any], where: str) -> None:
+    shape, classes, task = tuple(entry["input_shape"]), int(entry["num_classes"]), find_task(entry.get("task", CLASSIFICATION))
     model.eval()
     try:
-        logits = model(torch.zeros(2, *shape)).logits
+        problem = task.check_model(model, shape, classes)
     except Exception as e:  # whatever a network of somebody else's raises
         why = (str(e).splitlines() or [""])[0] or type(e).__name__
         raise UserError(
             f"{where}: this network cannot take the data's samples of shape {shape}: {why}{channels_last(shape)}"
         ) from None
-    if tuple(logits.shape) != (2, classes):
+    if problem:
         raise UserError(
-            f"{where}: gives {list(logits.shape)[1:]} outputs a sample, the data has {classes} classes; "
-            f"leave {where}.num_classes out to follow the data"
+            f"{where}: {problem}, the data has {classes} {task.parts}; leave {where}.num_classes out to follow the data"
         )
 
 
@@ -213,6 +215,8 @@ def _are_columns(value: Any) -> bool:
 def _check_sound(entry: Any, where: str) -> None:
     if not isinstance(entry, dict) or (lacking := [key for key, sound in SPEC_CHECKS.items() if not sound(entry.get(key))]):
         raise UserError(f"{where} has no usable '{lacking[0] if isinstance(entry, dict) else 'model'}'; the file is damaged")
+    if (task := entry.get("task")) is not None:
+        find_task(str(task))
     if not _is_order(entry.get("order"), entry["num_classes"]):
         raise UserError(f"{where} has an order that is none of {entry['num_classes']} classes; the file is damaged")
     members = entry.get("members", [])

@@ -14,11 +14,12 @@ from distill_cli.config.validation.check import targets_in
 from distill_cli.data.leakage import find_overlap, merge_records
 from distill_cli.errors import UserError
 from distill_cli.factory.context import RunContext
-from distill_cli.metrics.classification import majority_problem, quick_scores
+from distill_cli.metrics.classification import majority_problem
 from distill_cli.models.classifier import PER_ELEMENT, Classifier
 from distill_cli.models.ensemble import Ensemble
 from distill_cli.runs.checkpoint import build_model, columns_of, model_spec, read_checkpoint
 from distill_cli.runs.find_run import find_run
+from distill_cli.tasks.registry import find_task
 from distill_cli.teachers import external
 from distill_cli.teachers.train import ResolvedTeacher, find_or_train, load_from_run
 from distill_cli.types import Columns, Dataset
@@ -51,6 +52,9 @@ def resolve_teacher(cfg: Any, dataset: Dataset, context: RunContext, train_run: 
         train_run: trains a teacher into a run folder of its own.
     """
     node = cfg.teacher
+    if not find_task(dataset.task).has_classes and "probabilities" in (node.average, node.outputs_kind):
+        key = "average" if node.average == "probabilities" else "outputs_kind"
+        raise UserError(f"teacher.{key}=probabilities: is for exclusive classes, and the task is {dataset.task}; use logits")
     if node.weights is not None:
         model, entry, reading = external.load_weights(node, dataset)
         members = [ResolvedTeacher(f"weights {node.weights}{reading}", model, entry)]
@@ -81,9 +85,11 @@ def introduce(taught: ResolvedTeacher, dataset: Dataset, context: RunContext) ->
     if logits is None:
         context.progress.say("warning: the teacher has no outputs for some rows of validation, so nobody knows how good it is")
         return
-    scores = quick_scores(logits, dataset.val.y, dataset.macro_classes)
-    context.progress.say(f"teacher: macro F1 {scores['macro_f1']:.3f}, accuracy {scores['accuracy']:.3f} on validation")
-    if problem := majority_problem(logits, dataset.val.y, len(dataset.class_names)):
+    task = find_task(dataset.task)
+    scores = task.epoch_scores(logits, dataset.val, dataset)
+    said = ", ".join(f"{metric.title} {scores[metric.name]:.3f}" for metric in task.metrics[:2])
+    context.progress.say(f"teacher: {said} on validation")
+    if task.has_classes and (problem := majority_problem(logits, dataset.val.y, len(dataset.class_names))):
         context.progress.say(f"warning: the teacher knows nothing of this data: on validation {problem}")
 
 

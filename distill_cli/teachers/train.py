@@ -16,12 +16,13 @@ from distill_cli.data.leakage import TrainRecord, record_training_rows
 from distill_cli.errors import UserError
 from distill_cli.factory.context import RunContext
 from distill_cli.factory.data import teacher_pool
-from distill_cli.factory.objective import cross_entropy_objective
+from distill_cli.factory.objective import supervised_objective
 from distill_cli.factory.stages import single_stage
 from distill_cli.models.classifier import Classifier
 from distill_cli.reports.run.metrics_csv import epochs_of
 from distill_cli.runs import layout
 from distill_cli.runs.checkpoint import build_model, columns_of, load_model, model_spec, read_checkpoint
+from distill_cli.tasks.registry import find_task
 from distill_cli.teachers import external
 from distill_cli.teachers.output_cache import weights_hash
 from distill_cli.teachers.registry import find_or_create
@@ -70,7 +71,7 @@ class ResolvedTeacher:
 
         if self.model is not None:
             self.model.to(context.device)
-            return predict(self.model, context.rows(pool, dataset), context.eval_batch_size).numpy()
+            return predict(self.model, context.rows(pool, dataset), context.eval_batch_size, find_task(dataset.task)).numpy()
         assert self.outputs is not None
         return external.select_rows(*self.outputs, pool.index)
 
@@ -181,7 +182,8 @@ def train(cfg: Any, dataset: Dataset, context: RunContext) -> tuple[ResolvedTeac
     entry = model_spec(node.model, node.prepare, dataset)
     model = build_model(entry, "teacher.model", node.seed)
     settings = {name: node[name] for name in TRAINING_KEYS}
-    stages = single_stage(cross_entropy_objective(node.class_weight), settings, "teacher.")
+    objective = supervised_objective(find_task(dataset.task), node.class_weight, "teacher.")
+    stages = single_stage(objective, settings, "teacher.")
     result = fit("teacher", model, stages, pool, dataset, [], settings, node.seed, context)
     key = teacher_key(node, dataset, cfg.dataset, context.precision)
     return ResolvedTeacher(

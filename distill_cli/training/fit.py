@@ -20,11 +20,13 @@ from distill_cli.data.stored_views import StoredViews
 from distill_cli.errors import UserError
 from distill_cli.factory.context import RunContext
 from distill_cli.factory.data import data_facts
-from distill_cli.factory.objective import cross_entropy_objective
 from distill_cli.factory.stages import StageSpec
-from distill_cli.metrics.classification import quick_scores
+from distill_cli.losses.cross_entropy import CrossEntropy
+from distill_cli.losses.objective import Objective
 from distill_cli.models.classifier import Classifier
 from distill_cli.rng import seeded
+from distill_cli.tasks.registry import find_task
+from distill_cli.tasks.task import Task
 from distill_cli.training.bind_losses import bind_losses, uses_teacher
 from distill_cli.training.freezing import trainable_parameters
 from distill_cli.training.model_selection import ModelSelection
@@ -63,25 +65,28 @@ def fit(
         views: augmented and mixed inputs are so many stored views of the rows; 0: new ones every epoch.
         taught_by: what tells the teacher's weights or outputs apart from another's; None without one.
     """
+    task = find_task(dataset.task)
     model.fit_preprocessing(pool)  # inputs need no labels: student and control prepare theirs alike
     if not uses_teacher(parts):
         pool = pool.select(pool.labeled)
     model.to(context.device)
     rows, val = context.rows(pool, dataset), context.rows(dataset.val, dataset)
     batch_size = min(settings["batch_size"], len(rows))
-    values = bind_losses(parts, model, teachers, rows, data_facts(pool, dataset), seed, batch_size)
+    values = bind_losses(parts, model, teachers, rows, data_facts(pool, dataset), seed, batch_size, task)
     key_parts = {"settings": dict(settings), "seed": seed, "stop_after": stop_after, "views": views, "values": values}
     key_parts["teacher"] = taught_by
     key = training_key(parts, pool, dataset, {**key_parts, "precision": context.precision})
     _dry_run_train_mode(model, rows, batch_size, name)
-    sampler = EpochBatchSampler(pool.y, settings["batch_size"], seed, settings["sampling"]["power"], settings["steps_per_epoch"])
+    sampler = EpochBatchSampler(task.strata(pool.y), settings["batch_size"], seed, settings["sampling"]["power"], settings["steps_per_epoch"])
     trainer = Trainer(
         name=name,
         model=model,
         train_data=rows,
         sampler=sampler,
         teachers=teachers,
-        validate=lambda m: quick_scores(predict(m, val, context.eval_batch_size).numpy(), dataset.val.y, dataset.macro_classes),
+        validate=lambda m: task.epoch_scores(
+            predict(m, val, context.eval_batch_size, task).numpy(), dataset.val, dataset
+        ),
         seed=seed,
         precision=Precision(context.precision, context.device),
         transforms=build_transforms(settings, seed, dataset.input_shape, "teacher." if name == "teacher" else "", rows, views),
@@ -89,16 +94,23 @@ def fit(
         on_progress=context.progress.step,
         checkpoints=context.checkpoint_manager(name, key),
         log=context.progress.say,
+        task=task,
     )
     stages = [make_stage(model, part, sampler.steps_per_epoch) for part in parts]
     context.progress.start(
         name, sum(stage.epochs for stage in stages), sampler.steps_per_epoch * sampler.batch_size, sampler.steps_per_epoch
     )
     try:
-        return trainer.fit(stages, ModelSelection(**settings["select"], max_epochs=stop_after), context.epoch)
+        return trainer.fit(stages, _selection(settings["select"], task, stop_after), context.epoch)
     finally:
         context.progress.finish()
         model.set_feature_layers(())
+
+
+def _selection(settings: Mapping[str, Any], task: Task, stop_after: int | None) -> ModelSelection:
+    metric = task.metric(settings["metric"])
+    assert metric is not None
+    return ModelSelection(**settings, max_epochs=stop_after, higher_is_better=metric.higher_is_better)
 
 
 def build_transforms(
@@ -138,7 +150,7 @@ def dry_run_optimizers(parts: Sequence[StageSpec], where: str = "") -> None:
     """
     for part in parts:
         number, place = nn.Parameter(torch.zeros(1)), where + part.config_path
-        part = replace(part, config_path=place, objective=cross_entropy_objective("none"), trainable_modules=None)
+        part = replace(part, config_path=place, objective=Objective({"loss": CrossEntropy()}, {"loss": 1.0}), trainable_modules=None)
         try:
             dry_run_step(make_stage(nn.ParameterList([number]), part, 1), number)
         except UserError:

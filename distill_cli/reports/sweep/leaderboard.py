@@ -5,24 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from distill_cli.metrics.classification import LOWER_IS_BETTER
 from distill_cli.metrics.statistics import MIN_SEEDS, holm, minimum_detectable_effect, paired_t, verdict_word
 from distill_cli.reports.sweep.collect import Run, RunCollection
 from distill_cli.reports.sweep.settings import labels, same_setting
 from distill_cli.reports.sweep.sort_and_filter import sort
 from distill_cli.reports.sweep.table import Comparison, Leaderboard, Row
-
-METRICS = ("macro_f1", "accuracy", "nll", "ece")
-UNBOUNDED = ("nll",)  # the others lie between 0 and 1
+from distill_cli.tasks.registry import all_metrics, report_task
 
 
-def build_leaderboard(found: RunCollection, metric: str = "macro_f1") -> Leaderboard:
+def build_leaderboard(found: RunCollection, metric: str | None = None) -> Leaderboard:
     """Return the table of the finished runs, best first by the mean VALIDATION score: test scores never choose.
 
     Args:
         found: runs.
-        metric: one of `METRICS`; of nll and ece less is better.
+        metric: of any task; None: the primary one of the runs' task.
     """
+    metric = metric or usual_metric(found)
     notes: list[str] = []
     groups = [_one_a_seed(group, notes) for group in _groups(found.finished)]
     names, shared = labels(groups)
@@ -35,6 +33,11 @@ def build_leaderboard(found: RunCollection, metric: str = "macro_f1") -> Leaderb
     if any(row.one_teacher and len(row.runs) > 1 for row in rows):
         notes.append("a teacher without +- served all seeds of its row: intervals over seeds say nothing about other teachers")
     return table
+
+
+def usual_metric(found: RunCollection) -> str:
+    """Return the primary metric of the task of the first finished run; of classification where there is none."""
+    return report_task(found.finished[0].report if found.finished else None).primary_metric.name
 
 
 def control_order(name: str) -> tuple[bool, bool]:
@@ -90,10 +93,11 @@ def _row(label: str, runs: list[Run], metric: str) -> Row:
 
 def _correct(table: Leaderboard) -> None:
     """Fill in the tests; their words follow the corrected p."""
-    sign = -1 if table.metric in LOWER_IS_BETTER else 1
+    metric = all_metrics()[table.metric]
+    sign = 1 if metric.higher_is_better else -1
     found = [comparison for _, comparison in table.comparisons]
     for c in found:
-        bounds = None if table.metric in UNBOUNDED else (-1.0, 1.0)
+        bounds = None if metric.bounds is None else (metric.bounds[0] - metric.bounds[1], metric.bounds[1] - metric.bounds[0])
         c.result = paired_t([sign * (a - b) for a, b in zip(c.student, c.scores, strict=True)], bounds=bounds)
     tested = [c for c in found if c.result["n"] >= MIN_SEEDS]
     adjusted = holm([c.result["p"] for c in tested]) if len(tested) > 1 else [None] * len(tested)

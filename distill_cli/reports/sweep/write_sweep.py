@@ -13,14 +13,14 @@ from distill_cli.reports.sweep.table import Leaderboard
 from distill_cli.reports.terminal import console, print_line
 
 
-def sweep_report(folder: str | Path, metric: str = "macro_f1", file: IO[str] | None = None) -> Leaderboard:
+def sweep_report(folder: str | Path, metric: str | None = None, file: IO[str] | None = None) -> Leaderboard:
     """Print the table of the runs below a folder, and write results.csv, results.md and report.html into it.
 
     The page is left out where every run has ``report.html=false``.
 
     Args:
         folder: of a sweep, which may still be running.
-        metric: one of `standings.METRICS`.
+        metric: of any task; None: the primary one of the runs' task.
         file: where to print; None is stdout.
 
     Raises:

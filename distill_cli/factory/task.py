@@ -1,0 +1,115 @@
+"""Config and data set -> the task, and what follows from it where nothing was chosen: the student's loss, the metric."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from distill_cli.config.instantiate import instantiate_component
+from distill_cli.config.options import conf_dir
+from distill_cli.config.validation.components import find_target, parameter_names
+from distill_cli.errors import UserError
+from distill_cli.losses.base import DistillationLoss, as_loss
+from distill_cli.tasks.registry import CLASSIFICATION, find_task, register
+from distill_cli.tasks.task import Task
+from distill_cli.types import Dataset
+
+
+def typed_task(node: Mapping[str, Any] | None) -> Task | None:
+    """Return the task of a config node and make it known by its name; None where the data set chooses.
+
+    Raises:
+        UserError: it is no task.
+    """
+    if node is None:
+        return None
+    task = instantiate_component(node, "task")
+    if not all(hasattr(task, name) for name in ("name", "metrics", "evaluator", "encode_targets")):
+        raise UserError(f"task._target_={node.get('_target_')}: is no task; see docs/extend.md")
+    register(task)
+    return task  # type: ignore[no-any-return]
+
+
+def with_task(dataset: Dataset, task: Task | None) -> Dataset:
+    """Return the data set with the task that was typed, or with its own.
+
+    Raises:
+        UserError: its targets are of another kind.
+    """
+    if task is None or task.name == dataset.task:
+        return dataset
+    own = find_task(dataset.task)
+    if own.targets != task.targets:
+        raise UserError(
+            f"task={task.name}: its targets are {task.targets}, and those of data set {dataset.name} are {own.targets}; "
+            f"leave task= out, or name other labels"
+        )
+    return replace(dataset, task=task.name)
+
+
+def with_defaults(cfg: Any, dataset: Dataset, log: Callable[[str], object]) -> Any:
+    """Return a config whose loss and metric fit the task of the data set, where the usual ones do not.
+
+    What classification has by default stands for "nothing chosen": another task puts its own loss in that place, with the values
+    of the settings that both have, and its primary metric.
+
+    Args:
+        cfg: the composed config.
+        dataset: it names the task.
+        log: takes a line on each change.
+    """
+    task, usual = find_task(dataset.task), find_task(CLASSIFICATION)
+    if dataset.task == CLASSIFICATION:
+        return cfg
+    cfg = cfg.copy()
+    log(f"task: {task.name}, scored by {task.primary_metric.title}")
+    if cfg.get("loss") is not None and cfg.loss.get("_target_") == loss_node(usual.distillation_loss)["_target_"]:
+        node = loss_node(task.distillation_loss)
+        chosen = {key: value for key, value in cfg.loss.items() if key in node and key != "_target_"}
+        cfg.loss = OmegaConf.create({**node, **chosen})
+        log(f"loss: {task.distillation_loss}, the default of task={task.name}")
+    for place in ("", "teacher."):
+        key = f"{place}select.metric"
+        if OmegaConf.select(cfg, key) == usual.primary_metric.name and task.metric(usual.primary_metric.name) is None:
+            OmegaConf.update(cfg, key, task.primary_metric.name)
+    return cfg
+
+
+def check_metric(name: str, task: Task, key: str) -> None:
+    """See that an epoch can be chosen by a metric.
+
+    Raises:
+        UserError: the task has no such metric after every epoch.
+    """
+    if name not in task.epoch_metrics:
+        raise UserError(f"{key}={name}: task={task.name} has no such metric after every epoch; use {', '.join(task.epoch_metrics)}")
+
+
+def loss_node(option: str) -> dict[str, Any]:
+    """Return the node of an option of the group `loss`, or of a class by its dotted path."""
+    file = conf_dir() / "loss" / f"{option}.yaml"
+    if not file.is_file():
+        return {"_target_": option}
+    return OmegaConf.to_container(OmegaConf.load(file))  # type: ignore[return-value]
+
+
+def supervised_loss(task: Task, class_weight: Any = "none", where: str = "") -> DistillationLoss:
+    """Return the loss by which a task learns from labels.
+
+    Args:
+        task: names it by an option of the group `loss`.
+        class_weight: as in `losses.cross_entropy.CrossEntropy`.
+        where: the place of the setting, for messages.
+
+    Raises:
+        UserError: class weights for a loss that has none.
+    """
+    node = {key: value for key, value in loss_node(task.supervised_loss).items() if key not in ("weight", "class_weight")}
+    names = parameter_names(find_target("loss", node["_target_"]))
+    weighs = names is None or "class_weight" in names
+    if not weighs and class_weight != "none":
+        raise UserError(f"{where}class_weight={class_weight}: the loss of task={task.name} weighs no classes; leave it out")
+    return as_loss(instantiate_component(node | ({"class_weight": class_weight} if weighs else {}), "loss"))

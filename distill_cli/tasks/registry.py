@@ -1,0 +1,64 @@
+"""Tasks by name: a folder of tasks/ each, and those of a user's own that a config has named."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+
+from distill_cli import tasks
+from distill_cli.errors import UserError, did_you_mean
+from distill_cli.tasks.task import Metric, Task
+
+CLASSIFICATION = "classification"
+
+_registered: dict[str, Task] = {}
+
+
+def task_names() -> list[str]:
+    """Return the names of the tool's own tasks: the folders of tasks/."""
+    return [module.name for module in pkgutil.iter_modules(tasks.__path__) if module.ispkg]
+
+
+def register(task: Task) -> None:
+    """Let `find_task` return this one by its name from now on."""
+    _registered[task.name] = task
+
+
+def find_task(name: str) -> Task:
+    """Return the task of a name.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name not in _registered:
+        if name not in task_names():
+            raise UserError(f"task={name}: no such task{did_you_mean(name, task_names())} (there are {', '.join(task_names())})")
+        task: Task = importlib.import_module(f"distill_cli.tasks.{name}.task").TASK
+        register(task)
+    return _registered[name]
+
+
+def report_task(report: object) -> Task:
+    """Return the task of a report, which anyone may have written; one that is not known is read as classification."""
+    name = report.get("task") if isinstance(report, Mapping) else None
+    try:
+        return find_task(str(name))
+    except UserError:
+        return find_task(CLASSIFICATION)
+
+
+def all_metrics() -> dict[str, Metric]:
+    """Return the metrics of all tasks by name; of those of one name the first."""
+    tasks_known = [find_task(name) for name in dict.fromkeys([CLASSIFICATION, *task_names(), *_registered])]
+    return {metric.name: metric for task in reversed(tasks_known) for metric in reversed(task.metrics)}
+
+
+def part_keys() -> list[str]:
+    """Return the keys under which any task has the figures of parts: ``per_class``."""
+    return list(dict.fromkeys(key for name in task_names() if (key := find_task(name).part_key)))
+
+
+def all_epoch_metrics() -> list[str]:
+    """Return the names of all metrics by which any of the tool's own tasks chooses an epoch, each once."""
+    return list(dict.fromkeys(name for task in task_names() for name in find_task(task).epoch_metrics))
