@@ -28,6 +28,7 @@ from distill_cli.losses.weight_schedule import WeightSchedule, parse_weight
 from distill_cli.metrics.classification import quick_scores
 from distill_cli.models.classifier import Classifier
 from distill_cli.rng import seeded
+from distill_cli.tasks.registry import find_task
 from distill_cli.teachers.frozen import FrozenTeacher
 from distill_cli.training.freezing import freeze_all_but, trainable_parameters
 from distill_cli.training.gradient_stats import gradient_gram_matrix, gradient_stats
@@ -333,7 +334,10 @@ def test_a_staged_run_and_its_controls_have_equal_budgets(distill: Callable[...,
     told = {name: [r["stage"] for r in rows if r["model"] == name] for name in ("student", "scratch", "longer", "one")}
     assert told["student"] == told["scratch"] == ["hint"] + ["soft_target"] * 2
     cfg = OmegaConf.load(ran.folder / "config.yaml")
-    trained = [[part.trainable_modules for part in build_stages(cfg, plan)] for plan in controls.build_plans(cfg, cfg.controls)]
+    trained = [
+        [part.trainable_modules for part in build_stages(cfg, plan, find_task("classification"))]
+        for plan in controls.build_plans(cfg, cfg.controls)
+    ]
     assert trained == [
         [("body.1",), None],
         [None, None],

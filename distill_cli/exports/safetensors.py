@@ -19,4 +19,12 @@ def write(subject: ExportSource, folder: Path, settings: Any) -> list[Artifact]:
     Checkpoint(folder, subject.class_names, subject.dataset.columns).add(subject.name, subject.model, entry)
     model, _ = load_model(folder, subject.name, targets_in(subject.entry))
     names = (str(weights_file(folder, subject.name).relative_to(folder)), MODELS)
-    return [Artifact("safetensors", names, weight_bytes(model), runner_of(Outputs(model, subject.temperature, subject.task)), difference=0.0)]
+    return [
+        Artifact(
+            "safetensors",
+            names,
+            weight_bytes(model),
+            runner_of(Outputs(model, subject.temperature, subject.task)),
+            difference=0.0,
+        )
+    ]

@@ -33,7 +33,9 @@ def load_dataset(node: Mapping[str, Any], columns: Columns | None = None, task: 
     """
     plain: Any = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
     settings = {key: value for key, value in plain.items() if key not in SUBSET_KEYS}
-    dataset = instantiate_component(settings, "dataset", **({} if columns is None else {"columns": columns}), **({} if task is None else {"task": task.name}))
+    dataset = instantiate_component(
+        settings, "dataset", **({} if columns is None else {"columns": columns}), **({} if task is None else {"task": task.name})
+    )
     if not isinstance(dataset, Dataset):
         raise UserError(f"dataset._target_={settings.get('_target_')}: returned {type(dataset).__name__}, expected a Dataset")
     dataset = with_task(dataset, task)

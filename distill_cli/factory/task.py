@@ -85,7 +85,9 @@ def check_metric(name: str, task: Task, key: str) -> None:
         UserError: the task has no such metric after every epoch.
     """
     if name not in task.epoch_metrics:
-        raise UserError(f"{key}={name}: task={task.name} has no such metric after every epoch; use {', '.join(task.epoch_metrics)}")
+        raise UserError(
+            f"{key}={name}: task={task.name} has no such metric after every epoch; use {', '.join(task.epoch_metrics)}"
+        )
 
 
 def loss_node(option: str) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from distill_cli.errors import UserError
 from distill_cli.factory.data import SUBSET_KEYS
 from distill_cli.factory.objective import build_objective
 from distill_cli.losses.weight_schedule import WeightSchedule
-from distill_cli.tasks.registry import all_metrics
 from distill_cli.runs import layout
+from distill_cli.tasks.registry import all_metrics
 from distill_cli.types import SCRATCH, STUDENT, Dataset
 
 LOSS_KEYS = ("loss", "terms")

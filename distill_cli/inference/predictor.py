@@ -84,7 +84,9 @@ def open_predictor(cfg: Any) -> Predictor:
         probabilities = _from_model(model.to(device := choose_device(cfg.device.name, None)), device, task)
     config = load_config(folder / layout.CONFIG)
     origin = f"{name} of run {named(folder)}, seed {layout.read_json(folder / layout.REPORT).get('seed')}"
-    return Predictor(origin, config, names, columns["features"], columns["beside"], tuple(entry["input_shape"]), probabilities, task)
+    return Predictor(
+        origin, config, names, columns["features"], columns["beside"], tuple(entry["input_shape"]), probabilities, task
+    )
 
 
 def _from_model(model: torch.nn.Module, device: torch.device, task: Task) -> Probabilities:

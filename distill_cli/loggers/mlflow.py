@@ -13,9 +13,9 @@ from typing import Any
 
 from distill_cli.errors import UserError
 from distill_cli.loggers.logger import numbers, unseen
+from distill_cli.tasks.registry import report_task
 from distill_cli.types import EpochRecord
 from distill_cli.utils import files, locks
-from distill_cli.tasks.registry import report_task
 
 TAG = "distill.folder"
 LONGEST_VALUE = 500  # characters of a setting

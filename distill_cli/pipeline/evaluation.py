@@ -38,7 +38,7 @@ def score_all(logits: Mapping[str, Logits], pools: Mapping[str, Pool], dataset: 
     for split, pool in pools.items():
         evaluators = {model: evaluator(by_split[split], pool, dataset) for model, by_split in logits.items() if split in by_split}
         for model, own in evaluators.items():
-            scores = with_intervals(own, pool, context)
+            scores = with_intervals(own, pool.group, context.bootstrap["resamples"], context.bootstrap["seed"])
             agreement = own.agreement(evaluators[TEACHER]) if model != TEACHER and TEACHER in evaluators else None
             found[model][split] = scores if agreement is None else scores | {"agreement": agreement}
     return found
@@ -49,10 +49,17 @@ def evaluator(outputs: np.ndarray, pool: Pool, dataset: Dataset) -> Evaluator:
     return find_task(dataset.task).evaluator(outputs, pool, dataset)
 
 
-def with_intervals(scored: Evaluator, pool: Pool, context: RunContext) -> dict[str, Any]:
-    """Return all scores, with bootstrap intervals behind the primary metric and behind that of each part."""
+def with_intervals(scored: Evaluator, groups: np.ndarray | None, resamples: int, seed: int) -> dict[str, Any]:
+    """Return all scores, with bootstrap intervals behind the primary metric and behind that of each part.
+
+    Args:
+        scored: outputs and targets of one split.
+        groups: ``[N]`` names, resampled whole, or None.
+        resamples: draws; 0 for none.
+        seed: of the draws.
+    """
     scores, (parts, metric) = scored.compute(), scored.parts
-    interval, of_parts = bootstrap_intervals(scored, pool.group, context.bootstrap["resamples"], context.bootstrap["seed"])
+    interval, of_parts = bootstrap_intervals(scored, groups, resamples, seed)
     for n, name in enumerate(scores.get(parts) or ()):
         scores[parts][name] = insert_after(scores[parts][name], metric, of_parts[n] if of_parts else None)
     return insert_after(scores, scored.primary_metric, interval)
@@ -77,9 +84,7 @@ def compare(logits: Mapping[str, Logits], pool: Pool, split: str, dataset: Datas
         if control in (TEACHER, STUDENT):
             continue
         other = evaluator(logits[control][split], pool, dataset)
-        result = paired_bootstrap(
-            student, other, pool.group, context.bootstrap["resamples"], context.bootstrap["seed"]
-        )
+        result = paired_bootstrap(student, other, pool.group, context.bootstrap["resamples"], context.bootstrap["seed"])
         compared[control] = {"metric": metric, "split": split, **result}
     return compared
 
@@ -95,4 +100,6 @@ def verdict(
         return f"one seed: {name} {said}; no control was trained, so nothing is said about distillation"
     control = next((name for name in (TUNED, SCRATCH) if name in comparison), next(iter(comparison)))
     student, other = models[STUDENT][split][metric.name], models[control][split][metric.name]
-    return verdict_one_run(student, other, comparison[control], control, split, "" if metric.title == "macro F1" else metric.title)
+    return verdict_one_run(
+        student, other, comparison[control], control, split, "" if metric.title == "macro F1" else metric.title
+    )

@@ -99,7 +99,10 @@ def train_and_report(
     }
     report["data"]["notes"] += transfer.notes
     if extra_sections.get("chain"):
-        report["chain"] = [*extra_sections["chain"], teacher_generations.generation(STUDENT, "trained", models[STUDENT], task.primary_metric.name)]
+        report["chain"] = [
+            *extra_sections["chain"],
+            teacher_generations.generation(STUDENT, "trained", models[STUDENT], task.primary_metric.name),
+        ]
     if tuned_settings is not None:
         report["search"] = tuned_settings.report(cfg.seed)
     report["notes"] = examine(Examined(report, dataset, gathered.logits, gathered.records), own_checks(cfg.health))

@@ -59,7 +59,9 @@ def preflight(cfg: Any, found: SearchResult | None, pool: Pool, dataset: Dataset
             check_settings(own, None, pool, dataset, context)
     taught_by = None
     if not any(cfg.teacher[key] is not None for key in teacher_training.SOURCES):
-        dry_run_optimizers(single_stage(supervised_objective(task, cfg.teacher.class_weight, "teacher."), cfg.teacher, "teacher."))
+        dry_run_optimizers(
+            single_stage(supervised_objective(task, cfg.teacher.class_weight, "teacher."), cfg.teacher, "teacher.")
+        )
         build_transforms(cfg.teacher, 0, dataset.input_shape, "teacher.")
         taught_by = build_untrained_teacher(cfg.teacher, dataset)
     for link in links:

@@ -102,13 +102,20 @@ def print_models(on: Console, report: Mapping[str, Any]) -> None:
 def _print_members(on: Console, report: Mapping[str, Any]) -> None:
     rows = model_table.member_rows(report)
     if rows:
-        print_line(on, f"members of the teacher, {model_table.splits(report)[0]} {model_table.primary_metric(report).title}: " + ", ".join(row[3] for row in rows))
+        print_line(
+            on,
+            f"members of the teacher, {model_table.splits(report)[0]} {model_table.primary_metric(report).title}: "
+            + ", ".join(row[3] for row in rows),
+        )
 
 
 def _print_chain(on: Console, report: Mapping[str, Any]) -> None:
     rows = model_table.chain_rows(report)
     if rows:
-        print_line(on, f"the chain, test {model_table.primary_metric(report).title}: " + " -> ".join(f"{row[0]} {row[2]}" for row in rows))
+        print_line(
+            on,
+            f"the chain, test {model_table.primary_metric(report).title}: " + " -> ".join(f"{row[0]} {row[2]}" for row in rows),
+        )
 
 
 def _print_classes(on: Console, report: Mapping[str, Any], names: Sequence[str]) -> None:

@@ -50,8 +50,11 @@ def report_task(report: object) -> Task:
 
 def all_metrics() -> dict[str, Metric]:
     """Return the metrics of all tasks by name; of those of one name the first."""
-    tasks_known = [find_task(name) for name in dict.fromkeys([CLASSIFICATION, *task_names(), *_registered])]
-    return {metric.name: metric for task in reversed(tasks_known) for metric in reversed(task.metrics)}
+    found: dict[str, Metric] = {}
+    for name in dict.fromkeys([CLASSIFICATION, *task_names(), *_registered]):
+        for metric in find_task(name).metrics:
+            found.setdefault(metric.name, metric)
+    return found
 
 
 def part_keys() -> list[str]:

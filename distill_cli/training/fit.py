@@ -77,16 +77,16 @@ def fit(
     key_parts["teacher"] = taught_by
     key = training_key(parts, pool, dataset, {**key_parts, "precision": context.precision})
     _dry_run_train_mode(model, rows, batch_size, name)
-    sampler = EpochBatchSampler(task.strata(pool.y), settings["batch_size"], seed, settings["sampling"]["power"], settings["steps_per_epoch"])
+    sampler = EpochBatchSampler(
+        task.strata(pool.y), settings["batch_size"], seed, settings["sampling"]["power"], settings["steps_per_epoch"]
+    )
     trainer = Trainer(
         name=name,
         model=model,
         train_data=rows,
         sampler=sampler,
         teachers=teachers,
-        validate=lambda m: task.epoch_scores(
-            predict(m, val, context.eval_batch_size, task).numpy(), dataset.val, dataset
-        ),
+        validate=lambda m: task.epoch_scores(predict(m, val, context.eval_batch_size, task).numpy(), dataset.val, dataset),
         seed=seed,
         precision=Precision(context.precision, context.device),
         transforms=build_transforms(settings, seed, dataset.input_shape, "teacher." if name == "teacher" else "", rows, views),
@@ -150,7 +150,9 @@ def dry_run_optimizers(parts: Sequence[StageSpec], where: str = "") -> None:
     """
     for part in parts:
         number, place = nn.Parameter(torch.zeros(1)), where + part.config_path
-        part = replace(part, config_path=place, objective=Objective({"loss": CrossEntropy()}, {"loss": 1.0}), trainable_modules=None)
+        part = replace(
+            part, config_path=place, objective=Objective({"loss": CrossEntropy()}, {"loss": 1.0}), trainable_modules=None
+        )
         try:
             dry_run_step(make_stage(nn.ParameterList([number]), part, 1), number)
         except UserError:

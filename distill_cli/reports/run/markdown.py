@@ -72,7 +72,11 @@ def _classes(report: Mapping[str, Any]) -> list[str]:
         return []
     rows = [[markdown_text(name), *line] for name, line in model_table.class_rows(report)]
     header = [task.part, "rows", *(markdown_text(name) for name in model_table.model_names(report))]
-    lines = [f"## {task.part_columns[0].title} of each {task.part}, {markdown_text(model_table.splits(report)[0])}", "", *markdown_table(header, rows)]
+    lines = [
+        f"## {task.part_columns[0].title} of each {task.part}, {markdown_text(model_table.splits(report)[0])}",
+        "",
+        *markdown_table(header, rows),
+    ]
     if any(name.endswith(" *") for name, _ in model_table.class_rows(report)):
         lines += ["", "\\* shown, not averaged into macro F1."]
     return lines
@@ -84,7 +88,13 @@ def _each_model(report: Mapping[str, Any]) -> list[str]:
     for name in model_table.model_names(report):
         part = report["models"][name].get(found[0]) if found else None
         if part and task.part_columns:
-            lines += ["", f"## {markdown_text(name)} on {markdown_text(found[0])}", "", *_per_class(part, task), *_confusion(part)]
+            lines += [
+                "",
+                f"## {markdown_text(name)} on {markdown_text(found[0])}",
+                "",
+                *_per_class(part, task),
+                *_confusion(part),
+            ]
     return lines[1:]
 
 

@@ -114,4 +114,6 @@ def sentences(result: Leaderboard, only: Sequence[Comparison] | None = None) -> 
 
 
 def _sentence(comparison: Comparison, metric: str) -> str:
-    return verdict_over_seeds(comparison.student, comparison.scores, comparison.result, comparison.control, all_metrics()[metric].title)
+    return verdict_over_seeds(
+        comparison.student, comparison.scores, comparison.result, comparison.control, all_metrics()[metric].title
+    )

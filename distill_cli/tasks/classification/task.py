@@ -57,7 +57,9 @@ class Classification(Task):
         top = len(dataset.class_names) - 1
         for split, pool in dataset.pools.items():
             if pool.y.ndim != 1 or not np.issubdtype(pool.y.dtype, np.integer):
-                raise UserError(f"{dataset.name}: labels of {split} are no classes [N]; give the number of its class for each row")
+                raise UserError(
+                    f"{dataset.name}: labels of {split} are no classes [N]; give the number of its class for each row"
+                )
             wrong = np.flatnonzero((pool.y < 0) | (pool.y > top))
             if len(wrong):
                 i = int(wrong[0])

@@ -72,6 +72,11 @@ def section(data: RunData) -> Section | None:
     note = (
         "Bars: 95 % bootstrap intervals of this one run. The verdict rests on the paired difference, not on whether bars overlap."
     )
-    chart = Chart(f"{metric.title[0].upper()}{metric.title[1:]} with intervals", spec(rows, 34 * len(rows) + 20, layer=layers), note, wide=True)
+    chart = Chart(
+        f"{metric.title[0].upper()}{metric.title[1:]} with intervals",
+        spec(rows, 34 * len(rows) + 20, layer=layers),
+        note,
+        wide=True,
+    )
     table = Table(["", *data.models], [[what, *line] for what, line in model_table.rows(data.report)])
     return Section("models", "Models side by side", "", [chart], tables=[table])

@@ -62,5 +62,9 @@ def _tables(data: RunData) -> list[Table]:
     both = [f"{name} {what}" for name in data.models for what in figures]
     return [
         Table([task.part, f"{data.split} rows", *data.models], f1, caption=f"F1, {data.split}"),
-        Table([*header, *both], model_table.class_quality_rows(data.report), caption=f"{figures[0][0].upper()}{figures[0][1:]} and {', '.join(figures[1:])}, {data.split}"),
+        Table(
+            [*header, *both],
+            model_table.class_quality_rows(data.report),
+            caption=f"{figures[0][0].upper()}{figures[0][1:]} and {', '.join(figures[1:])}, {data.split}",
+        ),
     ]

@@ -19,8 +19,8 @@ from distill_cli.reports.html.sweep.varied_settings import Swept, shown, swept
 from distill_cli.reports.sweep.columns import caption, column_cells, default_columns, problems, sentences
 from distill_cli.reports.sweep.sort_and_filter import numbers
 from distill_cli.reports.sweep.table import Leaderboard, Row
-from distill_cli.utils.files import read_text, write_text
 from distill_cli.tasks.registry import all_metrics
+from distill_cli.utils.files import read_text, write_text
 
 LARGEST_YAML = 1_000_000  # bytes
 MORE_COLUMNS = ("parameters", "weights", "latency")

@@ -57,7 +57,10 @@ def section(result: Leaderboard, found: Sequence[Swept]) -> Section | None:
     if len(settings) < LEAST_AXES or len(model) < 2:
         return None
     scores = [mean(row.test[model[n]]) if n in model else None for n, row in enumerate(result.rows)]
-    axes = [*settings, Axis(f"{all_metrics()[result.metric].title}, test", _spread(scores, False), [_score(score) for score in scores])]
+    axes = [
+        *settings,
+        Axis(f"{all_metrics()[result.metric].title}, test", _spread(scores, False), [_score(score) for score in scores]),
+    ]
     marks = [mark for n in model for mark in _marks(axes, n, result.rows[n].label)]
     ticks = [{"axis": axis.title, "place": place, "label": label} for axis in axes for place, label in axis.ticks()]
     left = len(differing) - len(settings)
