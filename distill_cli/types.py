@@ -52,6 +52,7 @@ class Pool:
         source: ``[M, *shape]`` float32 features of the whole source; may be memory-mapped.
         rows: ``[N]`` int64 positions of the samples in `source`.
         y: ``[N]`` int64 class of each sample, 0..C-1; -1 where the class is unknown (such a sample is never labeled).
+            Of another task its targets: ``[N, L]`` int64 of 0 and 1, or -1, for labels that do not exclude each other.
         index: ``[N]`` int64 sample ids, unique over all pools of the data set (teacher outputs are stored by them).
         group: ``[N]`` names of the groups that must not straddle splits (such as patients), or None.
         labeled: ``[N]`` bool, whether the label may be used in training; by default everywhere.
@@ -129,6 +130,7 @@ class Dataset:
         display_shape: shape in which a sample is drawn where it differs from the sample's, or None: 64 pixels in a row
             are drawn as an image.
         files: name and number of rows of each file that was read, where sample ids count the files' rows in turn.
+        task: name of what is learned from it.
     """
 
     name: str
@@ -147,6 +149,7 @@ class Dataset:
     columns: Columns | None = None
     display_shape: tuple[int, ...] | None = None
     files: tuple[tuple[str, int], ...] = ()
+    task: str = "classification"
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -169,8 +172,10 @@ class Batch:
     """One training batch.
 
     Attributes:
-        inputs: ``[B, *shape]`` inputs.
-        target: ``[B, C]`` class probabilities, so that mixup and soft labels need no second path.
+        inputs: ``[B, *shape]`` inputs, as the one preparation that all models share gives them: the data set's own. Models that
+            prepare samples differently (`tasks.task.Preparation`) would find theirs by its fingerprint.
+        target: as the task encodes targets; of classes ``[B, C]`` probabilities, so that mixup and soft labels need no second
+            path.
         index: ``[B]`` sample ids, unique over all pools.
         labeled: ``[B]`` float, 1 where `target` may be used, else 0.
         group: ``[B]`` group numbers, or None.
@@ -189,10 +194,21 @@ class Batch:
 
 @dataclass
 class ModelOutput:
-    """Output of a model: ``logits [B, C]`` and features by module path."""
+    """Output of a model, of which a loss declares the fields that it `requires`.
 
-    logits: Tensor
+    Where one of them is None, the loss is refused.
+
+    Attributes:
+        logits: ``[B, C]``; None for a model that has none.
+        features: tapped ones by module path.
+        losses: of a model that computes its own in training, by name.
+        predictions: of a model whose predictions are no tensor of logits.
+    """
+
+    logits: Tensor = None  # type: ignore[assignment]  # what reads it has required it
     features: Mapping[str, Tensor] = field(default_factory=dict)
+    losses: Mapping[str, Tensor] = field(default_factory=dict)
+    predictions: Any = None
 
 
 @dataclass(frozen=True)
@@ -201,7 +217,8 @@ class DataFacts:
 
     Attributes:
         input_shape: shape of one sample.
-        class_counts: ``[C]`` numbers of labeled training samples of each class.
+        class_counts: ``[C]`` numbers of labeled training samples of each class, or in which each label holds;
+            C is the number of outputs.
         rows: number of all training samples.
     """
 

@@ -72,7 +72,7 @@ BUGS = [
     ("paper and code are exchanged", "losses/logit_standardisation.py", 'self.variant == "code"', 'self.variant == "paper"', LOSSES, "passes_every_check"),
     ("half of each divergence is forgotten", "losses/jensen_shannon.py", "(self.temperature**2 / 2)", "(self.temperature**2)", LOSSES, "passes_every_check"),
     ("the virtual teacher shares with the right class", "losses/label_smoothing.py", "/ (target.shape[-1] - 1)", "/ target.shape[-1]", LOSSES, "passes_every_check"),
-    ("a control of label smoothing gets a second cross-entropy", "losses/objective.py", "for name, term in terms.items() if term.is_cross_entropy)", "for name, term in terms.items() if isinstance(term, CrossEntropy))",
+    ("a control of label smoothing gets a second cross-entropy", "losses/objective.py", "for own, term in terms.items() if term.is_supervised)", "for name, term in terms.items() if isinstance(term, CrossEntropy))",
      LOSSES, "its_own_control"),
     ("a power of small features is nothing", "losses/attention.py", "(x.abs() / largest(x)).pow(", "x.abs().pow(", LOSSES, "do_not_see_the_scale"),
     ("a batch of one relates to nobody", "training/bind_losses.py", "if batch_size < term.min_batch_size:", "if False:", LOSSES, "wrong_setting or one_position"),

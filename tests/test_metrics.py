@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +13,23 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss
 
 from distill_cli.errors import UserError
-from distill_cli.metrics.classification import ece, log_probabilities, quick_scores, scores
+from distill_cli.metrics.classification import ece, log_probabilities, quick_scores
 from distill_cli.metrics.confusion import confusion_counts, macro_f1
+from distill_cli.pipeline.evaluation import with_intervals
+from distill_cli.tasks.classification.evaluator import ClassificationEvaluator
 
 NAMES = ("N", "S", "V", "F", "Q")
+
+
+def scores(
+    logits: np.ndarray, y: np.ndarray, names: Sequence[str], averaged: Sequence[int], resamples: int = 1000, teacher: Any = None
+) -> dict[str, Any]:
+    """Return what a report has of a model on one split."""
+    own = ClassificationEvaluator(logits, y, names, averaged)
+    found = with_intervals(own, None, resamples, 0)
+    return (
+        found if teacher is None else found | {"agreement": own.agreement(ClassificationEvaluator(teacher, y, names, averaged))}
+    )
 
 
 def drawn(n: int = 400, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -98,7 +113,7 @@ def test_ece_of_a_certain_and_right_model_is_zero() -> None:
 
 def test_scores_hold_what_the_schema_says() -> None:
     logits, y = drawn()
-    result = scores(logits, y, NAMES, [0, 1, 2, 3], resamples=50, teacher_logits=logits[:, ::-1])
+    result = scores(logits, y, NAMES, [0, 1, 2, 3], resamples=50, teacher=logits[:, ::-1])
     assert set(result) == {
         "n", "macro_f1", "macro_f1_ci95", "accuracy", "nll", "ece", "per_class", "averaged", "confusion", "agreement",
     }  # fmt: skip

@@ -30,6 +30,7 @@ from distill_cli.losses.weight_schedule import WeightSchedule, parse_weight
 from distill_cli.metrics.classification import quick_scores
 from distill_cli.models.classifier import Classifier
 from distill_cli.rng import seeded
+from distill_cli.tasks.registry import find_task
 from distill_cli.teachers.frozen import FrozenTeacher
 from distill_cli.training.freezing import freeze_all_but, trainable_parameters
 from distill_cli.training.gradient_stats import gradient_gram_matrix, gradient_stats
@@ -229,7 +230,7 @@ def test_a_controls_weight_stands_still_where_it_moved_against_the_teachers(
     beside: dict[str, Any], hard: float | WeightSchedule, kept: dict[str, float]
 ) -> None:
     smooth = LabelSmoothing()
-    smooth.is_cross_entropy = False  # as a penalty
+    smooth.is_supervised = False  # as a penalty
     terms = {"match": LogitsMSE(), **dict.fromkeys(beside, smooth), "cross_entropy": CrossEntropy()}
     control = Objective(terms, {"match": 1.0, **beside, "cross_entropy": hard}).without_teacher()
     control.set_progress(0.25)
@@ -337,8 +338,8 @@ def test_a_staged_run_and_its_controls_have_equal_budgets(distill: Callable[...,
     told = {name: [r["stage"] for r in rows if r["model"] == name] for name in ("student", "scratch", "longer", "one")}
     assert told["student"] == told["scratch"] == ["hint"] + ["soft_target"] * 2
     settings = RunSettings.from_config(load_config(ran.folder / "config.yaml"))
-    plans = controls.build_plans(settings)
-    trained = [[part.trainable_modules for part in build_stages(plan, settings.log_gradients)] for plan in plans]
+    task, plans = find_task("classification"), controls.build_plans(settings)
+    trained = [[part.trainable_modules for part in build_stages(plan, settings.log_gradients, task)] for plan in plans]
     assert trained == [
         [("body.1",), None],
         [None, None],

@@ -13,7 +13,7 @@ from scipy.stats import t, ttest_rel
 
 from distill_cli.metrics.confusion import confusion_counts, macro_f1
 from distill_cli.metrics.statistics import (
-    f1_intervals,
+    bootstrap_intervals,
     holm,
     p_text,
     paired_bootstrap,
@@ -22,11 +22,17 @@ from distill_cli.metrics.statistics import (
     verdict_one_run,
     verdict_over_seeds,
 )
+from distill_cli.tasks.classification.evaluator import PredictedClasses
 
 
-def macro_interval(*args: Any, **kwargs: Any) -> Any:
+def macro_interval(y: np.ndarray, said: np.ndarray, classes: int, averaged: Any, *args: Any, **kwargs: Any) -> Any:
     """Return the interval of macro F1 alone."""
-    return f1_intervals(*args, **kwargs)[0]
+    return bootstrap_intervals(PredictedClasses(y, said, classes, averaged), *args, **kwargs)[0]
+
+
+def paired(y: np.ndarray, a: np.ndarray, b: np.ndarray, *args: Any) -> dict[str, Any]:
+    """Return the paired bootstrap of two predictions of three classes."""
+    return paired_bootstrap(PredictedClasses(y, a, 3, range(3)), PredictedClasses(y, b, 3, range(3)), *args)
 
 
 def drawn(n: int, right: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -107,10 +113,10 @@ def test_coverage_of_the_interval_is_near_its_name() -> None:
 def test_paired_bootstrap_keeps_pairs_together() -> None:
     y, a = drawn(400, 0.8, 0)
     b = a.copy()
-    same = paired_bootstrap(y, a, b, 3, range(3))
+    same = paired(y, a, b)
     assert same == {"difference": 0.0, "ci95": [0.0, 0.0], "resampled": "samples", "n_groups": None}
     b[:4] = (y[:4] + 1) % 3
-    close = paired_bootstrap(y, a, b, 3, range(3))
+    close = paired(y, a, b)
     alone = macro_interval(y, a, 3, range(3))
     assert close["ci95"][1] - close["ci95"][0] < 0.5 * (alone[1] - alone[0])
     assert close["ci95"][0] <= close["difference"] <= close["ci95"][1]
@@ -120,10 +126,10 @@ def test_paired_bootstrap_over_groups_says_so() -> None:
     y, a = drawn(400, 0.9, 0)
     _, b = drawn(400, 0.6, 0)
     groups = (np.arange(400) % 8).astype(str)
-    result = paired_bootstrap(y, a, b, 3, range(3), groups)
+    result = paired(y, a, b, groups)
     assert (result["resampled"], result["n_groups"]) == ("groups", 8)
     assert result["ci95"][0] > 0
-    swapped = paired_bootstrap(y, b, a, 3, range(3), groups)
+    swapped = paired(y, b, a, groups)
     assert swapped["difference"] == -result["difference"]
     assert swapped["ci95"] == pytest.approx([-result["ci95"][1], -result["ci95"][0]])
 
@@ -265,7 +271,7 @@ def test_each_classs_interval_comes_from_the_draws_of_macro_f1() -> None:
     random = np.random.default_rng(1)
     y = np.repeat([0, 1, 2], [300, 200, 0])
     said = np.where(random.random(500) < 0.8, y, 1 - y)
-    whole, by_class = f1_intervals(y, said, 3, [0, 1], resamples=4000)
+    whole, by_class = bootstrap_intervals(PredictedClasses(y, said, 3, [0, 1]), resamples=4000)
     assert whole == macro_interval(y, said, 3, [0, 1], resamples=4000)
     f1 = sklearn.metrics.f1_score(y, said, labels=[0, 1, 2], average=None, zero_division=0)
     drawn = [sklearn.metrics.f1_score(y[rows], said[rows], labels=[0, 1], average=None) for rows in

@@ -388,7 +388,7 @@ class Heard(Loss):
 
 class Labels:
     uses_teacher = False
-    is_cross_entropy = True
+    is_supervised = True
 
     def __call__(self, student, teachers, batch):
         return nn.functional.cross_entropy(student.logits, batch.target, reduction="none") * batch.labeled

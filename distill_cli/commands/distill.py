@@ -10,6 +10,7 @@ from distill_cli.config.settings.run import RunSettings
 from distill_cli.factory.context import Job, make_context
 from distill_cli.factory.data import build_transfer_set, load_dataset
 from distill_cli.factory.loggers import open_loggers
+from distill_cli.factory.task import typed_task, with_defaults
 from distill_cli.factory.tuned_settings import apply_tuned_settings
 from distill_cli.pipeline.experiment import run_teacher, train_and_report
 from distill_cli.pipeline.health import own_checks
@@ -29,7 +30,8 @@ def distill(settings: RunSettings, out: Path, job: Job) -> Report:
     own_checks(settings.health)
     context = make_context(settings.runtime, out, job)
     open_loggers(settings.loggers, out, context.progress.say)  # a missing package is reported before a teacher is trained
-    dataset = load_dataset(settings.dataset, teacher_columns(settings.teacher))
+    dataset = load_dataset(settings.dataset, teacher_columns(settings.teacher), typed_task(settings.task))
+    settings = with_defaults(settings, dataset, context.progress.say)
     settings, search = apply_tuned_settings(settings, dataset)
     transfer = build_transfer_set(dataset, settings.dataset)
     preflight(settings, transfer.pool, dataset, context)

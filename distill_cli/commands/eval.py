@@ -24,6 +24,7 @@ from distill_cli.reports.run.origin import other_data
 from distill_cli.runs import layout
 from distill_cli.runs.checkpoint import load_model
 from distill_cli.runs.find_run import named
+from distill_cli.tasks.registry import find_task
 from distill_cli.teachers.train import TRAINING_STATS
 from distill_cli.types import STUDENT, TEACHER, TEST_SPLIT, Dataset
 from distill_cli.utils import files
@@ -42,7 +43,7 @@ def evaluate(settings: EvalSettings, out: Path, job: Job) -> Report:
     """Score every model of a finished run on its own data or on others."""
     opened = load_run(settings, out, job)
     source, old, dataset, checkpoint, context = opened.folder, opened.report, opened.dataset, opened.checkpoint, opened.context
-    pools = evaluation.eval_splits(dataset, settings.split)
+    pools, task = evaluation.eval_splits(dataset, settings.split), find_task(dataset.task)
     if not pools:
         known = ", ".join(dataset.pools)
         raise UserError(
@@ -73,19 +74,19 @@ def evaluate(settings: EvalSettings, out: Path, job: Job) -> Report:
         "schema_version": 1,
         "command": "eval",
         "recipe_version": RECIPE_VERSION,
-        "task": "classification",
+        "task": task.name,
         "name": old.get("name"),
         "seed": old.get("seed"),
         "data": data,
         "models": models,
         "comparison": comparison,
-        "verdict": ": ".join([*other_data(data)[:1], evaluation.verdict(models, comparison, split)]),
+        "verdict": ": ".join([*other_data(data)[:1], evaluation.verdict(models, comparison, split, task.primary_metric)]),
         "teacher_members": member_parts,
         "source_run": named(source),
         **{key: old.get(key) for key in KEPT},
     }
     report["notes"] = examine(Examined(report, dataset, logits))
-    if not allowed(old):
+    if not task.has_classes and allowed(old):
         settings = settings.without_samples()
     shown = samples(report, dataset, split, logits, networks, context) if settings.runtime.report.samples else None
     for name in (layout.EPOCHS, layout.TEACHER_EPOCHS):  # the models are the same, so their curves still hold

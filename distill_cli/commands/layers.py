@@ -14,6 +14,7 @@ from distill_cli.config.trust import targets_in
 from distill_cli.errors import UserError
 from distill_cli.factory.context import Job
 from distill_cli.factory.data import load_dataset
+from distill_cli.factory.task import typed_task
 from distill_cli.features.adapters import adapter
 from distill_cli.features.layer_summary import Layer, inspect, suggest_pairs
 from distill_cli.models.classifier import Classifier
@@ -56,7 +57,7 @@ def layers(settings: RunSettings) -> LayerSummary:
     source = settings.teacher.source
     if isinstance(source, FromLogits):
         raise UserError(f"teacher.logits_file={source.file}: a table of outputs has no layers; choose a teacher with weights")
-    dataset = load_dataset(settings.dataset)
+    dataset = load_dataset(settings.dataset, task=typed_task(settings.task))
     spec = ModelSpec.of_data(settings.student.model, settings.student.preprocessing, dataset)
     student = build_model(spec, "student.model")
     teacher_layers, student_layers = (inspect(model, dataset.input_shape) for model in (_teacher(settings, dataset), student))

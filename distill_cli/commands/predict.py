@@ -87,7 +87,7 @@ def predict(settings: PredictSettings) -> Path:
         def fill(file: IO[Any]) -> None:
             array = output.suffix == ".npy"
             names = predictor.class_names
-            writer: Writer = Array(file, names) if array else Table(file, stream.columns, names)
+            writer: Writer = Array(file, names) if array else Table(file, stream.columns, names, predictor.task)
             _predict_to(writer, stream, predictor, settings.runtime.eval_batch_size or predictor.batch_size, progress, done)
 
         files.write_atomic(output, fill, binary=output.suffix == ".npy", replace=False)

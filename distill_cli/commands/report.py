@@ -51,7 +51,7 @@ class Arguments:
     """Parsed arguments of the command."""
 
     folders: list[str] = field(default_factory=list)
-    metric: str = "macro_f1"
+    metric: str | None = None
     sort: str = "validation"
     filter: str = ""
     columns: str = ""
@@ -67,7 +67,7 @@ def parse(argv: Sequence[str]) -> Arguments:
     Raises:
         UserError: a flag or key is unknown, or no folder is named.
     """
-    from distill_cli.reports.sweep.leaderboard import METRICS
+    from distill_cli.tasks.registry import all_metrics
 
     typed = Parser("report", "--json", keys=KEYS).read(argv)
     parsed = Arguments(json=typed.json)
@@ -84,9 +84,10 @@ def parse(argv: Sequence[str]) -> Arguments:
     for key in ("open", "samples"):
         if getattr(parsed, key) not in SWITCHES:
             raise UserError(f"{key}={getattr(parsed, key)}: expected true or false")
-    if parsed.metric not in METRICS:
+    if parsed.metric is not None and parsed.metric not in all_metrics():
         raise UserError(
-            f"metric={parsed.metric}: no such metric{did_you_mean(parsed.metric, METRICS)} (available: {', '.join(METRICS)})"
+            f"metric={parsed.metric}: no such metric{did_you_mean(parsed.metric, all_metrics())} "
+            f"(available: {', '.join(all_metrics())})"
         )
     return parsed
 

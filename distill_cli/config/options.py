@@ -26,6 +26,7 @@ GROUP_HELP = {
     "lr_scheduler": "learning rates over the steps; the teacher's: teacher.lr_scheduler=OPTION",
     "stages": "stretches of training with losses, epochs and schedules of their own",
     "student": "the small model",
+    "task": "what is learned; by default what the data set is for",
     "teacher": "the large model, how it is trained or where it comes from",
 }
 TAKE_SEVERAL = ("logger",)

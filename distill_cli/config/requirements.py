@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from distill_cli.errors import UserError, did_you_mean
+from distill_cli.tasks.registry import all_metrics, part_keys
 
 # Sections of report.json that hold numbers.
 NUMERIC_PARTS = ("models", "comparison", "terms", "stages", "data", "budget", "bench", "export")
 MODELS, SPLITS = ("student", "teacher", "scratch", "tuned"), ("train", "val", "test")
-SCORES = ("macro_f1", "accuracy", "nll", "ece", "agreement", "per_class", "confusion")
 SIZES = ("parameters", "macs", "weight_bytes", "file_bytes", "peak_activation_bytes", "latency_ms")
-# First parts of a path; any other is rejected before anything is trained.
-FIRST_WORDS = (*NUMERIC_PARTS, *MODELS, *SPLITS, *SCORES, *SIZES)
+# First parts of a path, beside metrics; any other is rejected before anything is trained.
+FIRST_WORDS = (*NUMERIC_PARTS, *MODELS, *SPLITS, *SIZES)
 UNITS = {
     "": 1, "%": 0.01, "k": 1e3, "M": 1e6, "B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 1024, "MiB": 1024**2, "ms": 1, "s": 1e3,
 }  # fmt: skip
@@ -48,8 +48,9 @@ def check_bounds(require: Mapping[str, Any]) -> None:
     for path, bound in flatten(require):
         read_bound(path, bound)
         first = path.split(".")[0]
-        if first not in FIRST_WORDS:
-            raise UserError(f"require.{path}: a report has no '{first}'{did_you_mean(first, FIRST_WORDS)}")
+        known = (*FIRST_WORDS, *all_metrics(), "agreement", *part_keys(), "confusion")
+        if first not in known:
+            raise UserError(f"require.{path}: a report has no '{first}'{did_you_mean(first, known)}")
 
 
 def read_bound(path: str, bound: Any) -> tuple[Callable[[float, float], bool], float]:

@@ -86,6 +86,7 @@ class Training(Base):
     """Keys of `distill`, `train-teacher` and `layers`."""
 
     dataset: Any = None
+    task: Any = None
     teacher: Any = None
     student: Any = None
     loss: Any = None

@@ -16,7 +16,7 @@ from distill_cli.types import Pool
 def label_mask(y: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     """Return a mask ``[N]`` of the rows whose labels may be used.
 
-    `fraction` of every class, at least one row of each.
+    `fraction` of every class (or stratum), one row at least.
 
     Nested: with the same seed, the rows of a smaller fraction are among those of a larger one.
 
@@ -33,14 +33,14 @@ def label_mask(y: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     return mask
 
 
-def mask_labels(pool: Pool, fraction: float, seed: int) -> Pool:
+def mask_labels(pool: Pool, fraction: float, seed: int, strata: np.ndarray) -> Pool:
     """Return the pool with labels for a stratified fraction of its rows.
 
     All rows stay.
 
     Call it before `drop_classes`, so that the labeled rows do not depend on the excluded classes.
     """
-    return replace(pool, labeled=pool.labeled & label_mask(pool.y, fraction, seed))
+    return replace(pool, labeled=pool.labeled & label_mask(strata, fraction, seed))
 
 
 def class_positions(class_names: Sequence[str], classes: Sequence[str | int]) -> list[int]:
@@ -72,6 +72,8 @@ def drop_classes(pool: Pool, class_names: Sequence[str], exclude: Sequence[str |
     Raises:
         UserError: no such class, or no row left.
     """
+    if not exclude:
+        return pool
     keep = ~np.isin(pool.y, class_positions(class_names, exclude))
     if not keep.any():
         raise UserError("dataset.exclude_classes leaves no training row; leave out fewer classes")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
@@ -28,16 +28,25 @@ class SubsetLoader:
         device: device of the batches.
         resident_gb: limit in GiB, >= 0.
         workers: processes that decode samples; 0 decodes in this one.
+        encode: the task's targets of a pool's `y` and C, ``[N, ...]``.
     """
 
-    def __init__(self, pool: Pool, num_classes: int, device: torch.device, resident_gb: float = 8.0, workers: int = 0) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        num_classes: int,
+        device: torch.device,
+        resident_gb: float = 8.0,
+        workers: int = 0,
+        encode: Callable[[np.ndarray, int], Tensor] = targets,
+    ) -> None:
         self.pool = pool
         self.device = device
         size = len(pool) * int(np.prod(pool.source.shape[1:], dtype=np.int64)) * 4
         self.resident = size <= resident_gb * GIGABYTE
         self.workers = workers if is_decoded(pool.source) and not self.resident else 0
         self.x = torch.as_tensor(pool.x, dtype=torch.float32, device=device) if self.resident else None
-        self.target = targets(pool.y, num_classes).to(device)
+        self.target = encode(pool.y, num_classes).to(device)
         self.index = torch.as_tensor(pool.index, device=device)
         self.labeled = torch.as_tensor(pool.labeled, dtype=torch.float32, device=device)
         self.all_labeled = bool(pool.labeled.all())
@@ -96,7 +105,7 @@ class EpochBatchSampler:
     A function of (seed, epoch), the same for a student and its controls.
 
     Args:
-        y: ``[N]`` classes of the rows to draw from.
+        y: ``[N]`` classes, or other strata from 0, of the rows to draw from.
         batch_size: batch size B >= 1; the last batch of a pass may be smaller. A last batch of a single row is dropped, as batch
             norm cannot train on it.
         seed: seed of the run.

@@ -156,7 +156,7 @@ def append_unlabeled(pool: Pool, extra: UnlabeledRows, dataset: Dataset) -> Pool
     return Pool(
         source=ConcatSource(pool.source, extra.source),
         rows=np.concatenate([pool.rows, len(pool.source) + extra.rows]),
-        y=np.concatenate([pool.y, np.full(count, UNKNOWN_LABEL)]),
+        y=np.concatenate([pool.y, np.full((count, *pool.y.shape[1:]), UNKNOWN_LABEL)]),
         index=np.concatenate([pool.index, first_id + np.arange(count)]),
         group=None if pool.group is None else np.concatenate([pool.group.astype(str), np.full(count, GROUP)]),
         labeled=np.concatenate([pool.labeled, np.zeros(count, dtype=bool)]),

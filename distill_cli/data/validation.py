@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from distill_cli.errors import UserError
+from distill_cli.tasks.registry import find_task
 from distill_cli.types import Dataset, Pool
 
 # Reports hold a confusion matrix for every model and split.
@@ -17,8 +18,8 @@ def check_dataset(dataset: Dataset) -> None:
     Classes are excluded from training only after this check.
 
     Raises:
-        UserError: an empty split, a label outside the classes, a NaN or an infinite feature, fewer rows in train
-            than classes, one class only, a class that train lacks, a row id that occurs twice or on both sides of a split.
+        UserError: an empty split, targets that are none of the task, a NaN or an infinite feature, a row id that occurs twice
+            or on both sides of a split.
     """
     if len(dataset.class_names) > MOST_CLASSES:
         raise UserError(
@@ -28,38 +29,10 @@ def check_dataset(dataset: Dataset) -> None:
     for split, pool in dataset.pools.items():
         if not len(pool):
             raise UserError(f"{dataset.name}: the {split} split is empty; give it rows or a larger fraction")
-        _check_labels(dataset, split, pool)
-    if len(dataset.train) < len(dataset.class_names):
-        raise UserError(
-            f"{dataset.name}: train has {len(dataset.train)} rows for {len(dataset.class_names)} classes; give each at least one"
-        )
-    _check_classes(dataset)
+    find_task(dataset.task).check_dataset(dataset)
     _check_ids(dataset)
     for split, pool in dataset.pools.items():
         _check_finite(dataset.name, split, pool)
-
-
-def _check_labels(dataset: Dataset, split: str, pool: Pool) -> None:
-    wrong = np.flatnonzero((pool.y < 0) | (pool.y >= len(dataset.class_names)))
-    if len(wrong):
-        i = int(wrong[0])
-        top = len(dataset.class_names) - 1
-        raise UserError(f"{dataset.name}: row {pool.index[i]} of {split} has class {pool.y[i]}; classes are 0 to {top}")
-
-
-def _check_classes(dataset: Dataset) -> None:
-    known = np.unique(dataset.train.y)
-    if len(known) < 2:
-        only = dataset.class_names[known[0]]
-        raise UserError(f"{dataset.name}: train has one class only ('{only}'); a classifier needs at least two")
-    for split, pool in dataset.pools.items():
-        for c, n in zip(*np.unique(pool.y, return_counts=True), strict=True):
-            if c not in known:
-                rows = f"{n} row{'s' if n > 1 else ''}"
-                raise UserError(
-                    f"{dataset.name}: class '{dataset.class_names[c]}' is in {split} ({rows}) but not in train; "
-                    f"give train rows of it, or take it out of {split}"
-                )
 
 
 def _check_ids(dataset: Dataset) -> None:

@@ -65,8 +65,9 @@ def model_bytes(subject: ExportSource, what: str = "format=onnx") -> bytes:
     example = torch.zeros(2, *subject.input_shape)
     try:
         with _quiet():
+            outputs = Outputs(subject.model, subject.temperature, subject.task).eval()
             program = torch.onnx.export(
-                Outputs(subject.model, subject.temperature).eval(), (example,), dynamo=True, opset_version=OPSET, verbose=False,
+                outputs, (example,), dynamo=True, opset_version=OPSET, verbose=False,
                 input_names=[INPUT], output_names=[LOGITS, PROBABILITIES], dynamic_shapes=({0: torch.export.Dim("batch")},),
             )  # fmt: skip
     except Exception as e:  # torch raises errors of many kinds here

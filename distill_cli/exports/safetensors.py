@@ -20,4 +20,12 @@ def write(subject: ExportSource, folder: Path, settings: ExportSettings) -> list
     Checkpoint(folder, subject.class_names, subject.dataset.columns).add(subject.name, subject.model, subject.spec)
     model, _ = load_model(folder, subject.name, targets_in(subject.spec.to_json()))
     names = (str(weights_file(folder, subject.name).relative_to(folder)), MODELS)
-    return [Artifact("safetensors", names, weight_bytes(model), runner_of(Outputs(model, subject.temperature)), difference=0.0)]
+    return [
+        Artifact(
+            "safetensors",
+            names,
+            weight_bytes(model),
+            runner_of(Outputs(model, subject.temperature, subject.task)),
+            difference=0.0,
+        )
+    ]

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from distill_cli.models.classifier import Classifier
 from distill_cli.runs.checkpoint import ModelSpec
+from distill_cli.tasks.registry import find_task
+from distill_cli.tasks.task import Task
 from distill_cli.types import Dataset
 
 # x [B, *shape] -> logits [B, C], probabilities [B, C]
@@ -39,6 +41,11 @@ class ExportSource:
     temperature: float = 1.0
     show_samples: bool = True
     about: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def task(self) -> Task:
+        """What the model has learned."""
+        return find_task(self.dataset.task)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -82,23 +89,25 @@ class Artifact:
 class Outputs(nn.Module):
     """Module from inputs to logits and probabilities, both ``[B, C]``.
 
-    Probabilities are the softmax of the logits over the temperature.
+    Probabilities are the by default the softmax of the logits over the temperature.
 
     Args:
         model: a classifier.
         temperature: T > 0.
+        task: turns logits into probabilities.
     """
 
-    def __init__(self, model: Classifier, temperature: float) -> None:
+    def __init__(self, model: Classifier, temperature: float, task: Task) -> None:
         super().__init__()
         self.model = model
         self.temperature = temperature
+        self.probabilities = task.probabilities
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits and probabilities ``[B, C]`` of ``x`` ``[B, *shape]``."""
         logits = self.model(x).logits
         scaled = logits if self.temperature == 1.0 else logits / self.temperature
-        return logits, torch.softmax(scaled, dim=1)
+        return logits, self.probabilities(scaled)
 
 
 def runner_of(module: nn.Module) -> Runner:

@@ -17,6 +17,7 @@ from distill_cli.factory.loggers import LoggerCollection
 from distill_cli.reports.progress import Progress
 from distill_cli.runs.layout import RESUME_DIR
 from distill_cli.runs.training_checkpoint import CheckpointManager
+from distill_cli.tasks.registry import find_task
 from distill_cli.types import Dataset, EpochRecord, Pool
 from distill_cli.utils import files
 from distill_cli.utils.allocator import disable_malloc_trim
@@ -85,7 +86,8 @@ class RunContext:
 
     def rows(self, pool: Pool, dataset: Dataset) -> SubsetLoader:
         """Return a pool on the device."""
-        return SubsetLoader(pool, len(dataset.class_names), self.device, self.max_device_gb, self.workers)
+        encode = find_task(dataset.task).encode_targets
+        return SubsetLoader(pool, len(dataset.class_names), self.device, self.max_device_gb, self.workers, encode)
 
     def epoch(self, record: EpochRecord) -> None:
         """Hand an epoch that ended to the terminal and to the loggers."""

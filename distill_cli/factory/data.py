@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from distill_cli.config.instantiate import instantiate_component
 from distill_cli.config.settings.build import Component
 from distill_cli.config.settings.dataset import DatasetSettings
@@ -15,20 +13,28 @@ from distill_cli.data.leakage import duplicate_notes
 from distill_cli.data.unlabeled import append_unlabeled, count_duplicates, from_dataset, read_unlabeled
 from distill_cli.data.validation import check_dataset
 from distill_cli.errors import UserError
+from distill_cli.factory.task import with_task
+from distill_cli.tasks.registry import find_task
+from distill_cli.tasks.task import Task
 from distill_cli.types import Columns, DataFacts, Dataset, Pool
 
 
-def load_dataset(settings: DatasetSettings, columns: Columns | None = None) -> Dataset:
+def load_dataset(settings: DatasetSettings, columns: Columns | None = None, task: Task | None = None) -> Dataset:
     """Build and check a data set.
 
     Args:
         settings: which.
         columns: names that a finished model knows its features by; a table is then read in their order.
+        task: what is learned; None: what the data set is for.
     """
-    dataset = instantiate_component(settings.component, "dataset", **({} if columns is None else {"columns": columns}))
+    passed: dict[str, Any] = {} if columns is None else {"columns": columns}
+    if task is not None:
+        passed["task"] = task.name
+    dataset = instantiate_component(settings.component, "dataset", **passed)
     if not isinstance(dataset, Dataset):
         target = settings.component.get("_target_")
         raise UserError(f"dataset._target_={target}: returned {type(dataset).__name__}, expected a Dataset")
+    dataset = with_task(dataset, task)
     check_dataset(dataset)
     return dataset
 
@@ -41,6 +47,8 @@ def teacher_pool(dataset: Dataset, settings: DatasetSettings, fraction: float | 
 
 def student_pool(dataset: Dataset, settings: DatasetSettings) -> Pool:
     """Return the student's training rows, labeled or not, less the classes left out on purpose."""
+    if settings.rows.exclude_classes and not find_task(dataset.task).has_classes:
+        raise UserError(f"dataset.exclude_classes: task={dataset.task} has no classes that could be left out; drop it")
     pool = _with_labels(dataset, settings, settings.rows.label_fraction)
     return drop_classes(pool, dataset.class_names, list(settings.rows.exclude_classes))
 
@@ -91,12 +99,13 @@ def _load_unlabeled(source: Component, columns: Columns | None) -> Dataset:
 
 
 def _with_labels(dataset: Dataset, settings: DatasetSettings, fraction: float) -> Pool:
-    return mask_labels(dataset.train, fraction, settings.split_seed or 0)
+    strata = find_task(dataset.task).strata(dataset.train.y)
+    return mask_labels(dataset.train, fraction, settings.split_seed or 0, strata)
 
 
 def data_facts(pool: Pool, dataset: Dataset) -> DataFacts:
     """Return what losses may know of a training pool."""
-    counts = np.bincount(pool.y[pool.labeled], minlength=len(dataset.class_names))
+    counts = find_task(dataset.task).part_counts(pool.y[pool.labeled], len(dataset.class_names))
     return DataFacts(dataset.input_shape, tuple(int(n) for n in counts), len(pool))
 
 
@@ -104,7 +113,7 @@ def data_section(dataset: Dataset, settings: DatasetSettings) -> dict[str, Any]:
     """Return the report's `data` section."""
     counts = {}
     for name, pool in dataset.pools.items():
-        numbers = np.bincount(pool.y, minlength=len(dataset.class_names))
+        numbers = find_task(dataset.task).part_counts(pool.y, len(dataset.class_names))
         counts[name] = {label: int(n) for label, n in zip(dataset.class_names, numbers, strict=True)}
     return {
         "name": dataset.name,

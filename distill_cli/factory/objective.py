@@ -7,12 +7,13 @@ from typing import Any
 from distill_cli.config.instantiate import instantiate_component
 from distill_cli.config.settings.training import LossSettings
 from distill_cli.errors import UserError
+from distill_cli.factory.task import supervised_loss
 from distill_cli.features.pairs import read_pairs
 from distill_cli.losses.base import DistillationLoss, as_loss
-from distill_cli.losses.cross_entropy import CrossEntropy
-from distill_cli.losses.objective import CROSS_ENTROPY, Objective, max_weight
+from distill_cli.losses.objective import Objective, max_weight
 from distill_cli.losses.weight_schedule import WeightSchedule, parse_weight
 from distill_cli.rng import seeded
+from distill_cli.tasks.task import Task
 
 
 def build_objective(losses: LossSettings, seed: int, where: str = "", number: int = 0) -> Objective:
@@ -48,6 +49,6 @@ def build_objective(losses: LossSettings, seed: int, where: str = "", number: in
     return Objective(built, weights)
 
 
-def cross_entropy_objective(class_weight: Any) -> Objective:
-    """Return a teacher's own objective: cross-entropy."""
-    return Objective({CROSS_ENTROPY: CrossEntropy(class_weight)}, {CROSS_ENTROPY: 1.0})
+def supervised_objective(task: Task, class_weight: Any = "none", where: str = "") -> Objective:
+    """Return a teacher's own objective: the supervised loss of the task."""
+    return Objective({task.supervised_loss: supervised_loss(task, class_weight, where)}, {task.supervised_loss: 1.0})

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from distill_cli.config.settings.build import Component
 from distill_cli.config.settings.training import LogGradientsSettings, TrainingSettings
 from distill_cli.factory.controls import TrainingPlan
 from distill_cli.factory.objective import build_objective
+from distill_cli.factory.task import supervised_loss
 from distill_cli.losses.objective import Objective
+from distill_cli.tasks.task import Task
 from distill_cli.types import DEFAULT_STAGE
 
 # Unless asked otherwise, gradients are measured on about one batch in this many steps, so that they cost about a hundredth.
@@ -60,8 +63,10 @@ def single_stage(objective: Objective, training: TrainingSettings, where: str = 
     return [StageSpec(DEFAULT_STAGE, where, objective, training.epochs, training.optimizer, training.lr_scheduler)]
 
 
-def build_stages(plan: TrainingPlan, log_gradients: LogGradientsSettings) -> list[StageSpec]:
-    """Return the stages of a plan: the student's, or a control's with cross-entropy in place of the teacher's terms.
+def build_stages(plan: TrainingPlan, log_gradients: LogGradientsSettings, task: Task) -> list[StageSpec]:
+    """Return the stages of a plan: the student's, or a control's without a teacher.
+
+    A control has the task's supervised loss in place of the teacher's terms.
 
     Where a stage's loss needed the teacher, the control trains all layers: cross-entropy through a head that stands still would
     only hold it back.
@@ -70,7 +75,7 @@ def build_stages(plan: TrainingPlan, log_gradients: LogGradientsSettings) -> lis
     for number, stage in enumerate(plan.stages):
         objective, train = build_objective(stage.losses, plan.seed, stage.config_path, number), stage.train
         if plan.is_control and objective.uses_teacher:
-            objective, train = objective.without_teacher(), None
+            objective, train = objective.without_teacher(task.supervised_loss, partial(supervised_loss, task)), None
         specs.append(
             StageSpec(
                 stage.name, stage.config_path, objective, stage.epochs, stage.optimizer, stage.lr_scheduler, train,

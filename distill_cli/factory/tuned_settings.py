@@ -26,8 +26,8 @@ from distill_cli.config.validation.rules import format_value
 from distill_cli.errors import UserError
 from distill_cli.factory.objective import build_objective
 from distill_cli.losses.weight_schedule import WeightSchedule
-from distill_cli.metrics.classification import LOWER_IS_BETTER
 from distill_cli.runs import layout
+from distill_cli.tasks.registry import all_metrics
 from distill_cli.types import SCRATCH, STUDENT, TUNED, Dataset
 
 # What trials may differ in besides: it says which trial it is, or where and how it ran.
@@ -261,7 +261,7 @@ def _best(scored: Sequence[tuple[Settings, float, Mapping[str, Any]]], metric: s
     for one in scored:
         groups.setdefault(_text(one[0]), []).append(one)
     means = {text: sum(score for _, score, _ in group) / len(group) for text, group in groups.items()}
-    pick: Callable[..., str] = min if metric in LOWER_IS_BETTER else max
+    pick: Callable[..., str] = max if all_metrics()[metric].higher_is_better else min
     text = pick(means, key=lambda t: means[t])
     settings, _, config = groups[text][0]
     return BestTrial(settings, len(groups), means[text], config)

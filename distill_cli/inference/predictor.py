@@ -14,10 +14,11 @@ import torch
 from distill_cli.config.settings.run_commands import PredictSettings
 from distill_cli.config.trust import load_config
 from distill_cli.errors import UserError
-from distill_cli.metrics.classification import log_probabilities
 from distill_cli.runs import layout
 from distill_cli.runs.checkpoint import load_model, read_checkpoint
 from distill_cli.runs.find_run import find_run, named
+from distill_cli.tasks.registry import CLASSIFICATION, find_task
+from distill_cli.tasks.task import Task
 from distill_cli.types import STUDENT, TEACHER
 from distill_cli.utils.devices import choose_device
 
@@ -37,6 +38,7 @@ class Predictor:
         features, metadata: column names of the training table's features, and of its label and group; empty for other data.
         shape: shape of one sample.
         probabilities: function from ``[B, *shape]`` float32 to probabilities ``[B, C]``.
+        task: what it has learned.
     """
 
     origin: str
@@ -46,6 +48,7 @@ class Predictor:
     metadata: list[str]
     shape: tuple[int, ...]
     probabilities: Probabilities
+    task: Task
 
     @property
     def dataset(self) -> Mapping[str, Any]:
@@ -71,29 +74,30 @@ def open_predictor(settings: PredictSettings) -> Predictor:
     name = settings.model_name if settings.model_name is not None else STUDENT if STUDENT in checkpoint["models"] else TEACHER
     names = tuple(checkpoint["class_names"])
     columns = checkpoint.get("columns") or {"features": [], "beside": []}
+    task = find_task(checkpoint["models"].get(name, {}).get("task", CLASSIFICATION))
     if settings.onnx is not None:
         spec = checkpoint["models"].get(name)
         if spec is None:
             raise UserError(f"{folder}: holds no model '{name}' (it has: {', '.join(sorted(checkpoint['models']))})")
-        probabilities = open_onnx(Path(settings.onnx), names, spec.input_shape, name)
+        probabilities = open_onnx(Path(settings.onnx), names, spec.input_shape, name, task)
     else:
         model, spec = load_model(folder, name)
-        probabilities = _from_model(model.to(device := choose_device(settings.runtime.device.name, None)), device)
+        probabilities = _from_model(model.to(device := choose_device(settings.runtime.device.name, None)), device, task)
     config = load_config(folder / layout.CONFIG)
     origin = f"{name} of run {named(folder)}, seed {layout.read_json(folder / layout.REPORT).get('seed')}"
-    return Predictor(origin, config, names, columns["features"], columns["beside"], spec.input_shape, probabilities)
+    return Predictor(origin, config, names, columns["features"], columns["beside"], spec.input_shape, probabilities, task)
 
 
-def _from_model(model: torch.nn.Module, device: torch.device) -> Probabilities:
+def _from_model(model: torch.nn.Module, device: torch.device, task: Task) -> Probabilities:
     @torch.no_grad()
     def probabilities(x: np.ndarray) -> np.ndarray:
-        logits = model(torch.from_numpy(x).to(device)).logits.float().cpu().numpy()
-        return np.exp(log_probabilities(logits))
+        logits = task.forward(model, torch.from_numpy(x).to(device)).logits.float().cpu().numpy()
+        return task.shown(logits)
 
     return probabilities
 
 
-def open_onnx(path: Path, class_names: tuple[str, ...], shape: tuple[int, ...], model: str) -> Probabilities:
+def open_onnx(path: Path, class_names: tuple[str, ...], shape: tuple[int, ...], model: str, task: Task) -> Probabilities:
     """Return the model of an ONNX file, run on the CPU.
 
     The model takes raw samples. Its output ``probabilities`` is used, or else ``logits``.
@@ -103,6 +107,7 @@ def open_onnx(path: Path, class_names: tuple[str, ...], shape: tuple[int, ...], 
         class_names: C class names of the run.
         shape: shape of one sample.
         model: name of the model in its run.
+        task: turns logits into probabilities.
 
     Raises:
         UserError: onnxruntime is missing, the file cannot be read, or it has other classes, samples or another model.
@@ -133,6 +138,6 @@ def open_onnx(path: Path, class_names: tuple[str, ...], shape: tuple[int, ...], 
 
     def probabilities(x: np.ndarray) -> np.ndarray:
         (values,) = session.run([output_name], {first.name: x})
-        return values if output_name == "probabilities" else np.exp(log_probabilities(values))
+        return values if output_name == "probabilities" else task.shown(values)
 
     return probabilities

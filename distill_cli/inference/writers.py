@@ -13,6 +13,7 @@ import numpy as np
 
 from distill_cli.inference.batching import ROW
 from distill_cli.reports.formatting import spreadsheet_cell
+from distill_cli.tasks.task import Task
 
 
 class Writer(Protocol):
@@ -35,25 +36,26 @@ class Writer(Protocol):
 class Table:
     """Writer of a CSV table.
 
-    Columns: the identifiers of the rows, ``predicted``, and a probability for each class with six significant digits.
+    Columns: the identifiers of the rows, then those of the task: for classes ``predicted`` and a probability for each class.
 
     Args:
         file: file open for text.
         columns: names of the identifiers.
         class_names: C names.
+        task: what was learned.
     """
 
-    def __init__(self, file: IO[str], columns: Sequence[str], class_names: Sequence[str]) -> None:
-        self.columns = columns
+    def __init__(self, file: IO[str], columns: Sequence[str], class_names: Sequence[str], task: Task) -> None:
+        self.columns, self.task = columns, task
         self.names = [spreadsheet_cell(name) for name in class_names]
         self.writer = csv.writer(file, lineterminator="\n")
-        self.writer.writerow([*columns, "predicted", *self.names])
+        shown = task.prediction_columns(np.zeros((0, len(self.names))), self.names)
+        self.writer.writerow([*columns, *(name.removeprefix(".") or "predicted" for name in shown)])
 
     def add(self, where: Mapping[str, np.ndarray], probabilities: np.ndarray) -> None:
         """Write rows."""
         cells = [_cells(where[name]) for name in self.columns]
-        cells.append([self.names[c] for c in probabilities.argmax(axis=1)])
-        cells += [[f"{p:.6g}" for p in column] for column in probabilities.T.tolist()]
+        cells += [list(column) for column in self.task.prediction_columns(probabilities, self.names).values()]
         self.writer.writerows(zip(*cells, strict=True))
 
     def finish(self, rows: int) -> None:

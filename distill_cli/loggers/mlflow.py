@@ -13,6 +13,7 @@ from typing import Any
 
 from distill_cli.errors import UserError
 from distill_cli.loggers.logger import numbers, unseen
+from distill_cli.tasks.registry import report_task
 from distill_cli.types import EpochRecord
 from distill_cli.utils import files, locks
 
@@ -86,7 +87,7 @@ class MLflow:
         for start in range(0, len(settings), AT_ONCE):
             self.client.log_batch(self.run, params=settings[start : start + AT_ONCE])
         for model, figures in report.get("models", {}).items():
-            for name in ("macro_f1", "accuracy"):
+            for name in [metric.name for metric in report_task(report).metrics[:2]]:
                 if (value := figures.get("test", {}).get(name)) is not None:
                     self.client.log_metric(self.run, _name(f"{model}.test.{name}"), value)
         self.client.set_tag(self.run, "distill.verdict", str(report.get("verdict")))

@@ -27,8 +27,9 @@ class DistillationLoss(nn.Module):
     Attributes:
         uses_teacher: False keeps the term in a control without a teacher.
         uses_labels: False where neither `batch.target` nor `batch.labeled` is read.
-        is_cross_entropy: True for a loss without a teacher that suffices as a control's only loss on labels.
+        is_supervised: True for a loss without a teacher that suffices as a control's only loss on labels.
         requires: fields of `ModelOutput` that the loss reads: ``logits``, ``features`` or both.
+        targets: what a target must be for it, of ``classes``, ``labels`` and ``values`` (`tasks.task.Task`); empty: anything.
         class_weight: class weights of the loss on labels, None where there are none.
         pairs: ``(student, teacher)`` module paths of the compared features.
         min_batch_size, min_classes: batch size and number of classes below which the compared values are constant, so that
@@ -47,8 +48,9 @@ class DistillationLoss(nn.Module):
 
     uses_teacher: bool = True
     uses_labels: bool = True
-    is_cross_entropy: bool = False
+    is_supervised: bool = False
     requires: tuple[str, ...] = ("logits",)
+    targets: tuple[str, ...] = ()
     class_weight: str | Sequence[float] | None = None
     pairs: Sequence[tuple[str, str]] = ()
     min_batch_size: int = 1
@@ -74,7 +76,7 @@ class DistillationLoss(nn.Module):
         """
 
     def without_teacher(self) -> DistillationLoss | None:
-        """Return the cross-entropy that replaces this loss in a control.
+        """Return the supervised loss that replaces this loss in a control.
 
         None: a cross-entropy without class weights.
         """

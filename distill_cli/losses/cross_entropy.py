@@ -27,7 +27,8 @@ class CrossEntropy(DistillationLoss):
     """
 
     uses_teacher = False
-    is_cross_entropy = True
+    is_supervised = True
+    targets = ("classes",)
     class_weight: str | Sequence[float]
 
     def __init__(self, class_weight: str | Sequence[float] = "none") -> None:
@@ -52,6 +53,8 @@ class WithCrossEntropy(DistillationLoss):
     Args:
         class_weight: for the cross-entropy: ``none``, ``balanced`` or one number a class.
     """
+
+    targets = ("classes",)
 
     def __init__(self, class_weight: str | Sequence[float] = "none") -> None:
         super().__init__()

@@ -69,7 +69,7 @@ class VirtualTeacher(DistillationLoss):
     """
 
     uses_teacher = False
-    is_cross_entropy = True
+    is_supervised = True
 
     def __init__(self, alpha: float = 0.1, correct: float = 0.99, temperature: float = 2.0) -> None:
         super().__init__()

@@ -5,7 +5,7 @@ Only here losses are averaged over a batch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -92,31 +92,35 @@ class Objective(nn.Module):
         for _, term in self.items():
             term.skip_pretraining()
 
-    def without_teacher(self) -> Objective:
-        """Return the control's objective: the teacher's terms replaced by cross-entropy.
+    def without_teacher(self, name: str = CROSS_ENTROPY, supervised: Callable[[], DistillationLoss] = CrossEntropy) -> Objective:
+        """Return the control's objective, with a supervised loss for the teacher's terms.
 
-        1. Drop the terms that need a teacher, and cross-entropies of weight 0.
-        2. If the only remaining schedule is a cross-entropy's, fix its weight at the maximum: the schedule traded the
-           cross-entropy off against the teacher's terms (docs/decisions/0007).
-        3. If no cross-entropy of a weight above 0 remains, add one of weight 1, with the class weights of the first term
+        1. Drop the terms that need a teacher, and supervised losses of weight 0.
+        2. If the only remaining schedule is a supervised loss's, fix its weight at the maximum: the schedule traded the
+           supervised loss off against the teacher's terms (docs/decisions/0007).
+        3. If no supervised loss of a weight above 0 remains, add one of weight 1, with the class weights of the first term
            that it replaces.
-        4. Else scale all weights so that the cross-entropies sum to at least 1: they had left room for the teacher's terms.
+        4. Else scale all weights so that the supervised losses sum to at least 1: they had left room for the teacher's terms.
+
+        Args:
+            name: name of the added term.
+            supervised: builds it, where no term has a substitute of its own.
         """
         terms: dict[str, DistillationLoss] = {}
-        for name, term in self.items():
-            if not term.uses_teacher and (max_weight(self.schedules[name]) or not term.is_cross_entropy):
-                terms[name] = term
-        weights = {name: self.schedules[name] for name in terms}
-        moving = [name for name, weight in weights.items() if isinstance(weight, WeightSchedule)]
-        if len(moving) == 1 and terms[moving[0]].is_cross_entropy:
+        for own, term in self.items():
+            if not term.uses_teacher and (max_weight(self.schedules[own]) or not term.is_supervised):
+                terms[own] = term
+        weights = {own: self.schedules[own] for own in terms}
+        moving = [own for own, weight in weights.items() if isinstance(weight, WeightSchedule)]
+        if len(moving) == 1 and terms[moving[0]].is_supervised:
             weights[moving[0]] = max_weight(weights[moving[0]])
-        label_weight = sum(max_weight(weights[name]) for name, term in terms.items() if term.is_cross_entropy)
+        label_weight = sum(max_weight(weights[own]) for own, term in terms.items() if term.is_supervised)
         if not label_weight:
             substitutes = (term.without_teacher() for _, term in self.items())
-            terms[CROSS_ENTROPY] = next((loss for loss in substitutes if loss is not None), CrossEntropy())
-            weights[CROSS_ENTROPY] = 1.0
+            terms[name] = next((loss for loss in substitutes if loss is not None), None) or supervised()
+            weights[name] = 1.0
         elif label_weight < 1:
-            weights = {name: scaled_weight(weight, 1 / label_weight) for name, weight in weights.items()}
+            weights = {own: scaled_weight(weight, 1 / label_weight) for own, weight in weights.items()}
         return Objective(terms, weights)
 
     def bind(self, facts: DataFacts, student: ModelOutput, teachers: Sequence[ModelOutput]) -> None:

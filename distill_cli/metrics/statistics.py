@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from distill_cli.metrics.bootstrap import macro_f1_of_draws, resample_counts
-from distill_cli.metrics.confusion import confusion_counts, f1_of_counts, macro_f1
+from distill_cli.metrics.bootstrap import Resampled, iter_draws
 
 MIN_SEEDS = 5
 INTERVAL_SEEDS = 3  # a t interval of two values is about nine times as wide as their difference
@@ -21,76 +20,56 @@ ALPHA = 0.05
 MIN_STD = 1e-12
 
 
-def f1_intervals(
-    y: np.ndarray,
-    predicted: np.ndarray,
-    num_classes: int,
-    averaged: Sequence[int],
-    groups: np.ndarray | None = None,
-    resamples: int = 1000,
-    seed: int = 0,
-    confidence: float = 0.95,
+def bootstrap_intervals(
+    scored: Resampled, groups: np.ndarray | None = None, resamples: int = 1000, seed: int = 0, confidence: float = 0.95
 ) -> tuple[list[float] | None, list[list[float] | None]]:
-    """Return percentile bootstrap intervals of macro F1 and of each class's F1.
+    """Return percentile bootstrap intervals of the primary metric and of each part's.
 
     Source: Efron and Tibshirani 1993, chapter 13.
 
-    Without groups, rows are resampled within each true class, which is the same as drawing each row of the confusion matrix from
-    a multinomial distribution. With groups, whole groups are resampled, and a draw averages over the `averaged` classes that
-    have rows in the draw; a draw without rows of a class is left out of the interval of that class's F1. An interval is
-    [low, high]; None when there are no draws or fewer than two groups, and for a class without rows.
+    Without groups, rows are resampled within each stratum; of classes that is the same as drawing each row of the confusion
+    matrix from a multinomial distribution. With groups, whole groups are resampled. A draw that holds no row of a part says
+    nothing of it. An interval is [low, high]; None when there are no draws or fewer than two groups.
 
     Args:
-        y, predicted: ``[N]`` true and predicted classes, 0..C-1.
-        num_classes: number of classes C.
-        averaged: classes that macro F1 averages over.
+        scored: outputs and targets of one split.
         groups: ``[N]`` group names, or None.
         resamples: number of draws.
         seed: seed of the draws.
         confidence: confidence level of the intervals, 0..1.
     """
-    draws = resample_counts(y, [predicted], num_classes, groups, resamples, seed)
-    if draws is None:
-        return None, [None] * num_classes
-    hits, support, predictions = draws[0]
-    f1 = np.where(support > 0, f1_of_counts(hits, support, predictions), np.nan)
-    by_class = [_interval(f1[:, c], confidence) for c in range(num_classes)]
-    return _interval(macro_f1_of_draws(draws[0], averaged, y), confidence), by_class
+    draws = list(iter_draws(scored.cells[:, None], scored.strata, groups, resamples, seed))
+    if not draws:
+        return None, []
+    whole = np.concatenate([scored.resampled(*draw) for draw in draws])
+    parts = np.concatenate([scored.resampled_parts(*draw) for draw in draws])
+    return _interval(whole, confidence), [_interval(column, confidence) for column in parts.T]
 
 
 def paired_bootstrap(
-    y: np.ndarray,
-    pred_a: np.ndarray,
-    pred_b: np.ndarray,
-    num_classes: int,
-    averaged: Sequence[int],
+    a: Resampled,
+    b: Resampled,
     groups: np.ndarray | None = None,
     resamples: int = 1000,
     seed: int = 0,
     confidence: float = 0.95,
 ) -> dict[str, Any]:
-    """Return the difference in macro F1, a minus b, with its bootstrap interval.
+    """Return the difference in the primary metric, a minus b, with its interval.
 
-    Both predictions are of the same rows.
-
-    The draws keep pairs together: cells (true, predicted by a, predicted by b), or whole groups. The other arguments are those
-    of `f1_intervals`.
+    Both models are scored on the same rows. The draws keep pairs together: rows within their stratum, or whole groups.
 
     Args:
-        y: ``[N]`` true classes, 0..C-1.
-        pred_a, pred_b: ``[N]`` classes predicted by a and by b.
+        a, b: outputs of two models and the targets of the same rows.
+        groups, resamples, seed, confidence: as in `bootstrap_intervals`.
 
     Returns:
         ``difference``, ``ci95`` ([low, high] or None), ``resampled`` (``samples`` or ``groups``), ``n_groups`` (or None).
     """
-    a, b = (float(macro_f1(confusion_counts(y, p, num_classes), averaged)) for p in (pred_a, pred_b))
-    draws = resample_counts(y, [pred_a, pred_b], num_classes, groups, resamples, seed)
-    interval = None
-    if draws is not None:
-        interval = _interval(macro_f1_of_draws(draws[0], averaged, y) - macro_f1_of_draws(draws[1], averaged, y), confidence)
+    draws = iter_draws(np.stack([a.cells, b.cells], axis=1), a.strata, groups, resamples, seed)
+    values = [a.resampled(*draw) - b.resampled(*draw) for draw in draws]
     return {
-        "difference": a - b,
-        "ci95": interval,
+        "difference": a.primary_score() - b.primary_score(),
+        "ci95": _interval(np.concatenate(values), confidence) if values else None,
         "resampled": "samples" if groups is None else "groups",
         "n_groups": None if groups is None else len(np.unique(groups)),
     }
@@ -197,21 +176,28 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def verdict_one_run(
-    student: float, control: float, comparison: Mapping[str, Any], control_name: str = "scratch", split: str = "test"
+    student: float,
+    control: float,
+    comparison: Mapping[str, Any],
+    control_name: str = "scratch",
+    split: str = "test",
+    metric: str = "",
 ) -> str:
     """Return one sentence on one run.
 
     The difference, its interval, and that one seed allows no verdict.
 
     Args:
-        student, control: macro F1 of student and control, 0..1.
+        student, control: primary metric of student and control.
         comparison: result of `paired_bootstrap`.
         control_name: name of the control.
         split: name of the scored split.
+        metric: name of the metric, where it is not macro F1.
     """
     where = "" if split == "test" else f", on {split}"
+    scores = f"{metric and f'{metric} '}distilled {student:.3f}, {control_name} {control:.3f}"
     return (
-        f"one seed{where}: distilled {student:.3f}, {control_name} {control:.3f}, difference {comparison['difference']:+.3f}"
+        f"one seed{where}: {scores}, difference {comparison['difference']:+.3f}"
         f"{bootstrapped(comparison)}: no verdict from one seed; run {MIN_SEEDS} or more"
     )
 

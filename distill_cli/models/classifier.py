@@ -6,6 +6,7 @@ The statistics of the preprocessing are saved with the weights.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -160,7 +161,7 @@ class Classifier(nn.Module):
 
 def with_features(output: ModelOutput, features: Mapping[str, Tensor]) -> ModelOutput:
     """Return an output with further features added."""
-    return ModelOutput(output.logits, {**output.features, **features}) if features else output
+    return replace(output, features={**output.features, **features}) if features else output
 
 
 def logits_of(output: Any) -> Tensor:

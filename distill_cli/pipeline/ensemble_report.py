@@ -10,11 +10,11 @@ from distill_cli.models.classifier import Classifier
 from distill_cli.models.ensemble import Ensemble
 from distill_cli.pipeline import evaluation
 from distill_cli.runs.checkpoint import ModelSpec, architecture_section
+from distill_cli.tasks.registry import find_task
 from distill_cli.teachers.train import TRAINING_STATS, ResolvedTeacher
 from distill_cli.types import TEACHER, Dataset
 
 PROVENANCE_KEYS = ("source", "teacher_key", *TRAINING_STATS)
-SCORE_KEYS = ("n", "macro_f1", "macro_f1_ci95", "accuracy", "nll", "ece", "agreement")
 
 
 def member_provenance(taught: ResolvedTeacher) -> list[dict[str, Any]]:
@@ -53,9 +53,12 @@ def members_report(
         assert isinstance(member, Classifier)
         logits[str(n)] = evaluation.predict_splits(member.to(context.device), dataset, context, split)
     scored = evaluation.score_all(logits, evaluation.eval_splits(dataset, split), dataset, context)
+    task = find_task(dataset.task)
+    first = task.primary_metric.name
+    keys = ["n", first, f"{first}_ci95", *(metric.name for metric in task.metrics[1:]), "agreement"]
     parts = []
     for n, weight in enumerate(model.network.weights.tolist()):
-        scores = {name: {key: part.get(key) for key in SCORE_KEYS} for name, part in scored[str(n)].items()}
+        scores = {name: {key: part.get(key) for key in keys} for name, part in scored[str(n)].items()}
         about = {"architecture": architecture_section(spec.members[n]), "weight": weight}
         parts.append({**(known[n] if n < len(known) else {}), **about, **scores})
     return parts

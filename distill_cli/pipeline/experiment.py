@@ -22,6 +22,7 @@ from distill_cli.pipeline.sample_gallery import samples
 from distill_cli.pipeline.students import train_students
 from distill_cli.runs import layout
 from distill_cli.runs.checkpoint import ModelSpec
+from distill_cli.tasks.registry import find_task
 from distill_cli.teachers import generations as teacher_generations
 from distill_cli.teachers import train as teacher_training
 from distill_cli.types import STUDENT, TEACHER, TEST_SPLIT, Dataset
@@ -29,7 +30,7 @@ from distill_cli.types import STUDENT, TEACHER, TEST_SPLIT, Dataset
 
 def run_teacher(settings: TeacherRunSettings, dataset: Dataset, context: RunContext, out: Path) -> Path:
     """Train one teacher into the run folder `out`, register it, and return the folder."""
-    loggers = open_loggers(settings.loggers, out, context.progress.say)
+    task, loggers = find_task(dataset.task), open_loggers(settings.loggers, out, context.progress.say)
     started = replace(context, run_dir=out, started=time.time(), loggers=loggers)
     taught, result = teacher_training.train(settings, dataset, started)
     assert taught.model is not None and taught.train_record is not None and taught.key is not None and taught.spec is not None
@@ -40,7 +41,7 @@ def run_teacher(settings: TeacherRunSettings, dataset: Dataset, context: RunCont
     report = report_header("train-teacher", settings, dataset) | {
         "models": models,
         "comparison": {},
-        "verdict": evaluation.verdict(models, {}, TEST_SPLIT),
+        "verdict": evaluation.verdict(models, {}, TEST_SPLIT, task.primary_metric),
         "teacher_key": taught.key,
         "teacher_source": "trained",
         "budget": {"teacher_steps": result.steps, "teacher_seconds": result.seconds},
@@ -72,6 +73,7 @@ def train_and_report(
         extra_sections: what else the report says; the student joins the `generations`.
         tuned_settings: where the tuned control's settings come from.
     """
+    task = find_task(dataset.task)
     context = replace(context, loggers=open_loggers(settings.loggers, context.run_dir, context.progress.say))
     gathered = RunResults.create(dataset, context, context.run_dir)
     member_reports = add_teacher(gathered, taught, context.run_dir)
@@ -82,7 +84,7 @@ def train_and_report(
     report = report_header("distill", settings, dataset) | {
         "models": models,
         "comparison": comparison,
-        "verdict": evaluation.verdict(models, comparison, TEST_SPLIT),
+        "verdict": evaluation.verdict(models, comparison, TEST_SPLIT, task.primary_metric),
         "terms": list(gathered.stages.values())[-1]["terms"],
         "stages": gathered.stages,
         "teacher_key": taught.key,
@@ -98,14 +100,14 @@ def train_and_report(
     if extra_sections.get("generations"):
         report["generations"] = [
             *extra_sections["generations"],
-            teacher_generations.generation(STUDENT, "trained", models[STUDENT]),
+            teacher_generations.generation(STUDENT, "trained", models[STUDENT], task.primary_metric.name),
         ]
     if tuned_settings is not None:
         report["tuned_from"] = tuned_settings.report(settings.seed)
     report["notes"] = examine(Examined(report, dataset, gathered.logits, gathered.records), own_checks(settings.health))
     predictions = write_run.predictions(dataset, gathered.logits)
     shown = None
-    if settings.runtime.report.samples:
+    if settings.runtime.report.samples and task.has_classes:
         shown = samples(report, dataset, TEST_SPLIT, gathered.logits, gathered.models, context)
     write_run.write_run(context, report, settings.resolved, provenance_of(context), gathered.records, predictions, shown)
     return layout.read_json(context.run_dir / layout.REPORT)

@@ -15,6 +15,7 @@ import numpy as np
 from distill_cli.config.validation.components import find_target
 from distill_cli.errors import UserError
 from distill_cli.metrics.classification import majority_problem
+from distill_cli.tasks.registry import find_task
 from distill_cli.types import Dataset, EpochRecord, Pool, has_channels_last
 
 TEACHER, STUDENT = "teacher", "student"
@@ -78,7 +79,9 @@ def examine(examined: Examined, own: Mapping[str, Check] | None = None) -> list[
         examined: a run, or the scores of one.
         own: checks of the user's; one that fails says so in its note, for a run that is finished is not thrown away.
     """
-    notes = [{"check": check.__name__, "text": text} for check in CHECKS for text in check(examined)]
+    has_classes = find_task(examined.dataset.task).has_classes
+    checks = [check for check in CHECKS if has_classes or check not in OF_CLASSES]
+    notes = [{"check": check.__name__, "text": text} for check in checks for text in check(examined)]
     for name, check in (own or {}).items():
         try:
             notes += [{"check": name, "text": str(text)} for text in check(examined)]
@@ -250,7 +253,7 @@ def teacher_below_the_control(examined: Examined) -> Iterator[str]:
     """A teacher that scores lower than what was trained without it."""
     models = examined.report["models"]
     for control, compared in (examined.report.get("comparison") or {}).items():
-        split, metric = compared.get("split", "test"), compared.get("metric", "macro_f1")
+        split, metric = compared.get("split", "test"), compared.get("metric")
         scores = [models.get(name, {}).get(split, {}).get(metric) for name in (TEACHER, control)]
         if None not in scores and scores[0] < scores[1] - LEAST_DIFFERENCE:
             yield (
@@ -265,6 +268,11 @@ CHECKS: list[Check] = [
     unmoved_weights, still_learning, probabilities_for_logits, no_better_than_the_majority, classes_never_predicted,
     teacher_below_the_control,
 ]  # fmt: skip
+# Those that look at classes, one a row.
+OF_CLASSES = (
+    labels_like_measurements, small_validation, lonely_groups, still_learning, probabilities_for_logits,
+    no_better_than_the_majority, classes_never_predicted,
+)  # fmt: skip
 
 
 def _remedy(model: str, examined: Examined) -> str:

@@ -19,9 +19,12 @@ from distill_cli.data.leakage import trained_on
 from distill_cli.errors import UserError
 from distill_cli.factory.context import Job, RunContext, make_context
 from distill_cli.factory.data import load_dataset
+from distill_cli.factory.task import typed_task
 from distill_cli.runs import layout
 from distill_cli.runs.checkpoint import columns_of, read_checkpoint
 from distill_cli.runs.find_run import find_run
+from distill_cli.tasks.registry import report_task
+from distill_cli.tasks.task import Task
 from distill_cli.types import Dataset, Pool
 
 # `bootstrap` where the user types none and the run's config, which anyone may have written, has none.
@@ -86,9 +89,21 @@ def load_run(settings: RunCommandSettings, out: Path, job: Job) -> LoadedRun:
     context = make_context(_with_original_eval_settings(settings.runtime, config), out, job)
     dataset_settings = _dataset_settings(settings.dataset, config, source / layout.CONFIG)
     checkpoint = read_checkpoint(source)
-    dataset = load_dataset(dataset_settings, columns_of(checkpoint))
+    dataset = load_dataset(dataset_settings, columns_of(checkpoint), _task(config, report, source))
     _check_same_shape(dataset, checkpoint, source)
     return LoadedRun(source, report, dataset_settings, dataset, checkpoint, config, context)
+
+
+def _task(config: dict[str, Any], report: dict[str, Any], source: Path) -> Task:
+    """Return the task of a run.
+
+    Of its config, where one was typed, else the one that its report names.
+    """
+    node = config.get("task")
+    if isinstance(node, dict):
+        check_trusted(node, f"{source / layout.CONFIG}: task", own=is_own(source))
+        return typed_task(node) or report_task(report)
+    return report_task(report)
 
 
 def _with_original_eval_settings(runtime: RuntimeSettings, config: Mapping[str, Any]) -> RuntimeSettings:

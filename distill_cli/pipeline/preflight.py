@@ -13,11 +13,13 @@ from distill_cli.errors import UserError
 from distill_cli.factory import controls
 from distill_cli.factory.context import RunContext
 from distill_cli.factory.data import data_facts
-from distill_cli.factory.objective import cross_entropy_objective
+from distill_cli.factory.objective import supervised_objective
 from distill_cli.factory.stages import StageSpec, build_stages, feature_pairs, single_stage
+from distill_cli.factory.task import check_metric
 from distill_cli.models.classifier import Classifier
 from distill_cli.runs.checkpoint import ModelSpec, build_model
 from distill_cli.tasks.classification import bias_correction
+from distill_cli.tasks.registry import find_task
 from distill_cli.teachers import generations as teacher_generations
 from distill_cli.teachers.frozen import freeze_teacher
 from distill_cli.teachers.resolve import build_untrained_teacher
@@ -27,6 +29,7 @@ from distill_cli.training.bind_losses import (
     bind_losses,
     check_batches,
     check_pretraining,
+    check_targets,
     set_feature_layers,
     uses_teacher,
 )
@@ -46,15 +49,17 @@ def preflight(settings: RunSettings, pool: Pool, dataset: Dataset, context: RunC
     Raises:
         UserError: what cannot be built, cannot make a step, or cannot be compared with its teacher.
     """
+    task, teacher = find_task(dataset.task), None
     check_settings(settings, pool, dataset, context)
     for link in settings.generations:
         with teacher_generations.prefix_errors(link):
             check_settings(link.run, pool, dataset, context)
-    teacher = None
     if isinstance(settings.teacher.source, tuple):
-        training = settings.teacher.trained.training
-        dry_run_optimizers(single_stage(cross_entropy_objective("none"), training, "teacher."))
-        build_transforms(training, 0, dataset.input_shape, "teacher.")
+        trained = settings.teacher.trained
+        check_metric(trained.training.monitor, task, "teacher.monitor")
+        objective = supervised_objective(task, trained.class_weight, "teacher.")
+        dry_run_optimizers(single_stage(objective, trained.training, "teacher."))
+        build_transforms(trained.training, 0, dataset.input_shape, "teacher.")
         teacher = build_untrained_teacher(settings.teacher, dataset)
     for link in settings.generations:
         with teacher_generations.prefix_errors(link):
@@ -68,13 +73,19 @@ def check_settings(settings: RunSettings, pool: Pool, dataset: Dataset, context:
     Raises:
         UserError: what cannot be built, or cannot make a step.
     """
-    student = settings.student
+    task, student = find_task(dataset.task), settings.student
+    if student.bias_correction and not task.has_classes:
+        raise UserError(
+            f"student.bias_correction: task={task.name} has no classes that could be missing; set student.bias_correction=false"
+        )
     if student.bias_correction:
         bias_correction.missing_classes(pool, dataset)
     build_model(ModelSpec.of_data(student.model, student.preprocessing, dataset), "student.model", settings.seed)
     for plan in controls.build_plans(settings):
         where = f"controls.{plan.name}." if plan.is_control and plan.name != SCRATCH else ""
-        stages = build_stages(plan, settings.log_gradients)
+        stages = build_stages(plan, settings.log_gradients, task)
+        check_targets(stages, task)
+        check_metric(plan.training.monitor, task, f"{where}monitor")
         dry_run_optimizers(stages, where)
         build_transforms(plan.training, plan.seed, dataset.input_shape, where)
         if not plan.is_control:
@@ -135,15 +146,15 @@ def check_losses(
     """
     spec = ModelSpec.of_data(settings.student.model, settings.student.preprocessing, dataset)
     student = build_model(spec, "student.model", settings.seed)
-    plan = controls.student_plan(settings)
-    stages = build_stages(plan, settings.log_gradients)
+    plan, task = controls.student_plan(settings), find_task(dataset.task)
+    stages = build_stages(plan, settings.log_gradients, task)
     pairs = feature_pairs(stages)
     set_feature_layers(student, [path for path, _ in pairs], "student")
     if teacher is not None:
         rows = context.rows(pool.select(np.arange(min(EXAMPLES, len(pool)))), dataset)
         batch_size = min(plan.training.batch_size, len(pool))
         teachers = [freeze_teacher(teacher.to(context.device), pairs)]
-        bind_losses(stages, student.to(context.device), teachers, rows, data_facts(pool, dataset), plan.seed, batch_size)
+        bind_losses(stages, student.to(context.device), teachers, rows, data_facts(pool, dataset), plan.seed, batch_size, task)
     elif isinstance(settings.teacher.source, FromLogits):
         check_has_features(pairs)
     query = TeacherQuery(pairs, pool, dataset, context, plan.training, plan.seed, settings.cache)

@@ -22,7 +22,7 @@ def report_header(command: str, settings: TeacherRunSettings, dataset: Dataset) 
         "schema_version": 1,
         "command": command,
         "recipe_version": RECIPE_VERSION,
-        "task": "classification",
+        "task": dataset.task,
         "name": run_name(settings, command, dataset.name),
         "seed": settings.teacher.seed if command == "train-teacher" else settings.seed,
         "data": data_section(dataset, settings.dataset),

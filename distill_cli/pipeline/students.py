@@ -16,6 +16,7 @@ from distill_cli.pipeline.results import RunResults
 from distill_cli.runs import layout
 from distill_cli.runs.checkpoint import ModelSpec, build_model
 from distill_cli.tasks.classification import bias_correction
+from distill_cli.tasks.registry import find_task
 from distill_cli.teachers import train as teacher_training
 from distill_cli.teachers.supply import TeacherQuery, build_teachers
 from distill_cli.training.bind_losses import uses_teacher
@@ -36,7 +37,7 @@ def train_students(
     dataset, context = gathered.dataset, gathered.context
     labels, steps_per_epoch, epochs = int(pool.labeled.sum()), None, None
     for plan in plans:
-        stages = build_stages(plan, settings.log_gradients)
+        stages = build_stages(plan, settings.log_gradients, find_task(dataset.task))
         if plan.is_control and plan.match_steps:  # fewer rows may have labels than a teacher can teach
             plan = replace(plan, training=replace(plan.training, steps_per_epoch=steps_per_epoch))
         if plan.is_control and plan.match_epochs:  # the student's patience ends both, whatever the control's own validation says

@@ -13,6 +13,7 @@ from distill_cli.pipeline.evaluation import Logits
 from distill_cli.reports.run.markdown import markdown
 from distill_cli.reports.run.predictions_csv import predictions_csv
 from distill_cli.runs import layout
+from distill_cli.tasks.registry import find_task
 from distill_cli.types import TEST_SPLIT, Dataset, EpochRecord
 from distill_cli.utils import files
 
@@ -49,4 +50,4 @@ def predictions(dataset: Dataset, logits: Mapping[str, Logits], split: str = TES
     """Return predictions.csv of a split, or None where no model was scored on it."""
     known = {model: by_split[split] for model, by_split in logits.items() if split in by_split}
     pool = dataset.pools[split]
-    return predictions_csv(pool.index, pool.y, dataset.class_names, known, pool.group) if known else None
+    return predictions_csv(pool.index, pool.y, dataset.class_names, known, pool.group, find_task(dataset.task)) if known else None

@@ -89,9 +89,10 @@ class Progress:
         from distill_cli.types import DEFAULT_STAGE  # imported here, because a table over runs needs no torch
 
         self._done += 1
-        score = f"val macro_f1 {record.val['macro_f1']:.3f}" if "macro_f1" in record.val else ""
+        metric, value = next(iter(record.val.items()), ("", 0.0))  # the task's primary metric comes first
+        score = f"val {metric} {value:.3f}" if metric else ""
         if record.is_best and score:
-            self._best = f"best {record.val['macro_f1']:.3f} (epoch {self._done})"
+            self._best = f"best {value:.3f} (epoch {self._done})"
         loss = f"loss {record.loss:.4g}"
         if len(record.loss_terms) > 1 or self._verbose:
             loss += f" ({', '.join(f'{term} {value:.4g}' for term, value in record.loss_terms.items())})"

@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 from distill_cli.reports.run import model_table
 from distill_cli.reports.run.markdown import notes_of
 from distill_cli.reports.run.origin import origin
+from distill_cli.tasks.registry import report_task
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -104,9 +105,8 @@ def data_line(report: Mapping[str, Any]) -> str:
     data = report.get("data")
     if not isinstance(data, Mapping) or not data.get("name"):
         return ""
-    counts = data.get("class_counts")
-    rows = {split: sum(class_counts.values()) for split, class_counts in counts.items()} if isinstance(counts, Mapping) else {}
-    classes = f", {len(data['class_names'])} classes" if data.get("class_names") else ""
+    rows, parts = model_table.rows_of_splits(report), report_task(report).parts
+    classes = f", {len(data['class_names'])} {parts}" if parts and data.get("class_names") else ""
     return f"data: {data['name']}{classes}" + "".join(f", {split} {n:,}" for split, n in rows.items())
 
 
@@ -118,18 +118,27 @@ def print_models(on: Console, report: Mapping[str, Any]) -> None:
 def _print_members(on: Console, report: Mapping[str, Any]) -> None:
     rows = model_table.member_rows(report)
     if rows:
-        print_line(on, f"members of the teacher, {model_table.splits(report)[0]} macro F1: " + ", ".join(row[3] for row in rows))
+        print_line(
+            on,
+            f"members of the teacher, {model_table.splits(report)[0]} {model_table.primary_metric(report).title}: "
+            + ", ".join(row[3] for row in rows),
+        )
 
 
 def _print_chain(on: Console, report: Mapping[str, Any]) -> None:
     rows = model_table.generation_rows(report)
     if rows:
-        print_line(on, "generations, test macro F1: " + " -> ".join(f"{row[0]} {row[2]}" for row in rows))
+        print_line(
+            on,
+            f"generations, test {model_table.primary_metric(report).title}: " + " -> ".join(f"{row[0]} {row[2]}" for row in rows),
+        )
 
 
 def _print_classes(on: Console, report: Mapping[str, Any], names: Sequence[str]) -> None:
     rows = model_table.class_rows(report)
-    title = f"F1, {model_table.splits(report)[0]}"
+    if not rows:
+        return
+    title = f"{report_task(report).part_columns[0].title}, {model_table.splits(report)[0]}"
     if len(rows) > MOST_CLASSES:
         which = names.index("student") if "student" in names else 0
         title += f", the {MOST_CLASSES} lowest of {len(rows)} ({names[which]})"

@@ -20,6 +20,7 @@ from distill_cli.errors import UserError
 from distill_cli.models.classifier import Classifier, LogitOffset, ReorderClasses
 from distill_cli.rng import seeded
 from distill_cli.runs import layout
+from distill_cli.tasks.registry import CLASSIFICATION, find_task
 from distill_cli.types import Columns, Dataset, has_channels_last
 from distill_cli.utils.files import write_json
 
@@ -61,6 +62,7 @@ class ModelSpec:
         class_order: C numbers of the network's outputs in the order of the data's classes; None: in that order already.
         logit_offset: C numbers that are added to its logits; None: none.
         members: of an ensemble.
+        task: name of the task that it learned.
     """
 
     model: Component
@@ -70,12 +72,17 @@ class ModelSpec:
     class_order: tuple[int, ...] | None = None
     logit_offset: tuple[float, ...] | None = None
     members: tuple[ModelSpec, ...] = ()
+    task: str = CLASSIFICATION
 
     @classmethod
     def of_data(cls, model: Component, preprocessing: str | None, dataset: Dataset) -> ModelSpec:
         """Return the specification of a network for a data set, with that data set's preprocessing where it has none."""
         return cls(
-            dict(model), preprocessing or dataset.default_preprocessing, len(dataset.class_names), tuple(dataset.input_shape)
+            dict(model),
+            preprocessing or dataset.default_preprocessing,
+            len(dataset.class_names),
+            tuple(dataset.input_shape),
+            task=dataset.task,
         )
 
     @classmethod
@@ -99,6 +106,8 @@ class ModelSpec:
             raise UserError(f"{path} has an offset that is no list of {classes} numbers; the file is damaged")
         if not isinstance(members, list | None):
             raise UserError(f"{path} has no usable 'members'; the file is damaged")
+        task = CLASSIFICATION if record.get("task") is None else str(record["task"])
+        find_task(task)
         return cls(
             record["model"],
             record["preprocessing"],
@@ -107,6 +116,7 @@ class ModelSpec:
             None if order is None else tuple(order),
             None if offset is None else tuple(offset),
             tuple(cls.from_json(member, f"{path}.members.{n}") for n, member in enumerate(members or ())),
+            task,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -116,6 +126,7 @@ class ModelSpec:
             "preprocessing": self.preprocessing,
             "num_classes": self.num_classes,
             "input_shape": list(self.input_shape),
+            "task": self.task,
         }
         if self.class_order is not None:
             record["order"] = list(self.class_order)
@@ -145,9 +156,7 @@ def build_model(spec: ModelSpec, where: str, seed: int = 0) -> Classifier:
     component = {key: value for key, value in spec.model.items() if key not in passed}
     with seeded(seed, "init"):
         model = _build(component, where, passed, spec)
-        _dry_run(
-            model, spec.input_shape, spec.num_classes, where
-        )  # in the stream: lazy layers draw their weights at the first batch
+        _dry_run(model, spec, where)  # in the stream: lazy layers draw their weights at the first batch
     _check_state(model, where)
     return model
 
@@ -172,19 +181,19 @@ def _build(component: Component, where: str, passed: Mapping[str, Any], spec: Mo
 
 
 @torch.no_grad()
-def _dry_run(model: Classifier, shape: tuple[int, ...], classes: int, where: str) -> None:
+def _dry_run(model: Classifier, spec: ModelSpec, where: str) -> None:
+    shape, classes, task = spec.input_shape, spec.num_classes, find_task(spec.task)
     model.eval()
     try:
-        logits = model(torch.zeros(2, *shape)).logits
+        problem = task.check_model(model, shape, classes)
     except Exception as e:  # user code may raise anything
         why = (str(e).splitlines() or [""])[0] or type(e).__name__
         raise UserError(
             f"{where}: this network cannot take the data's samples of shape {shape}: {why}{channels_last(shape)}"
         ) from None
-    if tuple(logits.shape) != (2, classes):
+    if problem:
         raise UserError(
-            f"{where}: gives {list(logits.shape)[1:]} outputs a sample, the data has {classes} classes; "
-            f"leave {where}.num_classes out to follow the data"
+            f"{where}: {problem}, the data has {classes} {task.parts}; leave {where}.num_classes out to follow the data"
         )
 
 

@@ -9,8 +9,7 @@ from distill_cli.errors import UserError
 from distill_cli.reports.sweep.collect import RunCollection, collect
 from distill_cli.reports.sweep.leaderboard import build_leaderboard, score
 from distill_cli.runs import layout
-
-METRIC = "macro_f1"
+from distill_cli.tasks.registry import all_metrics
 
 
 def find_run(path: str | Path, option: str) -> Path:
@@ -55,12 +54,13 @@ def best(sweep: Path, typed: str) -> tuple[Path, str]:
     """
     everything = collect([sweep])
     able = [run for run in everything.finished if (run.folder / layout.MODELS).is_file()]
-    table = build_leaderboard(RunCollection(finished=able), METRIC)
+    table = build_leaderboard(RunCollection(finished=able))
     if not table.rows:
         raise UserError(f"{typed}: no run of this sweep is finished and holds models")
     row = table.rows[0]
     model = "student" if "student" in row.test else "teacher"
-    run = max(row.runs, key=lambda run: score(run, model, "val", METRIC) or 0.0)
+    run = max(row.runs, key=lambda run: score(run, model, "val", table.metric) or 0.0)
+    title = all_metrics()[table.metric].title
     left = everything.total - len(everything.finished)
     remaining = f"; {left} of its {everything.total} runs are not finished" if left else ""
-    return run.folder, f"first by validation macro F1 of {len(able)} runs ({row.label}, seed {run.seed}){remaining}"
+    return run.folder, f"first by validation {title} of {len(able)} runs ({row.label}, seed {run.seed}){remaining}"

@@ -23,6 +23,7 @@ from distill_cli.errors import UserError
 from distill_cli.factory.context import RunContext
 from distill_cli.factory.data import TransferSet
 from distill_cli.runs import layout
+from distill_cli.tasks.registry import find_task
 from distill_cli.teachers.registry import find_or_create
 from distill_cli.teachers.train import ResolvedTeacher, load_from_run
 from distill_cli.types import STUDENT, TEACHER, Dataset
@@ -83,6 +84,7 @@ def train_generations(
     """
     generations: list[dict[str, Any]] = []
     folder: Path | None = None
+    metric = find_task(dataset.task).primary_metric.name
     typed = targets_in(settings.resolved)
     for link in settings.generations:
         if folder is not None:  # so that its run folder says by itself what it learned from
@@ -92,22 +94,23 @@ def train_generations(
         folder, found = find_or_create(context, key, KEY, f"generation: {link.name}", train, context.output_dir / FOLDER)
         report = layout.read_json(folder / layout.REPORT)
         if not generations:
-            generations.append(generation(TEACHER, taught.origin, layout.model_metrics(report, TEACHER, SHOWN)))
+            generations.append(generation(TEACHER, taught.origin, layout.model_metrics(report, TEACHER, SHOWN), metric))
         how = f"link {link.name}, {'found' if found else 'trained'}"
         taught = replace(load_from_run(folder, STUDENT, how, typed), key=key)
-        generations.append(generation(link.name, taught.origin, layout.model_metrics(report, STUDENT, SHOWN)))
+        generations.append(generation(link.name, taught.origin, layout.model_metrics(report, STUDENT, SHOWN), metric))
     return taught, generations
 
 
-def generation(name: str, source: str, figures: Mapping[str, Any]) -> dict[str, Any]:
+def generation(name: str, source: str, figures: Mapping[str, Any], metric: str) -> dict[str, Any]:
     """Return the report's part of one generation.
 
     Args:
         name: ``teacher``, a link's name, or ``student``.
         source: where it came from.
         figures: of its model in a report.
+        metric: the task's primary one.
     """
-    scores = {split: {"macro_f1": (figures.get(split) or {}).get("macro_f1")} for split in ("val", "test")}
+    scores = {split: {metric: (figures.get(split) or {}).get(metric)} for split in ("val", "test")}
     return {"name": name, "source": source, **{key: figures.get(key) for key in FIGURES}, **scores}
 
 

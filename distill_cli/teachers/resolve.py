@@ -12,11 +12,13 @@ from distill_cli.config.trust import targets_in
 from distill_cli.data.leakage import find_overlap, merge_records
 from distill_cli.errors import UserError
 from distill_cli.factory.context import RunContext
-from distill_cli.metrics.classification import majority_problem, quick_scores
+from distill_cli.metrics.classification import majority_problem
 from distill_cli.models.classifier import PER_ELEMENT, Classifier
 from distill_cli.models.ensemble import Ensemble
 from distill_cli.runs.checkpoint import ModelSpec, build_model, columns_of, read_checkpoint
 from distill_cli.runs.find_run import find_run
+from distill_cli.tasks.registry import find_task
+from distill_cli.tasks.task import Task
 from distill_cli.teachers import external
 from distill_cli.teachers.train import ResolvedTeacher, TrainRun, find_or_train, load_from_run
 from distill_cli.types import Columns, Dataset
@@ -41,6 +43,7 @@ def resolve_teacher(settings: RunSettings, dataset: Dataset, context: RunContext
         context: of the student's run.
         train_run: trains a teacher into a run folder of its own.
     """
+    check_average(settings.teacher, find_task(dataset.task))
     members = load_members(settings, dataset, context, train_run)
     for member in members:
         check_compatible(member, dataset)
@@ -50,6 +53,18 @@ def resolve_teacher(settings: RunSettings, dataset: Dataset, context: RunContext
     if isinstance(teacher.source, FromWeights | FromLogits):
         introduce(members[0], dataset, context)
     return members[0] if len(members) == 1 else build_ensemble(members, teacher.ensemble, dataset)
+
+
+def check_average(teacher: TeacherSettings, task: Task) -> None:
+    """Check that the task has probabilities of classes where the teacher's are used.
+
+    Raises:
+        UserError: probabilities of a task without exclusive classes.
+    """
+    given = {"logits_kind": teacher.source.kind} if isinstance(teacher.source, FromLogits) else {}
+    for key, value in {"ensemble.average": teacher.ensemble.average, **given}.items():
+        if value == "probabilities" and not task.has_classes:
+            raise UserError(f"teacher.{key}=probabilities: is for exclusive classes, and the task is {task.name}; use logits")
 
 
 def load_members(settings: RunSettings, dataset: Dataset, context: RunContext, train_run: TrainRun) -> list[ResolvedTeacher]:
@@ -74,9 +89,11 @@ def introduce(taught: ResolvedTeacher, dataset: Dataset, context: RunContext) ->
     if logits is None:
         context.progress.say("warning: the teacher has no outputs for some rows of validation, so nobody knows how good it is")
         return
-    scores = quick_scores(logits, dataset.val.y, dataset.macro_classes)
-    context.progress.say(f"teacher: macro F1 {scores['macro_f1']:.3f}, accuracy {scores['accuracy']:.3f} on validation")
-    if problem := majority_problem(logits, dataset.val.y, len(dataset.class_names)):
+    task = find_task(dataset.task)
+    scores = task.epoch_scores(logits, dataset.val, dataset)
+    said = ", ".join(f"{metric.title} {scores[metric.name]:.3f}" for metric in task.metrics[:2])
+    context.progress.say(f"teacher: {said} on validation")
+    if task.has_classes and (problem := majority_problem(logits, dataset.val.y, len(dataset.class_names))):
         context.progress.say(f"warning: the teacher knows nothing of this data: on validation {problem}")
 
 

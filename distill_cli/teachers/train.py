@@ -19,12 +19,14 @@ from distill_cli.errors import UserError
 from distill_cli.factory.context import RunContext
 from distill_cli.factory.controls import TrainingPlan
 from distill_cli.factory.data import teacher_pool
-from distill_cli.factory.objective import cross_entropy_objective
+from distill_cli.factory.objective import supervised_objective
 from distill_cli.factory.stages import single_stage
+from distill_cli.factory.task import check_metric
 from distill_cli.models.classifier import Classifier
 from distill_cli.reports.run.metrics_csv import epochs_of
 from distill_cli.runs import layout
 from distill_cli.runs.checkpoint import ModelSpec, build_model, columns_of, load_model, read_checkpoint
+from distill_cli.tasks.registry import find_task
 from distill_cli.teachers import external
 from distill_cli.teachers.output_cache import weights_hash
 from distill_cli.teachers.registry import find_or_create
@@ -70,7 +72,7 @@ class ResolvedTeacher:
 
         if self.model is not None:
             self.model.to(context.device)
-            return predict(self.model, context.rows(pool, dataset), context.eval_batch_size).numpy()
+            return predict(self.model, context.rows(pool, dataset), context.eval_batch_size, find_task(dataset.task)).numpy()
         assert self.outputs is not None
         return external.select_rows(*self.outputs, pool.index)
 
@@ -177,11 +179,12 @@ def training_stats(result: FitResult, labeled_samples_seen: int) -> dict[str, An
 
 def train(settings: TeacherRunSettings, dataset: Dataset, context: RunContext) -> tuple[ResolvedTeacher, FitResult]:
     """Build and train the one teacher of some settings."""
-    teacher = settings.teacher.trained
+    teacher, task = settings.teacher.trained, find_task(dataset.task)
+    check_metric(teacher.training.monitor, task, "teacher.monitor")
     pool = teacher_pool(dataset, settings.dataset, teacher.label_fraction)
     spec = ModelSpec.of_data(teacher.model.model, teacher.model.preprocessing, dataset)
     model = build_model(spec, "teacher.model", teacher.seed)
-    stages = single_stage(cross_entropy_objective(teacher.class_weight), teacher.training, "teacher.")
+    stages = single_stage(supervised_objective(task, teacher.class_weight, "teacher."), teacher.training, "teacher.")
     result = fit(TrainingPlan(TEACHER, teacher.training, (), teacher.seed), model, stages, pool, dataset, [], context)
     return ResolvedTeacher(
         "trained",

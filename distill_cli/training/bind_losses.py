@@ -15,9 +15,10 @@ from distill_cli.factory.stages import StageSpec, feature_pairs
 from distill_cli.losses.objective import max_weight
 from distill_cli.models.classifier import Classifier
 from distill_cli.rng import seeded
+from distill_cli.tasks.task import Task
 from distill_cli.training.freezing import freeze_all_but, trainable_parameters
 from distill_cli.training.gradient_stats import any_gradient_reaches, preserve_buffers
-from distill_cli.types import DataFacts, Teacher
+from distill_cli.types import DataFacts, ModelOutput, Teacher
 
 EXAMPLES = 8  # rows of the example outputs: more than one, as some losses relate samples to each other
 
@@ -30,6 +31,7 @@ def bind_losses(
     known: DataFacts,
     seed: int,
     batch_size: int,
+    task: Task,
 ) -> list[str]:
     """Bind each stage's losses to example outputs, and check their gradients.
 
@@ -43,6 +45,7 @@ def bind_losses(
         known: facts about the training data for the losses.
         seed: seed of the run.
         batch_size: number of rows of a training batch.
+        task: what is learned.
 
     Returns:
         The value of each stage's objective on the example, to two digits.
@@ -66,9 +69,11 @@ def bind_losses(
         with torch.no_grad(), seeded(seed, "loss_init", number):
             try:
                 objective.to(rows.device)
-                objective.bind(known, model(example.inputs), outputs)
+                student = task.forward(model, example.inputs, example)
+                check_outputs(part, student, outputs)
+                objective.bind(known, student, outputs)
                 objective.to(rows.device)
-                values.append(f"{float(objective(model(example.inputs), outputs, example)[0]):.2g}")
+                values.append(f"{float(objective(task.forward(model, example.inputs, example), outputs, example)[0]):.2g}")
             except ValueError as e:
                 raise UserError(f"{part.config_path}loss: {e}") from None
             except OverflowError as e:
@@ -80,13 +85,45 @@ def bind_losses(
             raise UserError(f"{part.config_path}train: {e}") from None
         with seeded(seed, "try"), preserve_buffers(objective), freeze_all_but(model.network, part.trainable_modules):
             objective.skip_pretraining()
-            reached = any_gradient_reaches(objective.weighted_terms(model(example.inputs), outputs, example), trained)
+            student = task.forward(model, example.inputs, example)
+            reached = any_gradient_reaches(objective.weighted_terms(student, outputs, example), trained)
         if not trained:
             raise UserError("student.model: this network has no parameters to train")
         if not reached:
             wrong = f"train={list(part.trainable_modules)}" if part.trainable_modules is not None else "loss"
             raise UserError(f"{part.config_path}{wrong}: the loss gives no gradient to any layer that is trained")
     return values
+
+
+def check_outputs(part: StageSpec, student: ModelOutput, teachers: Sequence[ModelOutput]) -> None:
+    """See that the models give what each loss reads.
+
+    Raises:
+        UserError: names the loss, what it reads and whose outputs lack it.
+    """
+    for name, term in part.objective.items():
+        outputs = {"student": student, **({"teacher": teachers[0]} if term.uses_teacher and teachers else {})}
+        for model, output in outputs.items():
+            for field in term.requires:
+                if getattr(output, field) is None:
+                    place = part.config_path + (name if name == "loss" else f"terms.{name}")
+                    raise UserError(f"{place}: reads the {field} of the {model}, which gives none; choose another loss")
+
+
+def check_targets(parts: Sequence[StageSpec], task: Task) -> None:
+    """See that each loss is one for the targets of the task.
+
+    Raises:
+        UserError: names the loss and the task's own.
+    """
+    for part in parts:
+        for name, term in part.objective.items():
+            if term.targets and task.targets not in term.targets:
+                place = part.config_path + (name if name == "loss" else f"terms.{name}")
+                raise UserError(
+                    f"{place}: {type(term).__name__} is for targets that are {' or '.join(term.targets)}, and those of "
+                    f"task={task.name} are {task.targets}; choose another loss, such as {task.distillation_loss}"
+                )
 
 
 def check_pretraining(parts: Sequence[StageSpec], steps_per_epoch: int) -> None:

@@ -22,11 +22,13 @@ from distill_cli.errors import UserError
 from distill_cli.factory.context import RunContext
 from distill_cli.factory.controls import TrainingPlan
 from distill_cli.factory.data import data_facts
-from distill_cli.factory.objective import cross_entropy_objective
 from distill_cli.factory.stages import StageSpec
-from distill_cli.metrics.classification import quick_scores
+from distill_cli.losses.cross_entropy import CrossEntropy
+from distill_cli.losses.objective import Objective
 from distill_cli.models.classifier import Classifier
 from distill_cli.rng import seeded
+from distill_cli.tasks.registry import find_task
+from distill_cli.tasks.task import Task
 from distill_cli.training.bind_losses import bind_losses, uses_teacher
 from distill_cli.training.freezing import trainable_parameters
 from distill_cli.training.model_selection import ModelSelection
@@ -55,6 +57,7 @@ def fit(
         teachers: frozen.
         context: device, precision, progress.
     """
+    task = find_task(dataset.task)
     model.fit_preprocessing(pool)  # inputs need no labels: student and control prepare theirs alike
     if not uses_teacher(parts):
         pool = pool.select(pool.labeled)
@@ -62,18 +65,18 @@ def fit(
     rows, val = context.rows(pool, dataset), context.rows(dataset.val, dataset)
     training, name, where = plan.training, plan.name, "teacher." if plan.name == TEACHER else ""
     batch_size = min(training.batch_size, len(rows))
-    values = bind_losses(parts, model, teachers, rows, data_facts(pool, dataset), plan.seed, batch_size)
+    values = bind_losses(parts, model, teachers, rows, data_facts(pool, dataset), plan.seed, batch_size, task)
     key = training_key(plan, parts, pool, dataset, {"values": values, "precision": context.precision})
     _dry_run_train_mode(model, rows, batch_size, name)
     power = training.sampling.class_balance_power
-    sampler = EpochBatchSampler(pool.y, training.batch_size, plan.seed, power, training.steps_per_epoch)
+    sampler = EpochBatchSampler(task.strata(pool.y), training.batch_size, plan.seed, power, training.steps_per_epoch)
     trainer = Trainer(
         name=name,
         model=model,
         train_data=rows,
         sampler=sampler,
         teachers=teachers,
-        validate=lambda m: quick_scores(predict(m, val, context.eval_batch_size).numpy(), dataset.val.y, dataset.macro_classes),
+        validate=lambda m: task.epoch_scores(predict(m, val, context.eval_batch_size, task).numpy(), dataset.val, dataset),
         seed=plan.seed,
         precision=Precision(context.precision, context.device),
         transforms=build_transforms(training, plan.seed, dataset.input_shape, where, rows, plan.views),
@@ -81,17 +84,23 @@ def fit(
         on_progress=context.progress.step,
         checkpoints=context.checkpoint_manager(name, key),
         log=context.progress.say,
+        task=task,
     )
     stages = [make_stage(model, part, sampler.steps_per_epoch) for part in parts]
     context.progress.start(
         name, sum(stage.epochs for stage in stages), sampler.steps_per_epoch * sampler.batch_size, sampler.steps_per_epoch
     )
-    selection = ModelSelection(training.monitor, training.early_stopping.patience, max_epochs=plan.stop_after)
     try:
-        return trainer.fit(stages, selection, context.epoch)
+        return trainer.fit(stages, _selection(training, task, plan.stop_after), context.epoch)
     finally:
         context.progress.finish()
         model.set_feature_layers(())
+
+
+def _selection(training: TrainingSettings, task: Task, stop_after: int | None) -> ModelSelection:
+    metric = task.metric(training.monitor)
+    assert metric is not None
+    return ModelSelection(metric.name, training.early_stopping.patience, stop_after, metric.higher_is_better)
 
 
 def build_transforms(
@@ -135,7 +144,9 @@ def dry_run_optimizers(parts: Sequence[StageSpec], where: str = "") -> None:
     """
     for part in parts:
         number, place = nn.Parameter(torch.zeros(1)), where + part.config_path
-        part = replace(part, config_path=place, objective=cross_entropy_objective("none"), trainable_modules=None)
+        part = replace(
+            part, config_path=place, objective=Objective({"loss": CrossEntropy()}, {"loss": 1.0}), trainable_modules=None
+        )
         try:
             dry_run_step(make_stage(nn.ParameterList([number]), part, 1), number)
         except UserError:

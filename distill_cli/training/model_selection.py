@@ -6,15 +6,14 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-LOWER_IS_BETTER = ("nll",)
-
 
 @dataclass
 class ModelSelection:
     """Selection of the best epoch's weights by a validation metric, never by test.
 
     Args:
-        metric: ``macro_f1``, ``accuracy`` (highest) or ``nll`` (lowest).
+        metric: one of the task's that is there after every epoch, such as ``macro_f1``.
+        higher_is_better: direction of the metric.
         patience: epochs without progress before training stops; None: never.
         max_epochs: epochs after which training stops, instead of patience; None: at the end.
     """
@@ -22,6 +21,7 @@ class ModelSelection:
     metric: str = "macro_f1"
     patience: int | None = None
     max_epochs: int | None = None
+    higher_is_better: bool = True
     best_score: float | None = None
     best_epoch: int = -1
     best_state_dict: dict[str, Tensor] = field(default_factory=dict)
@@ -32,7 +32,7 @@ class ModelSelection:
         Of equal epochs the first is the best.
         """
         value = scores[self.metric]
-        sign = -1 if self.metric in LOWER_IS_BETTER else 1
+        sign = 1 if self.higher_is_better else -1
         if self.best_score is not None and not sign * value > sign * self.best_score:
             return False
         self.best_score, self.best_epoch = value, epoch

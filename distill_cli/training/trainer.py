@@ -9,7 +9,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -22,6 +22,8 @@ from distill_cli.losses.objective import Objective
 from distill_cli.models.classifier import Classifier
 from distill_cli.rng import seeded, set_rng_state
 from distill_cli.runs.training_checkpoint import CheckpointManager
+from distill_cli.tasks.registry import CLASSIFICATION, find_task
+from distill_cli.tasks.task import Task
 from distill_cli.training.freezing import freeze_all_but, set_frozen_modules_to_eval, trainable_parameters
 from distill_cli.training.gradient_stats import balancing_factors, gradient_gram_matrix, gradient_stats, preserve_buffers
 from distill_cli.training.model_selection import ModelSelection
@@ -128,6 +130,7 @@ class Trainer:
     on_progress: Callable[[int], object] | None = None
     checkpoints: CheckpointManager | None = None
     log: Callable[[str], object] = lambda line: None
+    task: Task = field(default_factory=lambda: find_task(CLASSIFICATION))
 
     def fit(self, stages: Sequence[Stage], selection: ModelSelection, on_epoch_end: EpochCallback) -> FitResult:
         """Run the stages in order and load the best weights of the last stage.
@@ -330,7 +333,7 @@ class Trainer:
             for batch in islice(self.batches(epoch), max(1, stage.gradient_log_batches)):
                 with arithmetic:
                     teachers = teacher_outputs(self.teachers, batch) if objective.uses_teacher else []
-                    parts = objective.weighted_terms(self.model(batch.inputs), teachers, batch)
+                    parts = objective.weighted_terms(self.task.forward(self.model, batch.inputs, batch), teachers, batch)
                 grams.append(gradient_gram_matrix(parts, parameters))
         return gradient_stats(objective.names, grams)
 
@@ -358,7 +361,7 @@ class Trainer:
         with self.precision.autocast():
             # The teachers first: the student's activations are then still in the processor's cache when backward reads them.
             teachers = teacher_outputs(self.teachers, batch) if objective.uses_teacher else []
-            student = self.model(batch.inputs)
+            student = self.task.forward(self.model, batch.inputs, batch)
             loss, parts = objective(student, teachers, batch)
         optimizer, scaler = stage.optimizer, self.precision.scaler
         optimizer.zero_grad(set_to_none=True)
@@ -429,7 +432,7 @@ def dry_run_step(stage: Stage, parameter: nn.Parameter) -> None:
 
 
 @torch.no_grad()
-def predict(model: nn.Module, rows: SubsetLoader, chunk: int) -> Tensor:
+def predict(model: nn.Module, rows: SubsetLoader, chunk: int, task: Task | None = None) -> Tensor:
     """Return logits ``[N, C]`` float32 on the CPU, in eval mode.
 
     `chunk` rows at a time, in order.
@@ -437,7 +440,8 @@ def predict(model: nn.Module, rows: SubsetLoader, chunk: int) -> Tensor:
     The same chunk size gives the same digits.
     """
     model.eval()
-    return torch.cat([model(x).logits.float() for x in rows.iter_inputs(chunk)]).cpu()
+    forward = (task or find_task(CLASSIFICATION)).forward
+    return torch.cat([forward(model, x).logits.float() for x in rows.iter_inputs(chunk)]).cpu()
 
 
 def teacher_outputs(teachers: Sequence[Teacher], batch: Batch) -> list[ModelOutput]:

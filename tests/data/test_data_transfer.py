@@ -34,9 +34,9 @@ def test_the_seed_moves_the_labels() -> None:
 
 
 def test_rows_without_a_label_stay() -> None:
-    p = mask_labels(pool(np.arange(100) % 2), 0.1, 0)
+    p = mask_labels(pool(np.arange(100) % 2), 0.1, 0, np.arange(100) % 2)
     assert len(p) == 100 and p.labeled.sum() == 10
-    assert mask_labels(p, 1.0, 0).labeled.sum() == 10  # labels once withheld do not come back
+    assert mask_labels(p, 1.0, 0, p.y).labeled.sum() == 10  # labels once withheld do not come back
 
 
 @pytest.mark.parametrize("fraction", [0, -0.1, 1.01, float("nan")])

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from distill_cli.metrics.classification import scores
+from distill_cli.pipeline.evaluation import with_intervals
+from distill_cli.tasks.classification.evaluator import ClassificationEvaluator
 
 CLASSES = ("normal (N)", "supraventricular (S)", "ventricular (V)", "fusion (F)", "unknown (Q)")
 COUNTS = {"train": (58_000, 1_780, 4_630, 513, 5_145), "val": (14_500, 444, 1_158, 128, 1_286), "test": (1_812, 56, 145, 16, 161)}
@@ -21,7 +22,10 @@ COUNTS = {"train": (58_000, 1_780, 4_630, 513, 5_145), "val": (14_500, 444, 1_15
 def model(
     split_logits: dict[str, np.ndarray], y: dict[str, np.ndarray], parameters: int, trained: bool, **more: Any
 ) -> dict[str, Any]:
-    parts = {split: scores(z, y[split], CLASSES, range(5), resamples=200) for split, z in split_logits.items()}
+    parts = {
+        split: with_intervals(ClassificationEvaluator(z, y[split], CLASSES, range(5)), None, 200, 0)
+        for split, z in split_logits.items()
+    }
     cost = {
         "train_seconds": 245.2,
         "samples_per_second": 8539.4,

@@ -13,6 +13,7 @@ import pytest
 from distill_cli.errors import UserError
 from distill_cli.reports.run.metrics_csv import epochs_csv
 from distill_cli.reports.run.predictions_csv import predictions_csv, read_predictions
+from distill_cli.tasks.registry import find_task
 from distill_cli.types import EpochRecord
 
 NAMES = ("normal", "=cmd()", "-1", 'a,"b"\nc')
@@ -36,7 +37,9 @@ def test_epochs_of_models_with_other_terms_share_a_table() -> None:
 def write(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     index, y = np.array([7, 3, 9]), np.array([1, 2, 3])
     logits = np.log(np.array([[0.1, 0.7, 0.1, 0.1], [0.1, 0.1, 0.7, 0.1], [0.7, 0.1, 0.1, 0.1]]))
-    text = predictions_csv(index, y, NAMES, {"teacher": logits[::-1], "student": logits}, np.array(["p1", "+p2", "p1"]))
+    text = predictions_csv(
+        index, y, NAMES, {"teacher": logits[::-1], "student": logits}, np.array(["p1", "+p2", "p1"]), find_task("classification")
+    )
     path.write_text(text, encoding="utf-8", newline="")
     return index, y, logits
 

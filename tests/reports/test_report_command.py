@@ -16,6 +16,8 @@ from distill_cli.commands.report import main
 from distill_cli.errors import UserError
 from distill_cli.metrics.statistics import paired_bootstrap
 from distill_cli.reports.run.predictions_csv import predictions_csv
+from distill_cli.tasks.classification.evaluator import PredictedClasses
+from distill_cli.tasks.registry import find_task
 
 Make = Callable[..., dict[str, Any]]
 Write = Callable[..., Path]
@@ -92,7 +94,9 @@ def test_an_unknown_column_and_an_unfinished_run(runs: Path) -> None:
 
 
 def predictions(report: dict[str, Any], said: np.ndarray, y: np.ndarray, rows: np.ndarray) -> str:
-    return predictions_csv(rows, y, report["data"]["class_names"], {"student": 5.0 * np.eye(5)[said]})
+    return predictions_csv(
+        rows, y, report["data"]["class_names"], {"student": 5.0 * np.eye(5)[said]}, None, find_task("classification")
+    )
 
 
 def test_evaluations_are_compared_on_the_split_that_they_score(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -108,7 +112,7 @@ def test_evaluations_are_compared_on_the_split_that_they_score(runs: Path, capsy
         path.write_text(json.dumps(report))
         (runs / name / "predictions.csv").write_text(predictions(report, said[name], y, np.arange(200)))
     main([str(runs / "0"), str(runs / "1")])
-    wanted = paired_bootstrap(y, said["0"], said["1"], 5, range(3))
+    wanted = paired_bootstrap(PredictedClasses(y, said["0"], 5, range(3)), PredictedClasses(y, said["1"], 5, range(3)))
     assert f"student, train macro F1, A minus B: {wanted['difference']:+.3f} [" in capsys.readouterr().out
 
 
@@ -120,7 +124,7 @@ def test_two_runs_are_compared_row_by_row(runs: Path, capsys: pytest.CaptureFixt
         report = json.loads((runs / name / "report.json").read_text())
         (runs / name / "predictions.csv").write_text(predictions(report, said, y, np.arange(200)))
     main([str(runs / "0"), str(runs / "1")])
-    wanted = paired_bootstrap(y, a, b, 5, range(5))
+    wanted = paired_bootstrap(PredictedClasses(y, a, 5, range(5)), PredictedClasses(y, b, 5, range(5)))
     out = capsys.readouterr().out
     assert f"student, test macro F1, A minus B: {wanted['difference']:+.3f} [{wanted['ci95'][0]:+.3f}, " in out
     assert "A student" in out and f"B: {runs / '1'} (seed 1)" in out

@@ -14,6 +14,7 @@ from conftest import Seen
 
 from distill_cli.reports.html.run import page as run_page
 from distill_cli.reports.run.predictions_csv import predictions_csv
+from distill_cli.tasks.registry import find_task
 
 HOSTILE = "</script><img src=x onerror='window.hacked=1'>"
 EPOCHS = """\
@@ -38,7 +39,9 @@ def fill(tmp_path: Path, make_report: Callable[..., dict[str, Any]], write_run: 
         y = np.arange(200) % len(names)
         draw = np.random.default_rng(0)
         logits = {m: 2 * np.eye(len(names))[y] + draw.normal(size=(200, len(names))) for m in report["models"]}
-        (folder / "predictions.csv").write_text(predictions_csv(np.arange(200), y, names, logits))
+        (folder / "predictions.csv").write_text(
+            predictions_csv(np.arange(200), y, names, logits, None, find_task("classification"))
+        )
         return folder
 
     return write

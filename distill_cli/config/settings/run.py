@@ -29,7 +29,8 @@ class TeacherRunSettings:
 
     Attributes:
         seed: the run's.
-        dataset: what is learned.
+        task: what is learned: a component; None: the data set says.
+        dataset: the rows.
         teacher: who is trained, or teaches.
         loggers: components by name.
         health: dotted names of further checks.
@@ -38,6 +39,7 @@ class TeacherRunSettings:
     """
 
     seed: int
+    task: Component | None
     dataset: DatasetSettings
     teacher: TeacherSettings
     loggers: Mapping[str, Component]

@@ -117,6 +117,8 @@ def components(config: Mapping[str, Any], command: str) -> Iterator[tuple[str, M
         return
     if isinstance(config["dataset"].get("unlabeled"), Mapping):
         yield "dataset.unlabeled", config["dataset"]["unlabeled"]
+    if config.get("task") is not None:
+        yield "task", config["task"]
     yield from ((f"logger.{name}", node) for name, node in (config["logger"] or {}).items())
     paths = ["dataset", "teacher.model", "teacher.optimizer", "teacher.lr_scheduler"]
     if command == "distill":

@@ -25,6 +25,7 @@ from distill_cli.config.validation.rules import (
 from distill_cli.config.validation.run_commands import check_run_command
 from distill_cli.config.validation.stages import check_losses, check_stages
 from distill_cli.errors import UserError, did_you_mean
+from distill_cli.tasks.registry import all_epoch_metrics
 from distill_cli.utils.files import safe_name
 
 # Built-in controls, with the same names in the report.
@@ -45,7 +46,7 @@ TRAINING_RULES = {
     "augment.shift": at_least(0),
     "mixup.alpha": at_least(0, "number"),
     "sampling.class_balance_power": Rule(predicate=lambda v: 0 <= v <= MOST_POWER, description=f">= 0 and at most {MOST_POWER}"),
-    "monitor": one_of("macro_f1", "accuracy", "nll"),
+    "monitor": one_of(*all_epoch_metrics()),
     "early_stopping.patience": at_least(1, optional=True),
     "clip_grad_norm": Rule(predicate=lambda v: v > 0, description="> 0", optional=True),
 }

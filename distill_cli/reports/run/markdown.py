@@ -9,6 +9,8 @@ from distill_cli.reports import formatting
 from distill_cli.reports.formatting import markdown_code, markdown_table, markdown_text
 from distill_cli.reports.run import model_table, more_seeds, terms_table
 from distill_cli.reports.run.origin import origin
+from distill_cli.tasks.registry import report_task
+from distill_cli.tasks.task import Task
 
 LARGEST_CONFUSION = 20
 
@@ -56,55 +58,65 @@ def _members(report: Mapping[str, Any]) -> list[str]:
     rows = [[markdown_text(cell) for cell in row] for row in model_table.member_rows(report)]
     if not rows:
         return []
-    scores = [f"{markdown_text(split)} macro F1" for split in model_table.splits(report)]
+    scores = [f"{markdown_text(split)} {model_table.primary_metric(report).title}" for split in model_table.splits(report)]
     return ["## Members of the teacher", "", *markdown_table(["member", "network", "weight", *scores, "from"], rows, left=2)]
 
 
 def _chain(report: Mapping[str, Any]) -> list[str]:
     rows = [[markdown_text(cell) for cell in row] for row in model_table.generation_rows(report)]
-    header = ["generation", "parameters", "test macro F1", "val macro F1", "training time", "from"]
+    title = model_table.primary_metric(report).title
+    header = ["generation", "parameters", f"test {title}", f"val {title}", "training time", "from"]
     return ["## Generations", "", *markdown_table(header, rows)] if rows else []
 
 
 def _classes(report: Mapping[str, Any]) -> list[str]:
-    if not model_table.splits(report):
+    task = report_task(report)
+    if not model_table.splits(report) or not task.part_columns:
         return []
     rows = [[markdown_text(name), *line] for name, line in model_table.class_rows(report)]
-    header = ["class", "rows", *(markdown_text(name) for name in model_table.model_names(report))]
-    lines = [f"## F1 of each class, {markdown_text(model_table.splits(report)[0])}", "", *markdown_table(header, rows)]
+    header = [task.part, "rows", *(markdown_text(name) for name in model_table.model_names(report))]
+    lines = [
+        f"## {task.part_columns[0].title} of each {task.part}, {markdown_text(model_table.splits(report)[0])}",
+        "",
+        *markdown_table(header, rows),
+    ]
     if any(name.endswith(" *") for name, _ in model_table.class_rows(report)):
         lines += ["", "\\* shown, not averaged into macro F1."]
     return lines
 
 
 def _each_model(report: Mapping[str, Any]) -> list[str]:
-    scored = model_table.splits(report)
+    scored, task = model_table.splits(report), report_task(report)
     lines: list[str] = []
     for name in model_table.model_names(report):
         part = report["models"][name].get(scored[0]) if scored else None
-        if part:
-            lines += ["", f"## {markdown_text(name)} on {markdown_text(scored[0])}", "", *_per_class(part), "", *_confusion(part)]
+        if part and task.part_columns:
+            lines += [
+                "",
+                f"## {markdown_text(name)} on {markdown_text(scored[0])}",
+                "",
+                *_per_class(part, task),
+                *_confusion(part),
+            ]
     return lines[1:]
 
 
-def _per_class(part: Mapping[str, Any]) -> list[str]:
+def _per_class(part: Mapping[str, Any], task: Task) -> list[str]:
     rows = [
-        [
-            markdown_text(name),
-            *(formatting.score(v[key]) for key in ("f1", "precision", "recall")),
-            formatting.count(v["support"]),
-        ]
-        for name, v in part["per_class"].items()
+        [markdown_text(name), *((formatting.count if c.is_count else formatting.score)(v[c.key]) for c in task.part_columns)]
+        for name, v in part[task.part_key].items()
     ]
-    return markdown_table(["class", "F1", "precision", "recall", "support"], rows)
+    return markdown_table([task.part, *(column.title for column in task.part_columns)], rows)
 
 
 def _confusion(part: Mapping[str, Any]) -> list[str]:
+    if "confusion" not in part:
+        return []
     names = [markdown_text(name) for name in part["per_class"]]
     if len(names) > LARGEST_CONFUSION:
-        return [f"The confusion matrix of {len(names)} classes is in report.json."]
+        return ["", f"The confusion matrix of {len(names)} classes is in report.json."]
     rows = [[name, *(formatting.count(n) for n in line)] for name, line in zip(names, part["confusion"], strict=True)]
-    return ["Confusion, rows true, columns predicted:", "", *markdown_table(["true", *names], rows)]
+    return ["", "Confusion, rows true, columns predicted:", "", *markdown_table(["true", *names], rows)]
 
 
 def _comparisons(report: Mapping[str, Any]) -> list[str]:
@@ -112,7 +124,7 @@ def _comparisons(report: Mapping[str, Any]) -> list[str]:
     for control, c in (report.get("comparison") or {}).items():
         span = "-" if c["ci95"] is None else f"{c['ci95'][0]:+.3f}..{c['ci95'][1]:+.3f}"
         resampled = "samples" if c["resampled"] == "samples" else f"{c['n_groups']} groups"
-        metric = markdown_text(f"{c.get('split', 'test')} {c.get('metric', 'macro_f1')}")
+        metric = markdown_text(f"{c.get('split', 'test')} {c.get('metric', model_table.primary_metric(report).name)}")
         rows.append([markdown_text(control), metric, f"{c['difference']:+.3f}", span, resampled])
     if not rows:
         return []
@@ -167,8 +179,9 @@ def _data(report: Mapping[str, Any]) -> list[str]:
     if not counts:
         return []
     names = data.get("class_names") or sorted({name for split in counts.values() for name in split})
+    sizes = model_table.rows_of_splits(report)
     rows = [
-        [markdown_text(split), *(formatting.count(n.get(name, 0)) for name in names), formatting.count(sum(n.values()))]
+        [markdown_text(split), *(formatting.count(n.get(name, 0)) for name in names), formatting.count(sizes[split])]
         for split, n in counts.items()
     ]
     about = f"{data.get('name')}, split {data.get('split')}, split seed {data.get('split_seed')}"

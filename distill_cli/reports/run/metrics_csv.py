@@ -14,17 +14,16 @@ from distill_cli.reports.formatting import spreadsheet_cell
 if TYPE_CHECKING:
     from distill_cli.types import EpochRecord
 
-VALIDATION = ("macro_f1", "accuracy", "nll")
-
 
 def epochs_csv(records: Sequence[EpochRecord]) -> str:
     """Return the epochs of all models as CSV text.
 
     Columns: model, stage, epoch, step, lr, loss, ``term.<name>`` (weighted) for each term of any model, ``weight.<name>`` where a
-    weight changes within a stage, ``share.<name>`` and ``cosine.<name>.<name>`` where gradients were measured, ``val.macro_f1``,
-    ``val.accuracy``, ``val.nll``, seconds, best (1 or 0). A cell is empty where there is no such value.
+    weight changes within a stage, ``share.<name>`` and ``cosine.<name>.<name>`` where gradients were measured,
+    ``val.<metric>`` for each metric of the task, seconds, best (1 or 0). A cell is empty where there is no such value.
     """
     terms = list(dict.fromkeys(name for record in records for name in record.loss_terms))
+    validation = list(dict.fromkeys(name for record in records for name in record.val))
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     scheduled = [name for name in terms if moves(records, name)]
@@ -36,7 +35,7 @@ def epochs_csv(records: Sequence[EpochRecord]) -> str:
         *(f"cosine.{first_term}.{second_term}" for first_term, second_term in pairs),
     ]  # fmt: skip
     writer.writerow(
-        ["model", "stage", "epoch", "step", "lr", "loss", *names, *(f"val.{k}" for k in VALIDATION), "seconds", "best"]
+        ["model", "stage", "epoch", "step", "lr", "loss", *names, *(f"val.{k}" for k in validation), "seconds", "best"]
     )
     for r in records:
         head = [spreadsheet_cell(r.model), spreadsheet_cell(r.stage), r.epoch, r.step, r.lr, r.loss]
@@ -44,7 +43,7 @@ def epochs_csv(records: Sequence[EpochRecord]) -> str:
         parts += [r.weights.get(name) for name in scheduled]
         parts += [r.gradients.shares.get(name) if r.gradients else None for name in measured]
         parts += [r.gradients.cosines.get(pair) if r.gradients else None for pair in pairs]
-        parts += [r.val.get(key) for key in VALIDATION]
+        parts += [r.val.get(key) for key in validation]
         writer.writerow([*head, *("" if part is None else part for part in parts), r.seconds, int(r.is_best)])
     return out.getvalue()
 

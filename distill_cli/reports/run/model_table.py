@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from distill_cli.reports import formatting
+from distill_cli.tasks.registry import report_task
+from distill_cli.tasks.task import Metric
 
 Report = Mapping[str, Any]
 LATENCY_BATCHES = ("1", "256")
@@ -25,14 +27,20 @@ def model_names(report: Report) -> list[str]:
 
 def splits(report: Report) -> list[str]:
     """Return the scored splits: test, the extra ones, val, train."""
-    scored = {name for model in report["models"].values() if model for name, part in model.items() if is_scores(part)}
+    metric = report_task(report).primary_metric.name
+    scored = {name for model in report["models"].values() if model for name, part in model.items() if is_scores(part, metric)}
     extra = sorted(scored - {"test", "val", "train"})
     return [name for name in ("test", *extra, "val", "train") if name in scored]
 
 
-def is_scores(part: object) -> bool:
-    """Return whether a part of a model's report holds the scores of a split."""
-    return isinstance(part, Mapping) and "macro_f1" in part
+def is_scores(part: object, metric: str) -> bool:
+    """Return whether a part of a model's report holds the scores of a split, by the task's primary metric."""
+    return isinstance(part, Mapping) and metric in part
+
+
+def primary_metric(report: Report) -> Metric:
+    """Return the primary metric of a report's task."""
+    return report_task(report).primary_metric
 
 
 def rows(report: Report) -> list[tuple[str, list[str]]]:
@@ -47,22 +55,19 @@ def rows(report: Report) -> list[tuple[str, list[str]]]:
 def score_rows(report: Report) -> list[tuple[str, list[str]]]:
     """Return the rows of scores.
 
-    The first split has all scores, the others macro F1 and its interval.
+    The first split has all scores, the others the primary metric and its interval.
     """
     models = [report["models"][name] for name in model_names(report)]
+    first, *others = report_task(report).metrics
     table = []
     for i, split in enumerate(splits(report)):
         parts = [model.get(split) or {} for model in models]
         score_columns: list[tuple[str, str, Callable[[Any], str]]] = [
-            (f"{split} macro F1", "macro_f1", formatting.score),
-            ("95 % interval", "macro_f1_ci95", formatting.interval),
+            (f"{split} {first.label}", first.name, formatting.score),
+            ("95 % interval", f"{first.name}_ci95", formatting.interval),
         ]
         if i == 0:
-            score_columns += [
-                ("accuracy", "accuracy", formatting.score),
-                ("NLL, nats", "nll", formatting.score),
-                ("ECE", "ece", formatting.score),
-            ]
+            score_columns += [(metric.label, metric.name, formatting.score) for metric in others]
             score_columns += [("agreement", "agreement", formatting.score)]
         table += [(what, [show(part.get(key)) for part in parts]) for what, key, show in score_columns]
     return table
@@ -93,34 +98,47 @@ def _latency(batch: str) -> Callable[[Mapping[str, Any]], str]:
 
 
 def class_rows(report: Report) -> list[tuple[str, list[str]]]:
-    """Return class, support and each model's F1 on the first split.
+    """Return part, support and each model's first figure on the first split.
 
-    A class that macro F1 leaves out is marked ``*``.
+    Of a class or label the figure is its F1. A part that the mean leaves out is marked ``*``.
     """
-    split = splits(report)[0]
+    task, split = report_task(report), splits(report)[0]
     parts = [(report["models"][name].get(split) or {}) for name in model_names(report)]
     full = next(part for part in parts if part)
+    if not task.part_columns:
+        return []
+    key, figure, count = task.part_key, task.part_columns[0].key, task.part_columns[-1].key
     table = []
-    for name, per_class in full["per_class"].items():
-        mark = "" if name in full["averaged"] else " *"
-        f1 = [formatting.score(((part.get("per_class") or {}).get(name) or {}).get("f1")) for part in parts]
-        table.append((name + mark, [formatting.count(per_class["support"]), *f1]))
+    for name, own in full[key].items():
+        mark = "" if name in full.get("averaged", [name]) else " *"
+        shown = [formatting.score(((part.get(key) or {}).get(name) or {}).get(figure)) for part in parts]
+        table.append((name + mark, [formatting.count(own[count]), *shown]))
     return table
 
 
 def class_quality_rows(report: Report) -> list[list[str]]:
-    """Return precision and recall of each model for each class.
+    """Return the further figures of each model for each class or label.
 
-    A row holds the class, its training rows, its rows of the first split, then precision and recall of each model.
+    A row holds the name, its training rows, its rows of the first split, then each model's figures.
     """
-    split = splits(report)[0]
-    parts = [(report["models"][name].get(split) or {}).get("per_class") or {} for name in model_names(report)]
+    task, split = report_task(report), splits(report)[0]
+    parts = [(report["models"][name].get(split) or {}).get(task.part_key) or {} for name in model_names(report)]
     trained = ((report.get("data") or {}).get("class_counts") or {}).get("train") or {}
+    *columns, count = task.part_columns
     table = []
-    for name, per_class in next(part for part in parts if part).items():
-        figures = [formatting.score((part.get(name) or {}).get(key)) for part in parts for key in ("precision", "recall")]
-        table.append([name, formatting.count(trained.get(name)), formatting.count(per_class["support"]), *figures])
+    for name, own in next(part for part in parts if part).items():
+        figures = [formatting.score((part.get(name) or {}).get(column.key)) for part in parts for column in columns[1:]]
+        table.append([name, formatting.count(trained.get(name)), formatting.count(own[count.key]), *figures])
     return table
+
+
+def rows_of_splits(report: Report) -> dict[str, int]:
+    """Return the number of rows of each split; of exclusive classes the sum of their counts."""
+    data = report.get("data") or {}
+    if isinstance(data.get("rows"), Mapping):
+        return dict(data["rows"])
+    counts = data.get("class_counts")
+    return {split: sum(found.values()) for split, found in counts.items()} if isinstance(counts, Mapping) else {}
 
 
 def member_rows(report: Report) -> list[list[str]]:
@@ -131,7 +149,7 @@ def member_rows(report: Report) -> list[list[str]]:
     table = []
     for n, part in enumerate(report.get("teacher_members") or ()):
         target = str((part.get("architecture") or {}).get("target")).rpartition(".")[2]
-        scores = [formatting.score((part.get(split) or {}).get("macro_f1")) for split in splits(report)]
+        scores = [formatting.score((part.get(split) or {}).get(primary_metric(report).name)) for split in splits(report)]
         table.append([str(n + 1), target, f"{part['weight']:.3g}", *scores, str(part.get("source") or formatting.MISSING)])
     return table
 
@@ -143,7 +161,7 @@ def generation_rows(report: Report) -> list[list[str]]:
     """
     table = []
     for part in report.get("generations") or ():
-        scores = [formatting.score((part.get(split) or {}).get("macro_f1")) for split in ("test", "val")]
+        scores = [formatting.score((part.get(split) or {}).get(primary_metric(report).name)) for split in ("test", "val")]
         cost = [formatting.count(part.get("parameters")), *scores, formatting.duration(part.get("train_seconds"))]
         table.append([str(part["name"]), *cost, str(part.get("source") or formatting.MISSING)])
     return table

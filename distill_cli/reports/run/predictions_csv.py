@@ -12,6 +12,7 @@ import numpy as np
 
 from distill_cli.errors import UserError
 from distill_cli.reports.formatting import spreadsheet_cell
+from distill_cli.tasks.task import Task
 
 
 @dataclass(frozen=True)
@@ -38,34 +39,33 @@ def predictions_csv(
     y: np.ndarray,
     class_names: Sequence[str],
     logits: Mapping[str, np.ndarray],
-    groups: np.ndarray | None = None,
+    groups: np.ndarray | None,
+    task: Task,
 ) -> str:
     """Return the predictions of all models as CSV text.
 
-    Columns: row, group (where the data has groups), true, then for each model ``<model>`` (the predicted class) and
-    ``<model>.<class>`` (its probability, six significant digits). Text that a spreadsheet would take for a formula begins with
-    an apostrophe.
+    Columns: row, group (where the data has groups), then those of the task. Of classes: true, then for each model ``<model>``
+    (the predicted class) and ``<model>.<class>`` (its probability, six significant digits). Text that a
+    spreadsheet would take for a formula begins with an apostrophe.
 
     Args:
         index: ``[N]`` row ids.
-        y: ``[N]`` true classes.
+        y: ``[N, ...]`` targets.
         class_names: C names.
         logits: ``[N, C]`` logits or log-probabilities of each model.
         groups: ``[N]`` group names, or None.
+        task: what was learned.
     """
-    from distill_cli.metrics.classification import log_probabilities
-
-    names = [spreadsheet_cell(name) for name in class_names]
     header, columns = ["row"], [np.asarray(index).tolist()]
     if groups is not None:
         header.append("group")
         columns.append([spreadsheet_cell(group) for group in groups])
-    header.append("true")
-    columns.append([names[c] for c in y])
-    for model, outputs in logits.items():
-        header += [spreadsheet_cell(f"{model}{part}") for part in ("", *(f".{name}" for name in class_names))]
-        columns.append([names[c] for c in np.asarray(outputs).argmax(axis=1)])
-        columns += [[f"{p:.6g}" for p in column] for column in np.exp(log_probabilities(outputs)).T.tolist()]
+    for prefix, found in [
+        ("", task.target_columns(y, class_names)),
+        *((model, task.prediction_columns(task.shown(outputs), class_names)) for model, outputs in logits.items()),
+    ]:
+        header += [spreadsheet_cell(f"{prefix}{part}") for part in found]
+        columns += [[spreadsheet_cell(cell) for cell in cells] for cells in found.values()]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(header)

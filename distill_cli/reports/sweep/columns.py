@@ -10,8 +10,8 @@ from distill_cli.reports import formatting
 from distill_cli.reports.formatting import MISSING
 from distill_cli.reports.sweep.sort_and_filter import latency, size
 from distill_cli.reports.sweep.table import Comparison, Leaderboard, Row
+from distill_cli.tasks.registry import all_metrics
 
-TITLES = {"macro_f1": "macro F1", "accuracy": "accuracy", "nll": "NLL", "ece": "ECE"}
 FOLDERS_TITLE = "run folders"
 
 
@@ -26,7 +26,7 @@ def column_cells(result: Leaderboard) -> dict[str, tuple[str, Callable[[Row], st
         "method": ("method", lambda row: row.label),
         "n": ("n", lambda row: str(len(row.runs))),
         "seeds": ("seeds", lambda row: " ".join(str(seed) for seed in row.seeds)),
-        "val": (f"val {TITLES[result.metric]}", lambda row: mean_std(row.val) if row.val else MISSING),
+        "val": (f"val {all_metrics()[result.metric].title}", lambda row: mean_std(row.val) if row.val else MISSING),
     }
     for name in ("student", *result.controls, "teacher"):
         columns[name] = (f"{name}, test", _model_cell(name))
@@ -88,7 +88,7 @@ def caption(result: Leaderboard) -> list[str]:
     lines = [f"{collection.total} runs: " + ", ".join(f"{n} {what}" for what, n in counts.items() if n)]
     if result.rows:
         order = "best first by validation, never by test" if result.sorted_by == "validation" else f"sorted by {result.sorted_by}"
-        lines.append(f"{TITLES[result.metric]}, mean +- sample standard deviation over n seeds; {order}")
+        lines.append(f"{all_metrics()[result.metric].title}, mean +- sample standard deviation over n seeds; {order}")
     if result.rows:
         lines.append(f"run folders, in the order of their seeds, are named as seen from {result.home}")
     if any(c.result["ci95"] is not None for _, c in result.comparisons):
@@ -119,4 +119,6 @@ def sentences(result: Leaderboard, only: Sequence[Comparison] | None = None) -> 
 
 
 def _sentence(comparison: Comparison, metric: str) -> str:
-    return verdict_over_seeds(comparison.student, comparison.scores, comparison.result, comparison.control, TITLES[metric])
+    return verdict_over_seeds(
+        comparison.student, comparison.scores, comparison.result, comparison.control, all_metrics()[metric].title
+    )

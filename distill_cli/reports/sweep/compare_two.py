@@ -10,10 +10,12 @@ import numpy as np
 
 from distill_cli.errors import UserError
 from distill_cli.metrics.statistics import bootstrapped, paired_bootstrap
-from distill_cli.reports.run.model_table import splits
+from distill_cli.reports.run.model_table import primary_metric, splits
 from distill_cli.reports.run.predictions_csv import read_predictions
 from distill_cli.reports.sweep.collect import Run
 from distill_cli.reports.terminal import console, print_line, print_models
+from distill_cli.tasks.classification.evaluator import PredictedClasses
+from distill_cli.tasks.registry import report_task
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,9 @@ class RunComparison:
         """The result in one sentence."""
         if self.result is None:
             return f"A and B are not compared row by row: {self.reason}"
+        title, difference = primary_metric(self.a.report).title, self.result["difference"]
         return (
-            f"{self.model}, {self.split} macro F1, A minus B: {self.result['difference']:+.3f}{bootstrapped(self.result)}: "
+            f"{self.model}, {self.split} {title}, A minus B: {difference:+.3f}{bootstrapped(self.result)}: "
             "one run each, no verdict on the methods"
         )
 
@@ -78,6 +81,8 @@ def _paired(a: Run, b: Run, model: str, split: str) -> dict[str, Any]:
     data: list[Mapping[str, Any]] = [run.report.get("data") or {} for run in (a, b)]
     if data[0].get("fingerprint") != data[1].get("fingerprint") or data[0].get("class_names") != data[1].get("class_names"):
         raise UserError("their data or split differ (data.fingerprint)")
+    if not report_task(a.report).has_classes:
+        raise UserError(f"rows of task={a.report.get('task')} are compared within one run alone")
     paths = [run.folder / "predictions.csv" for run in (a, b)]
     for path in paths:
         if not path.is_file():
@@ -90,11 +95,8 @@ def _paired(a: Run, b: Run, model: str, split: str) -> dict[str, Any]:
     averaged = [c for c, name in enumerate(names) if name in scores.get("averaged", names)]
     settings = (a.report.get("config") or {}).get("bootstrap") or {}
     return paired_bootstrap(
-        left.y,
-        left.predicted[model],
-        right.predicted[model],
-        len(names),
-        averaged,
+        PredictedClasses(left.y, left.predicted[model], len(names), averaged),
+        PredictedClasses(right.y, right.predicted[model], len(names), averaged),
         left.groups,
         int(1000 if settings.get("resamples") is None else settings["resamples"]),
         int(settings.get("seed") or 0),

@@ -5,26 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from distill_cli.metrics.classification import LOWER_IS_BETTER
 from distill_cli.metrics.statistics import MIN_SEEDS, holm, minimum_detectable_effect, paired_t, verdict_label
 from distill_cli.reports.sweep.collect import Run, RunCollection
 from distill_cli.reports.sweep.settings import labels, same_setting
 from distill_cli.reports.sweep.sort_and_filter import sort
 from distill_cli.reports.sweep.table import Comparison, Leaderboard, Row
-
-METRICS = ("macro_f1", "accuracy", "nll", "ece")
-UNBOUNDED = ("nll",)  # the others lie between 0 and 1
+from distill_cli.tasks.registry import all_metrics, report_task
 
 
-def build_leaderboard(collection: RunCollection, metric: str = "macro_f1") -> Leaderboard:
+def build_leaderboard(collection: RunCollection, metric: str | None = None) -> Leaderboard:
     """Return the table of the finished runs, best first by mean validation score.
 
     Test scores never decide the order.
 
     Args:
         collection: the runs.
-        metric: one of `METRICS`; lower nll and ece are better.
+        metric: metric of any task; None: the primary one of the runs' task.
     """
+    metric = metric or usual_metric(collection)
     notes: list[str] = []
     groups = [_one_a_seed(group, notes) for group in _groups(collection.finished)]
     names, shared = labels(groups)
@@ -37,6 +35,14 @@ def build_leaderboard(collection: RunCollection, metric: str = "macro_f1") -> Le
     if any(row.one_teacher and len(row.runs) > 1 for row in rows):
         notes.append("a teacher without +- served all seeds of its row: intervals over seeds say nothing about other teachers")
     return table
+
+
+def usual_metric(collection: RunCollection) -> str:
+    """Return the primary metric of the task of the first finished run.
+
+    Of classification where there is none.
+    """
+    return report_task(collection.finished[0].report if collection.finished else None).primary_metric.name
 
 
 def control_order(name: str) -> tuple[bool, bool]:
@@ -95,10 +101,11 @@ def _row(label: str, runs: list[Run], metric: str) -> Row:
 
 def _correct(table: Leaderboard) -> None:
     """Compute the paired tests and their verdicts, corrected by Holm's method."""
-    sign = -1 if table.metric in LOWER_IS_BETTER else 1
+    metric = all_metrics()[table.metric]
+    sign = 1 if metric.higher_is_better else -1
     comparisons = [comparison for _, comparison in table.comparisons]
     for c in comparisons:
-        bounds = None if table.metric in UNBOUNDED else (-1.0, 1.0)
+        bounds = None if metric.bounds is None else (metric.bounds[0] - metric.bounds[1], metric.bounds[1] - metric.bounds[0])
         c.result = paired_t([sign * (a - b) for a, b in zip(c.student, c.scores, strict=True)], bounds=bounds)
     tested = [c for c in comparisons if c.result["n"] >= MIN_SEEDS]
     adjusted = holm([c.result["p"] for c in tested]) if len(tested) > 1 else [None] * len(tested)

@@ -9,8 +9,8 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from distill_cli.errors import UserError, did_you_mean
-from distill_cli.metrics.classification import LOWER_IS_BETTER
 from distill_cli.reports.sweep.settings import leaves
+from distill_cli.tasks.registry import all_metrics
 
 if TYPE_CHECKING:
     from distill_cli.reports.sweep.table import Leaderboard, Row
@@ -77,7 +77,7 @@ def sort(table: Leaderboard, by: str) -> None:
     by = "validation" if by == "val" else by
     value = columns["val" if by == "validation" else by]
     scored = by not in ("n", *LESS_IS_BETTER)
-    sign = -1 if (scored and table.metric in LOWER_IS_BETTER) or by in LESS_IS_BETTER else 1
+    sign = -1 if (scored and not all_metrics()[table.metric].higher_is_better) or by in LESS_IS_BETTER else 1
 
     def key(row: Row) -> tuple[bool, bool, float, str]:
         number = value(row)

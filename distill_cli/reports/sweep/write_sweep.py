@@ -13,14 +13,14 @@ from distill_cli.reports.sweep.table import Leaderboard
 from distill_cli.reports.terminal import console, print_line
 
 
-def sweep_report(folder: str | Path, metric: str = "macro_f1", file: IO[str] | None = None) -> Leaderboard:
+def sweep_report(folder: str | Path, metric: str | None = None, file: IO[str] | None = None) -> Leaderboard:
     """Print the table of a sweep's runs, and write its files into the folder.
 
     The files are results.csv, results.md and report.html. The page is left out where every run has ``report.html=false``.
 
     Args:
         folder: folder of the sweep, which may still be running.
-        metric: one of `leaderboard.METRICS`.
+        metric: metric of any task; None: the primary one of the runs' task.
         file: output stream; None: stdout.
 
     Raises:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from distill_cli.errors import UserError
-from distill_cli.metrics.classification import LOWER_IS_BETTER, quick_scores
+from distill_cli.metrics.classification import quick_scores
 from distill_cli.types import Dataset, Pool
 
 CANDIDATES = 1000
@@ -55,7 +55,7 @@ def fit_offset(logits: np.ndarray, y: np.ndarray, missing: Sequence[int], averag
     if len(tries) > CANDIDATES:
         tries = np.quantile(tries, np.linspace(0, 1, CANDIDATES))
     tries = np.concatenate([[0.0], tries[np.argsort(np.abs(tries), kind="stable")]])
-    sign = -1 if metric in LOWER_IS_BETTER else 1
+    sign = -1 if metric == "nll" else 1
     values = [sign * quick_scores(logits + absent * b, y, averaged)[metric] for b in tries]
     return float(tries[int(np.argmax(values))])
 

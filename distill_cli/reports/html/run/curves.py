@@ -7,20 +7,16 @@ from typing import Any
 
 from distill_cli.reports.html.components import Chart, Section, by_model, quantity, spec
 from distill_cli.reports.html.run.data import RunData
+from distill_cli.tasks.registry import report_task
 
-MEASURES = {
-    "val.macro_f1": ("Macro F1 on validation", "macro F1"),
-    "val.nll": ("Negative log-likelihood on validation", "NLL, nats"),
-    "val.accuracy": ("Accuracy on validation", "accuracy"),
-    "loss": ("Training loss: the weighted sum of each model's own terms", "loss"),
-}
+LOSS = ("Training loss: the weighted sum of each model's own terms", "loss")
 HEIGHT = 260
 BEST = 110  # area of the point at the best epoch, square pixels
 
 
 def section(data: RunData) -> Section | None:
     """Return one chart for each measure in metrics.csv."""
-    charts = [chart for measure in MEASURES if (chart := _chart(data, measure))]
+    charts = [chart for measure in measures(data) if (chart := _chart(data, measure))]
     if not charts:
         return None
     missing = [name for name in data.models if name not in _models(data)]
@@ -28,6 +24,13 @@ def section(data: RunData) -> Section | None:
     if missing:
         text += f" Not trained in this run, so without a curve here: {', '.join(missing)}."
     return Section("curves", "Learning curves", text, charts)
+
+
+def measures(data: RunData) -> dict[str, tuple[str, str]]:
+    """Return title and axis of each column of metrics.csv that is drawn: the task's metrics of every epoch, and the loss."""
+    metrics = [metric for metric in report_task(data.report).metrics if metric.per_epoch]
+    found = {f"val.{m.name}": (f"{m.title[0].upper()}{m.title[1:]} on validation", m.label) for m in metrics}
+    return {**found, "loss": LOSS}
 
 
 def _models(data: RunData) -> list[str]:
@@ -61,7 +64,7 @@ def rows_of(data: RunData, measure: str) -> list[dict[str, Any]]:
 
 
 def _chart(data: RunData, measure: str) -> Chart | None:
-    title, unit = MEASURES[measure]
+    title, unit = measures(data)[measure]
     rows = rows_of(data, measure)
     if not rows:
         return None
@@ -87,7 +90,7 @@ def _chart(data: RunData, measure: str) -> Chart | None:
         }
         layers.insert(0, rule)
     note = f"Dotted lines: a stage of the student begins ({', '.join(stage['stage'] for stage in stages)})." if stages else ""
-    return Chart(title, spec(rows, HEIGHT, layer=layers), note, marks=2 * len(rows), wide=measure == "val.macro_f1")
+    return Chart(title, spec(rows, HEIGHT, layer=layers), note, marks=2 * len(rows), wide=measure == next(iter(measures(data))))
 
 
 def _stage_starts(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from distill_cli.errors import UserError
 from distill_cli.reports.formatting import spreadsheet_cell
 from distill_cli.reports.run import model_table
 from distill_cli.reports.run.predictions_csv import Predictions, read_predictions
+from distill_cli.tasks.registry import report_task
 
 Epoch = dict[str, Any]
 TEXT = ("model", "stage")
@@ -25,7 +26,7 @@ class RunData:
     Attributes:
         report: content of report.json.
         epochs: rows of metrics.csv and teacher_metrics.csv, numbers as floats, None for an empty cell.
-        predictions: predictions on the first split with probabilities, or None.
+        predictions: predictions on the first split with probabilities, or None; of exclusive classes alone.
         samples: content of samples.json, or None.
         shows_samples: whether single samples, such as a patient's beat, may be on the page.
     """
@@ -90,7 +91,7 @@ def read_run_data(folder: Path, report: Mapping[str, Any], *, samples: bool = Tr
     files = [folder / name for name in ("metrics.csv", "teacher_metrics.csv")]
     epochs = [epoch for file in files if file.is_file() for epoch in read_epochs(file)]
     path, predictions = folder / "predictions.csv", None
-    if path.is_file():
+    if path.is_file() and report_task(report).has_classes:
         predictions = read_predictions(path, data.class_names, _models_in(path, data.models), probabilities=True)
     settings = (report.get("config") or {}).get("report") or {}
     shows = samples and settings.get("samples") is not False

@@ -8,6 +8,7 @@ from distill_cli.reports import formatting
 from distill_cli.reports.html.components import Chart, Section, Spec, Table, by_model, category, quantity, spec
 from distill_cli.reports.html.run.data import RunData
 from distill_cli.reports.run import model_table
+from distill_cli.tasks.registry import report_task
 
 ROLES = {
     "teacher": "teaches",
@@ -21,13 +22,14 @@ LATENCY_BATCH = "1"
 
 def cards(data: RunData) -> list[dict[str, Any]]:
     """Return the summary card of each model."""
-    summaries = []
+    task, summaries = report_task(data.report), []
+    metric = task.primary_metric
     for name in data.models:
         model, scores = data.report["models"][name], data.scores(name)
         latency = (model.get("latency_ms") or {}).get(LATENCY_BATCH) or {}
         facts = [
-            ("95 % interval", formatting.interval(scores.get("macro_f1_ci95"))),
-            ("accuracy", formatting.score(scores.get("accuracy"))),
+            ("95 % interval", formatting.interval(scores.get(f"{metric.name}_ci95"))),
+            *((other.title, formatting.score(scores.get(other.name))) for other in task.metrics[1:2]),
             ("parameters", formatting.count(model.get("parameters"))),
             ("weights", formatting.size(model.get("weight_bytes"))),
             ("MACs a sample", formatting.count(model.get("macs"))),
@@ -38,8 +40,8 @@ def cards(data: RunData) -> list[dict[str, Any]]:
             {
                 "name": name,
                 "role": ROLES.get(name, "control"),
-                "score": formatting.score(scores.get("macro_f1")),
-                "scored": f"macro F1, {data.split}",
+                "score": formatting.score(scores.get(metric.name)),
+                "scored": f"{metric.title}, {data.split}",
                 "facts": [(what, value) for what, value in facts if value != formatting.MISSING],
             }
         )
@@ -47,22 +49,22 @@ def cards(data: RunData) -> list[dict[str, Any]]:
 
 
 def section(data: RunData) -> Section | None:
-    """Return macro F1 of each model with its interval, and the table of all figures."""
+    """Return the primary metric of each model with its interval, and the table of all figures."""
     if data.split is None:
         return None
-    rows = []
+    metric, rows = model_table.primary_metric(data.report), []
     for name in data.models:
         scores = data.scores(name)
-        low, high = scores.get("macro_f1_ci95") or (None, None)
+        low, high = scores.get(f"{metric.name}_ci95") or (None, None)
         if scores:
-            rows.append({"model": name, "f1": scores["macro_f1"], "low": low, "high": high})
+            rows.append({"model": name, "score": scores[metric.name], "low": low, "high": high})
     y = category("model", None, [row["model"] for row in rows])
-    tips = [{"field": "model"}, *({"field": k, "format": ".4f"} for k in ("f1", "low", "high"))]
+    tips = [{"field": "model"}, *({"field": k, "format": ".4f"} for k in ("score", "low", "high"))]
     looks = by_model([row["model"] for row in rows], "color", "shape")
     for look in looks.values():
         look["legend"] = None
-    title = f"macro F1, {data.split}"
-    point = {"y": y, "x": quantity("f1", title), **looks, "tooltip": tips}
+    title = f"{metric.title}, {data.split}"
+    point = {"y": y, "x": quantity("score", title), **looks, "tooltip": tips}
     rule = {"y": y, "x": quantity("low", title), "x2": {"field": "high"}, "color": looks["color"]}
     layers: list[Spec] = [{"mark": {"type": "point", "filled": True, "size": 110, "opacity": 1}, "encoding": point}]
     if any(row["low"] is not None for row in rows):
@@ -70,6 +72,11 @@ def section(data: RunData) -> Section | None:
     note = (
         "Bars: 95 % bootstrap intervals of this one run. The verdict rests on the paired difference, not on whether bars overlap."
     )
-    chart = Chart("Macro F1 with intervals", spec(rows, 34 * len(rows) + 20, layer=layers), note, wide=True)
+    chart = Chart(
+        f"{metric.title[0].upper()}{metric.title[1:]} with intervals",
+        spec(rows, 34 * len(rows) + 20, layer=layers),
+        note,
+        wide=True,
+    )
     table = Table(["", *data.models], [[what, *line] for what, line in model_table.rows(data.report)])
     return Section("models", "Models side by side", "", [chart], tables=[table])

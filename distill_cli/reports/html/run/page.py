@@ -23,7 +23,7 @@ from distill_cli.reports.html.run import (
     terms,
 )
 from distill_cli.reports.html.run.data import RunData, read_run_data
-from distill_cli.reports.run import markdown, more_seeds
+from distill_cli.reports.run import markdown, model_table, more_seeds
 from distill_cli.reports.run.origin import origin
 from distill_cli.utils.files import write_text
 
@@ -82,8 +82,7 @@ def page(data: RunData) -> str:
 def facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return name and value of each fact about a run: data, device, versions, time."""
     data, provenance = report.get("data") or {}, report.get("provenance") or {}
-    counts = data.get("class_counts") or {}
-    sizes = ", ".join(f"{split} {formatting.count(sum(n.values()))}" for split, n in counts.items())
+    sizes = ", ".join(f"{split} {formatting.count(n)}" for split, n in model_table.rows_of_splits(report).items())
     versions = provenance.get("versions") or {}
     revision = str(provenance.get("git_revision"))[:REVISION]
     entries = [

@@ -7,6 +7,7 @@ from typing import Any
 from distill_cli.reports.html.components import Chart, Section, Table, by_model, category, quantity, spec
 from distill_cli.reports.html.run.data import RunData
 from distill_cli.reports.run import model_table
+from distill_cli.tasks.registry import report_task
 
 MOST_CLASSES = 40  # of more, those with the lowest F1 of the student
 ROW = 14  # pixels a model and class
@@ -14,11 +15,12 @@ ROW = 14  # pixels a model and class
 
 def section(data: RunData) -> Section | None:
     """Return the section with the chart of F1 and the tables of its numbers."""
-    names = [name for name in data.models if data.scores(name).get("per_class")]
+    task = report_task(data.report)
+    names = [name for name in data.models if data.scores(name).get(task.part_key)]
     if not names:
         return None
     leader = "student" if "student" in names else names[0]
-    parts = data.scores(leader)["per_class"]
+    parts = data.scores(leader)[task.part_key]
     averaged = set(map(str, data.scores(leader).get("averaged") or parts))
     classes = list(parts)
     if len(classes) > MOST_CLASSES:
@@ -27,11 +29,11 @@ def section(data: RunData) -> Section | None:
     rows: list[dict[str, Any]] = []
     for name in names:
         for c in classes:
-            class_scores = data.scores(name)["per_class"].get(c)
+            class_scores = data.scores(name)[task.part_key].get(c)
             if class_scores is not None:
                 low, high = class_scores.get("f1_ci95") or (None, None)
                 rows.append({"model": name, "class": labels[c], "f1": class_scores["f1"], "low": low, "high": high})
-    y = category("class", "class (rows)", list(labels.values()), axis={"labelLimit": 150})
+    y = category("class", f"{task.part} (rows)", list(labels.values()), axis={"labelLimit": 150})
     offset = {"yOffset": {"field": "model", "type": "nominal", "sort": names}}
     looks = by_model(names, "color", "shape")
     tips = [{"field": "class"}, {"field": "model"}, *({"field": k, "format": ".4f"} for k in ("f1", "low", "high"))]
@@ -46,17 +48,23 @@ def section(data: RunData) -> Section | None:
     height = (ROW * len(names) + 8) * len(classes)
     note = "Bars: 95 % bootstrap intervals." if known else ""
     if len(classes) < len(parts):
-        note += f" The {len(classes)} classes of {len(parts)} with the lowest F1 of {leader}."
-    chart = Chart("F1 of each class", spec(rows, height, layer=layers), note.strip(), marks=2 * len(rows), wide=True)
-    return Section("classes", "Classes", "", [chart], tables=_tables(data))
+        note += f" The {len(classes)} {task.parts} of {len(parts)} with the lowest F1 of {leader}."
+    chart = Chart(f"F1 of each {task.part}", spec(rows, height, layer=layers), note.strip(), marks=2 * len(rows), wide=True)
+    return Section("classes", f"{task.parts[0].upper()}{task.parts[1:]}", "", [chart], tables=_tables(data))
 
 
 def _tables(data: RunData) -> list[Table]:
     """Return the tables of F1, and of training rows, precision and recall."""
+    task = report_task(data.report)
     f1 = [[name, *line] for name, line in model_table.class_rows(data.report)]
-    header = ["class", "training rows", f"{data.split} rows"]
-    both = [f"{name} {what}" for name in data.models for what in ("precision", "recall")]
+    figures = [column.title for column in task.part_columns[1:-1]]
+    header = [task.part, "training rows", f"{data.split} rows"]
+    both = [f"{name} {what}" for name in data.models for what in figures]
     return [
-        Table(["class", f"{data.split} rows", *data.models], f1, caption=f"F1, {data.split}"),
-        Table([*header, *both], model_table.class_quality_rows(data.report), caption=f"Precision and recall, {data.split}"),
+        Table([task.part, f"{data.split} rows", *data.models], f1, caption=f"F1, {data.split}"),
+        Table(
+            [*header, *both],
+            model_table.class_quality_rows(data.report),
+            caption=f"{figures[0][0].upper()}{figures[0][1:]} and {', '.join(figures[1:])}, {data.split}",
+        ),
     ]

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from distill_cli.metrics.classification import LOWER_IS_BETTER
 from distill_cli.reports.html.components import Chart, Section, Spec, quantity, spec
 from distill_cli.reports.html.sweep import seeds
 from distill_cli.reports.sweep.leaderboard import mean, score
 from distill_cli.reports.sweep.table import Leaderboard, Row
+from distill_cli.tasks.registry import all_metrics
 
 COSTS = {
     "parameters": ("Against parameters", "parameters"),
@@ -74,7 +74,7 @@ def _chart(result: Leaderboard, means: Sequence[Mapping[str, Any]], cost: str) -
     title, unit = COSTS[cost]
     rows = [{key: point[key] for key in ("row", "method", "model", "score", "n", cost)} for point in known]
     dots = [{**row, "score": s} for row, point in zip(rows, known, strict=True) for s in point["seeds"]]
-    best = front(rows, cost, result.metric in LOWER_IS_BETTER)
+    best = front(rows, cost, not all_metrics()[result.metric].higher_is_better)
     format = "~g" if cost == "latency" else "~s"
     x = quantity(cost, unit, scale={"type": "log", "nice": False, "padding": 20}, axis={"format": format})
     place = {"x": x, "y": seeds.axis(result)}

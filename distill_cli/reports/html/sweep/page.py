@@ -15,10 +15,10 @@ from distill_cli.reports.html.run.models import LATENCY_BATCH, ROLES
 from distill_cli.reports.html.run.page import PAGE
 from distill_cli.reports.html.sweep import cost, methods, parallel, parameters
 from distill_cli.reports.html.sweep.varied_settings import Swept, shown, swept
-from distill_cli.reports.sweep.columns import TITLES, caption, column_cells, default_columns, problems, sentences
-from distill_cli.reports.sweep.leaderboard import UNBOUNDED
+from distill_cli.reports.sweep.columns import caption, column_cells, default_columns, problems, sentences
 from distill_cli.reports.sweep.sort_and_filter import numbers
 from distill_cli.reports.sweep.table import Leaderboard, Row
+from distill_cli.tasks.registry import all_metrics
 from distill_cli.utils.files import write_text
 
 MORE_COLUMNS = ("parameters", "weights", "latency")
@@ -60,7 +60,7 @@ def page(result: Leaderboard, folder: Path, columns: Sequence[str] = ()) -> str:
         more_verdicts=verdicts[1:],
         cards=cards(result),
         leader=result.rows[0].label if result.rows else "",
-        metric=TITLES[result.metric],
+        metric=all_metrics()[result.metric].title,
         table=table(result, varied, folder, columns),
         captions=caption(result),
         problems=problems(result),
@@ -75,7 +75,7 @@ def cards(result: Leaderboard) -> list[dict[str, Any]]:
         return summaries
     row = result.rows[0]
     for point in cost.points(row, 0, result.metric):
-        values, bounds = row.test[point["model"]], None if result.metric in UNBOUNDED else (0.0, 1.0)
+        values, bounds = row.test[point["model"]], all_metrics()[result.metric].bounds
         over = paired_t(values, bounds=bounds)
         if over["ci95"]:
             spread = [
@@ -102,7 +102,7 @@ def cards(result: Leaderboard) -> list[dict[str, Any]]:
                 "name": point["model"],
                 "role": ROLES.get(point["model"], "control"),
                 "score": formatting.score(point["score"]),
-                "scored": f"{TITLES[result.metric]}, test, {averaged_over}",
+                "scored": f"{all_metrics()[result.metric].title}, test, {averaged_over}",
                 "facts": [(what, value) for what, value in facts if value != formatting.MISSING],
             }
         )

@@ -10,9 +10,9 @@ from typing import Any
 from distill_cli.reports.html.components import FAINT, Chart, Section, Spec, category, spec
 from distill_cli.reports.html.sweep import seeds
 from distill_cli.reports.html.sweep.varied_settings import Swept, shown
-from distill_cli.reports.sweep.columns import TITLES
 from distill_cli.reports.sweep.leaderboard import mean
 from distill_cli.reports.sweep.table import Leaderboard, Row
+from distill_cli.tasks.registry import all_metrics
 
 MOST_AXES = 7  # of settings; more are too narrow to read
 MOST_TICKS = 6
@@ -57,7 +57,10 @@ def section(result: Leaderboard, varied: Sequence[Swept]) -> Section | None:
     if len(settings) < LEAST_AXES or len(model) < 2:
         return None
     scores = [mean(row.test[model[n]]) if n in model else None for n, row in enumerate(result.rows)]
-    axes = [*settings, Axis(f"{TITLES[result.metric]}, test", _spread(scores, False), [_score(score) for score in scores])]
+    axes = [
+        *settings,
+        Axis(f"{all_metrics()[result.metric].title}, test", _spread(scores, False), [_score(score) for score in scores]),
+    ]
     marks = [mark for n in model for mark in _marks(axes, n, result.rows[n].label)]
     ticks = [{"axis": axis.title, "place": place, "label": label} for axis in axes for place, label in axis.ticks()]
     left = len(differing) - len(settings)

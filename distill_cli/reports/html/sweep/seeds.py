@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distill_cli.reports.html.components import FAINT, Spec, by_model, quantity
-from distill_cli.reports.sweep.columns import TITLES
 from distill_cli.reports.sweep.table import Leaderboard
+from distill_cli.tasks.registry import all_metrics
 
 TEXT = "Large marks are means over seeds, small ones the seeds."
 PARAMS = [{"name": "kept", "value": None}]  # rows that the page's filter keeps; null: all
@@ -35,12 +35,12 @@ def layers(
 
 def axis(result: Leaderboard) -> Spec:
     """Return the axis of test scores, for the field ``score``."""
-    return quantity("score", f"{TITLES[result.metric]}, test")
+    return quantity("score", f"{all_metrics()[result.metric].title}, test")
 
 
 def tips(result: Leaderboard, *more: Spec) -> list[Spec]:
     """Return the tooltip fields of a mean, followed by those given."""
-    score = {"field": "score", "format": ".4f", "title": TITLES[result.metric]}
+    score = {"field": "score", "format": ".4f", "title": all_metrics()[result.metric].title}
     return [{"field": "method"}, {"field": "model"}, score, {"field": "n", "title": "seeds"}, *more]
 
 
