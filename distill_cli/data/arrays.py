@@ -112,13 +112,14 @@ def from_source(
     columns: Columns | None = None,
     drawn_as: tuple[int, ...] | None = None,
     files: Sequence[tuple[str, int]] = (),
+    task: str = "classification",
 ) -> Dataset:
     """Cut one source into pools, which are views of it.
 
     Args:
         name: what a report calls the data set.
         x: ``[M, *shape]`` float32 features; may be memory-mapped.
-        y: ``[M]`` classes 0..C-1.
+        y: ``[M]`` classes 0..C-1, or other targets of the task.
         rows: positions by pool name: train, val, test; further ones are scored only.
         class_names: C names in class order.
         source_fingerprint: hash of the source's content, before any split.
@@ -133,6 +134,7 @@ def from_source(
         columns: of the table that the source was read from, where they have names.
         drawn_as: shape in which a sample is drawn, where it is not its own.
         files: name and number of rows of each file, where `index` counts their rows.
+        task: what is learned.
     """
     index = np.arange(len(x), dtype=np.int64) if index is None else np.asarray(index, dtype=np.int64)
     y = np.asarray(y, dtype=np.int64)
@@ -157,6 +159,7 @@ def from_source(
         columns=columns,
         display_shape=drawn_as,
         files=tuple(files),
+        task=task,
     )
 
 

@@ -111,7 +111,7 @@ def supervised_loss(task: Task, class_weight: Any = "none", where: str = "") -> 
     """
     node = {key: value for key, value in loss_node(task.supervised_loss).items() if key not in ("weight", "class_weight")}
     names = parameter_names(find_target("loss", node["_target_"]))
-    weighs = names is None or "class_weight" in names
+    weighs = "class_weight" in (names or ())
     if not weighs and class_weight != "none":
         raise UserError(f"{where}class_weight={class_weight}: the loss of task={task.name} weighs no classes; leave it out")
     return as_loss(instantiate_component(node | ({"class_weight": class_weight} if weighs else {}), "loss"))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from distill_cli.verify.references import features, logits, relations
+from distill_cli.verify.references import features, labels, logits, relations
 from distill_cli.verify.references.plain import Reference
 
 # By class name of the shipped loss.
-REFERENCES: dict[str, Reference] = {**logits.REFERENCES, **features.REFERENCES, **relations.REFERENCES}
+REFERENCES: dict[str, Reference] = {**logits.REFERENCES, **labels.REFERENCES, **features.REFERENCES, **relations.REFERENCES}
