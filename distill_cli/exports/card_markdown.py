@@ -9,6 +9,7 @@ from distill_cli.exports.card import HEADER, rows
 from distill_cli.exports.snippets import snippets
 from distill_cli.reports import formatting
 from distill_cli.reports.formatting import markdown_code, markdown_table, markdown_text
+from distill_cli.tasks.registry import report_task
 
 UNSAID = "not stated"
 
@@ -22,7 +23,7 @@ def markdown(card: Mapping[str, Any]) -> str:
         f"- Intended use: {said(card['intended_use'] or UNSAID)}",
         f"- License of the model: {said(card['license'] or UNSAID)}; of the data: {said(card['data_license'] or UNSAID)}",
         f"- Input: float32 rows of shape {tuple(card['input']['shape'])}, {card['input']['preparation']}.{_features(card)}",
-        f"- Output: logits and probabilities of the classes {said(', '.join(card['class_names']))}, in this order.",
+        f"- Output: logits and probabilities of the {report_task(card).parts} {said(', '.join(card['class_names']))}, in this order.",
         "", "## Scores", "", *_scores(card), "", *_calibration(card),
         "", "## Data", "", *_data(card),
         "", "## Size and speed", "", *_size(card),
@@ -39,27 +40,25 @@ def _features(card: Mapping[str, Any]) -> str:
 
 
 def _scores(card: Mapping[str, Any]) -> list[str]:
+    task = report_task(card)
+    first, *others = task.metrics
     table_rows = [
-        [markdown_text(split), formatting.count(part["n"]), formatting.score(part["macro_f1"], 4),
-         formatting.interval(part["macro_f1_ci95"]), *(formatting.score(part[key], 4) for key in ("accuracy", "nll", "ece"))]
+        [markdown_text(split), formatting.count(part["n"]), formatting.score(part[first.name], 4),
+         formatting.interval(part[f"{first.name}_ci95"]), *(formatting.score(part[metric.name], 4) for metric in others)]
         for split, part in card["scores"].items()
     ]  # fmt: skip
-    header = ["split", "rows", "macro F1", "95 % interval", "accuracy", "NLL, nats", "ECE"]
-    first = next(iter(card["scores"]))
-    split = "test" if "test" in card["scores"] else first
+    header = ["split", "rows", first.label, "95 % interval", *(metric.label for metric in others)]
+    split = "test" if "test" in card["scores"] else next(iter(card["scores"]))
+    columns = task.part_columns
     per_class = [
-        [
-            markdown_text(name),
-            *(formatting.score(v[key]) for key in ("f1", "precision", "recall")),
-            formatting.count(v["support"]),
-        ]
-        for name, v in card["scores"][split]["per_class"].items()
+        [markdown_text(name), *((formatting.count if c.is_count else formatting.score)(v[c.key]) for c in columns)]
+        for name, v in (card["scores"][split].get(task.part_key) or {}).items()
     ]
     left_out = [name for name in card["class_names"] if name not in card["averaged"]]
     note = ["", f"Not averaged into macro F1: {markdown_text(', '.join(left_out))}."] if left_out else []
     return [
-        *markdown_table(header, table_rows), *note, "", f"Each class on {markdown_text(split)}:", "",
-        *markdown_table(["class", "F1", "precision", "recall", "rows"], per_class),
+        *markdown_table(header, table_rows), *note, "", f"Each {task.part} on {markdown_text(split)}:", "",
+        *markdown_table([task.part, *("rows" if c.is_count else c.title for c in columns)], per_class),
     ]  # fmt: skip
 
 
@@ -76,7 +75,7 @@ def _rounded(card: Mapping[str, Any]) -> list[str]:
 def _calibration(card: Mapping[str, Any]) -> list[str]:
     found = card["temperature"]
     if not found["fitted"]:
-        return ["Probabilities are the softmax of the logits; no temperature was fitted."]
+        return [f"{report_task(card).shown_as[0].upper()}{report_task(card).shown_as[1:]}; no temperature was fitted."]
     errors = ", ".join(f"{markdown_text(s)} {e['before']:.4f} before and {e['after']:.4f} after" for s, e in found["ece"].items())
     return [
         f"Probabilities are the softmax of the logits over the temperature {found['value']:.4f}, fitted on validation "
@@ -88,7 +87,7 @@ def _data(card: Mapping[str, Any]) -> list[str]:
     data = card["data"]
     names = card["class_names"]
     counted = [
-        [markdown_text(split), formatting.count(sum(counts.values())), *(formatting.count(counts[name]) for name in names)]
+        [markdown_text(split), formatting.count((data.get("rows") or {}).get(split) or sum(counts.values())), *(formatting.count(counts[name]) for name in names)]
         for split, counts in data["class_counts"].items()
     ]
     header = ["split", "rows", *(markdown_text(name) for name in names)]

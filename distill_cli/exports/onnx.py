@@ -50,11 +50,11 @@ def model_bytes(subject: ExportSource, what: str = "format=onnx") -> bytes:
         UserError: the packages are missing, or torch cannot translate the network.
     """
     look(what)
-    example = torch.zeros(2, *subject.input_shape)
+    example, outputs = torch.zeros(2, *subject.input_shape), Outputs(subject.model, subject.temperature, subject.task).eval()
     try:
         with _quiet():
             program = torch.onnx.export(
-                Outputs(subject.model, subject.temperature, subject.task).eval(), (example,), dynamo=True, opset_version=OPSET, verbose=False,
+                outputs, (example,), dynamo=True, opset_version=OPSET, verbose=False,
                 input_names=[INPUT], output_names=[LOGITS, PROBABILITIES], dynamic_shapes=({0: torch.export.Dim("batch")},),
             )  # fmt: skip
     except Exception as e:  # torch raises errors of many kinds here, of which none is ours

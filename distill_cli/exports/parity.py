@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +10,8 @@ import numpy as np
 
 from distill_cli.errors import UserError
 from distill_cli.exports.subject import Artifact
-from distill_cli.metrics.classification import ece, log_probabilities
-from distill_cli.metrics.confusion import confusion_counts, macro_f1
+from distill_cli.metrics.classification import ece
+from distill_cli.tasks.task import Evaluator
 from distill_cli.types import Pool
 
 SAME_PROBABILITY = 1e-4
@@ -28,7 +28,8 @@ class Reference:
     Attributes:
         pool: the rows, all of validation.
         logits: ``[N, C]`` of the model.
-        averaged: classes that macro F1 averages over.
+        evaluate: scores logits of rows, by the task.
+        show: turns logits into probabilities, by the task.
         temperature: of the probabilities.
         chunk: rows at once.
         max_f1_drop: how much macro F1 may fall where weights are rounded.
@@ -36,19 +37,12 @@ class Reference:
 
     pool: Pool
     logits: np.ndarray
-    averaged: Sequence[int]
+    evaluate: Callable[[np.ndarray, Pool], Evaluator]
+    show: Callable[[np.ndarray], np.ndarray]
     temperature: float
     chunk: int
     max_f1_drop: float
 
-    def macro_f1(self, logits: np.ndarray) -> float:
-        """Return macro F1 of logits of the same rows."""
-        return _macro_f1(logits, self.pool, self.averaged)
-
-
-def _macro_f1(logits: np.ndarray, pool: Pool, averaged: Sequence[int]) -> float:
-    counts = confusion_counts(pool.y, logits.argmax(axis=1), logits.shape[1])
-    return float(macro_f1(counts, averaged))
 
 
 def compare(written: Artifact, reference: Reference, listen: Listener = lambda rows: None) -> dict[str, Any]:
@@ -62,16 +56,17 @@ def compare(written: Artifact, reference: Reference, listen: Listener = lambda r
         UserError: it differs by more than its format may, or gives what no classifier gives.
     """
     logits, probabilities = _run(written, reference, listen)
-    wanted = np.exp(log_probabilities(reference.logits / reference.temperature))
-    f1 = reference.macro_f1(logits)
+    wanted = reference.show(reference.logits / reference.temperature)
+    own, written_scores = (reference.evaluate(values, reference.pool) for values in (reference.logits, logits))
+    f1 = written_scores.primary_score()
     found = {
         "rows": len(logits),
         "max_logit_difference": float(np.abs(logits - reference.logits).max()),
         "max_probability_difference": float(np.abs(probabilities - wanted).max()),
-        "changed_predictions": int((logits.argmax(axis=1) != reference.logits.argmax(axis=1)).sum()),
+        "changed_predictions": round((1 - (own.agreement(written_scores) or 0.0)) * len(logits)),
         "macro_f1": f1,
-        "macro_f1_drop": reference.macro_f1(reference.logits) - f1,
-        "ece": ece(probabilities, reference.pool.y),
+        "macro_f1_drop": own.primary_score() - f1,
+        "ece": ece(probabilities, reference.pool.y) if reference.pool.y.ndim == 1 else None,
     }
     if wrong := _wrong(found, written.difference, reference.max_f1_drop):
         raise UserError(f"format={written.name}: {wrong} on the {len(logits)} rows of validation; nothing was written")
@@ -94,7 +89,7 @@ def scores_of_rounded(
         if pool is reference.pool:
             found[split] = checked
             continue
-        found[split] = _macro_f1(_outputs(written, pool, reference.chunk, listen)[0], pool, reference.averaged)
+        found[split] = reference.evaluate(_outputs(written, pool, reference.chunk, listen)[0], pool).primary_score()
     return found
 
 

@@ -21,7 +21,7 @@ class BinarySoftTarget(DistillationLoss):
 
     ``s`` is the sigmoid, and KL is between the two Bernoulli distributions of a label: the soft targets of Hinton et al. 2015
     (arXiv:1503.02531, section 2) for each label by itself, as the multi-label logits distillation of Yang et al. 2023
-    (arXiv:2308.06453, section 3.2) reduces labels to choices of two, at T = 1. T^2 keeps the gradient's size as T grows. The mean over
+    (arXiv:2308.06453, section 3.2) reduces labels to choices of two. T^2 keeps the gradient's size as T grows. The mean over
     the labels keeps both terms of one size whatever their number. Rows without labels keep their soft term only.
 
     Args:

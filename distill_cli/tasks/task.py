@@ -112,6 +112,7 @@ class Task(Protocol):
         part_key: key of their figures in the scores of a split.
         part_columns: these figures: the metric of the parts first, the number of rows last.
         exports: formats of `distill export` that know its outputs.
+        shown_as: in words, how outputs become what `shown` returns.
         has_classes: whether a row is of exactly one class, which the pictures and checks of classes ask for.
     """
 
@@ -126,6 +127,7 @@ class Task(Protocol):
     part_columns: ClassVar[tuple[PartColumn, ...]] = ()
     exports: ClassVar[tuple[str, ...]] = ("safetensors", "onnx")
     has_classes: ClassVar[bool] = False
+    shown_as: ClassVar[str] = "outputs are as the network gives them"
 
     def forward(self, model: nn.Module, inputs: Any, batch: Batch | None = None) -> ModelOutput:
         """Return what a model gives for inputs; in training the batch is there as well, for a network that takes its targets."""

@@ -35,6 +35,7 @@ class Multilabel(Task):
         Metric("average_precision", "average precision", per_epoch=False),
     )
     targets = "labels"
+    shown_as = "probabilities are the sigmoid of the logits, each label by itself"
     part, parts, part_key = "label", "labels", "per_label"
     part_columns = (
         PartColumn("f1", "F1"), PartColumn("precision", "precision"), PartColumn("recall", "recall"),
