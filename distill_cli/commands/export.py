@@ -102,7 +102,7 @@ def _scored(cfg: Any, opened: LoadedRun, model: Classifier, entry: Mapping[str, 
     scores = evaluation.score_all({name: logits}, pools, dataset, context)[name]
     task = find_task(dataset.task)
     if cfg.calibrate and not task.has_classes:
-        raise UserError(f"calibrate=true: a temperature is fitted to exclusive classes, and the task is {task.name}; leave it out")
+        raise UserError(f"calibrate=true: a temperature is fitted to exclusive classes, and this is {task.name}; leave it out")
     temperature = fit_temperature(logits["val"], dataset.val.y) if cfg.calibrate else 1.0
     data = data_section(dataset, opened.dataset_config) | {"run_fingerprint": opened.run_fingerprint}
     data["trained_on"] = opened.trained_on(pools, [name])

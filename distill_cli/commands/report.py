@@ -82,9 +82,8 @@ def parse(argv: Sequence[str]) -> Arguments:
         if getattr(found, key) not in SWITCHES:
             raise UserError(f"{key}={getattr(found, key)}: expected true or false")
     if found.metric is not None and found.metric not in all_metrics():
-        raise UserError(
-            f"metric={found.metric}: no such metric{did_you_mean(found.metric, all_metrics())} (available: {', '.join(all_metrics())})"
-        )
+        known = list(all_metrics())
+        raise UserError(f"metric={found.metric}: no such metric{did_you_mean(found.metric, known)} (available: {', '.join(known)})")
     return found
 
 

@@ -31,11 +31,12 @@ def card_of(report: Mapping[str, Any], subject: ExportSource, told: Mapping[str,
     """
     model, data = report["models"][subject.name], report["data"]
     target = str(model["architecture"]["target"]).rpartition(".")[2]
-    splits = {name: part for name, part in model.items() if isinstance(part, Mapping) and subject.task.primary_metric.name in part}
+    task, metric = subject.task, subject.task.primary_metric.name
+    splits = {name: part for name, part in model.items() if isinstance(part, Mapping) and metric in part}
     return {
         "schema_version": 1,
         "title": told.get("title") or f"{target} for {data['name']}",
-        "what": f"A model of {len(data['class_names'])} {subject.task.parts}, the model '{subject.name}' of the run {report['name']}.",
+        "what": f"A model of {len(data['class_names'])} {task.parts}, '{subject.name}' of the run {report['name']}.",
         "intended_use": told.get("intended_use"),
         "license": told.get("license"),
         "data_license": told.get("data_license"),
@@ -55,7 +56,7 @@ def card_of(report: Mapping[str, Any], subject: ExportSource, told: Mapping[str,
             "made_by": node["_target_"],
             "settings": {key: value for key, value in node.items() if key not in (*NOT_OF_A_ROW, "_target_")},
         },
-        "task": subject.task.name,
+        "task": task.name,
         "scores": splits,
         "temperature": report["export"]["temperature"],
         "size": {key: model[key] for key in ("parameters", "macs", "weight_bytes", "peak_activation_bytes")},
@@ -63,7 +64,7 @@ def card_of(report: Mapping[str, Any], subject: ExportSource, told: Mapping[str,
         "formats": report["export"]["formats"],
         "provenance": report["provenance"],
         "seed": report["seed"],
-        "run": report["exported_run"],
+        "run": report["source_run"],
     }
 
 

@@ -9,6 +9,7 @@ from distill_cli.exports.card import HEADER, rows
 from distill_cli.exports.snippets import snippets
 from distill_cli.reports import formatting
 from distill_cli.reports.formatting import markdown_code, markdown_table, markdown_text
+from distill_cli.reports.run.model_table import rows_of_splits
 from distill_cli.tasks.registry import report_task
 
 UNSAID = "not stated"
@@ -16,14 +17,14 @@ UNSAID = "not stated"
 
 def markdown(card: Mapping[str, Any]) -> str:
     """Return README.md."""
-    said = markdown_text
+    said, parts = markdown_text, report_task(card).parts
     lines = [
         f"# {said(card['title'])}", "", said(card["what"]), "",
         f"- Run: {said(card['run'])}, seed {card['seed']}",
         f"- Intended use: {said(card['intended_use'] or UNSAID)}",
         f"- License of the model: {said(card['license'] or UNSAID)}; of the data: {said(card['data_license'] or UNSAID)}",
         f"- Input: float32 rows of shape {tuple(card['input']['shape'])}, {card['input']['preparation']}.{_features(card)}",
-        f"- Output: logits and probabilities of the {report_task(card).parts} {said(', '.join(card['class_names']))}, in this order.",
+        f"- Output: logits and probabilities of the {parts} {said(', '.join(card['class_names']))}, in this order.",
         "", "## Scores", "", *_scores(card), "", *_calibration(card),
         "", "## Data", "", *_data(card),
         "", "## Size and speed", "", *_size(card),
@@ -85,9 +86,9 @@ def _calibration(card: Mapping[str, Any]) -> list[str]:
 
 def _data(card: Mapping[str, Any]) -> list[str]:
     data = card["data"]
-    names = card["class_names"]
+    names, rows = card["class_names"], rows_of_splits({"data": data})
     counted = [
-        [markdown_text(split), formatting.count((data.get("rows") or {}).get(split) or sum(counts.values())), *(formatting.count(counts[name]) for name in names)]
+        [markdown_text(split), formatting.count(rows[split]), *(formatting.count(counts[name]) for name in names)]
         for split, counts in data["class_counts"].items()
     ]
     header = ["split", "rows", *(markdown_text(name) for name in names)]

@@ -13,7 +13,7 @@ from distill_cli.config.options import conf_dir
 from distill_cli.config.validation.components import find_target, parameter_names
 from distill_cli.errors import UserError
 from distill_cli.losses.base import DistillationLoss, as_loss
-from distill_cli.tasks.registry import CLASSIFICATION, find_task, register
+from distill_cli.tasks.registry import CLASSIFICATION, find_task, forget_registered, register
 from distill_cli.tasks.task import Task
 from distill_cli.types import Dataset
 
@@ -24,6 +24,7 @@ def typed_task(node: Mapping[str, Any] | None) -> Task | None:
     Raises:
         UserError: it is no task.
     """
+    forget_registered()
     if node is None:
         return None
     task = instantiate_component(node, "task")

@@ -179,8 +179,9 @@ def verdict_one_run(
         metric: what the scores are, where that is not macro F1.
     """
     where = "" if split == "test" else f", on {split}"
+    scored = f"{metric} distilled" if metric else "distilled"
     return (
-        f"one seed{where}: {metric and f'{metric} '}distilled {student:.3f}, {control_name} {control:.3f}, difference {comparison['difference']:+.3f}"
+        f"one seed{where}: {scored} {student:.3f}, {control_name} {control:.3f}, difference {comparison['difference']:+.3f}"
         f"{bootstrapped(comparison)}: no verdict from one seed; run {MIN_SEEDS} or more"
     )
 

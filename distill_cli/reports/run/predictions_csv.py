@@ -45,8 +45,8 @@ def predictions_csv(
     """Return the predictions of all models as csv.
 
     Columns: row, group (where the data has groups), then those of the task. Of classes: true, then for each model ``<model>``
-    (the class it predicts) and ``<model>.<class>`` (its probability, six significant digits). Text that a spreadsheet would take for a formula begins with
-    an apostrophe.
+    (the class it predicts) and ``<model>.<class>`` (its probability, six significant digits). Text that a spreadsheet would take
+    for a formula begins with an apostrophe.
 
     Args:
         index: ``[N]`` row ids.

@@ -52,8 +52,9 @@ class RunComparison:
         """One sentence."""
         if self.result is None:
             return f"A and B are not compared row by row: {self.reason}"
+        title = primary_metric(self.a.report).title
         return (
-            f"{self.model}, {self.split} {primary_metric(self.a.report).title}, A minus B: {self.result['difference']:+.3f}{bootstrapped(self.result)}: "
+            f"{self.model}, {self.split} {title}, A minus B: {self.result['difference']:+.3f}{bootstrapped(self.result)}: "
             "one run each, no verdict on the methods"
         )
 

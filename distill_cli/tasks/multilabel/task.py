@@ -42,9 +42,7 @@ class Multilabel(Task):
         PartColumn("average_precision", "average precision"), PartColumn("support", "support", is_count=True),
     )  # fmt: skip
 
-    def __init__(
-        self, supervised_loss: str = "binary_cross_entropy", distillation_loss: str = "binary_soft_target"
-    ) -> None:
+    def __init__(self, supervised_loss: str = "binary_cross_entropy", distillation_loss: str = "binary_soft_target") -> None:
         self.supervised_loss, self.distillation_loss = supervised_loss, distillation_loss
 
     def encode_targets(self, y: np.ndarray, num_outputs: int) -> Tensor:
@@ -58,16 +56,19 @@ class Multilabel(Task):
         names = dataset.class_names
         for split, pool in dataset.pools.items():
             if pool.y.ndim != 2 or pool.y.shape[1] != len(names):
-                raise UserError(f"{dataset.name}: labels of {split} are {list(pool.y.shape)}; expected [N, {len(names)}] of 0 and 1")
+                shape = list(pool.y.shape)
+                raise UserError(f"{dataset.name}: labels of {split} are {shape}; expected [N, {len(names)}] of 0 and 1")
             wrong = np.flatnonzero(~np.isin(pool.y, (0, 1)).all(axis=1))
             if len(wrong):
                 i = int(wrong[0])
-                raise UserError(f"{dataset.name}: row {pool.index[i]} of {split} has labels other than 0 and 1: {pool.y[i].tolist()}")
+                row, labels = pool.index[i], pool.y[i].tolist()
+                raise UserError(f"{dataset.name}: row {row} of {split} has labels other than 0 and 1: {labels}")
         rows = dataset.train.y.sum(axis=0)
         for name, n in zip(names, rows.tolist(), strict=True):
             if n in (0, len(dataset.train)):
                 what = "no row" if n == 0 else "every row"
-                raise UserError(f"{dataset.name}: label '{name}' holds in {what} of train; leave it out, or give rows of both kinds")
+                where = f"{dataset.name}: label '{name}' holds in {what} of train"
+                raise UserError(f"{where}; leave it out, or give rows of both kinds")
 
     def epoch_scores(self, outputs: np.ndarray, pool: Pool, dataset: Dataset) -> dict[str, float]:
         """Return macro F1, subset accuracy and NLL."""
