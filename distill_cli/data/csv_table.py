@@ -71,7 +71,8 @@ def csv_table(
     tables = _tables(files, options, [str(name) for name in drop or ()], columns)
     _check_files_differ(files)
     task = CLASSIFICATION if several is None else MULTILABEL
-    labels, merged_labels = np.concatenate([t.labels for t in tables.values()]), []
+    labels = np.concatenate([t.labels for t in tables.values()])
+    merged_labels: list[tuple[str, ...]] = []
     if several is None:
         labels, merged_labels = compared_as_numbers(labels)
         class_names, y = _classes(tables, labels)

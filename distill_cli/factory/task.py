@@ -31,7 +31,7 @@ def typed_task(node: Mapping[str, Any] | None) -> Task | None:
     if not all(hasattr(task, name) for name in ("name", "metrics", "evaluator", "encode_targets")):
         raise UserError(f"task._target_={node.get('_target_')}: is no task; see docs/extend.md")
     register(task)
-    return task  # type: ignore[no-any-return]
+    return task
 
 
 def with_task(dataset: Dataset, task: Task | None) -> Dataset:

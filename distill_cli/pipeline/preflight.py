@@ -148,7 +148,7 @@ def check_losses(cfg: Any, taught_by: Classifier | None, pool: Pool, dataset: Da
     if taught_by is not None:
         rows = context.rows(pool.select(np.arange(min(EXAMPLES, len(pool)))), dataset)
         batch_size = min(plan.settings["batch_size"], len(pool))
-        teachers = [freeze_teacher(taught_by.to(context.device), pairs)]
+        teachers = [freeze_teacher(taught_by.to(context.device), pairs, task)]
         bind_losses(stages, student.to(context.device), teachers, rows, data_facts(pool, dataset), cfg.seed, batch_size, task)
     elif cfg.teacher.outputs is not None:
         check_has_features(pairs)

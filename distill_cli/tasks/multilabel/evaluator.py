@@ -77,7 +77,7 @@ class MultilabelEvaluator:
 
     def resampled(self, weights: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Return macro F1 ``[R]``; a draw averages over the labels that it holds."""
-        return mean_f1_of_draws(self.counts(weights, rows), np.arange(self.y.shape[1]), self.y.any(axis=0))
+        return mean_f1_of_draws(self.counts(weights, rows), np.arange(self.y.shape[1]), self.y.sum(axis=0) > 0)
 
     def resampled_parts(self, weights: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Return F1 of each label ``[R, L]``."""
