@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from distill_cli.models.cnn1d import CNN1d
 from distill_cli.models.mlp import MLP
 from distill_cli.profiling.model_cost import peak_activation_bytes
 from distill_cli.runs.checkpoint import load_model
+from distill_cli.tasks.registry import find_task
 
 Distill = Callable[..., Ran]
 
@@ -124,12 +126,13 @@ def test_any_number_of_rows_calibrates(count: int) -> None:
 
 
 def test_a_rounded_model_that_loses_too_much_is_refused() -> None:
-    pool = load_dataset(DatasetSettings.from_config({"_target_": "distill_cli.data.digits.digits"})).val
+    dataset = load_dataset(DatasetSettings.from_config({"_target_": "distill_cli.data.digits.digits"}))
+    pool, task = dataset.val, find_task("classification")
     logits = np.eye(10, dtype=np.float32)[pool.y]
     wrong = np.roll(logits, 1, axis=0)
     parts = iter([wrong, wrong[:1]])
     written = Artifact("onnx-int8", ("x",), 1, lambda x: ((part := next(parts)), part), None)
-    reference = Reference(pool, logits, tuple(range(10)), 1.0, len(pool), 0.01)
+    reference = Reference(pool, logits, partial(task.evaluator, dataset=dataset), task.shown, 1.0, len(pool), 0.01)
     with pytest.raises(
         UserError, match=r"format=onnx-int8: macro F1 falls by 0\.\d+ to 0\.\d+, more than max_f1_drop=0.01 allows, on"
     ):
@@ -294,7 +297,7 @@ def test_outputs_divide_by_the_temperature() -> None:
 
     model = Classifier(MLP(3, (4,), hidden=()), "none", (4,)).eval()
     x = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
-    logits, probabilities = runner_of(Outputs(model, 2.0))(x)
+    logits, probabilities = runner_of(Outputs(model, 2.0, find_task("classification")))(x)
     assert np.allclose(probabilities, np.exp(log_probabilities(logits / 2)), atol=1e-6)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from distill_cli.reports.run.origin import other_data
 from distill_cli.runs import layout
 from distill_cli.runs.checkpoint import ModelSpec, load_model
 from distill_cli.runs.find_run import named
+from distill_cli.tasks.registry import find_task
 from distill_cli.utils import files
 from distill_cli.utils.timing import measure_latency
 
@@ -102,6 +104,9 @@ def _scored(settings: ExportSettings, opened: LoadedRun, model: Classifier, spec
     pools = evaluation.eval_splits(dataset)
     logits = evaluation.predict_splits(model, dataset, context)
     scores = evaluation.score_all({name: logits}, pools, dataset, context)[name]
+    task = find_task(dataset.task)
+    if settings.calibrate and not task.has_classes:
+        raise UserError(f"calibrate=true: a temperature is fitted to exclusive classes, and this is {task.name}; leave it out")
     temperature = fit_temperature(logits["val"], dataset.val.y) if settings.calibrate else 1.0
     data = data_section(dataset, opened.dataset_settings) | {"run_fingerprint": opened.run_fingerprint}
     data["trained_on"] = opened.trained_on(pools, [name])
@@ -113,7 +118,7 @@ def _scored(settings: ExportSettings, opened: LoadedRun, model: Classifier, spec
         "schema_version": 1,
         "command": "export",
         "recipe_version": RECIPE_VERSION,
-        "task": "classification",
+        "task": dataset.task,
         "name": opened.report.get("name"),
         "seed": opened.report.get("seed"),
         "data": data,
@@ -124,7 +129,7 @@ def _scored(settings: ExportSettings, opened: LoadedRun, model: Classifier, spec
             "temperature": {
                 "value": temperature,
                 "fitted": settings.calibrate,
-                "ece": {split: _ece(values, pools[split].y, temperature) for split, values in logits.items()},
+                "ece": {split: _ece(values, pools[split].y, temperature) for split, values in logits.items() if task.has_classes},
             },
         },
     }  # fmt: skip
@@ -137,12 +142,12 @@ def _ece(logits: np.ndarray, y: np.ndarray, temperature: float) -> dict[str, flo
 
 def _notes(opened: LoadedRun, name: str, scores: Mapping[str, Any]) -> list[str]:
     """Return a note for each score that differs from the run's report."""
-    notes = []
+    notes, metric = [], find_task(opened.dataset.task).primary_metric
     for split, part in scores.items():
         figures = layout.model_metrics(opened.report, name, [split]).get(split)
-        before = figures.get("macro_f1") if isinstance(figures, Mapping) else None
-        if before != part["macro_f1"]:
-            notes.append(f"{split}: macro F1 is {part['macro_f1']:.6f} here and {before} in the run's report")
+        before = figures.get(metric.name) if isinstance(figures, Mapping) else None
+        if before != part[metric.name]:
+            notes.append(f"{split}: {metric.title} is {part[metric.name]:.6f} here and {before} in the run's report")
     return notes
 
 
@@ -158,6 +163,10 @@ def _looked_at(names: Sequence[str], subject: ExportSource, settings: ExportSett
     """
     refused = {}
     for name in names:
+        if name not in subject.task.exports:
+            known = ", ".join(subject.task.exports)
+            refused[name] = f"format={name}: is not for task={subject.task.name}; its formats are {known}"
+            continue
         try:
             LOOKS.get(name, lambda subject, settings: None)(subject, settings)
         except UserError as e:
@@ -192,7 +201,8 @@ def _write_all(
     """
     dataset, chunk = opened.dataset, opened.context.eval_batch_size
     reference = Reference(
-        dataset.val, evaluation.predict_splits(subject.model, dataset, opened.context, "val")["val"], dataset.macro_classes,
+        dataset.val, evaluation.predict_splits(subject.model, dataset, opened.context, "val")["val"],
+        partial(evaluation.evaluator, dataset=dataset), subject.task.shown,
         subject.temperature, chunk, settings.max_f1_drop,
     )  # fmt: skip
     parts: dict[str, Any] = {}

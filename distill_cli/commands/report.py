@@ -85,9 +85,9 @@ def parse(argv: Sequence[str]) -> Arguments:
         if getattr(parsed, key) not in SWITCHES:
             raise UserError(f"{key}={getattr(parsed, key)}: expected true or false")
     if parsed.metric is not None and parsed.metric not in all_metrics():
+        known = list(all_metrics())
         raise UserError(
-            f"metric={parsed.metric}: no such metric{did_you_mean(parsed.metric, all_metrics())} "
-            f"(available: {', '.join(all_metrics())})"
+            f"metric={parsed.metric}: no such metric{did_you_mean(parsed.metric, known)} (available: {', '.join(known)})"
         )
     return parsed
 

@@ -119,13 +119,14 @@ def from_source(
     columns: Columns | None = None,
     display_shape: tuple[int, ...] | None = None,
     files: Sequence[tuple[str, int]] = (),
+    task: str = "classification",
 ) -> Dataset:
     """Build a data set whose pools are views of one source.
 
     Args:
         name: name of the data set in reports.
         x: ``[M, *shape]`` float32 features; may be memory-mapped, or decode its rows.
-        y: ``[M]`` classes 0..C-1.
+        y: ``[M]`` classes 0..C-1, or other targets of the task.
         rows: positions by pool name: train, val, test; further ones are scored only.
         class_names: C names in class order.
         source_fingerprint: hash of the source's content, before any split.
@@ -140,6 +141,7 @@ def from_source(
         columns: column names of the table that was read, or None where the columns have none.
         display_shape: shape in which a sample is drawn where it differs from the sample's, or None.
         files: name and number of rows of each file, where `index` counts the files' rows in turn.
+        task: what is learned.
     """
     index = np.arange(len(x), dtype=np.int64) if index is None else np.asarray(index, dtype=np.int64)
     y = np.asarray(y, dtype=np.int64)
@@ -164,6 +166,7 @@ def from_source(
         columns=columns,
         display_shape=display_shape,
         files=tuple(files),
+        task=task,
     )
 
 

@@ -22,10 +22,12 @@ from distill_cli.data.arrays import (
 from distill_cli.data.splits import check_fraction, cut_validation, grouped_rows, stratified_rows
 from distill_cli.data.table import Table, check_not_numbered, read_table
 from distill_cli.errors import UserError
+from distill_cli.tasks.registry import CLASSIFICATION, find_task
 from distill_cli.types import Columns, Dataset
 from distill_cli.utils.files import hash_file
 
 MOST_RARE_CLASSES = 10
+MULTILABEL = "multilabel"
 
 
 def csv_table(
@@ -52,7 +54,8 @@ def csv_table(
     Args:
         path: one file (.csv, .tsv, or compressed by gzip), which is then split; or null with
         train, val, test: one file each, whose columns are matched by name; without `val`, validation is cut from train.
-        label: name of the label column (its number in a file without a header); null is the last column.
+        label: name of the label column (its number in a file without a header); null is the last column. A list names columns
+            of 0 and 1: labels that do not exclude each other.
         header: ``auto``, true or false.
         group: column of the groups that must not straddle splits (such as patients), or null.
         split_seed: seed of the split, 0 or more.
@@ -67,22 +70,23 @@ def csv_table(
     """
     check_fraction("val_fraction", val_fraction)
     check_fraction("test_fraction", test_fraction)
-    if isinstance(label, list):
-        raise UserError(f"dataset.label=[{','.join(map(str, label))}]: one class a row is learned; name one column of classes")
     files = _files(path, train, val, test)
-    options = (None if label is None else str(label), None if group is None else str(group), header, delimiter)
+    several = _label_names(label) if isinstance(label, list) else None
+    options = (several or (None if label is None else str(label)), None if group is None else str(group), header, delimiter)
     tables = _tables(files, options, [str(name) for name in drop or ()], columns)
     _check_files_differ(files)
-    labels, merged_labels = compared_as_numbers(np.concatenate([t.labels for t in tables.values()]))
-    class_names = class_order(labels.tolist())
-    ends = np.cumsum([len(t.labels) for t in tables.values()])
-    parts = dict(zip(tables, np.split(labels, ends[:-1]), strict=True))
-    _check_classes(tables, parts, class_names)
+    task = CLASSIFICATION if several is None else MULTILABEL
+    labels = np.concatenate([t.labels for t in tables.values()])
+    merged_labels: list[tuple[str, ...]] = []
+    if several is None:
+        labels, merged_labels = compared_as_numbers(labels)
+        class_names, y = _classes(tables, labels)
+    else:
+        first = next(iter(tables.values()))
+        class_names, y = tuple(first.reader.columns[i] for i in first.label_columns), labels
     x = np.concatenate([t.x for t in tables.values()])
-    y = np.searchsorted(np.sort(class_names), labels)
-    y = np.array([class_names.index(c) for c in np.sort(class_names)])[y]
     names, merged_groups = _groups(tables)
-    rows = _rows(tables, y, names, val_fraction, test_fraction, split_seed)
+    rows = _rows(tables, find_task(task).strata(y), names, val_fraction, test_fraction, split_seed)
     content = (x, labels) if names is None else (x, labels, names)
     merged = {"labels": merged_labels, "groups": merged_groups}
     return from_source(
@@ -99,12 +103,31 @@ def csv_table(
         notes=[merged_note(kind, texts) for kind, texts in merged.items() if texts],
         columns=next(iter(tables.values())).named,
         files=[(Path(file).name, len(table.x)) for file, table in tables.items()],
+        task=task,
     )
+
+
+def _label_names(label: list[str | int]) -> list[str]:
+    """Return the names of several label columns, each once."""
+    names = [str(name) for name in label]
+    if not names or len(set(names)) < len(names):
+        said = f"dataset.label=[{','.join(names)}]"
+        raise UserError(f"{said}: name each column of 0 and 1 once, such as [sea,sky], or one column of classes")
+    return names
+
+
+def _classes(tables: Mapping[str, Table], labels: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
+    """Return the class names, and of each row ``[N]`` the number of its class."""
+    class_names = class_order(labels.tolist())
+    ends = np.cumsum([len(t.labels) for t in tables.values()])
+    _check_classes(tables, dict(zip(tables, np.split(labels, ends[:-1]), strict=True)), class_names)
+    y = np.searchsorted(np.sort(class_names), labels)
+    return class_names, np.array([class_names.index(c) for c in np.sort(class_names)])[y]
 
 
 def _tables(
     files: Mapping[str, str],
-    options: tuple[str | None, str | None, bool | str, str],
+    options: tuple[str | list[str] | None, str | None, bool | str, str],
     drop: Sequence[str],
     columns: Columns | None,
 ) -> dict[str, Table]:

@@ -9,13 +9,15 @@ from distill_cli.exports.card import HEADER, rows
 from distill_cli.exports.snippets import snippets
 from distill_cli.reports import formatting
 from distill_cli.reports.formatting import markdown_code, markdown_table, markdown_text
+from distill_cli.reports.run.model_table import rows_of_splits
+from distill_cli.tasks.registry import report_task
 
 NOT_STATED = "not stated"
 
 
 def markdown(card: Mapping[str, Any]) -> str:
     """Return the text of README.md."""
-    escaped = markdown_text
+    escaped, parts = markdown_text, report_task(card).parts
     license_of_model, license_of_data = (escaped(card[key] or NOT_STATED) for key in ("license", "data_license"))
     lines = [
         f"# {escaped(card['title'])}", "", escaped(card["what"]), "",
@@ -23,7 +25,7 @@ def markdown(card: Mapping[str, Any]) -> str:
         f"- Intended use: {escaped(card['intended_use'] or NOT_STATED)}",
         f"- License of the model: {license_of_model}; of the data: {license_of_data}",
         f"- Input: float32 rows of shape {tuple(card['input']['shape'])}, {card['input']['preparation']}.{_features(card)}",
-        f"- Output: logits and probabilities of the classes {escaped(', '.join(card['class_names']))}, in this order.",
+        f"- Output: logits and probabilities of the {parts} {escaped(', '.join(card['class_names']))}, in this order.",
         "", "## Scores", "", *_scores(card), "", *_calibration(card),
         "", "## Data", "", *_data(card),
         "", "## Size and speed", "", *_size(card),
@@ -40,27 +42,25 @@ def _features(card: Mapping[str, Any]) -> str:
 
 
 def _scores(card: Mapping[str, Any]) -> list[str]:
+    task = report_task(card)
+    first, *others = task.metrics
     table_rows = [
-        [markdown_text(split), formatting.count(part["n"]), formatting.score(part["macro_f1"], 4),
-         formatting.interval(part["macro_f1_ci95"]), *(formatting.score(part[key], 4) for key in ("accuracy", "nll", "ece"))]
+        [markdown_text(split), formatting.count(part["n"]), formatting.score(part[first.name], 4),
+         formatting.interval(part[f"{first.name}_ci95"]), *(formatting.score(part[metric.name], 4) for metric in others)]
         for split, part in card["scores"].items()
     ]  # fmt: skip
-    header = ["split", "rows", "macro F1", "95 % interval", "accuracy", "NLL, nats", "ECE"]
-    first = next(iter(card["scores"]))
-    split = "test" if "test" in card["scores"] else first
+    header = ["split", "rows", first.label, "95 % interval", *(metric.label for metric in others)]
+    split = "test" if "test" in card["scores"] else next(iter(card["scores"]))
+    columns = task.part_columns
     per_class = [
-        [
-            markdown_text(name),
-            *(formatting.score(v[key]) for key in ("f1", "precision", "recall")),
-            formatting.count(v["support"]),
-        ]
-        for name, v in card["scores"][split]["per_class"].items()
+        [markdown_text(name), *((formatting.count if c.is_count else formatting.score)(v[c.key]) for c in columns)]
+        for name, v in (card["scores"][split].get(task.part_key) or {}).items()
     ]
     left_out = [name for name in card["class_names"] if name not in card["averaged"]]
     note = ["", f"Not averaged into macro F1: {markdown_text(', '.join(left_out))}."] if left_out else []
     return [
-        *markdown_table(header, table_rows), *note, "", f"Each class on {markdown_text(split)}:", "",
-        *markdown_table(["class", "F1", "precision", "recall", "rows"], per_class),
+        *markdown_table(header, table_rows), *note, "", f"Each {task.part} on {markdown_text(split)}:", "",
+        *markdown_table([task.part, *("rows" if c.is_count else c.title for c in columns)], per_class),
     ]  # fmt: skip
 
 
@@ -82,7 +82,7 @@ def _rounded(card: Mapping[str, Any]) -> list[str]:
 def _calibration(card: Mapping[str, Any]) -> list[str]:
     temperature = card["temperature"]
     if not temperature["fitted"]:
-        return ["Probabilities are the softmax of the logits; no temperature was fitted."]
+        return [f"{report_task(card).shown_as[0].upper()}{report_task(card).shown_as[1:]}; no temperature was fitted."]
     errors = ", ".join(
         f"{markdown_text(s)} {e['before']:.4f} before and {e['after']:.4f} after" for s, e in temperature["ece"].items()
     )
@@ -94,9 +94,9 @@ def _calibration(card: Mapping[str, Any]) -> list[str]:
 
 def _data(card: Mapping[str, Any]) -> list[str]:
     data = card["data"]
-    names = card["class_names"]
+    names, rows = card["class_names"], rows_of_splits({"data": data})
     counted = [
-        [markdown_text(split), formatting.count(sum(counts.values())), *(formatting.count(counts[name]) for name in names)]
+        [markdown_text(split), formatting.count(rows[split]), *(formatting.count(counts[name]) for name in names)]
         for split, counts in data["class_counts"].items()
     ]
     header = ["split", "rows", *(markdown_text(name) for name in names)]

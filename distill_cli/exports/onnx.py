@@ -62,7 +62,7 @@ def model_bytes(subject: ExportSource, what: str = "format=onnx") -> bytes:
         UserError: a package is missing, or torch cannot translate the network.
     """
     look(what)
-    example = torch.zeros(2, *subject.input_shape)
+    example, outputs = torch.zeros(2, *subject.input_shape), Outputs(subject.model, subject.temperature, subject.task).eval()
     try:
         with _quiet():
             outputs = Outputs(subject.model, subject.temperature, subject.task).eval()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +10,8 @@ import numpy as np
 
 from distill_cli.errors import UserError
 from distill_cli.exports.subject import Artifact
-from distill_cli.metrics.classification import ece, log_probabilities
-from distill_cli.metrics.confusion import confusion_counts, macro_f1
+from distill_cli.metrics.classification import ece
+from distill_cli.tasks.task import Evaluator
 from distill_cli.types import Pool
 
 SAME_PROBABILITY = 1e-4
@@ -28,7 +28,8 @@ class Reference:
     Attributes:
         pool: validation rows, N of them.
         logits: ``[N, C]`` of the model.
-        averaged: classes that macro F1 averages over.
+        evaluate: scores logits of rows, by the task.
+        show: turns logits into probabilities, by the task.
         temperature: T > 0 of the probabilities.
         chunk: rows in a batch.
         max_f1_drop: largest allowed drop of macro F1 where weights are rounded.
@@ -36,19 +37,11 @@ class Reference:
 
     pool: Pool
     logits: np.ndarray
-    averaged: Sequence[int]
+    evaluate: Callable[[np.ndarray, Pool], Evaluator]
+    show: Callable[[np.ndarray], np.ndarray]
     temperature: float
     chunk: int
     max_f1_drop: float
-
-    def macro_f1(self, logits: np.ndarray) -> float:
-        """Return macro F1 (0..1) of logits ``[N, C]`` of the same rows."""
-        return _macro_f1(logits, self.pool, self.averaged)
-
-
-def _macro_f1(logits: np.ndarray, pool: Pool, averaged: Sequence[int]) -> float:
-    counts = confusion_counts(pool.y, logits.argmax(axis=1), logits.shape[1])
-    return float(macro_f1(counts, averaged))
 
 
 def compare(written: Artifact, reference: Reference, listen: Listener = lambda rows: None) -> dict[str, Any]:
@@ -67,16 +60,17 @@ def compare(written: Artifact, reference: Reference, listen: Listener = lambda r
         UserError: the outputs differ by more than the format allows, are not finite, have another shape, or depend on the batch.
     """
     logits, probabilities = _run(written, reference, listen)
-    expected = np.exp(log_probabilities(reference.logits / reference.temperature))
-    f1 = reference.macro_f1(logits)
+    expected = reference.show(reference.logits / reference.temperature)
+    own, written_scores = (reference.evaluate(values, reference.pool) for values in (reference.logits, logits))
+    f1 = written_scores.primary_score()
     figures = {
         "rows": len(logits),
         "max_logit_difference": float(np.abs(logits - reference.logits).max()),
         "max_probability_difference": float(np.abs(probabilities - expected).max()),
-        "changed_predictions": int((logits.argmax(axis=1) != reference.logits.argmax(axis=1)).sum()),
+        "changed_predictions": round((1 - (own.agreement(written_scores) or 0.0)) * len(logits)),
         "macro_f1": f1,
-        "macro_f1_drop": reference.macro_f1(reference.logits) - f1,
-        "ece": ece(probabilities, reference.pool.y),
+        "macro_f1_drop": own.primary_score() - f1,
+        "ece": ece(probabilities, reference.pool.y) if reference.pool.y.ndim == 1 else None,
     }
     if wrong := _wrong(figures, written.difference, reference.max_f1_drop):
         raise UserError(f"format={written.name}: {wrong} on the {len(logits)} rows of validation; nothing was written")
@@ -102,7 +96,7 @@ def scores_of_rounded(
         if pool is reference.pool:
             scores[split] = checked
             continue
-        scores[split] = _macro_f1(_outputs(written, pool, reference.chunk, listen)[0], pool, reference.averaged)
+        scores[split] = reference.evaluate(_outputs(written, pool, reference.chunk, listen)[0], pool).primary_score()
     return scores
 
 

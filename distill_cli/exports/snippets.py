@@ -72,7 +72,8 @@ def _torch(part: Mapping[str, Any], shape: list[int], card: Mapping[str, Any]) -
     return (
         "import pathlib, torch\n"
         "from distill_cli.runs.checkpoint import load_model\n"
+        "from distill_cli.tasks.registry import find_task\n"
         f'model, entry = load_model(pathlib.Path("."), "{name}")\n'
         f"x = torch.zeros(1, {', '.join(map(str, shape))})  # your rows\n"
-        f"print(torch.softmax(model(x).logits{scale}, dim=1))"
+        f"print(find_task(entry['task']).probabilities(model(x).logits{scale}))"
     )

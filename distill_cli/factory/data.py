@@ -111,9 +111,9 @@ def data_facts(pool: Pool, dataset: Dataset) -> DataFacts:
 
 def data_section(dataset: Dataset, settings: DatasetSettings) -> dict[str, Any]:
     """Return the report's `data` section."""
-    counts = {}
+    task, counts = find_task(dataset.task), {}
     for name, pool in dataset.pools.items():
-        numbers = find_task(dataset.task).part_counts(pool.y, len(dataset.class_names))
+        numbers = task.part_counts(pool.y, len(dataset.class_names))
         counts[name] = {label: int(n) for label, n in zip(dataset.class_names, numbers, strict=True)}
     return {
         "name": dataset.name,
@@ -124,6 +124,7 @@ def data_section(dataset: Dataset, settings: DatasetSettings) -> dict[str, Any]:
         "class_names": list(dataset.class_names),
         "averaged": [dataset.class_names[c] for c in dataset.macro_classes],
         "class_counts": counts,
+        **({} if task.has_classes else {"rows": {name: len(pool) for name, pool in dataset.pools.items()}}),
         "fingerprint": dataset.fingerprint,
         "source_fingerprint": dataset.source_fingerprint,
         "input_shape": list(dataset.input_shape),

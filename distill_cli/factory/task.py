@@ -15,7 +15,7 @@ from distill_cli.config.settings.run import TeacherRunSettings
 from distill_cli.config.validation.components import find_target, parameter_names
 from distill_cli.errors import UserError
 from distill_cli.losses.base import DistillationLoss, as_loss
-from distill_cli.tasks.registry import CLASSIFICATION, find_task, register
+from distill_cli.tasks.registry import CLASSIFICATION, find_task, forget_registered, register
 from distill_cli.tasks.task import Task
 from distill_cli.types import Dataset
 
@@ -30,6 +30,7 @@ def typed_task(component: Component | None) -> Task | None:
     Raises:
         UserError: it is no task.
     """
+    forget_registered()
     if component is None:
         return None
     task = instantiate_component(component, "task")
@@ -119,7 +120,7 @@ def supervised_loss(task: Task, class_weight: Any = "none", where: str = "") -> 
     """
     node = {key: value for key, value in loss_component(task.supervised_loss).items() if key not in ("weight", "class_weight")}
     names = parameter_names(find_target("loss", node["_target_"]))
-    weighs = names is None or "class_weight" in names
+    weighs = "class_weight" in (names or ())
     if not weighs and class_weight != "none":
         raise UserError(f"{where}class_weight={class_weight}: the loss of task={task.name} weighs no classes; leave it out")
     return as_loss(instantiate_component(node | ({"class_weight": class_weight} if weighs else {}), "loss"))

@@ -153,7 +153,7 @@ def check_losses(
     if teacher is not None:
         rows = context.rows(pool.select(np.arange(min(EXAMPLES, len(pool)))), dataset)
         batch_size = min(plan.training.batch_size, len(pool))
-        teachers = [freeze_teacher(teacher.to(context.device), pairs)]
+        teachers = [freeze_teacher(teacher.to(context.device), pairs, task)]
         bind_losses(stages, student.to(context.device), teachers, rows, data_facts(pool, dataset), plan.seed, batch_size, task)
     elif isinstance(settings.teacher.source, FromLogits):
         check_has_features(pairs)

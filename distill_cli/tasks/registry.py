@@ -25,6 +25,11 @@ def register(task: Task) -> None:
     _registered[task.name] = task
 
 
+def forget_registered() -> None:
+    """Let every name stand for the tool's own task again, as in a sweep whose next job types none."""
+    _registered.clear()
+
+
 def find_task(name: str) -> Task:
     """Return the task of a name.
 

@@ -123,6 +123,7 @@ class Task(Protocol):
         part_key: key of their figures in the scores of a split.
         part_columns: these figures: the metric of the parts first, the number of rows last.
         exports: formats of `distill export` that know its outputs.
+        shown_as: in words, how outputs become what `shown` returns.
         has_classes: whether a row is of exactly one class, which the pictures and checks of classes ask for.
     """
 
@@ -137,6 +138,7 @@ class Task(Protocol):
     part_columns: ClassVar[tuple[PartColumn, ...]] = ()
     exports: ClassVar[tuple[str, ...]] = ("safetensors", "onnx")
     has_classes: ClassVar[bool] = False
+    shown_as: ClassVar[str] = "outputs are as the network gives them"
 
     def forward(self, model: nn.Module, inputs: Any, batch: Batch | None = None) -> ModelOutput:
         """Return the output of a model.

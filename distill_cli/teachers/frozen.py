@@ -12,6 +12,8 @@ from distill_cli.errors import UserError
 from distill_cli.factory.stages import Pairs
 from distill_cli.features.hooks import capture_outputs, resolve_modules
 from distill_cli.models.classifier import Classifier, with_features
+from distill_cli.tasks.registry import CLASSIFICATION, find_task
+from distill_cli.tasks.task import Task
 from distill_cli.types import Batch, ModelOutput
 
 
@@ -23,9 +25,11 @@ class FrozenTeacher:
     Args:
         model: its parameters stop requiring gradients.
         paths: modules whose outputs are wanted as features; the model itself keeps no taps.
+        task: calls the model; None: classification.
     """
 
-    def __init__(self, model: nn.Module, paths: Iterable[str] = ()) -> None:
+    def __init__(self, model: nn.Module, paths: Iterable[str] = (), task: Task | None = None) -> None:
+        self._forward = (task or find_task(CLASSIFICATION)).forward
         self._tapped = resolve_modules(model, paths)
         self._model = model.eval().requires_grad_(False)
         for module in model.modules():
@@ -35,7 +39,7 @@ class FrozenTeacher:
     def __call__(self, batch: Batch) -> ModelOutput:
         """Return the output for the inputs of the batch, as the student sees them."""
         with capture_outputs(self._tapped) as heard:
-            output = self._model(batch.inputs)
+            output = self._forward(self._model, batch.inputs)
         return with_features(output, heard)
 
 
@@ -71,9 +75,9 @@ class PrecomputedTeacher:
         return ModelOutput(logits, {path: table.index_select(0, at).to(here) for path, table in self._features.items()})
 
 
-def freeze_teacher(model: Classifier, pairs: Pairs) -> FrozenTeacher:
+def freeze_teacher(model: Classifier, pairs: Pairs, task: Task) -> FrozenTeacher:
     """Return the model as a teacher that tells its features of `pairs`."""
     try:
-        return FrozenTeacher(model, [teacher for _, teacher in pairs])
+        return FrozenTeacher(model, [teacher for _, teacher in pairs], task)
     except ValueError as e:
         raise UserError(f"features of the teacher: {e}") from None

@@ -17,6 +17,7 @@ from distill_cli.data.loader import GIGABYTE
 from distill_cli.data.stored_views import StoredViews
 from distill_cli.errors import UserError
 from distill_cli.runs import layout
+from distill_cli.tasks.task import Task
 from distill_cli.teachers.frozen import FrozenTeacher, PrecomputedTeacher
 from distill_cli.types import Batch, ModelOutput
 from distill_cli.utils import files, locks
@@ -43,6 +44,7 @@ class OutputCacheSpec:
         autocast: arithmetic of the teacher's forward pass.
         resident_gb: outputs up to this size in GiB live on the device.
         say: told what is being done.
+        task: calls the teacher; None: classification.
     """
 
     folder: Path
@@ -53,6 +55,7 @@ class OutputCacheSpec:
     autocast: Autocast = contextlib.nullcontext
     resident_gb: float = 8.0
     say: Callable[[str], object] = lambda line: None
+    task: Task | None = None
 
 
 def weights_hash(model: nn.Module) -> str:
@@ -81,7 +84,7 @@ def get_or_compute_outputs(
     Raises:
         UserError: the outputs are larger than `max_gb` or the disk, or what is there is not what this run would compute.
     """
-    teacher = FrozenTeacher(model, paths)
+    teacher = FrozenTeacher(model, paths, cache.task)
     shapes = row_shapes(cache, teacher, views)
     rows = views.count * len(views.rows)
     size = rows * row_size(shapes)

@@ -18,6 +18,7 @@ from distill_cli.factory.context import RunContext
 from distill_cli.factory.stages import Pairs
 from distill_cli.models.classifier import Classifier
 from distill_cli.runs.checkpoint import ModelSpec
+from distill_cli.tasks.registry import find_task
 from distill_cli.teachers.frozen import PrecomputedTeacher, freeze_teacher
 from distill_cli.teachers.output_cache import (
     OutputCacheSpec,
@@ -96,6 +97,7 @@ class TeacherQuery:
             autocast=Precision(self.context.precision, self.context.device).autocast,
             resident_gb=self.context.max_device_gb,
             say=self.context.progress.say,
+            task=find_task(self.dataset.task),
         )
 
 
@@ -110,7 +112,7 @@ def build_teachers(taught: ResolvedTeacher, lesson: TeacherQuery) -> tuple[list[
         return [_table(taught, lesson)], {"state": "outputs", "views": 0}
     assert taught.spec is not None
     model = taught.model.to(lesson.context.device)
-    teacher = freeze_teacher(model, lesson.pairs)
+    teacher = freeze_teacher(model, lesson.pairs, find_task(lesson.dataset.task))
     if not lesson.uses_cache:
         return [teacher], {"state": "in the loop", "views": lesson.views}
     stored, facts = get_or_compute_outputs(
@@ -138,7 +140,7 @@ def check_output_cache(lesson: TeacherQuery, teacher: Classifier | None) -> None
         return
     place = lesson.cache_spec({})
     few = replace(lesson, pool=lesson.pool.select(np.arange(min(2, len(lesson.pool)))))
-    shapes = row_shapes(place, freeze_teacher(teacher, lesson.pairs), few.inputs())
+    shapes = row_shapes(place, freeze_teacher(teacher, lesson.pairs, find_task(lesson.dataset.task)), few.inputs())
     rows = max(1, lesson.views) * len(lesson.pool)
     check_size(place, rows * row_size(shapes), rows)
 

@@ -46,7 +46,8 @@ def predictions_csv(
 
     Columns: row, group (where the data has groups), then those of the task. Of classes: true, then for each model ``<model>``
     (the predicted class) and ``<model>.<class>`` (its probability, six significant digits). Text that a
-    spreadsheet would take for a formula begins with an apostrophe.
+    spreadsheet would take
+    for a formula begins with an apostrophe.
 
     Args:
         index: ``[N]`` row ids.

@@ -42,6 +42,7 @@ class Classification(Task):
     )  # fmt: skip
     exports = ("safetensors", "onnx", "onnx-int8", "c", "c-int8", "web")
     has_classes = True
+    shown_as = "probabilities are the softmax of the logits"
 
     def __init__(self, supervised_loss: str = "cross_entropy", distillation_loss: str = "soft_target") -> None:
         self.supervised_loss, self.distillation_loss = supervised_loss, distillation_loss

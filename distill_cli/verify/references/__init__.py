@@ -5,8 +5,8 @@ For-loops over Python floats, written from the papers' formulas.
 
 from __future__ import annotations
 
-from distill_cli.verify.references import features, logits, relations
+from distill_cli.verify.references import features, labels, logits, relations
 from distill_cli.verify.references.plain import Reference
 
 # References by class name of the shipped loss.
-REFERENCES: dict[str, Reference] = {**logits.REFERENCES, **features.REFERENCES, **relations.REFERENCES}
+REFERENCES: dict[str, Reference] = {**logits.REFERENCES, **labels.REFERENCES, **features.REFERENCES, **relations.REFERENCES}

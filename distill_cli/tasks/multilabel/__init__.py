@@ -1,0 +1,1 @@
+"""Several labels a sample that do not exclude each other."""
