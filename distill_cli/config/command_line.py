@@ -27,7 +27,9 @@ def typed_line(command: str, job: Sequence[str]) -> str:
 
 
 def job_line(command: str, job: Sequence[str]) -> str:
-    """Return the line that runs one job of a sweep alone: as it was typed, with the job's value where several were.
+    """Return the command line that runs one job of a sweep alone.
+
+    It is the line as it was typed, with the job's value where several were.
 
     Args:
         command: its first word.

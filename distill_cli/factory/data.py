@@ -40,7 +40,10 @@ def teacher_pool(dataset: Dataset, settings: DatasetSettings, fraction: float | 
 
 
 def student_pool(dataset: Dataset, settings: DatasetSettings) -> Pool:
-    """Return the student's training rows, labeled or not, less the classes left out on purpose."""
+    """Return the student's training rows, labeled or not.
+
+    Rows of the classes left out on purpose are missing.
+    """
     pool = _with_labels(dataset, settings, settings.rows.label_fraction)
     return drop_classes(pool, dataset.class_names, list(settings.rows.exclude_classes))
 
@@ -70,7 +73,10 @@ class TransferSet:
 
 
 def build_transfer_set(dataset: Dataset, settings: DatasetSettings) -> TransferSet:
-    """Return the rows of a student: those of the data set, and those of ``dataset.unlabeled``."""
+    """Return the rows of a student.
+
+    They are those of the data set and those of ``dataset.unlabeled``.
+    """
     pool, source = student_pool(dataset, settings), settings.rows.unlabeled
     if source is None:
         return TransferSet(pool)

@@ -1,4 +1,7 @@
-"""A finished sweep of trials -> the settings that student and tuned control found in it, each by its own validation score."""
+"""The best settings of a finished sweep of trials.
+
+Student and tuned control have settings of their own, each by its own validation score.
+"""
 
 from __future__ import annotations
 
@@ -78,11 +81,17 @@ class SearchResult:
 
     @property
     def control_losses(self) -> Settings:
-        """`loss` and `terms` of the trial that was best for the control, as far as the trials varied them."""
+        """`loss` and `terms` of the control's best trial.
+
+        Only as far as the trials varied them.
+        """
         return {key: self.control.config[key] for key in LOSS_KEYS if key in self.student.settings}
 
     def report(self, seed: int) -> dict[str, Any]:
-        """Return the report's `tuned_from` section; `seed` is that of the run that uses it."""
+        """Return the report's `tuned_from` section.
+
+        `seed` is that of the run that uses it.
+        """
         arms = {"student": self.student, "tuned": self.control}
         return {
             "folder": self.folder,
@@ -96,7 +105,9 @@ class SearchResult:
 
 
 def apply_tuned_settings(settings: RunSettings, dataset: Dataset) -> tuple[RunSettings, SearchResult | None]:
-    """Return the settings with the best of a sweep laid over them, and the sweep; without `tuned_from` as they are.
+    """Return the settings with the best of a sweep merged in, and the sweep.
+
+    Without `tuned_from` the settings are unchanged.
 
     Raises:
         UserError: the folder holds no fitting trials, or the control had fewer than the student.
@@ -168,7 +179,10 @@ def read(folder: Path, config: Mapping[str, Any], dataset: Dataset) -> SearchRes
 
 
 def without_teacher(losses: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return what a control minimizes beside a student of these `loss` and `terms`: each loss's settings, by name."""
+    """Return the losses of the control of a student with `loss` and `terms`.
+
+    The result holds each loss's settings by name.
+    """
     loss, terms = (losses[key] for key in LOSS_KEYS)
     objective = build_objective(LossSettings(loss, terms), 0, where)
     own = dict(objective.items())
@@ -184,7 +198,10 @@ def without_teacher(losses: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _with_seed(config: Mapping[str, Any], seed: int, new: int) -> dict[str, Any]:
-    """Return a trial's config with losses that draw by the seed of the run that uses it where they drew by the trial's."""
+    """Return a trial's config with the seed of the run that uses it.
+
+    It replaces the trial's seed in losses that take one.
+    """
 
     def follow(part: Any) -> Any:
         if not isinstance(part, Mapping):
@@ -230,7 +247,10 @@ def _has_all(config: Mapping[str, Any]) -> bool:
 
 
 def _own_targets(folder: Path) -> frozenset[str]:
-    """Return the classes that the config of a run names, where this user made the run; else none."""
+    """Return the classes that the config of a run names.
+
+    None of them where another user made the run.
+    """
     return targets_in(load_config(folder / layout.CONFIG)) if is_own(folder) else frozenset()
 
 
@@ -251,7 +271,9 @@ def _score(report: Mapping[str, Any], name: str, metric: str, path: Path) -> flo
 
 
 def _best(scored: Sequence[tuple[Settings, float, Mapping[str, Any]]], metric: str) -> BestTrial:
-    """Return the best of the distinct settings by mean score over their runs; of equals the first.
+    """Return the best of the distinct settings by mean score over their runs.
+
+    Of equals the first.
 
     Args:
         scored: settings of an arm, its score, and the whole config, of each run.

@@ -1,4 +1,7 @@
-"""What a report says of an ensemble's members: where each came from, and its own scores beside those of the whole."""
+"""Report on the members of an ensemble.
+
+It says where each came from, with its own scores next to those of the whole.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,9 @@ def members_report(
     context: RunContext,
     split: str = "all",
 ) -> list[dict[str, Any]]:
-    """Return the report's `teacher_members`: one part a member; none where the teacher is a single model.
+    """Return the report's `teacher_members`, one part a member.
+
+    Empty where the teacher is a single model.
 
     Args:
         model: the teacher.

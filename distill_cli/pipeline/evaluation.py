@@ -53,7 +53,10 @@ def score_all(logits: Mapping[str, Logits], pools: Mapping[str, Pool], dataset: 
 
 
 def compare(logits: Mapping[str, Logits], pool: Pool, split: str, dataset: Dataset, context: RunContext) -> Scores:
-    """Return the student's macro F1 minus that of each control, with paired bootstrap intervals."""
+    """Return the student's macro F1 minus that of each control.
+
+    Intervals are paired bootstrap intervals.
+    """
     student = logits[STUDENT][split].argmax(axis=1)
     compared = {}
     for control in logits:
@@ -68,7 +71,10 @@ def compare(logits: Mapping[str, Logits], pool: Pool, split: str, dataset: Datas
 
 
 def verdict(models: Mapping[str, Mapping[str, Any]], comparison: Mapping[str, Mapping[str, Any]], split: str) -> str:
-    """Return the run's one sentence: the student against its tuned control, the scratch one, or the first there is."""
+    """Return the run's one sentence on the student against a control.
+
+    The control is the tuned one, else the scratch one, else the first there is.
+    """
     if STUDENT not in models or not comparison:
         name = STUDENT if STUDENT in models else TEACHER
         score = models.get(name, {}).get(split, {}).get("macro_f1")

@@ -61,7 +61,9 @@ def train_and_report(
     extra_sections: Mapping[str, Any],
     tuned_settings: SearchResult | None = None,
 ) -> Report:
-    """Train a student and its controls into the run folder ``context.run_dir``, and return the report.
+    """Train a student and its controls, and return the report.
+
+    The run folder is ``context.run_dir``.
 
     Args:
         settings: of a run, or of a generation.

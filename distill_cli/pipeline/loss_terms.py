@@ -1,4 +1,7 @@
-"""A fit -> the report's `stages` and `terms`: what each loss term weighed and how hard it pulled."""
+"""The report's `stages` and `terms` of a fit.
+
+They hold the weight and the gradients of each loss term.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,10 @@ from distill_cli.types import EpochRecord, GradientStats
 
 
 def stages_section(parts: Sequence[StageSpec], result: FitResult) -> dict[str, Any]:
-    """Return epochs, steps, trained modules and terms of each stage by name, in their order."""
+    """Return epochs, steps, trained modules and terms of each stage by name.
+
+    Stages are in their order.
+    """
     found = {}
     for part in parts:
         records = [record for record in result.history if record.stage == part.name]
@@ -28,7 +34,10 @@ def stages_section(parts: Sequence[StageSpec], result: FitResult) -> dict[str, A
 
 
 def term(name: str, part: StageSpec, records: Sequence[EpochRecord], chosen: EpochRecord) -> dict[str, Any]:
-    """Return one term's weight and value in the chosen epoch, and its weights and gradients in the first and the last."""
+    """Return the weight, value and gradients of one term.
+
+    Weight and value are of the chosen epoch, weights and gradients of the first and the last.
+    """
     measured = [record.gradients for record in records if record.gradients is not None]
     ends = (measured[0], measured[-1]) if measured else None
     others = [other for other in part.objective.names if other != name]
@@ -45,13 +54,19 @@ def term(name: str, part: StageSpec, records: Sequence[EpochRecord], chosen: Epo
 
 
 def feature_pairs_section(loss: DistillationLoss) -> list[dict[str, str | None]]:
-    """Return the pairs of layers that a loss compares, and how the student's features are brought to the teacher's shape."""
+    """Return the pairs of layers that a loss compares.
+
+    Each has the way that the student's features are brought to the teacher's shape.
+    """
     described = zip(loss.pairs, loss.adapter_descriptions, strict=True)
     return [{"student": s, "teacher": t, "adapter": how} for (s, t), how in described]
 
 
 def cosine(pull: GradientStats, one: str, other: str) -> float | None:
-    """Return the cosine between the gradients of two terms, in whichever order they were measured."""
+    """Return the cosine between the gradients of two terms.
+
+    The order of the names does not matter.
+    """
     return pull.cosines[one, other] if (one, other) in pull.cosines else pull.cosines[other, one]
 
 

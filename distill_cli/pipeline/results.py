@@ -1,4 +1,4 @@
-"""What a run gathers before its report can be written: models on disk, what they say, and their figures."""
+"""Collects the models, logits and metrics that a run's report needs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from distill_cli.utils import files
 
 @dataclass
 class RunResults:
-    """What a run has so far: weights on disk, and of each model its logits and its figures."""
+    """Results of a run so far.
+
+    Holds the weights on disk, and the logits and metrics of each model.
+    """
 
     dataset: Dataset
     context: RunContext
@@ -51,7 +54,9 @@ class RunResults:
 
 
 def add_teacher(gathered: RunResults, taught: teacher_training.ResolvedTeacher, out: Path) -> list[dict[str, Any]]:
-    """Put the teacher into the run folder, so that the run can be scored again without the folder it came from.
+    """Add the teacher to the run folder.
+
+    Why: the run can be scored again without the folder it came from.
 
     Returns:
         What the report says of an ensemble's members.
@@ -75,7 +80,10 @@ def add_teacher(gathered: RunResults, taught: teacher_training.ResolvedTeacher, 
 
 
 def measured(model: Classifier, spec: ModelSpec) -> dict[str, Any]:
-    """Return a model's size and latency, and how much of its weights are statistics of input preparation."""
+    """Return a model's size and latency.
+
+    Includes how much of its weights are statistics of input preparation.
+    """
     statistics = [part for part in model.modules() if isinstance(part, Standardise)]
     prepared = sum(weight_bytes(part) for part in statistics)
     return {

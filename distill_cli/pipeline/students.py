@@ -32,7 +32,10 @@ def train_students(
     pool: Pool,
     taught: teacher_training.ResolvedTeacher,
 ) -> None:
-    """Train the student, then its controls: the same network from the same weights, without the teacher's terms."""
+    """Train the student, then its controls.
+
+    A control is the same network from the same weights, without the teacher's terms.
+    """
     dataset, context = gathered.dataset, gathered.context
     labels, steps_per_epoch, epochs = int(pool.labeled.sum()), None, None
     for plan in plans:
@@ -71,7 +74,10 @@ def train_students(
 def apply_bias_correction(
     model: Classifier, spec: ModelSpec, pool: Pool, dataset: Dataset, context: RunContext, metric: str
 ) -> tuple[Classifier, ModelSpec]:
-    """Return a trained model with the offset of its missing classes, and how to build it again."""
+    """Return a model with offset logits of its missing classes.
+
+    Also returns how to build it again.
+    """
     missing = bias_correction.missing_classes(pool, dataset)
     logits = predict(model.to(context.device), context.rows(dataset.val, dataset), context.eval_batch_size).numpy()
     offset = bias_correction.fit_offset(logits, dataset.val.y, missing, dataset.macro_classes, metric)

@@ -50,7 +50,10 @@ class TrainStudent(Protocol):
         taught: ResolvedTeacher,
         extra_sections: Mapping[str, Any],
     ) -> dict[str, Any]:
-        """Train into ``context.run_dir``; `extra_sections` joins the report."""
+        """Train into ``context.run_dir``.
+
+        `extra_sections` joins the report.
+        """
         ...
 
 
@@ -71,7 +74,9 @@ def train_generations(
     context: RunContext,
     distil: TrainStudent,
 ) -> tuple[ResolvedTeacher, list[dict[str, Any]]]:
-    """Find or train every generation, and return the last as the teacher, with what the report says of each.
+    """Load or train every generation, and return the last as the teacher.
+
+    Also returns what the report says of each.
 
     Args:
         settings: of the student's run.
@@ -112,7 +117,10 @@ def generation(name: str, source: str, figures: Mapping[str, Any]) -> dict[str, 
 
 
 def generation_key(link: GenerationSettings, taught: ResolvedTeacher, transfer: TransferSet, dataset: Dataset) -> str:
-    """Return what a generation's run is found by: its teacher, its settings, its data, the recipe version."""
+    """Return the key of a generation's run.
+
+    It depends on teacher, settings, data and the recipe version.
+    """
     own = {name: value for name, value in link.run.resolved.items() if name not in NOT_IN_KEY}
     use = {name: link.run.dataset.resolved.get(name) for name in (*SELECTION_KEYS, "split_seed")}
     return files.hash_json(

@@ -1,4 +1,7 @@
-"""A teacher's outputs on the training rows, computed once and kept on disk: made under a lock, memory-mapped ever after."""
+"""A teacher's outputs on the training rows, stored on disk.
+
+They are computed once, under a lock, and memory-mapped afterwards.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +73,9 @@ def weights_hash(model: nn.Module) -> str:
 def get_or_compute_outputs(
     cache: OutputCacheSpec, model: nn.Module, paths: Sequence[str], views: StoredViews
 ) -> tuple[PrecomputedTeacher, dict[str, Any]]:
-    """Return the teacher's outputs on all views of the rows as a table, and what a report says of it.
+    """Return the teacher's outputs on all views of the rows as a table.
+
+    Also returns the report's section on the cache.
 
     Args:
         cache: where and under what key.
@@ -104,7 +109,10 @@ def _made(
     shapes: Mapping[str, tuple[int, ...]],
     rows: int,
 ) -> str:
-    """Compute the tables, unless another run has meanwhile; return ``made`` or ``found``."""
+    """Compute the tables, unless another run has meanwhile.
+
+    Returns ``made`` or ``found``.
+    """
     size = rows * row_size(shapes)
     # The lock lies beside the folder, so that a cache may be deleted as a whole.
     with locks.file_lock(
@@ -162,12 +170,15 @@ def iter_outputs(cache: OutputCacheSpec, teacher: FrozenTeacher, views: StoredVi
 
 
 def file_names(shapes: Mapping[str, Any]) -> dict[str, str]:
-    """Return a file name for each output; module paths may differ in case alone, so these count."""
+    """Return a file name for each output.
+
+    Module paths may differ in case alone, so names are numbered.
+    """
     return {name: name if name == LOGITS else f"feature_{n}" for n, name in enumerate(shapes)}
 
 
 def check_size(cache: OutputCacheSpec, size: int, rows: int) -> None:
-    """Refuse outputs that are larger than what is allowed, or than what the disk has left."""
+    """Check the size of outputs against the allowed size and the free disk."""
     what = f"cache: the teacher's outputs on {rows:,} rows need {size / GIGABYTE:.2f} GiB"
     instead = "or let the teacher run in the loop: cache.use=never"
     if size > cache.max_gb * GIGABYTE:

@@ -1,4 +1,7 @@
-"""Runs that are made once: found by their key, or made under a lock, however many jobs ask at the same time."""
+"""Runs that are made once and looked up by their key.
+
+They are made under a lock, however many jobs ask at the same time.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,10 @@ def find_or_create(
 
 
 def _finished(outputs: Path, key: str, field: str, home: Path) -> Path | None:
-    """Register and return a run that died between its report and its entry in the register."""
+    """Register and return a finished run that is not in the register yet.
+
+    Such a run died between its report and its entry.
+    """
     begun = layout.started_run(outputs, key)
     if begun is None or not layout.is_finished(home / begun):
         return None
@@ -46,7 +52,10 @@ def _finished(outputs: Path, key: str, field: str, home: Path) -> Path | None:
 
 
 def _started_or_new(context: RunContext, key: str, what: str) -> Path:
-    """Return the folder's name: of the run that was begun and is not finished, where runs are resumed, or a new one."""
+    """Return the name of the run's folder.
+
+    It is that of an unfinished run with the key, where runs are resumed, or a new one.
+    """
     begun = layout.started_run(context.output_dir, key)
     if begun is not None and context.checkpoint_policy.resume:
         context.progress.say(f"{what}: going on in {begun}")

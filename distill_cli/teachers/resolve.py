@@ -1,4 +1,7 @@
-"""Where a run's teacher comes from: one that is trained, found or loaded, or several of them as an ensemble."""
+"""Selection of a run's teacher.
+
+It is trained, looked up or loaded, or is an ensemble of several.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,9 @@ PREPARED = {
 
 
 def resolve_teacher(settings: RunSettings, dataset: Dataset, context: RunContext, train_run: TrainRun) -> ResolvedTeacher:
-    """Return the teacher that the settings ask for, and refuse one that has seen the student's scored rows.
+    """Return the teacher that the settings ask for.
+
+    One that has seen the student's scored rows is refused.
 
     Args:
         settings: of the student's run.
@@ -67,7 +72,10 @@ def load_members(settings: RunSettings, dataset: Dataset, context: RunContext, t
 
 
 def introduce(taught: ResolvedTeacher, dataset: Dataset, context: RunContext) -> None:
-    """Print what is known of a teacher that came as weights or outputs, with its scores on validation."""
+    """Print origin and validation scores of an external teacher.
+
+    Such a teacher came as weights or outputs.
+    """
     prepared = f"; inputs: {PREPARED[taught.spec.preprocessing]}" if taught.spec is not None else ""
     context.progress.say(f"teacher: {taught.origin}{prepared}")
     logits = taught.logits(dataset.val, dataset, context)
@@ -81,7 +89,9 @@ def introduce(taught: ResolvedTeacher, dataset: Dataset, context: RunContext) ->
 
 
 def load_from_runs(source: FromRuns, also: Collection[str] = ()) -> list[ResolvedTeacher]:
-    """Return the models of ``teacher.run``; classes of `also` may be built.
+    """Return the models of ``teacher.run``.
+
+    Classes of `also` may be built.
 
     Raises:
         UserError: a folder that is no run, a model listed twice, or one whose training rows nobody knows in a list.
@@ -104,7 +114,10 @@ def load_from_runs(source: FromRuns, also: Collection[str] = ()) -> list[Resolve
 
 
 def teacher_columns(teacher: TeacherSettings) -> Columns | None:
-    """Return the names of the columns that the first model of ``teacher.run`` was trained on; None without one."""
+    """Return the column names of the first model of ``teacher.run``.
+
+    They are those that it was trained on; None without one.
+    """
     if not isinstance(teacher.source, FromRuns):
         return None
     first = teacher.source.models[0]
@@ -134,7 +147,10 @@ def check_compatible(taught: ResolvedTeacher, dataset: Dataset) -> None:
 
 
 def build_ensemble(members: Sequence[ResolvedTeacher], ensemble: EnsembleSettings, dataset: Dataset) -> ResolvedTeacher:
-    """Return the ensemble of some teachers as one: its training rows are all of theirs, its cost is the sum of theirs."""
+    """Return the ensemble of some teachers as one teacher.
+
+    Its training rows are all of theirs, its cost is the sum of theirs.
+    """
     specs = [member.spec for member in members if member.spec is not None]
     spec = ensemble_spec(specs, ensemble, dataset)
     model = build_model(spec, "teacher")
@@ -154,14 +170,20 @@ def build_ensemble(members: Sequence[ResolvedTeacher], ensemble: EnsembleSetting
 
 
 def ensemble_spec(members: Sequence[ModelSpec], ensemble: EnsembleSettings, dataset: Dataset) -> ModelSpec:
-    """Return the specification of an ensemble; each member has a preprocessing of its own."""
+    """Return the specification of an ensemble.
+
+    Each member has a preprocessing of its own.
+    """
     weights = None if ensemble.weights is None else [float(weight) for weight in ensemble.weights]
     model = {"_target_": ENSEMBLE, "average": ensemble.average, "weights": weights}
     return replace(ModelSpec.of_data(model, "none", dataset), members=tuple(members))
 
 
 def build_untrained_teacher(teacher: TeacherSettings, dataset: Dataset) -> Classifier:
-    """Return the teacher, or the ensemble, of the architecture that the settings name, with fresh weights."""
+    """Build the teacher of the settings with fresh weights.
+
+    It is a single model or an ensemble.
+    """
     spec = ModelSpec.of_data(teacher.model.model, teacher.model.preprocessing, dataset)
     if isinstance(teacher.source, tuple) and len(teacher.source) > 1:
         spec = ensemble_spec([spec] * len(teacher.source), replace(teacher.ensemble, weights=None), dataset)

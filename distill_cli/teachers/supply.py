@@ -65,7 +65,10 @@ class TeacherQuery:
 
     @property
     def views(self) -> int:
-        """How many stored views of each row there are; 0 where inputs stay as they are, or are new every epoch."""
+        """Number of stored views of each row.
+
+        0 where inputs stay as they are, or are new every epoch.
+        """
         return self.cache.views if self.augments_inputs else 0
 
     @property
@@ -120,7 +123,9 @@ def build_teachers(taught: ResolvedTeacher, lesson: TeacherQuery) -> tuple[list[
 
 
 def check_output_cache(lesson: TeacherQuery, teacher: Classifier | None) -> None:
-    """See, before anything is trained, that stored views make sense and that the teacher's outputs may be stored.
+    """Check stored views and the size of the teacher's outputs.
+
+    This is done before anything is trained.
 
     Args:
         lesson: the student's.
@@ -144,7 +149,10 @@ def check_output_cache(lesson: TeacherQuery, teacher: Classifier | None) -> None
 
 
 def _parts(model: Classifier, spec: ModelSpec, lesson: TeacherQuery) -> dict[str, Any]:
-    """Return everything that stored outputs depend on; the seed is a part only where inputs are changed by it."""
+    """Return everything that stored outputs depend on.
+
+    The seed is a part only where inputs are changed by it.
+    """
     context, training = lesson.context, lesson.training
     drawn = {"seed": lesson.seed, "augment": asdict(training.augment), "mixup": asdict(training.mixup)}
     return {
@@ -177,7 +185,7 @@ def _table(taught: ResolvedTeacher, lesson: TeacherQuery) -> PrecomputedTeacher:
 
 
 def check_has_features(pairs: Pairs) -> None:
-    """Refuse to compare the features of `pairs`, for a teacher of which only outputs are known."""
+    """Refuse feature pairs for a teacher of which only outputs are known."""
     if pairs:
         raise UserError(
             f"teacher.logits_file: has logits only, and the loss compares features (the teacher's '{pairs[0][1]}'); "

@@ -65,7 +65,10 @@ class ResolvedTeacher:
     class_names: tuple[str, ...] | None = None
 
     def logits(self, pool: Pool, dataset: Dataset, context: RunContext) -> np.ndarray | None:
-        """Return logits ``[N, C]`` on a pool, or None where a table of outputs does not cover it."""
+        """Return logits ``[N, C]`` on a pool.
+
+        None where a table of outputs does not cover the pool.
+        """
         from distill_cli.training.trainer import predict
 
         if self.model is not None:
@@ -75,14 +78,20 @@ class ResolvedTeacher:
         return external.select_rows(*self.outputs, pool.index)
 
     def content_hash(self) -> str:
-        """Return a hash of the weights, or of the table: another teacher in the same folder has another."""
+        """Return a hash of the weights or of the table of outputs.
+
+        Another teacher in the same folder has another hash.
+        """
         if self.model is not None:
             return weights_hash(self.model)
         assert self.outputs is not None
         return files.hash_bytes(*(values.tobytes() for values in self.outputs))
 
     def fingerprint(self) -> str:
-        """Return what identifies the teacher: its key, or, where this tool did not train it, what it is made of."""
+        """Return the identity of the teacher.
+
+        It is its key, or, where this tool did not train it, a hash of its content.
+        """
         if self.key is not None or self.model is None:
             return self.key or self.content_hash()
         assert self.spec is not None
@@ -98,7 +107,10 @@ class TrainRun(Protocol):
 
 
 def teacher_key(teacher: TrainHere, dataset: Dataset, settings: DatasetSettings, precision: str) -> str:
-    """Return what a trained teacher is found by: what decides its weights, the data and the recipe version."""
+    """Return the key of a trained teacher.
+
+    It depends on what decides its weights, the data and the recipe version.
+    """
     parts = teacher.key_parts()
     if parts["label_fraction"] is None:
         parts["label_fraction"] = settings.rows.label_fraction
@@ -119,7 +131,10 @@ def find_or_train(settings: TeacherRunSettings, dataset: Dataset, context: RunCo
 
 
 def load_from_run(folder: Path, name: str, how: str, also: Collection[str] = ()) -> ResolvedTeacher:
-    """Return a model of a finished run as a teacher; classes of `also` may be built, beside the trusted ones."""
+    """Return a model of a finished run as a teacher.
+
+    Classes of `also` may be built, in addition to the trusted ones.
+    """
     checkpoint = read_checkpoint(folder)
     model, spec = load_model(folder, name, also)
     report = layout.read_json(folder / layout.REPORT)
@@ -143,7 +158,10 @@ def load_from_run(folder: Path, name: str, how: str, also: Collection[str] = ())
 
 
 def _epochs(folder: Path, name: str) -> str | None:
-    """Return a model's epochs from the run that trained it, or from one that had them from there."""
+    """Return a model's epochs from the run that trained it.
+
+    They may come from a run that had copied them from there.
+    """
     for file in (layout.EPOCHS, layout.TEACHER_EPOCHS):
         if (folder / file).is_file() and (found := epochs_of(folder / file, name, "teacher")) is not None:
             return found

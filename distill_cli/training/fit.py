@@ -1,4 +1,7 @@
-"""Settings -> a fit: objective, sampler, optimizer, schedule, and the loop that they go into."""
+"""Builds a fit from the settings.
+
+It consists of objective, sampler, optimizer, schedule and the training loop.
+"""
 
 from __future__ import annotations
 

@@ -66,7 +66,10 @@ class TeacherRunSettings:
         return self.from_config({**self.resolved, **changes})
 
     def for_member(self, number: int) -> Self:
-        """Return the settings that train one member of the teacher's ensemble alone; a single teacher's are these."""
+        """Return the settings that train one member of the teacher's ensemble.
+
+        For a single teacher these are the settings themselves.
+        """
         teacher = self.resolved["teacher"]
         if teacher["ensemble"]["size"] == 1:
             return self
@@ -76,7 +79,10 @@ class TeacherRunSettings:
 
 @dataclass(frozen=True)
 class GenerationSettings:
-    """A generation between teacher and student: its name, and the settings of its own run."""
+    """A generation between teacher and student.
+
+    It has a name and the settings of its own run.
+    """
 
     name: str
     run: RunSettings
