@@ -60,7 +60,7 @@ def export(settings: ExportSettings, out: Path, job: Job) -> Report:
     are in ``export.refused`` of the report.
 
     Args:
-        cfg: composed config of the command.
+        settings: settings of the command.
         out: run folder.
         job: how the job was started.
 
@@ -180,7 +180,7 @@ def _write_all(
     A format that is rejected leaves no file and is added to `refused`.
 
     Args:
-        cfg: composed config of the command.
+        settings: settings of the command.
         opened: the run.
         subject: the exported model.
         folder: folder of the export.

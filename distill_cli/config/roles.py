@@ -39,9 +39,9 @@ class RoleRepository(ConfigRepository):
 
     def get_group_options(self, group_name: str, results_filter: ObjectType | None = ObjectType.CONFIG) -> list[str]:
         """Return the options of a group, sorted."""
-        found = super().get_group_options(group_name, results_filter)
+        options = super().get_group_options(group_name, results_filter)
         models = super().get_group_options("model", results_filter) if group_name.strip("/") in ROLES else []
-        return sorted({*found, *(name for name in models if not name.startswith("_"))})
+        return sorted({*options, *(name for name in models if not name.startswith("_"))})
 
     def _model_of(self, config_path: str) -> str | None:
         """Return the model that a role's option stands for.

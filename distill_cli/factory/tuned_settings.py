@@ -147,9 +147,9 @@ def read(folder: Path, config: Mapping[str, Any], dataset: Dataset) -> SearchRes
     configs = [_with_seed(report["config"], report["seed"], config["seed"]) for _, report in reports]
     varied = [key for key in (*TRAINING_KEYS, *LOSS_KEYS) if len({_text(c.get(key)) for c in configs}) > 1]
     others = sorted({key for c in configs for key in c} - {*varied, *TRAINING_KEYS, *LOSS_KEYS, *IGNORED_KEYS})
-    if other := [key for key in others if len({_text(_less_places(c, key)) for c in configs}) > 1]:
+    if differing := [key for key in others if len({_text(_less_places(c, key)) for c in configs}) > 1]:
         raise UserError(
-            f"{where}: its trials differ in {other[0]}, which is not carried over; vary the student's training, loss or terms"
+            f"{where}: its trials differ in {differing[0]}, which is not carried over; vary the student's training, loss or terms"
         )
     if not varied:
         raise UserError(f"{where}: its runs differ in nothing that is searched; sweep trial=range(0,8) with an hparams preset")
@@ -161,21 +161,21 @@ def read(folder: Path, config: Mapping[str, Any], dataset: Dataset) -> SearchRes
         return {key: c[key] for key in varied}
 
     def of_control(c: Mapping[str, Any]) -> Settings:
-        kept = {key: c[key] for key in varied if key not in LOSS_KEYS}
+        training = {key: c[key] for key in varied if key not in LOSS_KEYS}
         losses = {key: c[key] if key in varied else config[key] for key in LOSS_KEYS}
-        return kept | ({"loss": without_teacher(losses, f"{where}: ")} if set(LOSS_KEYS) & set(varied) else {})
+        return training | ({"loss": without_teacher(losses, f"{where}: ")} if set(LOSS_KEYS) & set(varied) else {})
 
-    found = {}
+    best = {}
     for name, settings in ((STUDENT, of_student), (SCRATCH, of_control)):
         scores = [_score(report, name, metric, path) for path, report in reports]
-        found[name] = _best([(settings(c), score, c) for c, score in zip(configs, scores, strict=True)], metric)
-    if found[SCRATCH].trials < found[STUDENT].trials:
+        best[name] = _best([(settings(c), score, c) for c, score in zip(configs, scores, strict=True)], metric)
+    if best[SCRATCH].trials < best[STUDENT].trials:
         raise UserError(
-            f"{where}: the student had {found[STUDENT].trials} trials, the control only {found[SCRATCH].trials}; "
+            f"{where}: the student had {best[STUDENT].trials} trials, the control only {best[SCRATCH].trials}; "
             "vary the training in each, as hparams=random does, so that both had as many"
         )
     seeds = sorted({int(report["seed"]) for _, report in reports})
-    return SearchResult(str(folder), metric, seeds, found[STUDENT], found[SCRATCH])
+    return SearchResult(str(folder), metric, seeds, best[STUDENT], best[SCRATCH])
 
 
 def without_teacher(losses: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -187,14 +187,14 @@ def without_teacher(losses: Mapping[str, Any], where: str) -> dict[str, Any]:
     objective = build_objective(LossSettings(loss, terms), 0, where)
     own = dict(objective.items())
     control = objective.without_teacher() if objective.uses_teacher else objective
-    found = {}
+    components = {}
     for name, term in control.items():
         component = loss if name == "loss" else terms.get(name)
         if own.get(name) is not term:  # it stands for the teacher's terms
             component = {"class_weight": term.class_weight}
         weight = control.schedules[name]
-        found[name] = {**component, "weight": asdict(weight) if isinstance(weight, WeightSchedule) else weight}
-    return found
+        components[name] = {**component, "weight": asdict(weight) if isinstance(weight, WeightSchedule) else weight}
+    return components
 
 
 def _with_seed(config: Mapping[str, Any], seed: int, new: int) -> dict[str, Any]:
@@ -280,8 +280,8 @@ def _best(scored: Sequence[tuple[Settings, float, Mapping[str, Any]]], metric: s
         metric: that the scores are.
     """
     groups: dict[str, list[tuple[Settings, float, Mapping[str, Any]]]] = {}
-    for one in scored:
-        groups.setdefault(_text(one[0]), []).append(one)
+    for run in scored:
+        groups.setdefault(_text(run[0]), []).append(run)
     means = {text: sum(score for _, score, _ in group) / len(group) for text, group in groups.items()}
     pick: Callable[..., str] = min if metric in LOWER_IS_BETTER else max
     text = pick(means, key=lambda t: means[t])

@@ -20,11 +20,11 @@ PROVENANCE_KEYS = ("source", "teacher_key", *TRAINING_STATS)
 SCORE_KEYS = ("n", "macro_f1", "macro_f1_ci95", "accuracy", "nll", "ece", "agreement")
 
 
-def member_provenance(taught: ResolvedTeacher) -> list[dict[str, Any]]:
+def member_provenance(teacher: ResolvedTeacher) -> list[dict[str, Any]]:
     """Return what is known of each member without scoring it."""
     return [
         {"source": member.origin, "teacher_key": member.key, **{key: member.training_stats.get(key) for key in TRAINING_STATS}}
-        for member in taught.members
+        for member in teacher.members
     ]
 
 

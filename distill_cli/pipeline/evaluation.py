@@ -78,8 +78,8 @@ def verdict(models: Mapping[str, Mapping[str, Any]], comparison: Mapping[str, Ma
     if STUDENT not in models or not comparison:
         name = STUDENT if STUDENT in models else TEACHER
         score = models.get(name, {}).get(split, {}).get("macro_f1")
-        said = "no scores" if score is None else f"macro F1 {score:.3f} on {split}"
-        return f"one seed: {name} {said}; no control was trained, so nothing is said about distillation"
+        score_text = "no scores" if score is None else f"macro F1 {score:.3f} on {split}"
+        return f"one seed: {name} {score_text}; no control was trained, so nothing is said about distillation"
     control = next((name for name in (TUNED, SCRATCH) if name in comparison), next(iter(comparison)))
     return verdict_one_run(
         models[STUDENT][split]["macro_f1"], models[control][split]["macro_f1"], comparison[control], control, split

@@ -53,8 +53,8 @@ class LoadedRun:
     @property
     def run_fingerprint(self) -> str | None:
         """Of the data that the run was trained and scored on, as its report has it."""
-        told = self.report.get("data")
-        return str(told.get("fingerprint")) if isinstance(told, dict) else None
+        data = self.report.get("data")
+        return str(data.get("fingerprint")) if isinstance(data, dict) else None
 
     @property
     def is_other_data(self) -> bool:
@@ -71,13 +71,13 @@ class LoadedRun:
         """
         known = [name for name in names if self.is_other_data and layout.train_record_file(self.folder, name).is_file()]
         counts = {name: trained_on(layout.read_train_record(self.folder, name), pools) for name in known}
-        return {name: found for name, found in counts.items() if found}
+        return {name: rows for name, rows in counts.items() if rows}
 
     @property
     def may_show_samples(self) -> bool:
         """Whether the run allows single samples on pages."""
-        told = self.config.get("report")
-        return not isinstance(told, dict) or told.get("samples") is not False
+        report = self.config.get("report")
+        return not isinstance(report, dict) or report.get("samples") is not False
 
 
 def load_run(settings: RunCommandSettings, out: Path, job: Job) -> LoadedRun:

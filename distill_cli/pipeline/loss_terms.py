@@ -19,18 +19,18 @@ def stages_section(parts: Sequence[StageSpec], result: FitResult) -> dict[str, A
 
     Stages are in their order.
     """
-    found = {}
+    sections = {}
     for part in parts:
         records = [record for record in result.history if record.stage == part.name]
         best = result.history[result.best_epoch]
         chosen = best if best.stage == part.name else records[-1]  # an earlier stage hands over its last epoch
-        found[part.name] = {
+        sections[part.name] = {
             "epochs": len(records),
             "steps": len(records) * records[0].step // records[0].epoch,
             "train": None if part.trainable_modules is None else list(part.trainable_modules),
             "terms": {name: term(name, part, records, chosen) for name in part.objective.names},
         }
-    return found
+    return sections
 
 
 def term(name: str, part: StageSpec, records: Sequence[EpochRecord], chosen: EpochRecord) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def term(name: str, part: StageSpec, records: Sequence[EpochRecord], chosen: Epo
     """
     measured = [record.gradients for record in records if record.gradients is not None]
     ends = (measured[0], measured[-1]) if measured else None
-    others = [other for other in part.objective.names if other != name]
+    others = [partner for partner in part.objective.names if partner != name]
     return {
         "weight": chosen.weights[name],
         "value": chosen.loss_terms[name],
@@ -49,7 +49,7 @@ def term(name: str, part: StageSpec, records: Sequence[EpochRecord], chosen: Epo
         "gradient_norm": _first_last(*(p.norms[name] for p in ends)) if ends else None,
         "gradient_share": _first_last(*(p.shares[name] for p in ends)) if ends else None,
         "features": feature_pairs_section(dict(part.objective.items())[name]),
-        "cosine": {other: _first_last(*(cosine(p, name, other) for p in ends)) for other in others} if ends else {},
+        "cosine": {partner: _first_last(*(cosine(p, name, partner) for p in ends)) for partner in others} if ends else {},
     }
 
 
@@ -62,12 +62,12 @@ def feature_pairs_section(loss: DistillationLoss) -> list[dict[str, str | None]]
     return [{"student": s, "teacher": t, "adapter": how} for (s, t), how in described]
 
 
-def cosine(pull: GradientStats, one: str, other: str) -> float | None:
+def cosine(pull: GradientStats, first: str, second: str) -> float | None:
     """Return the cosine between the gradients of two terms.
 
     The order of the names does not matter.
     """
-    return pull.cosines[one, other] if (one, other) in pull.cosines else pull.cosines[other, one]
+    return pull.cosines[first, second] if (first, second) in pull.cosines else pull.cosines[second, first]
 
 
 def _first_last(first: float | None, last: float | None) -> dict[str, float | None]:

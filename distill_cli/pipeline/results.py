@@ -53,7 +53,7 @@ class RunResults:
         return {name: scores.get(name, {}) | figures for name, figures in self.model_figures.items()}
 
 
-def add_teacher(gathered: RunResults, taught: teacher_training.ResolvedTeacher, out: Path) -> list[dict[str, Any]]:
+def add_teacher(gathered: RunResults, teacher: teacher_training.ResolvedTeacher, out: Path) -> list[dict[str, Any]]:
     """Add the teacher to the run folder.
 
     Why: the run can be scored again without the folder it came from.
@@ -61,21 +61,21 @@ def add_teacher(gathered: RunResults, taught: teacher_training.ResolvedTeacher, 
     Returns:
         What the report says of an ensemble's members.
     """
-    if taught.train_record is not None:
-        layout.save_train_record(out, TEACHER, taught.train_record)
-    if taught.metrics_csv is not None:
-        files.write_text(out / layout.TEACHER_EPOCHS, taught.metrics_csv)
-    if taught.model is not None:
-        assert taught.spec is not None
-        gathered.add(TEACHER, taught.model, taught.spec, taught.training_stats)
+    if teacher.train_record is not None:
+        layout.save_train_record(out, TEACHER, teacher.train_record)
+    if teacher.metrics_csv is not None:
+        files.write_text(out / layout.TEACHER_EPOCHS, teacher.metrics_csv)
+    if teacher.model is not None:
+        assert teacher.spec is not None
+        gathered.add(TEACHER, teacher.model, teacher.spec, teacher.training_stats)
         whole = gathered.logits[TEACHER]
         return ensemble_report.members_report(
-            taught.model, taught.spec, ensemble_report.member_provenance(taught), whole, gathered.dataset, gathered.context
+            teacher.model, teacher.spec, ensemble_report.member_provenance(teacher), whole, gathered.dataset, gathered.context
         )
     pools = evaluation.eval_splits(gathered.dataset)
-    known = {name: taught.logits(pool, gathered.dataset, gathered.context) for name, pool in pools.items()}
+    known = {name: teacher.logits(pool, gathered.dataset, gathered.context) for name, pool in pools.items()}
     gathered.logits[TEACHER] = {name: values for name, values in known.items() if values is not None}
-    gathered.model_figures[TEACHER] = dict(taught.training_stats)
+    gathered.model_figures[TEACHER] = dict(teacher.training_stats)
     return []
 
 

@@ -113,13 +113,13 @@ def pairs(report: Mapping[str, Any]) -> list[tuple[str, str]]:
 
     Pairs are (student's, teacher's), each once.
     """
-    found = [
+    layers = [
         (str(pair["student"]), str(pair["teacher"]))
         for stage in (report.get("stages") or {}).values()
         for term in (stage.get("terms") or {}).values()
         for pair in term.get("features") or ()
     ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(layers))
 
 
 @torch.no_grad()
@@ -130,18 +130,18 @@ def _feature_maps(
 
     They are made small enough to be looked at.
     """
-    wanted = pairs(report)
-    if not wanted or TEACHER not in networks or STUDENT not in networks:
+    layer_pairs = pairs(report)
+    if not layer_pairs or TEACHER not in networks or STUDENT not in networks:
         return
-    heard = {}
+    features_by_model = {}
     for position, name in enumerate((STUDENT, TEACHER)):
-        model, paths = networks[name].to(context.device).eval(), [pair[position] for pair in wanted]
+        model, paths = networks[name].to(context.device).eval(), [pair[position] for pair in layer_pairs]
         model.set_feature_layers(paths)
         features = model(torch.from_numpy(x).to(context.device)).features
         model.set_feature_layers(())
-        heard[name] = {path: features[path].float().cpu().numpy() for path in paths}
-    for student, teacher in wanted:
-        maps = {STUDENT: heard[STUDENT][student], TEACHER: heard[TEACHER][teacher]}
+        features_by_model[name] = {path: features[path].float().cpu().numpy() for path in paths}
+    for student, teacher in layer_pairs:
+        maps = {STUDENT: features_by_model[STUDENT][student], TEACHER: features_by_model[TEACHER][teacher]}
         yield {
             "layers": {STUDENT: student, TEACHER: teacher},
             "maps": {name: {"shape": list(value.shape[1:]), "values": [small(v) for v in value]} for name, value in maps.items()},

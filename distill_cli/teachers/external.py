@@ -142,10 +142,10 @@ def _row_id_error(cell: str) -> str | None:
     return None if fits else f"row id '{cell.strip()}' is no whole number >= 0"
 
 
-def select_rows(index: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarray | None:
+def select_rows(index: np.ndarray, values: np.ndarray, ids: np.ndarray) -> np.ndarray | None:
     """Return the rows of `values` with the given ids, None if one is missing."""
     order = np.argsort(index)
-    at = np.searchsorted(index[order], wanted)
-    if len(index) == 0 or (at >= len(index)).any() or (index[order][at] != wanted).any():
+    at = np.searchsorted(index[order], ids)
+    if len(index) == 0 or (at >= len(index)).any() or (index[order][at] != ids).any():
         return None
     return values[order][at]

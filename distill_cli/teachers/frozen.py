@@ -36,9 +36,9 @@ class FrozenTeacher:
     @torch.no_grad()
     def __call__(self, batch: Batch) -> ModelOutput:
         """Return the output for the inputs of the batch, as the student sees them."""
-        with capture_outputs(self._tapped) as heard:
+        with capture_outputs(self._tapped) as captured:
             output = self._model(batch.inputs)
-        return with_features(output, heard)
+        return with_features(output, captured)
 
 
 def _stay_in_eval(module: nn.Module, mode: bool = True) -> nn.Module:

@@ -47,7 +47,7 @@ class TrainStudent(Protocol):
         transfer: TransferSet,
         dataset: Dataset,
         context: RunContext,
-        taught: ResolvedTeacher,
+        teacher: ResolvedTeacher,
         extra_sections: Mapping[str, Any],
     ) -> dict[str, Any]:
         """Train into ``context.run_dir``.
@@ -68,7 +68,7 @@ def prefix_errors(link: GenerationSettings) -> Iterator[None]:
 
 def train_generations(
     settings: RunSettings,
-    taught: ResolvedTeacher,
+    teacher: ResolvedTeacher,
     transfer: TransferSet,
     dataset: Dataset,
     context: RunContext,
@@ -80,7 +80,7 @@ def train_generations(
 
     Args:
         settings: of the student's run.
-        taught: the teacher at the beginning.
+        teacher: the teacher at the beginning.
         transfer: the rows of all generations.
         dataset: theirs.
         context: of the student's run.
@@ -91,17 +91,17 @@ def train_generations(
     typed = targets_in(settings.resolved)
     for link in settings.generations:
         if folder is not None:  # so that its run folder says by itself what it learned from
-            link = link.taught_by(folder, STUDENT)
-        key = generation_key(link, taught, transfer, dataset)
-        train = partial(_train, link, key, taught, transfer, dataset, context, distil)
-        folder, found = find_or_create(context, key, KEY, f"generation: {link.name}", train, context.output_dir / FOLDER)
+            link = link.with_teacher(folder, STUDENT)
+        key = generation_key(link, teacher, transfer, dataset)
+        train = partial(_train, link, key, teacher, transfer, dataset, context, distil)
+        folder, reused = find_or_create(context, key, KEY, f"generation: {link.name}", train, context.output_dir / FOLDER)
         report = layout.read_json(folder / layout.REPORT)
         if not generations:
-            generations.append(generation(TEACHER, taught.origin, layout.model_metrics(report, TEACHER, SHOWN)))
-        how = f"link {link.name}, {'found' if found else 'trained'}"
-        taught = replace(load_from_run(folder, STUDENT, how, typed), key=key)
-        generations.append(generation(link.name, taught.origin, layout.model_metrics(report, STUDENT, SHOWN)))
-    return taught, generations
+            generations.append(generation(TEACHER, teacher.origin, layout.model_metrics(report, TEACHER, SHOWN)))
+        how = f"link {link.name}, {'found' if reused else 'trained'}"
+        teacher = replace(load_from_run(folder, STUDENT, how, typed), key=key)
+        generations.append(generation(link.name, teacher.origin, layout.model_metrics(report, STUDENT, SHOWN)))
+    return teacher, generations
 
 
 def generation(name: str, source: str, figures: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def generation(name: str, source: str, figures: Mapping[str, Any]) -> dict[str, 
     return {"name": name, "source": source, **{key: figures.get(key) for key in FIGURES}, **scores}
 
 
-def generation_key(link: GenerationSettings, taught: ResolvedTeacher, transfer: TransferSet, dataset: Dataset) -> str:
+def generation_key(link: GenerationSettings, teacher: ResolvedTeacher, transfer: TransferSet, dataset: Dataset) -> str:
     """Return the key of a generation's run.
 
     It depends on teacher, settings, data and the recipe version.
@@ -126,7 +126,7 @@ def generation_key(link: GenerationSettings, taught: ResolvedTeacher, transfer: 
     return files.hash_json(
         {
             "link": own,
-            "teacher": taught.fingerprint(),
+            "teacher": teacher.fingerprint(),
             "views": link.run.cache.views,
             "precision": link.run.runtime.device.precision,
             "data": [dataset.fingerprint, use, transfer.pool.extra_fingerprint],
@@ -138,7 +138,7 @@ def generation_key(link: GenerationSettings, taught: ResolvedTeacher, transfer: 
 def _train(
     link: GenerationSettings,
     key: str,
-    taught: ResolvedTeacher,
+    teacher: ResolvedTeacher,
     transfer: TransferSet,
     dataset: Dataset,
     context: RunContext,
@@ -149,7 +149,7 @@ def _train(
     own = replace(context, run_dir=out, started=time.time())
     try:
         with prefix_errors(link):
-            distil(link.run, transfer, dataset, own, taught, {KEY: key, "link": link.name})
+            distil(link.run, transfer, dataset, own, teacher, {KEY: key, "link": link.name})
     except UserError:
         if not any((out / layout.RESUME_DIR).glob("*/*")):  # nothing to go on from
             files.remove([out])

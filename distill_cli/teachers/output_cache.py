@@ -172,7 +172,7 @@ def iter_outputs(cache: OutputCacheSpec, teacher: FrozenTeacher, views: StoredVi
 def file_names(shapes: Mapping[str, Any]) -> dict[str, str]:
     """Return a file name for each output.
 
-    Module paths may differ in case alone, so names are numbered.
+    Features are numbered, because module paths may differ in case alone.
     """
     return {name: name if name == LOGITS else f"feature_{n}" for n, name in enumerate(shapes)}
 
@@ -202,12 +202,12 @@ def read(cache: OutputCacheSpec, folder: Path, shapes: Mapping[str, tuple[int, .
         manifest = layout.read_json(folder / MANIFEST)
     except UserError:
         raise_stale_cache(folder, f"{MANIFEST} is damaged")
-    found, wanted = manifest.get("parts"), files.to_jsonable(cache.parts)
-    if not isinstance(found, dict):
+    stored_parts, parts = manifest.get("parts"), files.to_jsonable(cache.parts)
+    if not isinstance(stored_parts, dict):
         raise_stale_cache(folder, f"its {MANIFEST} names no parts")
-    for name in sorted({*found, *wanted}):
-        if found.get(name) != wanted.get(name):
-            raise_stale_cache(folder, f"it was made with {name} {found.get(name)}, and this run has {wanted.get(name)}")
+    for name in sorted({*stored_parts, *parts}):
+        if stored_parts.get(name) != parts.get(name):
+            raise_stale_cache(folder, f"it was made with {name} {stored_parts.get(name)}, and this run has {parts.get(name)}")
     tables = {}
     for name, file in file_names(shapes).items():
         path, shape = folder / f"{file}.npy", (rows, *shapes[name])

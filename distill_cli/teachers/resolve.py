@@ -71,14 +71,14 @@ def load_members(settings: RunSettings, dataset: Dataset, context: RunContext, t
     return [find_or_train(settings.for_member(n), dataset, context, train_run) for n in range(len(source))]
 
 
-def introduce(taught: ResolvedTeacher, dataset: Dataset, context: RunContext) -> None:
+def introduce(teacher: ResolvedTeacher, dataset: Dataset, context: RunContext) -> None:
     """Print origin and validation scores of an external teacher.
 
     Such a teacher came as weights or outputs.
     """
-    prepared = f"; inputs: {PREPARED[taught.spec.preprocessing]}" if taught.spec is not None else ""
-    context.progress.say(f"teacher: {taught.origin}{prepared}")
-    logits = taught.logits(dataset.val, dataset, context)
+    prepared = f"; inputs: {PREPARED[teacher.spec.preprocessing]}" if teacher.spec is not None else ""
+    context.progress.say(f"teacher: {teacher.origin}{prepared}")
+    logits = teacher.logits(dataset.val, dataset, context)
     if logits is None:
         context.progress.say("warning: the teacher has no outputs for some rows of validation, so nobody knows how good it is")
         return
@@ -124,25 +124,25 @@ def teacher_columns(teacher: TeacherSettings) -> Columns | None:
     return columns_of(read_checkpoint(find_run(first.folder, first.config_path)))
 
 
-def check_compatible(taught: ResolvedTeacher, dataset: Dataset) -> None:
+def check_compatible(teacher: ResolvedTeacher, dataset: Dataset) -> None:
     """Refuse a teacher that knows other classes, or takes samples of another shape.
 
     Raises:
         UserError: names both.
     """
-    if taught.spec is None:
+    if teacher.spec is None:
         return
-    shape, names = taught.spec.input_shape, taught.class_names
+    shape, names = teacher.spec.input_shape, teacher.class_names
     if shape != dataset.input_shape:
-        raise UserError(f"teacher ({taught.origin}): takes samples of shape {shape}, the data has {dataset.input_shape}")
-    if taught.columns and dataset.columns and taught.columns.features != dataset.columns.features:
+        raise UserError(f"teacher ({teacher.origin}): takes samples of shape {shape}, the data has {dataset.input_shape}")
+    if teacher.columns and dataset.columns and teacher.columns.features != dataset.columns.features:
         raise UserError(
-            f"teacher ({taught.origin}): its features are {', '.join(taught.columns.features)}, in this order; the data's are "
+            f"teacher ({teacher.origin}): its features are {', '.join(teacher.columns.features)}, in this order; the data's are "
             f"{', '.join(dataset.columns.features)}; train one on this table"
         )
     if names is not None and names != tuple(dataset.class_names):
         raise UserError(
-            f"teacher ({taught.origin}): knows the classes {', '.join(names)}; the data has {', '.join(dataset.class_names)}"
+            f"teacher ({teacher.origin}): knows the classes {', '.join(names)}; the data has {', '.join(dataset.class_names)}"
         )
 
 

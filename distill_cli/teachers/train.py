@@ -126,8 +126,8 @@ def find_or_train(settings: TeacherRunSettings, dataset: Dataset, context: RunCo
     def make(name: Path) -> Path:
         return train_run(settings, dataset, context, home / name)
 
-    folder, found = find_or_create(context, key, "teacher_key", "teacher", make, home)
-    return load_from_run(folder, TEACHER, "found" if found else "trained", targets_in(settings.resolved))
+    folder, reused = find_or_create(context, key, "teacher_key", "teacher", make, home)
+    return load_from_run(folder, TEACHER, "found" if reused else "trained", targets_in(settings.resolved))
 
 
 def load_from_run(folder: Path, name: str, how: str, also: Collection[str] = ()) -> ResolvedTeacher:
@@ -142,7 +142,8 @@ def load_from_run(folder: Path, name: str, how: str, also: Collection[str] = ())
     record = layout.read_train_record(folder, name) if layout.train_record_file(folder, name).is_file() else None
     if record is None and not (name == TEACHER and str(report.get("teacher_source")).startswith(("weights", "logits_file"))):
         raise UserError(
-            f"{layout.train_record_file(folder, name)}: missing, so nobody can tell what this teacher was trained on; the run is damaged"
+            f"{layout.train_record_file(folder, name)}: missing, so nobody can tell what this teacher was trained on; "
+            "the run is damaged"
         )
     return ResolvedTeacher(
         f"{how} {folder}",
@@ -163,8 +164,8 @@ def _epochs(folder: Path, name: str) -> str | None:
     They may come from a run that had copied them from there.
     """
     for file in (layout.EPOCHS, layout.TEACHER_EPOCHS):
-        if (folder / file).is_file() and (found := epochs_of(folder / file, name, "teacher")) is not None:
-            return found
+        if (folder / file).is_file() and (epochs := epochs_of(folder / file, name, "teacher")) is not None:
+            return epochs
     return None
 
 

@@ -91,7 +91,7 @@ class GenerationSettings:
         """Return an error of its config with its name before it."""
         return UserError(f"generations.{self.name}: {error}")
 
-    def taught_by(self, folder: Path, model: str) -> GenerationSettings:
+    def with_teacher(self, folder: Path, model: str) -> GenerationSettings:
         """Return the generation with a model of a finished run for its teacher."""
         teacher = self.run.resolved["teacher"]
         alone = {**teacher["ensemble"], "size": 1, "weights": None}
