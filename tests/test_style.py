@@ -14,20 +14,7 @@ PRIVATE_WORDS = ("told", "said", "heard", "taught", "begun", "beside", "foreign"
 PRIVATE_WORDS += ("blamed", "stumbled", "lent")
 VAGUE_NAMES = {"found", "wanted", "kept", "given", "drawn", "one", "other"}  # nouns say what a variable holds
 
-# Rooms whose text still has to follow: first lines that are too long, documented names that do not exist, names to change.
-ALLOWED: dict[str, tuple[int, int, int]] = {
-    "cli": (30, 0, 7),
-    "commands": (23, 0, 15),
-    "config": (90, 0, 22),
-    "exports": (42, 0, 17),
-    "factory": (23, 0, 7),
-    "inference": (12, 0, 6),
-    "pipeline": (39, 0, 17),
-    "reports": (97, 1, 66),
-    "runs": (28, 0, 9),
-    "teachers": (42, 0, 14),
-    "training": (0, 0, 1),
-}
+ALLOWED: dict[str, tuple[int, int, int]] = {}  # rooms that may break the rules: first lines, entries, names
 DONE = (0, 0, 0)
 
 MODULES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(ROOT.rglob("*.py"))}

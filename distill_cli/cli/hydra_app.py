@@ -211,7 +211,8 @@ def hydra_job(cfg: DictConfig) -> float:
         cfg: composed config of the job.
 
     Returns:
-        The number at the path `optimized_metric` in the report. A failed job of a sweep returns `worst`, so that the sweep continues.
+        The number at the path `optimized_metric` in the report. A failed job of a sweep returns `worst`, so that the sweep
+        continues.
 
     Raises:
         SystemExit: a single run failed.

@@ -203,8 +203,8 @@ def completion(argv: list[str]) -> int:
         command = ALIASES.get(typed[1], typed[1])
         if command not in COMMANDS:
             return 0
-        found = re.search(r"\s(?:--config-dir|-cd)[\s=]+(\S+)", line)
-        folder = ["--config-dir", path] if found and os.path.isdir(path := expanded(found[1])) else []
+        match = re.search(r"\s(?:--config-dir|-cd)[\s=]+(\S+)", line)
+        folder = ["--config-dir", path] if match and os.path.isdir(path := expanded(match[1])) else []
         os.environ["COMP_LINE"] = " ".join([typed[0], *line.split(None, 2)[2:]]) + (" " if len(typed) == 2 else "")
     sys.argv = [sys.argv[0], "-sc", *argv, *folder]
     sys.path.append(os.getcwd())

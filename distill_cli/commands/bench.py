@@ -43,7 +43,7 @@ def bench(settings: BenchSettings, out: Path, job: Job) -> Report:
     """Time the models of a finished run, each in a process of its own.
 
     Args:
-        cfg: composed config of the command.
+        settings: settings of the command.
         out: run folder.
         job: how the job was started.
 

@@ -62,7 +62,7 @@ def export(settings: ExportSettings, out: Path, job: Job) -> Report:
     are in ``export.refused`` of the report.
 
     Args:
-        cfg: composed config of the command.
+        settings: settings of the command.
         out: run folder.
         job: how the job was started.
 
@@ -189,7 +189,7 @@ def _write_all(
     A format that is rejected leaves no file and is added to `refused`.
 
     Args:
-        cfg: composed config of the command.
+        settings: settings of the command.
         opened: the run.
         subject: the exported model.
         folder: folder of the export.

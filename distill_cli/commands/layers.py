@@ -25,7 +25,10 @@ from distill_cli.types import Dataset
 
 
 def run(settings: RunSettings, out: Path, job: Job) -> dict[str, Any]:
-    """List the modules of teacher and student, and return nothing: no run is left behind."""
+    """List the modules of teacher and student, without a run folder.
+
+    Returns nothing.
+    """
     show(layers(settings))
     return {}
 
@@ -49,7 +52,9 @@ class LayerSummary:
 
 
 def layers(settings: RunSettings) -> LayerSummary:
-    """Return the modules of teacher and student, and pairs of them for losses on features.
+    """Return the layers of teacher and student.
+
+    Includes pairs of layers for losses on features.
 
     Raises:
         UserError: a model cannot be built or found, or the teacher is a file of outputs.

@@ -27,27 +27,30 @@ def typed_line(command: str, job: Sequence[str]) -> str:
 
 
 def job_line(command: str, job: Sequence[str]) -> str:
-    """Return the line that runs one job of a sweep alone: as it was typed, with the job's value where several were.
+    """Return the command line that runs one job of a sweep alone.
+
+    It is the line as it was typed, with the job's value where several were.
 
     Args:
         command: its first word.
         job: the overrides of the job, as Hydra has them.
     """
-    values = {key.lstrip("+"): value for key, _, value in (word.partition("=") for word in job)}
+    values = {key.lstrip("+"): value for key, _, value in (argument.partition("=") for argument in job)}
     parser = OverridesParser.create()
-    words: list[str] = []
-    for word in _typed(job):
-        key = word.partition("=")[0]
-        if word in MULTIRUN or re.fullmatch(OF_A_SWEEP, key):
+    arguments: list[str] = []
+    for argument in _typed(job):
+        key = argument.partition("=")[0]
+        if argument in MULTIRUN or re.fullmatch(OF_A_SWEEP, key):
             continue
-        if word.startswith(("-", "~")) or "=" not in word:
-            words.append(word)
+        if argument.startswith(("-", "~")) or "=" not in argument:
+            arguments.append(argument)
             continue
-        override = normalize_override(command, word)
+        override = normalize_override(command, argument)
         value = values.pop(override.partition("=")[0].lstrip("+"), None)
-        words.append(f"{key}={value}" if value is not None and parser.parse_override(override).is_sweep_override() else word)
-    drawn = [f"{key}={v}" for key, v in values.items() if not key.startswith("~") and not re.fullmatch(OF_A_SWEEP, key)]
-    return shlex.join(["distill", command, *words, *drawn])  # drawn: by a sweeper, from its own settings
+        is_swept = value is not None and parser.parse_override(override).is_sweep_override()
+        arguments.append(f"{key}={value}" if is_swept else argument)
+    sweeper_values = [f"{key}={v}" for key, v in values.items() if not key.startswith("~") and not re.fullmatch(OF_A_SWEEP, key)]
+    return shlex.join(["distill", command, *arguments, *sweeper_values])  # of a sweeper, from its own settings
 
 
 def _typed(job: Sequence[str]) -> list[str]:

@@ -1,4 +1,6 @@
-"""Hydra's loader with two more rules: models serve both roles, presets follow their option.
+"""Hydra's config loader, extended for models and presets.
+
+Models serve both roles, and values of presets follow their option.
 
 An experiment sets `loss.alpha` for the loss that it chooses. Where the command line, or another preset, chooses another loss,
 that value would stay with another meaning or none: docs/decisions/0008-experiment-values-follow-their-option.md. Several

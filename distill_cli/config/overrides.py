@@ -54,31 +54,31 @@ def split_arguments(argv: list[str]) -> tuple[list[str], list[str]]:
     """
     flags: list[str] = []
     overrides: list[str] = []
-    words = deque(part for word in argv for part in (word.split("=", 1) if word.startswith(JOINED) else [word]))
-    while words:
-        word = words.popleft()
-        if not word.startswith("-"):
-            overrides.append(word)
+    arguments = deque(part for text in argv for part in (text.split("=", 1) if text.startswith(JOINED) else [text]))
+    while arguments:
+        argument = arguments.popleft()
+        if not argument.startswith("-"):
+            overrides.append(argument)
             continue
-        if re.match(r"--[\w./@-]+=", word) and not word.startswith("--info="):
-            raise UserError(f"{word}: drop the dashes: {word.lstrip('-')}")
-        if word in CONFIG_FLAGS:
-            raise UserError(f"{word}: the command chooses the config; use experiment=NAME with --config-dir DIR")
-        odd = re.fullmatch(r"--?[a-zA-Z][\w.@/]+", word) and word not in PLAIN_FLAGS | VALUE_FLAGS
-        if odd and words and is_value(after := words[0]):
-            key = word.lstrip("-")
-            raise UserError(f"{word} {after}: keys have no dashes, and values follow '='; did you mean '{key}={after}'?")
-        flags.append(word)
-        if word in VALUE_FLAGS:
-            flags += [expanded(words.popleft()) if word in FOLDER_FLAGS else words.popleft()] if words else []
-        elif word in ("--info", "-i") and words and is_value(words[0]):  # it may stand without one
-            flags.append(words.popleft())
+        if re.match(r"--[\w./@-]+=", argument) and not argument.startswith("--info="):
+            raise UserError(f"{argument}: drop the dashes: {argument.lstrip('-')}")
+        if argument in CONFIG_FLAGS:
+            raise UserError(f"{argument}: the command chooses the config; use experiment=NAME with --config-dir DIR")
+        odd = re.fullmatch(r"--?[a-zA-Z][\w.@/]+", argument) and argument not in PLAIN_FLAGS | VALUE_FLAGS
+        if odd and arguments and is_value(after := arguments[0]):
+            key = argument.lstrip("-")
+            raise UserError(f"{argument} {after}: keys have no dashes, and values follow '='; did you mean '{key}={after}'?")
+        flags.append(argument)
+        if argument in VALUE_FLAGS:
+            flags += [expanded(arguments.popleft()) if argument in FOLDER_FLAGS else arguments.popleft()] if arguments else []
+        elif argument in ("--info", "-i") and arguments and is_value(arguments[0]):  # it may stand without one
+            flags.append(arguments.popleft())
     return flags, overrides
 
 
-def is_value(word: str) -> bool:
+def is_value(argument: str) -> bool:
     """Return whether a word is neither a flag nor an override."""
-    return bool(word) and "=" not in word and not word.startswith(("-", "~"))
+    return bool(argument) and "=" not in argument and not argument.startswith(("-", "~"))
 
 
 def config_folder(value: str) -> Path:

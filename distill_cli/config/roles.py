@@ -1,4 +1,6 @@
-"""Models in their roles: `student=NAME` and `teacher=NAME` are answered from ``model/NAME.yaml`` of any config folder.
+"""Models in their roles as student and teacher.
+
+`student=NAME` and `teacher=NAME` are answered from ``model/NAME.yaml`` of any config folder.
 
 A file ``student/NAME.yaml`` or ``teacher/NAME.yaml`` goes before it: docs/decisions/0001-one-yaml-per-model.md.
 """
@@ -14,10 +16,13 @@ from distill_cli.config.options import ROLES
 
 
 class RoleRepository(ConfigRepository):
-    """Finds configs as Hydra does, and the models of the group `model` among the options of each role."""
+    """Config repository with the models among the options of each role.
+
+    Configs are located as Hydra does it; the models are those of the group `model`.
+    """
 
     def load_config(self, config_path: str) -> ConfigResult | None:
-        """Return a config with its defaults list; None where there is none."""
+        """Return a config with its defaults list, None if it does not exist."""
         model = self._model_of(config_path)
         source = None if model is None else self._find_object_source(f"model/{model}", ObjectType.CONFIG)
         if source is None:
@@ -34,12 +39,15 @@ class RoleRepository(ConfigRepository):
 
     def get_group_options(self, group_name: str, results_filter: ObjectType | None = ObjectType.CONFIG) -> list[str]:
         """Return the options of a group, sorted."""
-        found = super().get_group_options(group_name, results_filter)
+        options = super().get_group_options(group_name, results_filter)
         models = super().get_group_options("model", results_filter) if group_name.strip("/") in ROLES else []
-        return sorted({*found, *(name for name in models if not name.startswith("_"))})
+        return sorted({*options, *(name for name in models if not name.startswith("_"))})
 
     def _model_of(self, config_path: str) -> str | None:
-        """Return the model that a role's option stands for; None where it has a file of its own, or is no role's."""
+        """Return the model that a role's option stands for.
+
+        None where the option has a file of its own, or belongs to no role.
+        """
         role, _, name = config_path.strip("/").removesuffix(".yaml").partition("/")
         if role not in ROLES or not name or name.startswith("_") or super().config_exists(config_path):
             return None

@@ -58,7 +58,10 @@ class SubsetLoader:
         return len(self.pool)
 
     def batch_at(self, positions: Tensor, inputs: Tensor | None = None) -> Batch:
-        """Return the batch of the rows at `positions` ``[B]`` (int64, on the CPU), whose `inputs` may have been read ahead."""
+        """Return the batch of the rows at `positions` ``[B]``.
+
+        Positions are int64 on the CPU; `inputs` may have been read ahead.
+        """
         here = positions if self.device.type == "cpu" else positions.to(self.device, non_blocking=True)
         return Batch(
             inputs=self.inputs_at(positions, here) if inputs is None else inputs.to(self.device, non_blocking=True),
@@ -77,7 +80,10 @@ class SubsetLoader:
         return read_rows(self.pool.source, self.pool.rows[positions.numpy()]).to(self.device)
 
     def iter_batches(self, plan: Iterable[Tensor]) -> Iterator[Batch]:
-        """Yield the batch of each of the positions ``[B]`` in `plan`, in its order: `batch_at`, with inputs read ahead."""
+        """Yield the batch of each of the positions ``[B]`` in `plan`, in order.
+
+        Equals `batch_at`, with inputs read ahead.
+        """
         if not self.workers:
             yield from map(self.batch_at, plan)
             return
@@ -86,7 +92,10 @@ class SubsetLoader:
             yield self.batch_at(positions, inputs)
 
     def read_ahead(self, plan: list[Tensor]) -> Iterator[Tensor]:
-        """Yield inputs ``[B, *shape]`` on the CPU of each of the positions in `plan`, decoded in worker processes."""
+        """Yield the inputs ``[B, *shape]`` of each of the positions in `plan`.
+
+        They are on the CPU, decoded in worker processes.
+        """
         pin = self.device.type == "cuda"
         return read_batches(self.pool.source, self.pool.rows, plan, self.workers, pin_memory=pin)
 

@@ -1,4 +1,7 @@
-"""One .npy file a sample, in a folder for each class: data that is decoded while a model trains, by worker processes too."""
+"""Data sets of one .npy file a sample, in a folder for each class.
+
+Files are decoded while a model trains, by worker processes too.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,9 @@ BROKEN = (ValueError, EOFError, SyntaxError, TypeError, OverflowError, MemoryErr
 
 
 class NpyFiles:
-    """Samples in .npy files as one source ``[M, *shape]``; a file is open only while it is read.
+    """Samples in .npy files as one source ``[M, *shape]``.
+
+    A file is open only while it is read.
 
     Args:
         root: the folder that the names are relative to.
@@ -96,7 +101,9 @@ def decode_sample(content: bytes, path: Path) -> np.ndarray:
 
 
 def npy_files(root: str, split_seed: int = 0, test_fraction: float = 0.2, val_fraction: float = 0.15) -> Dataset:
-    """A folder ``ROOT/CLASS/*.npy`` of one sample a file, split at random and stratified; classes are named by their folders.
+    """Load a folder ``ROOT/CLASS/*.npy`` of one sample a file.
+
+    The split is random and stratified, and classes are named by their folders.
 
     Every file is read once at the start: its bytes make the fingerprint, and one that does not fit is named at once.
 
@@ -124,7 +131,9 @@ def npy_files(root: str, split_seed: int = 0, test_fraction: float = 0.2, val_fr
 
 
 def list_files(root: Path) -> tuple[tuple[str, ...], list[str], np.ndarray]:
-    """Return class names, the files' names relative to `root` in row order, and the class ``[M]`` of each.
+    """Return class names, file names and the class ``[M]`` of each file.
+
+    File names are relative to `root`, in row order.
 
     Hidden files and folders are left out.
 
@@ -164,7 +173,9 @@ def list_names(folder: Path) -> list[str]:
 
 
 def scan_files(root: Path, names: Sequence[str]) -> tuple[tuple[int, ...], str]:
-    """Read every file once, one at a time; return the shape that all samples have and a hash of all bytes in row order.
+    """Return the shape that all samples have and a hash of all bytes.
+
+    Every file is read once, one at a time, in row order.
 
     Raises:
         UserError: a file is damaged or has another shape than the first; names it.

@@ -70,7 +70,10 @@ class StoredViews:
         return self.change(self.rows.batch_at(positions), positions, view)
 
     def iter_batches(self, plan: Iterable[Tensor], view: int) -> Iterator[Batch]:
-        """Yield one view of the rows at each of the positions ``[B]`` in `plan`, in its order, with inputs read ahead."""
+        """Yield one view of the rows at each of the positions ``[B]`` in `plan`.
+
+        Views come in the plan's order, with inputs read ahead.
+        """
         plan = list(plan)
         for positions, batch in zip(plan, self.rows.iter_batches(plan), strict=True):
             yield self.change(batch, positions, view)

@@ -41,7 +41,10 @@ def read_rows(source: Source, rows: np.ndarray) -> Tensor:
 
 @dataclass(frozen=True)
 class ReadFailure:
-    """The line of a UserError in a worker; DataLoader would wrap the exception itself into a traceback's text."""
+    """The message of a UserError in a worker.
+
+    DataLoader would wrap the exception itself into a traceback's text.
+    """
 
     line: str
 
@@ -59,7 +62,10 @@ class DecodedRows(Dataset[Any]):
         self.rows = rows
 
     def __getitems__(self, positions: list[int]) -> Tensor | ReadFailure:
-        """Return the inputs ``[B, *shape]`` of one batch, or the line of what is wrong with a file."""
+        """Return the inputs ``[B, *shape]`` of one batch.
+
+        Where a file is wrong, returns the line that says so.
+        """
         try:
             return read_rows(self.source, self.rows[positions])
         except UserError as e:
@@ -69,7 +75,9 @@ class DecodedRows(Dataset[Any]):
 def read_batches(
     source: Source, rows: np.ndarray, plan: Sequence[Tensor], workers: int, *, pin_memory: bool = False
 ) -> Iterator[Tensor]:
-    """Yield the inputs of each batch of a plan, in its order; processes end with the generator.
+    """Yield the inputs of each batch of a plan, in its order.
+
+    The worker processes end with the generator.
 
     Args:
         source: picklable, without open files, where `workers` is above 0.
@@ -109,7 +117,10 @@ def read_batches(
 
 
 def _is_end_of_worker(error: Exception) -> bool:
-    """Return whether an error in the main process means that a worker died, and is none that was raised in a worker."""
+    """Return whether an error in the main process means that a worker died.
+
+    False for an error that was raised in a worker.
+    """
     if "in DataLoader worker process" in str(error):
         return False
     # Tensors wait in a worker until they are fetched: of a dead one the connection breaks before DataLoader misses it.

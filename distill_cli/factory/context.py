@@ -1,4 +1,4 @@
-"""What every part of a run needs to know: where it runs, how precisely, where it writes."""
+"""The context of a run: device, precision and output folder."""
 
 from __future__ import annotations
 
@@ -43,7 +43,10 @@ class Job:
 
 @dataclass(frozen=True)
 class CheckpointPolicy:
-    """When training states are written (``save_every``), and whether one that is there is gone on from (``resume``)."""
+    """Policy for training checkpoints.
+
+    ``save_every`` says how often one is saved, ``resume`` whether an existing one is resumed.
+    """
 
     every_steps: int | None = None
     every_seconds: float | None = None
@@ -95,7 +98,10 @@ class RunContext:
         self.loggers.epoch(record)
 
     def checkpoint_manager(self, name: str, key: str) -> CheckpointManager:
-        """Return where the states of one model's training lie: below the run folder, until the run is finished."""
+        """Return the checkpoint manager of one model's training.
+
+        Checkpoints lie below the run folder until the run is finished.
+        """
         folder = self.run_dir / RESUME_DIR / files.safe_name(name)
         return CheckpointManager(
             folder, key, self.checkpoint_policy.every_steps, self.checkpoint_policy.every_seconds, self.checkpoint_policy.resume

@@ -46,7 +46,10 @@ def teacher_pool(dataset: Dataset, settings: DatasetSettings, fraction: float | 
 
 
 def student_pool(dataset: Dataset, settings: DatasetSettings) -> Pool:
-    """Return the student's training rows, labeled or not, less the classes left out on purpose."""
+    """Return the student's training rows, labeled or not.
+
+    Rows of the classes left out on purpose are missing.
+    """
     if settings.rows.exclude_classes and not find_task(dataset.task).has_classes:
         raise UserError(f"dataset.exclude_classes: task={dataset.task} has no classes that could be left out; drop it")
     pool = _with_labels(dataset, settings, settings.rows.label_fraction)
@@ -78,7 +81,10 @@ class TransferSet:
 
 
 def build_transfer_set(dataset: Dataset, settings: DatasetSettings) -> TransferSet:
-    """Return the rows of a student: those of the data set, and those of ``dataset.unlabeled``."""
+    """Return the rows of a student.
+
+    They are those of the data set and those of ``dataset.unlabeled``.
+    """
     pool, source = student_pool(dataset, settings), settings.rows.unlabeled
     if source is None:
         return TransferSet(pool)

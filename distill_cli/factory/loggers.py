@@ -1,4 +1,7 @@
-"""Who hears of a run's epochs: the terminal, and the loggers that its config names."""
+"""Loggers of a run's epochs.
+
+They are the terminal and the loggers that the config names.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,9 @@ from distill_cli.types import EpochRecord
 
 
 class LoggerCollection:
-    """The loggers of one run; one that fails is reported and left out, since hours of training are worth more than a chart.
+    """The loggers of one run.
+
+    One that fails is reported and left out, since hours of training are worth more than a chart.
 
     Args:
         loggers: by name.

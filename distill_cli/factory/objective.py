@@ -1,4 +1,4 @@
-"""Settings -> what is minimized: the weighted losses of a student, of its control, of a teacher."""
+"""Builds the weighted losses of a student, a control or a teacher."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from distill_cli.tasks.task import Task
 
 
 def build_objective(losses: LossSettings, seed: int, where: str = "", number: int = 0) -> Objective:
-    """Build the weighted losses of a student: the term `loss` and the further ones by name.
+    """Build the weighted losses of a student.
+
+    They are the term `loss` and the further ones by name.
 
     Args:
         losses: components, each with its `weight`.

@@ -1,4 +1,4 @@
-"""Settings -> the stages of one training: of the student, of a control, of a teacher."""
+"""Builds the stages of a student's, a control's or a teacher's training."""
 
 from __future__ import annotations
 
@@ -47,14 +47,20 @@ class StageSpec:
     balance_gradients: bool = False
 
     def gradient_log_every(self, steps_per_epoch: int) -> int:
-        """Return the epochs from one measurement to the next, 0 for never; a single term has the whole gradient anyway."""
+        """Return the number of epochs between two gradient measurements.
+
+        0 for never; a single term has the whole gradient anyway.
+        """
         if self.log_gradients is None or not self.log_gradients.batches or len(self.objective.names) < 2:
             return 0
         return self.log_gradients.every or -(-STEPS_PER_MEASUREMENT * self.log_gradients.batches // steps_per_epoch)
 
 
 def feature_pairs(parts: Sequence[StageSpec]) -> Pairs:
-    """Return the module paths (student's, teacher's) of the features that any stage compares, each once."""
+    """Return the module paths of the features that any stage compares.
+
+    Pairs are (student's, teacher's), each once.
+    """
     return list(dict.fromkeys(pair for part in parts for pair in part.objective.pairs))
 
 

@@ -1,4 +1,7 @@
-"""A finished sweep of trials -> the settings that student and tuned control found in it, each by its own validation score."""
+"""The best settings of a finished sweep of trials.
+
+Student and tuned control have settings of their own, each by its own validation score.
+"""
 
 from __future__ import annotations
 
@@ -78,11 +81,17 @@ class SearchResult:
 
     @property
     def control_losses(self) -> Settings:
-        """`loss` and `terms` of the trial that was best for the control, as far as the trials varied them."""
+        """`loss` and `terms` of the control's best trial.
+
+        Only as far as the trials varied them.
+        """
         return {key: self.control.config[key] for key in LOSS_KEYS if key in self.student.settings}
 
     def report(self, seed: int) -> dict[str, Any]:
-        """Return the report's `tuned_from` section; `seed` is that of the run that uses it."""
+        """Return the report's `tuned_from` section.
+
+        `seed` is that of the run that uses it.
+        """
         arms = {"student": self.student, "tuned": self.control}
         return {
             "folder": self.folder,
@@ -96,7 +105,9 @@ class SearchResult:
 
 
 def apply_tuned_settings(settings: RunSettings, dataset: Dataset) -> tuple[RunSettings, SearchResult | None]:
-    """Return the settings with the best of a sweep laid over them, and the sweep; without `tuned_from` as they are.
+    """Return the settings with the best of a sweep merged in, and the sweep.
+
+    Without `tuned_from` the settings are unchanged.
 
     Raises:
         UserError: the folder holds no fitting trials, or the control had fewer than the student.
@@ -136,9 +147,9 @@ def read(folder: Path, config: Mapping[str, Any], dataset: Dataset) -> SearchRes
     configs = [_with_seed(report["config"], report["seed"], config["seed"]) for _, report in reports]
     varied = [key for key in (*TRAINING_KEYS, *LOSS_KEYS) if len({_text(c.get(key)) for c in configs}) > 1]
     others = sorted({key for c in configs for key in c} - {*varied, *TRAINING_KEYS, *LOSS_KEYS, *IGNORED_KEYS})
-    if other := [key for key in others if len({_text(_less_places(c, key)) for c in configs}) > 1]:
+    if differing := [key for key in others if len({_text(_less_places(c, key)) for c in configs}) > 1]:
         raise UserError(
-            f"{where}: its trials differ in {other[0]}, which is not carried over; vary the student's training, loss or terms"
+            f"{where}: its trials differ in {differing[0]}, which is not carried over; vary the student's training, loss or terms"
         )
     if not varied:
         raise UserError(f"{where}: its runs differ in nothing that is searched; sweep trial=range(0,8) with an hparams preset")
@@ -150,41 +161,47 @@ def read(folder: Path, config: Mapping[str, Any], dataset: Dataset) -> SearchRes
         return {key: c[key] for key in varied}
 
     def of_control(c: Mapping[str, Any]) -> Settings:
-        kept = {key: c[key] for key in varied if key not in LOSS_KEYS}
+        training = {key: c[key] for key in varied if key not in LOSS_KEYS}
         losses = {key: c[key] if key in varied else config[key] for key in LOSS_KEYS}
-        return kept | ({"loss": without_teacher(losses, f"{where}: ")} if set(LOSS_KEYS) & set(varied) else {})
+        return training | ({"loss": without_teacher(losses, f"{where}: ")} if set(LOSS_KEYS) & set(varied) else {})
 
-    found = {}
+    best = {}
     for name, settings in ((STUDENT, of_student), (SCRATCH, of_control)):
         scores = [_score(report, name, metric, path) for path, report in reports]
-        found[name] = _best([(settings(c), score, c) for c, score in zip(configs, scores, strict=True)], metric)
-    if found[SCRATCH].trials < found[STUDENT].trials:
+        best[name] = _best([(settings(c), score, c) for c, score in zip(configs, scores, strict=True)], metric)
+    if best[SCRATCH].trials < best[STUDENT].trials:
         raise UserError(
-            f"{where}: the student had {found[STUDENT].trials} trials, the control only {found[SCRATCH].trials}; "
+            f"{where}: the student had {best[STUDENT].trials} trials, the control only {best[SCRATCH].trials}; "
             "vary the training in each, as hparams=random does, so that both had as many"
         )
     seeds = sorted({int(report["seed"]) for _, report in reports})
-    return SearchResult(str(folder), metric, seeds, found[STUDENT], found[SCRATCH])
+    return SearchResult(str(folder), metric, seeds, best[STUDENT], best[SCRATCH])
 
 
 def without_teacher(losses: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return what a control minimizes beside a student of these `loss` and `terms`: each loss's settings, by name."""
+    """Return the losses of the control of a student with `loss` and `terms`.
+
+    The result holds each loss's settings by name.
+    """
     loss, terms = (losses[key] for key in LOSS_KEYS)
     objective = build_objective(LossSettings(loss, terms), 0, where)
     own = dict(objective.items())
     control = objective.without_teacher() if objective.uses_teacher else objective
-    found = {}
+    components = {}
     for name, term in control.items():
         component = loss if name == "loss" else terms.get(name)
         if own.get(name) is not term:  # it stands for the teacher's terms
             component = {"class_weight": term.class_weight}
         weight = control.schedules[name]
-        found[name] = {**component, "weight": asdict(weight) if isinstance(weight, WeightSchedule) else weight}
-    return found
+        components[name] = {**component, "weight": asdict(weight) if isinstance(weight, WeightSchedule) else weight}
+    return components
 
 
 def _with_seed(config: Mapping[str, Any], seed: int, new: int) -> dict[str, Any]:
-    """Return a trial's config with losses that draw by the seed of the run that uses it where they drew by the trial's."""
+    """Return a trial's config with the seed of the run that uses it.
+
+    It replaces the trial's seed in losses that take one.
+    """
 
     def follow(part: Any) -> Any:
         if not isinstance(part, Mapping):
@@ -230,7 +247,10 @@ def _has_all(config: Mapping[str, Any]) -> bool:
 
 
 def _own_targets(folder: Path) -> frozenset[str]:
-    """Return the classes that the config of a run names, where this user made the run; else none."""
+    """Return the classes that the config of a run names.
+
+    None of them where another user made the run.
+    """
     return targets_in(load_config(folder / layout.CONFIG)) if is_own(folder) else frozenset()
 
 
@@ -251,15 +271,17 @@ def _score(report: Mapping[str, Any], name: str, metric: str, path: Path) -> flo
 
 
 def _best(scored: Sequence[tuple[Settings, float, Mapping[str, Any]]], metric: str) -> BestTrial:
-    """Return the best of the distinct settings by mean score over their runs; of equals the first.
+    """Return the best of the distinct settings by mean score over their runs.
+
+    Of equals the first.
 
     Args:
         scored: settings of an arm, its score, and the whole config, of each run.
         metric: that the scores are.
     """
     groups: dict[str, list[tuple[Settings, float, Mapping[str, Any]]]] = {}
-    for one in scored:
-        groups.setdefault(_text(one[0]), []).append(one)
+    for run in scored:
+        groups.setdefault(_text(run[0]), []).append(run)
     means = {text: sum(score for _, score, _ in group) / len(group) for text, group in groups.items()}
     pick: Callable[..., str] = max if all_metrics()[metric].higher_is_better else min
     text = pick(means, key=lambda t: means[t])

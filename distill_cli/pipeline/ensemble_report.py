@@ -1,4 +1,7 @@
-"""What a report says of an ensemble's members: where each came from, and its own scores beside those of the whole."""
+"""Report on the members of an ensemble.
+
+It says where each came from, with its own scores next to those of the whole.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,11 @@ from distill_cli.types import TEACHER, Dataset
 PROVENANCE_KEYS = ("source", "teacher_key", *TRAINING_STATS)
 
 
-def member_provenance(taught: ResolvedTeacher) -> list[dict[str, Any]]:
+def member_provenance(teacher: ResolvedTeacher) -> list[dict[str, Any]]:
     """Return what is known of each member without scoring it."""
     return [
         {"source": member.origin, "teacher_key": member.key, **{key: member.training_stats.get(key) for key in TRAINING_STATS}}
-        for member in taught.members
+        for member in teacher.members
     ]
 
 
@@ -34,7 +37,9 @@ def members_report(
     context: RunContext,
     split: str = "all",
 ) -> list[dict[str, Any]]:
-    """Return the report's `teacher_members`: one part a member; none where the teacher is a single model.
+    """Return the report's `teacher_members`, one part a member.
+
+    Empty where the teacher is a single model.
 
     Args:
         model: the teacher.

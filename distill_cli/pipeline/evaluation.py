@@ -78,7 +78,10 @@ def insert_after(scores: Mapping[str, Any], metric: str, interval: list[float] |
 
 
 def compare(logits: Mapping[str, Logits], pool: Pool, split: str, dataset: Dataset, context: RunContext) -> Scores:
-    """Return the student's primary metric minus that of each control, with paired bootstrap intervals."""
+    """Return the student's primary metric minus that of each control.
+
+    Intervals are paired bootstrap intervals.
+    """
     student = evaluator(logits[STUDENT][split], pool, dataset)
     metric = student.primary_metric
     compared = {}
@@ -94,12 +97,15 @@ def compare(logits: Mapping[str, Logits], pool: Pool, split: str, dataset: Datas
 def verdict(
     models: Mapping[str, Mapping[str, Any]], comparison: Mapping[str, Mapping[str, Any]], split: str, metric: Metric
 ) -> str:
-    """Return the run's one sentence: the student against its tuned control, the scratch one, or the first there is."""
+    """Return the run's one sentence on the student against a control.
+
+    The control is the tuned one, else the scratch one, else the first there is.
+    """
     if STUDENT not in models or not comparison:
         name = STUDENT if STUDENT in models else TEACHER
         score = models.get(name, {}).get(split, {}).get(metric.name)
-        said = "no scores" if score is None else f"{metric.title} {score:.3f} on {split}"
-        return f"one seed: {name} {said}; no control was trained, so nothing is said about distillation"
+        score_text = "no scores" if score is None else f"{metric.title} {score:.3f} on {split}"
+        return f"one seed: {name} {score_text}; no control was trained, so nothing is said about distillation"
     control = next((name for name in (TUNED, SCRATCH) if name in comparison), next(iter(comparison)))
     student, other = models[STUDENT][split][metric.name], models[control][split][metric.name]
     return verdict_one_run(

@@ -32,24 +32,24 @@ def run_teacher(settings: TeacherRunSettings, dataset: Dataset, context: RunCont
     """Train one teacher into the run folder `out`, register it, and return the folder."""
     task, loggers = find_task(dataset.task), open_loggers(settings.loggers, out, context.progress.say)
     started = replace(context, run_dir=out, started=time.time(), loggers=loggers)
-    taught, result = teacher_training.train(settings, dataset, started)
-    assert taught.model is not None and taught.train_record is not None and taught.key is not None and taught.spec is not None
+    teacher, result = teacher_training.train(settings, dataset, started)
+    assert teacher.model is not None and teacher.train_record is not None and teacher.key is not None and teacher.spec is not None
     gathered = RunResults.create(dataset, started, out)
-    gathered.add(TEACHER, taught.model, taught.spec, taught.training_stats)
-    layout.save_train_record(out, TEACHER, taught.train_record)
+    gathered.add(TEACHER, teacher.model, teacher.spec, teacher.training_stats)
+    layout.save_train_record(out, TEACHER, teacher.train_record)
     models = gathered.evaluate()
     report = report_header("train-teacher", settings, dataset) | {
         "models": models,
         "comparison": {},
         "verdict": evaluation.verdict(models, {}, TEST_SPLIT, task.primary_metric),
-        "teacher_key": taught.key,
+        "teacher_key": teacher.key,
         "teacher_source": "trained",
         "budget": {"teacher_steps": result.steps, "teacher_seconds": result.seconds},
     }
     report["notes"] = examine(Examined(report, dataset, gathered.logits, result.history), own_checks(settings.health))
     predictions = write_run.predictions(dataset, gathered.logits)
     write_run.write_run(started, report, settings.resolved, provenance_of(started), result.history, predictions)
-    layout.register(context.output_dir, taught.key, out)
+    layout.register(context.output_dir, teacher.key, out)
     return out
 
 
@@ -58,27 +58,29 @@ def train_and_report(
     transfer: TransferSet,
     dataset: Dataset,
     context: RunContext,
-    taught: teacher_training.ResolvedTeacher,
+    teacher: teacher_training.ResolvedTeacher,
     extra_sections: Mapping[str, Any],
     tuned_settings: SearchResult | None = None,
 ) -> Report:
-    """Train a student and its controls into the run folder ``context.run_dir``, and return the report.
+    """Train a student and its controls, and return the report.
+
+    The run folder is ``context.run_dir``.
 
     Args:
         settings: of a run, or of a generation.
         transfer: the student's rows.
         dataset: what is learned and scored.
         context: of this run.
-        taught: the teacher.
+        teacher: the teacher.
         extra_sections: what else the report says; the student joins the `generations`.
         tuned_settings: where the tuned control's settings come from.
     """
     task = find_task(dataset.task)
     context = replace(context, loggers=open_loggers(settings.loggers, context.run_dir, context.progress.say))
     gathered = RunResults.create(dataset, context, context.run_dir)
-    member_reports = add_teacher(gathered, taught, context.run_dir)
+    member_reports = add_teacher(gathered, teacher, context.run_dir)
     spec = ModelSpec.of_data(settings.student.model, settings.student.preprocessing, dataset)
-    train_students(settings, controls.build_plans(settings), gathered, spec, transfer.pool, taught)
+    train_students(settings, controls.build_plans(settings), gathered, spec, transfer.pool, teacher)
     models = gathered.evaluate()
     comparison = evaluation.compare(gathered.logits, dataset.test, TEST_SPLIT, dataset, context)
     report = report_header("distill", settings, dataset) | {
@@ -87,9 +89,9 @@ def train_and_report(
         "verdict": evaluation.verdict(models, comparison, TEST_SPLIT, task.primary_metric),
         "terms": list(gathered.stages.values())[-1]["terms"],
         "stages": gathered.stages,
-        "teacher_key": taught.key,
-        "teacher_fingerprint": taught.fingerprint(),
-        "teacher_source": taught.origin,
+        "teacher_key": teacher.key,
+        "teacher_fingerprint": teacher.fingerprint(),
+        "teacher_source": teacher.origin,
         "teacher_members": member_reports,
         "unlabeled": transfer.unlabeled,
         "cache": gathered.cache,

@@ -1,4 +1,6 @@
-"""Is a run sound? A list of checks, each of which looks for one sign of trouble and names the setting that helps.
+"""Checks of a finished run for signs of trouble.
+
+Each check looks for one sign and names the setting that helps.
 
 A check takes an `Examined` and yields sentences. One's own is added to `CHECKS`, or named in the config as
 ``health=[my_module.my_check]``.
@@ -48,7 +50,10 @@ class Examined:
     records: Sequence[EpochRecord] = ()
 
     def scored(self, model: str) -> Iterator[tuple[str, np.ndarray, Pool]]:
-        """Yield name, logits and rows of each split of the data set that a model was scored on, the extra ones left out."""
+        """Yield name, logits and rows of each split that a model was scored on.
+
+        The splits are the data set's, the extra ones left out.
+        """
         for split in ("val", "test"):
             if split in self.logits.get(model, {}):
                 yield split, self.logits[model][split], self.dataset.pools[split]
@@ -130,7 +135,10 @@ def columns_that_number_the_rows(examined: Examined) -> Iterator[str]:
 
 
 def small_validation(examined: Examined) -> Iterator[str]:
-    """Validation rows too few to choose an epoch by, or none of a class that is trained on."""
+    """Validation rows too few to choose an epoch by.
+
+    Also none of a class that is trained on.
+    """
     dataset = examined.dataset
     val = np.bincount(dataset.val.y, minlength=len(dataset.class_names))
     train = np.bincount(dataset.train.y[dataset.train.y >= 0], minlength=len(dataset.class_names))
@@ -147,7 +155,10 @@ def small_validation(examined: Examined) -> Iterator[str]:
 
 
 def lonely_groups(examined: Examined) -> Iterator[str]:
-    """A scored split of one group, or a class that one group alone has, which is then in one split only."""
+    """A scored split of one group, or a class of one group alone.
+
+    Such a class is then in one split only.
+    """
     dataset = examined.dataset
     if not dataset.grouped or any(pool.group is None for pool in (dataset.train, dataset.val, dataset.test)):
         return
@@ -181,7 +192,10 @@ def channels_last(examined: Examined) -> Iterator[str]:
 
 
 def still_learning(examined: Examined) -> Iterator[str]:
-    """The loss on validation is lowest at the last epoch and still falls, at a rate that no schedule has brought down."""
+    """Validation loss that still falls at the last epoch.
+
+    It is lowest there, at a rate that no schedule has brought down.
+    """
     for model in (TEACHER, STUDENT):
         records = [record for record in examined.records if record.model == model]
         records = [record for record in records if record.stage == records[-1].stage]  # an earlier stage prepares

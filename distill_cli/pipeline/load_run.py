@@ -56,25 +56,31 @@ class LoadedRun:
     @property
     def run_fingerprint(self) -> str | None:
         """Of the data that the run was trained and scored on, as its report has it."""
-        told = self.report.get("data")
-        return str(told.get("fingerprint")) if isinstance(told, dict) else None
+        data = self.report.get("data")
+        return str(data.get("fingerprint")) if isinstance(data, dict) else None
 
     @property
     def is_other_data(self) -> bool:
-        """Whether the data that were loaded are not the run's: another set or split, or another content under its name."""
+        """Whether the loaded data differ from the run's.
+
+        They may be another set or split, or have another content under the same name.
+        """
         return self.run_fingerprint != self.dataset.fingerprint
 
     def trained_on(self, pools: Mapping[str, Pool], names: Iterable[str]) -> dict[str, dict[str, int]]:
-        """Return, for each model, how many rows of each pool it was trained on, where the data are not the run's."""
+        """Return how many rows of each pool each model was trained on.
+
+        Empty where the data are the run's.
+        """
         known = [name for name in names if self.is_other_data and layout.train_record_file(self.folder, name).is_file()]
         counts = {name: trained_on(layout.read_train_record(self.folder, name), pools) for name in known}
-        return {name: found for name, found in counts.items() if found}
+        return {name: rows for name, rows in counts.items() if rows}
 
     @property
     def may_show_samples(self) -> bool:
         """Whether the run allows single samples on pages."""
-        told = self.config.get("report")
-        return not isinstance(told, dict) or told.get("samples") is not False
+        report = self.config.get("report")
+        return not isinstance(report, dict) or report.get("samples") is not False
 
 
 def load_run(settings: RunCommandSettings, out: Path, job: Job) -> LoadedRun:
@@ -107,7 +113,10 @@ def _task(config: dict[str, Any], report: dict[str, Any], source: Path) -> Task:
 
 
 def _with_original_eval_settings(runtime: RuntimeSettings, config: Mapping[str, Any]) -> RuntimeSettings:
-    """Return the settings with the run's own chunk size and draws where the user typed none: the last digits depend on them."""
+    """Return the settings with the run's own chunk size and bootstrap draws.
+
+    Typed ones stay. Why: the last digits depend on them.
+    """
     own = config.get("bootstrap")
     layers = (DEFAULT_BOOTSTRAP, own if isinstance(own, Mapping) else {}, asdict(runtime.bootstrap))
     bootstrap = {key: value for layer in layers for key, value in layer.items() if value is not None}

@@ -1,4 +1,7 @@
-"""A fit -> the report's `stages` and `terms`: what each loss term weighed and how hard it pulled."""
+"""The report's `stages` and `terms` of a fit.
+
+They hold the weight and the gradients of each loss term.
+"""
 
 from __future__ import annotations
 
@@ -12,26 +15,32 @@ from distill_cli.types import EpochRecord, GradientStats
 
 
 def stages_section(parts: Sequence[StageSpec], result: FitResult) -> dict[str, Any]:
-    """Return epochs, steps, trained modules and terms of each stage by name, in their order."""
-    found = {}
+    """Return epochs, steps, trained modules and terms of each stage by name.
+
+    Stages are in their order.
+    """
+    sections = {}
     for part in parts:
         records = [record for record in result.history if record.stage == part.name]
         best = result.history[result.best_epoch]
         chosen = best if best.stage == part.name else records[-1]  # an earlier stage hands over its last epoch
-        found[part.name] = {
+        sections[part.name] = {
             "epochs": len(records),
             "steps": len(records) * records[0].step // records[0].epoch,
             "train": None if part.trainable_modules is None else list(part.trainable_modules),
             "terms": {name: term(name, part, records, chosen) for name in part.objective.names},
         }
-    return found
+    return sections
 
 
 def term(name: str, part: StageSpec, records: Sequence[EpochRecord], chosen: EpochRecord) -> dict[str, Any]:
-    """Return one term's weight and value in the chosen epoch, and its weights and gradients in the first and the last."""
+    """Return the weight, value and gradients of one term.
+
+    Weight and value are of the chosen epoch, weights and gradients of the first and the last.
+    """
     measured = [record.gradients for record in records if record.gradients is not None]
     ends = (measured[0], measured[-1]) if measured else None
-    others = [other for other in part.objective.names if other != name]
+    others = [partner for partner in part.objective.names if partner != name]
     return {
         "weight": chosen.weights[name],
         "value": chosen.loss_terms[name],
@@ -40,19 +49,25 @@ def term(name: str, part: StageSpec, records: Sequence[EpochRecord], chosen: Epo
         "gradient_norm": _first_last(*(p.norms[name] for p in ends)) if ends else None,
         "gradient_share": _first_last(*(p.shares[name] for p in ends)) if ends else None,
         "features": feature_pairs_section(dict(part.objective.items())[name]),
-        "cosine": {other: _first_last(*(cosine(p, name, other) for p in ends)) for other in others} if ends else {},
+        "cosine": {partner: _first_last(*(cosine(p, name, partner) for p in ends)) for partner in others} if ends else {},
     }
 
 
 def feature_pairs_section(loss: DistillationLoss) -> list[dict[str, str | None]]:
-    """Return the pairs of layers that a loss compares, and how the student's features are brought to the teacher's shape."""
+    """Return the pairs of layers that a loss compares.
+
+    Each has the way that the student's features are brought to the teacher's shape.
+    """
     described = zip(loss.pairs, loss.adapter_descriptions, strict=True)
     return [{"student": s, "teacher": t, "adapter": how} for (s, t), how in described]
 
 
-def cosine(pull: GradientStats, one: str, other: str) -> float | None:
-    """Return the cosine between the gradients of two terms, in whichever order they were measured."""
-    return pull.cosines[one, other] if (one, other) in pull.cosines else pull.cosines[other, one]
+def cosine(pull: GradientStats, first: str, second: str) -> float | None:
+    """Return the cosine between the gradients of two terms.
+
+    The order of the names does not matter.
+    """
+    return pull.cosines[first, second] if (first, second) in pull.cosines else pull.cosines[second, first]
 
 
 def _first_last(first: float | None, last: float | None) -> dict[str, float | None]:

@@ -38,7 +38,9 @@ from distill_cli.types import SCRATCH, Dataset, Pool
 
 
 def preflight(settings: RunSettings, pool: Pool, dataset: Dataset, context: RunContext) -> None:
-    """Build everything of a run and of its generations once, on nothing, so that a mistake costs no training.
+    """Build everything of a run and of its generations once, without data.
+
+    Why: a mistake then costs no training.
 
     Args:
         settings: of the run.
@@ -115,7 +117,9 @@ def check_student(settings: RunSettings, stages: Sequence[StageSpec], pool: Pool
 
 
 def check_unlabeled_is_used(balanced: bool, uses_teacher: bool) -> None:
-    """Refuse rows of ``dataset.unlabeled`` that would teach nothing, or whose classes would have to be known.
+    """Check that the rows of ``dataset.unlabeled`` can be used.
+
+    They would otherwise teach nothing, or their classes would have to be known.
 
     Raises:
         UserError: says which.

@@ -1,4 +1,7 @@
-"""What reports say of a run beside its scores: what it was, with what it was made, and what it was allowed."""
+"""Sections of a report other than its scores.
+
+They say what the run was, with what it was made, and what it was allowed.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,10 @@ def provenance_of(context: RunContext) -> dict[str, Any]:
 
 
 def budget(models: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return optimizer steps of student and controls, and beside them what the teacher cost."""
+    """Return the optimizer steps of student and controls.
+
+    The cost of the teacher is reported with them.
+    """
     others = [name for name in models if name not in (TEACHER, STUDENT)]
     return {
         "student_steps": models[STUDENT]["steps"],

@@ -1,4 +1,4 @@
-"""What a run gathers before its report can be written: models on disk, what they say, and their figures."""
+"""Collects the models, logits and metrics that a run's report needs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from distill_cli.utils import files
 
 @dataclass
 class RunResults:
-    """What a run has so far: weights on disk, and of each model its logits and its figures."""
+    """Results of a run so far.
+
+    Holds the weights on disk, and the logits and metrics of each model.
+    """
 
     dataset: Dataset
     context: RunContext
@@ -50,32 +53,37 @@ class RunResults:
         return {name: scores.get(name, {}) | figures for name, figures in self.model_figures.items()}
 
 
-def add_teacher(gathered: RunResults, taught: teacher_training.ResolvedTeacher, out: Path) -> list[dict[str, Any]]:
-    """Put the teacher into the run folder, so that the run can be scored again without the folder it came from.
+def add_teacher(gathered: RunResults, teacher: teacher_training.ResolvedTeacher, out: Path) -> list[dict[str, Any]]:
+    """Add the teacher to the run folder.
+
+    Why: the run can be scored again without the folder it came from.
 
     Returns:
         What the report says of an ensemble's members.
     """
-    if taught.train_record is not None:
-        layout.save_train_record(out, TEACHER, taught.train_record)
-    if taught.metrics_csv is not None:
-        files.write_text(out / layout.TEACHER_EPOCHS, taught.metrics_csv)
-    if taught.model is not None:
-        assert taught.spec is not None
-        gathered.add(TEACHER, taught.model, taught.spec, taught.training_stats)
+    if teacher.train_record is not None:
+        layout.save_train_record(out, TEACHER, teacher.train_record)
+    if teacher.metrics_csv is not None:
+        files.write_text(out / layout.TEACHER_EPOCHS, teacher.metrics_csv)
+    if teacher.model is not None:
+        assert teacher.spec is not None
+        gathered.add(TEACHER, teacher.model, teacher.spec, teacher.training_stats)
         whole = gathered.logits[TEACHER]
         return ensemble_report.members_report(
-            taught.model, taught.spec, ensemble_report.member_provenance(taught), whole, gathered.dataset, gathered.context
+            teacher.model, teacher.spec, ensemble_report.member_provenance(teacher), whole, gathered.dataset, gathered.context
         )
     pools = evaluation.eval_splits(gathered.dataset)
-    known = {name: taught.logits(pool, gathered.dataset, gathered.context) for name, pool in pools.items()}
+    known = {name: teacher.logits(pool, gathered.dataset, gathered.context) for name, pool in pools.items()}
     gathered.logits[TEACHER] = {name: values for name, values in known.items() if values is not None}
-    gathered.model_figures[TEACHER] = dict(taught.training_stats)
+    gathered.model_figures[TEACHER] = dict(teacher.training_stats)
     return []
 
 
 def measured(model: Classifier, spec: ModelSpec) -> dict[str, Any]:
-    """Return a model's size and latency, and how much of its weights are statistics of input preparation."""
+    """Return a model's size and latency.
+
+    Includes how much of its weights are statistics of input preparation.
+    """
     statistics = [part for part in model.modules() if isinstance(part, Standardise)]
     prepared = sum(weight_bytes(part) for part in statistics)
     return {

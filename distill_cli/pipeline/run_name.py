@@ -27,7 +27,10 @@ def run_name(settings: TeacherRunSettings, command: str, data: str) -> str:
 
 
 def teacher_name(teacher: TeacherSettings) -> str:
-    """Return what a teacher is called: its file or folder where it is not trained here, else its architecture."""
+    """Return the display name of a teacher.
+
+    It is the file or folder where it is not trained here, else the architecture.
+    """
     source, name = teacher.source, model_name(teacher.model.model)
     if isinstance(source, tuple):
         return name if len(source) == 1 else f"{len(source)} x {name}"

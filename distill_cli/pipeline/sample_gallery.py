@@ -1,4 +1,7 @@
-"""samples.json: the few rows, with their values and feature maps, that a run's page draws."""
+"""The content of samples.json for a run's page.
+
+It holds a few rows, with their values and feature maps.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,9 @@ def samples(
     networks: Mapping[str, Classifier],
     context: RunContext,
 ) -> dict[str, Any] | None:
-    """Return the content of samples.json, or None without a teacher and a student on that split.
+    """Return the content of samples.json.
+
+    None without a teacher and a student on that split.
 
     Args:
         report: names the pairs of layers that were compared.
@@ -73,7 +78,9 @@ def samples(
 
 
 def column_statistics(dataset: Dataset, shape: Sequence[int]) -> list[dict[str, Any]] | None:
-    """Return name, mean and deviation over the training rows of each feature of a table.
+    """Return name, mean and deviation of each feature of a table.
+
+    Statistics are over the training rows.
 
     None of what is no table: samples of several axes, and long vectors without names, such as a signal.
     """
@@ -91,7 +98,10 @@ def column_statistics(dataset: Dataset, shape: Sequence[int]) -> list[dict[str, 
 
 
 def allowed(old: Mapping[str, Any]) -> bool:
-    """Return whether a finished run's report lets single samples be shown; what it forbids no later command shows."""
+    """Return whether a finished run's report lets single samples be shown.
+
+    What it forbids no later command shows.
+    """
     settings: Any = old.get("config")
     for key in ("report", "samples"):
         settings = settings.get(key) if isinstance(settings, Mapping) else None
@@ -99,33 +109,39 @@ def allowed(old: Mapping[str, Any]) -> bool:
 
 
 def pairs(report: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the layers (student's, teacher's) that any term of any stage compared, each pair once."""
-    found = [
+    """Return the pairs of layers that any term of any stage compared.
+
+    Pairs are (student's, teacher's), each once.
+    """
+    layers = [
         (str(pair["student"]), str(pair["teacher"]))
         for stage in (report.get("stages") or {}).values()
         for term in (stage.get("terms") or {}).values()
         for pair in term.get("features") or ()
     ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(layers))
 
 
 @torch.no_grad()
 def _feature_maps(
     report: Mapping[str, Any], networks: Mapping[str, Classifier], x: np.ndarray, context: RunContext
 ) -> Iterator[dict[str, Any]]:
-    """Yield what each pair of layers says of a few rows, made small enough to be looked at."""
-    wanted = pairs(report)
-    if not wanted or TEACHER not in networks or STUDENT not in networks:
+    """Yield the feature maps of each pair of layers for a few rows.
+
+    They are made small enough to be looked at.
+    """
+    layer_pairs = pairs(report)
+    if not layer_pairs or TEACHER not in networks or STUDENT not in networks:
         return
-    heard = {}
+    features_by_model = {}
     for position, name in enumerate((STUDENT, TEACHER)):
-        model, paths = networks[name].to(context.device).eval(), [pair[position] for pair in wanted]
+        model, paths = networks[name].to(context.device).eval(), [pair[position] for pair in layer_pairs]
         model.set_feature_layers(paths)
         features = model(torch.from_numpy(x).to(context.device)).features
         model.set_feature_layers(())
-        heard[name] = {path: features[path].float().cpu().numpy() for path in paths}
-    for student, teacher in wanted:
-        maps = {STUDENT: heard[STUDENT][student], TEACHER: heard[TEACHER][teacher]}
+        features_by_model[name] = {path: features[path].float().cpu().numpy() for path in paths}
+    for student, teacher in layer_pairs:
+        maps = {STUDENT: features_by_model[STUDENT][student], TEACHER: features_by_model[TEACHER][teacher]}
         yield {
             "layers": {STUDENT: student, TEACHER: teacher},
             "maps": {name: {"shape": list(value.shape[1:]), "values": [small(v) for v in value]} for name, value in maps.items()},
@@ -133,7 +149,9 @@ def _feature_maps(
 
 
 def small(values: np.ndarray) -> list[Any]:
-    """Return a feature map with at most CHANNELS of its channels, evenly chosen, and about POSITIONS means over positions.
+    """Return a feature map reduced for display.
+
+    It has at most CHANNELS of its channels, evenly chosen, and about POSITIONS means over positions.
 
     Args:
         values: ``[channels, ...]``, or ``[features]``, of which POSITIONS at most are kept, evenly chosen.

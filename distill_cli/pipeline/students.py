@@ -31,9 +31,12 @@ def train_students(
     gathered: RunResults,
     spec: ModelSpec,
     pool: Pool,
-    taught: teacher_training.ResolvedTeacher,
+    teacher: teacher_training.ResolvedTeacher,
 ) -> None:
-    """Train the student, then its controls: the same network from the same weights, without the teacher's terms."""
+    """Train the student, then its controls.
+
+    A control is the same network from the same weights, without the teacher's terms.
+    """
     dataset, context = gathered.dataset, gathered.context
     labels, steps_per_epoch, epochs = int(pool.labeled.sum()), None, None
     for plan in plans:
@@ -45,8 +48,8 @@ def train_students(
         teachers: list[Teacher] = []
         if uses_teacher(stages):
             query = TeacherQuery(feature_pairs(stages), pool, dataset, context, plan.training, plan.seed, settings.cache)
-            teachers, gathered.cache = build_teachers(taught, query)
-            plan = replace(plan, teacher_hash=taught.content_hash())
+            teachers, gathered.cache = build_teachers(teacher, query)
+            plan = replace(plan, teacher_hash=teacher.content_hash())
         model = build_model(spec, "student.model", plan.seed)
         result = fit(plan, model, stages, pool, dataset, teachers, context)
         gathered.records += result.history
@@ -54,8 +57,8 @@ def train_students(
             steps_per_epoch, epochs = result.steps // len(result.history), len(result.history)
             gathered.stages = stages_section(stages, result)
         record = record_training_rows(pool, dataset)
-        if teachers and taught.train_record is not None:  # what the teacher saw has reached the student through it
-            record = merge_records([record, taught.train_record])
+        if teachers and teacher.train_record is not None:  # what the teacher saw has reached the student through it
+            record = merge_records([record, teacher.train_record])
         layout.save_train_record(context.run_dir, plan.name, record)
         cost = teacher_training.training_stats(result, labels if any(stage.objective.uses_labels for stage in stages) else 0)
         if not settings.student.bias_correction:
@@ -72,7 +75,10 @@ def train_students(
 def apply_bias_correction(
     model: Classifier, spec: ModelSpec, pool: Pool, dataset: Dataset, context: RunContext, metric: str
 ) -> tuple[Classifier, ModelSpec]:
-    """Return a trained model with the offset of its missing classes, and how to build it again."""
+    """Return a model with offset logits of its missing classes.
+
+    Also returns how to build it again.
+    """
     missing = bias_correction.missing_classes(pool, dataset)
     logits = predict(model.to(context.device), context.rows(dataset.val, dataset), context.eval_batch_size).numpy()
     offset = bias_correction.fit_offset(logits, dataset.val.y, missing, dataset.macro_classes, metric)

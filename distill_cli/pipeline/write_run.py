@@ -1,4 +1,7 @@
-"""A finished run folder: report, config, epochs, predictions; the report last."""
+"""Writes a finished run folder.
+
+It holds report, config, epochs and predictions; the report is written last.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,9 @@ def write_run(
     predictions: str | None,
     samples: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write everything a finished run leaves beside its checkpoint; `report.json` last, as the mark of a finished run.
+    """Write all files of a finished run except its checkpoint.
+
+    `report.json` is written last, as the mark of a finished run.
     The states that its trainings were kept by go then."""
     out = context.run_dir
     files.remove_all_temporaries(out, layout.RUN_FILES)

@@ -76,7 +76,10 @@ class ModelSpec:
 
     @classmethod
     def of_data(cls, model: Component, preprocessing: str | None, dataset: Dataset) -> ModelSpec:
-        """Return the specification of a network for a data set, with that data set's preprocessing where it has none."""
+        """Return the specification of a network for a data set.
+
+        It has the data set's preprocessing where it has none of its own.
+        """
         return cls(
             dict(model),
             preprocessing or dataset.default_preprocessing,
@@ -329,7 +332,9 @@ def load_model(folder: Path, name: str, also: Collection[str] = ()) -> tuple[Cla
 
 
 def _build_on_meta(spec: ModelSpec, where: str) -> Classifier | None:
-    """Build a model without its memory, so that one larger than its weights is refused at no cost.
+    """Build a model on the meta device.
+
+    Why: a model larger than its weights is refused without using memory.
 
     Why: an entry that asks for more memory than its weights hold is rejected before any is allocated. Errors in it are
     reported when the model is built.

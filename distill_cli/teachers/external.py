@@ -1,4 +1,7 @@
-"""Teachers that this tool has not trained: their weights, or their outputs by row id."""
+"""Teachers that were not trained by this tool.
+
+They come as weights, or as outputs by row id.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +59,9 @@ def _order(names: Sequence[Any], dataset: Dataset) -> list[int]:
 
 
 def load_outputs(settings: FromLogits, dataset: Dataset, *, more_rows: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Return row ids ``[N]`` and logits ``[N, C]`` of a foreign teacher, in the data's class order.
+    """Return row ids ``[N]`` and logits ``[N, C]`` of an external teacher.
+
+    Logits are in the data's class order.
 
     Args:
         settings: the file, and what it holds.
@@ -92,7 +97,10 @@ def load_outputs(settings: FromLogits, dataset: Dataset, *, more_rows: bool = Fa
 
 
 def _check_rows(index: np.ndarray, dataset: Dataset, where: str, *, every: bool) -> None:
-    """Refuse outputs of another data set, known by their row ids; of all rows (`every`), or of some."""
+    """Check by row ids that outputs belong to the data set.
+
+    All rows must be covered (`every`), or some.
+    """
     ids = np.unique(np.concatenate([pool.index for pool in dataset.pools.values()]))
     if len(ids) != ids[-1] + 1:  # rows were left out of this data set (beats at a record's end), and may have outputs
         return
@@ -134,10 +142,10 @@ def _row_id_error(cell: str) -> str | None:
     return None if fits else f"row id '{cell.strip()}' is no whole number >= 0"
 
 
-def select_rows(index: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarray | None:
-    """Return the rows of `values` whose ids are `wanted`, or None where one is missing."""
+def select_rows(index: np.ndarray, values: np.ndarray, ids: np.ndarray) -> np.ndarray | None:
+    """Return the rows of `values` with the given ids, None if one is missing."""
     order = np.argsort(index)
-    at = np.searchsorted(index[order], wanted)
-    if len(index) == 0 or (at >= len(index)).any() or (index[order][at] != wanted).any():
+    at = np.searchsorted(index[order], ids)
+    if len(index) == 0 or (at >= len(index)).any() or (index[order][at] != ids).any():
         return None
     return values[order][at]

@@ -18,7 +18,9 @@ from distill_cli.types import Batch, ModelOutput
 
 
 class FrozenTeacher:
-    """A model in eval mode, for good: every module of it refuses `train()`, whoever calls it.
+    """A model that stays in eval mode.
+
+    Every module of it refuses `train()`, whoever calls it.
 
     Outputs are computed under `no_grad`, not `inference_mode`, so that adapters can learn from them.
 
@@ -38,9 +40,9 @@ class FrozenTeacher:
     @torch.no_grad()
     def __call__(self, batch: Batch) -> ModelOutput:
         """Return the output for the inputs of the batch, as the student sees them."""
-        with capture_outputs(self._tapped) as heard:
+        with capture_outputs(self._tapped) as captured:
             output = self._forward(self._model, batch.inputs)
-        return with_features(output, heard)
+        return with_features(output, captured)
 
 
 def _stay_in_eval(module: nn.Module, mode: bool = True) -> nn.Module:
@@ -50,7 +52,9 @@ def _stay_in_eval(module: nn.Module, mode: bool = True) -> nn.Module:
 
 
 class PrecomputedTeacher:
-    """A teacher whose outputs are known by row and view: stored ones of a model, or those of a file.
+    """A teacher whose outputs are known by row and view.
+
+    They are stored ones of a model, or those of a file.
 
     Tables may be memory-mapped and may lie on another device than the batches.
 

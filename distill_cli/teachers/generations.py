@@ -48,10 +48,13 @@ class TrainStudent(Protocol):
         transfer: TransferSet,
         dataset: Dataset,
         context: RunContext,
-        taught: ResolvedTeacher,
+        teacher: ResolvedTeacher,
         extra_sections: Mapping[str, Any],
     ) -> dict[str, Any]:
-        """Train into ``context.run_dir``; `extra_sections` joins the report."""
+        """Train into ``context.run_dir``.
+
+        `extra_sections` joins the report.
+        """
         ...
 
 
@@ -66,17 +69,19 @@ def prefix_errors(link: GenerationSettings) -> Iterator[None]:
 
 def train_generations(
     settings: RunSettings,
-    taught: ResolvedTeacher,
+    teacher: ResolvedTeacher,
     transfer: TransferSet,
     dataset: Dataset,
     context: RunContext,
     distil: TrainStudent,
 ) -> tuple[ResolvedTeacher, list[dict[str, Any]]]:
-    """Find or train every generation, and return the last as the teacher, with what the report says of each.
+    """Load or train every generation, and return the last as the teacher.
+
+    Also returns what the report says of each.
 
     Args:
         settings: of the student's run.
-        taught: the teacher at the beginning.
+        teacher: the teacher at the beginning.
         transfer: the rows of all generations.
         dataset: theirs.
         context: of the student's run.
@@ -88,17 +93,17 @@ def train_generations(
     typed = targets_in(settings.resolved)
     for link in settings.generations:
         if folder is not None:  # so that its run folder says by itself what it learned from
-            link = link.taught_by(folder, STUDENT)
-        key = generation_key(link, taught, transfer, dataset)
-        train = partial(_train, link, key, taught, transfer, dataset, context, distil)
-        folder, found = find_or_create(context, key, KEY, f"generation: {link.name}", train, context.output_dir / FOLDER)
+            link = link.with_teacher(folder, STUDENT)
+        key = generation_key(link, teacher, transfer, dataset)
+        train = partial(_train, link, key, teacher, transfer, dataset, context, distil)
+        folder, reused = find_or_create(context, key, KEY, f"generation: {link.name}", train, context.output_dir / FOLDER)
         report = layout.read_json(folder / layout.REPORT)
         if not generations:
-            generations.append(generation(TEACHER, taught.origin, layout.model_metrics(report, TEACHER, SHOWN), metric))
-        how = f"link {link.name}, {'found' if found else 'trained'}"
-        taught = replace(load_from_run(folder, STUDENT, how, typed), key=key)
-        generations.append(generation(link.name, taught.origin, layout.model_metrics(report, STUDENT, SHOWN), metric))
-    return taught, generations
+            generations.append(generation(TEACHER, teacher.origin, layout.model_metrics(report, TEACHER, SHOWN), metric))
+        how = f"link {link.name}, {'found' if reused else 'trained'}"
+        teacher = replace(load_from_run(folder, STUDENT, how, typed), key=key)
+        generations.append(generation(link.name, teacher.origin, layout.model_metrics(report, STUDENT, SHOWN), metric))
+    return teacher, generations
 
 
 def generation(name: str, source: str, figures: Mapping[str, Any], metric: str) -> dict[str, Any]:
@@ -114,14 +119,17 @@ def generation(name: str, source: str, figures: Mapping[str, Any], metric: str) 
     return {"name": name, "source": source, **{key: figures.get(key) for key in FIGURES}, **scores}
 
 
-def generation_key(link: GenerationSettings, taught: ResolvedTeacher, transfer: TransferSet, dataset: Dataset) -> str:
-    """Return what a generation's run is found by: its teacher, its settings, its data, the recipe version."""
+def generation_key(link: GenerationSettings, teacher: ResolvedTeacher, transfer: TransferSet, dataset: Dataset) -> str:
+    """Return the key of a generation's run.
+
+    It depends on teacher, settings, data and the recipe version.
+    """
     own = {name: value for name, value in link.run.resolved.items() if name not in NOT_IN_KEY}
     use = {name: link.run.dataset.resolved.get(name) for name in (*SELECTION_KEYS, "split_seed")}
     return files.hash_json(
         {
             "link": own,
-            "teacher": taught.fingerprint(),
+            "teacher": teacher.fingerprint(),
             "views": link.run.cache.views,
             "precision": link.run.runtime.device.precision,
             "data": [dataset.fingerprint, use, transfer.pool.extra_fingerprint],
@@ -133,7 +141,7 @@ def generation_key(link: GenerationSettings, taught: ResolvedTeacher, transfer: 
 def _train(
     link: GenerationSettings,
     key: str,
-    taught: ResolvedTeacher,
+    teacher: ResolvedTeacher,
     transfer: TransferSet,
     dataset: Dataset,
     context: RunContext,
@@ -144,7 +152,7 @@ def _train(
     own = replace(context, run_dir=out, started=time.time())
     try:
         with prefix_errors(link):
-            distil(link.run, transfer, dataset, own, taught, {KEY: key, "link": link.name})
+            distil(link.run, transfer, dataset, own, teacher, {KEY: key, "link": link.name})
     except UserError:
         if not any((out / layout.RESUME_DIR).glob("*/*")):  # nothing to go on from
             files.remove([out])

@@ -1,4 +1,7 @@
-"""A teacher's outputs on the training rows, computed once and kept on disk: made under a lock, memory-mapped ever after."""
+"""A teacher's outputs on the training rows, stored on disk.
+
+They are computed once, under a lock, and memory-mapped afterwards.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +76,9 @@ def weights_hash(model: nn.Module) -> str:
 def get_or_compute_outputs(
     cache: OutputCacheSpec, model: nn.Module, paths: Sequence[str], views: StoredViews
 ) -> tuple[PrecomputedTeacher, dict[str, Any]]:
-    """Return the teacher's outputs on all views of the rows as a table, and what a report says of it.
+    """Return the teacher's outputs on all views of the rows as a table.
+
+    Also returns the report's section on the cache.
 
     Args:
         cache: where and under what key.
@@ -107,7 +112,10 @@ def _made(
     shapes: Mapping[str, tuple[int, ...]],
     rows: int,
 ) -> str:
-    """Compute the tables, unless another run has meanwhile; return ``made`` or ``found``."""
+    """Compute the tables, unless another run has meanwhile.
+
+    Returns ``made`` or ``found``.
+    """
     size = rows * row_size(shapes)
     # The lock lies beside the folder, so that a cache may be deleted as a whole.
     with locks.file_lock(
@@ -165,12 +173,15 @@ def iter_outputs(cache: OutputCacheSpec, teacher: FrozenTeacher, views: StoredVi
 
 
 def file_names(shapes: Mapping[str, Any]) -> dict[str, str]:
-    """Return a file name for each output; module paths may differ in case alone, so these count."""
+    """Return a file name for each output.
+
+    Features are numbered, because module paths may differ in case alone.
+    """
     return {name: name if name == LOGITS else f"feature_{n}" for n, name in enumerate(shapes)}
 
 
 def check_size(cache: OutputCacheSpec, size: int, rows: int) -> None:
-    """Refuse outputs that are larger than what is allowed, or than what the disk has left."""
+    """Check the size of outputs against the allowed size and the free disk."""
     what = f"cache: the teacher's outputs on {rows:,} rows need {size / GIGABYTE:.2f} GiB"
     instead = "or let the teacher run in the loop: cache.use=never"
     if size > cache.max_gb * GIGABYTE:
@@ -194,12 +205,12 @@ def read(cache: OutputCacheSpec, folder: Path, shapes: Mapping[str, tuple[int, .
         manifest = layout.read_json(folder / MANIFEST)
     except UserError:
         raise_stale_cache(folder, f"{MANIFEST} is damaged")
-    found, wanted = manifest.get("parts"), files.to_jsonable(cache.parts)
-    if not isinstance(found, dict):
+    stored_parts, parts = manifest.get("parts"), files.to_jsonable(cache.parts)
+    if not isinstance(stored_parts, dict):
         raise_stale_cache(folder, f"its {MANIFEST} names no parts")
-    for name in sorted({*found, *wanted}):
-        if found.get(name) != wanted.get(name):
-            raise_stale_cache(folder, f"it was made with {name} {found.get(name)}, and this run has {wanted.get(name)}")
+    for name in sorted({*stored_parts, *parts}):
+        if stored_parts.get(name) != parts.get(name):
+            raise_stale_cache(folder, f"it was made with {name} {stored_parts.get(name)}, and this run has {parts.get(name)}")
     tables = {}
     for name, file in file_names(shapes).items():
         path, shape = folder / f"{file}.npy", (rows, *shapes[name])

@@ -1,4 +1,7 @@
-"""Runs that are made once: found by their key, or made under a lock, however many jobs ask at the same time."""
+"""Runs that are made once and looked up by their key.
+
+They are made under a lock, however many jobs ask at the same time.
+"""
 
 from __future__ import annotations
 
@@ -25,32 +28,38 @@ def find_or_create(
         make: runs it in a folder of its own, below a folder that it adds, registers it, and returns the folder.
         home: that folder.
     """
-    found = layout.registered(context.output_dir, key, field)
-    if found is None:
+    folder = layout.registered(context.output_dir, key, field)
+    if folder is None:
         lock = context.output_dir / layout.REGISTER / f"{key}.lock"
         with locks.file_lock(lock, lambda: context.progress.say(f"{what}: another run is training it; waiting")):
-            found = layout.registered(context.output_dir, key, field) or _finished(context.output_dir, key, field, home)
-            if found is None:
+            folder = layout.registered(context.output_dir, key, field) or _finished(context.output_dir, key, field, home)
+            if folder is None:
                 return make(_started_or_new(context, key, what)), False
-    context.progress.say(f"{what}: found {found}")
-    return found, True
+    context.progress.say(f"{what}: found {folder}")
+    return folder, True
 
 
 def _finished(outputs: Path, key: str, field: str, home: Path) -> Path | None:
-    """Register and return a run that died between its report and its entry in the register."""
-    begun = layout.started_run(outputs, key)
-    if begun is None or not layout.is_finished(home / begun):
+    """Register and return a finished run that is not in the register yet.
+
+    Such a run died between its report and its entry.
+    """
+    started = layout.started_run(outputs, key)
+    if started is None or not layout.is_finished(home / started):
         return None
-    layout.register(outputs, key, home / begun)
+    layout.register(outputs, key, home / started)
     return layout.registered(outputs, key, field)
 
 
 def _started_or_new(context: RunContext, key: str, what: str) -> Path:
-    """Return the folder's name: of the run that was begun and is not finished, where runs are resumed, or a new one."""
-    begun = layout.started_run(context.output_dir, key)
-    if begun is not None and context.checkpoint_policy.resume:
-        context.progress.say(f"{what}: going on in {begun}")
-        return begun
+    """Return the name of the run's folder.
+
+    It is that of an unfinished run with the key, where runs are resumed, or a new one.
+    """
+    started = layout.started_run(context.output_dir, key)
+    if started is not None and context.checkpoint_policy.resume:
+        context.progress.say(f"{what}: going on in {started}")
+        return started
     context.progress.say(f"{what}: none with key {key} in {context.output_dir}; training one")
     name = Path(f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}")
     layout.mark_started(context.output_dir, key, name)

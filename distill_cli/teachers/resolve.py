@@ -1,4 +1,7 @@
-"""Where a run's teacher comes from: one that is trained, found or loaded, or several of them as an ensemble."""
+"""Selection of a run's teacher.
+
+It is trained, looked up or loaded, or is an ensemble of several.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,9 @@ PREPARED = {
 
 
 def resolve_teacher(settings: RunSettings, dataset: Dataset, context: RunContext, train_run: TrainRun) -> ResolvedTeacher:
-    """Return the teacher that the settings ask for, and refuse one that has seen the student's scored rows.
+    """Return the teacher that the settings ask for.
+
+    One that has seen the student's scored rows is refused.
 
     Args:
         settings: of the student's run.
@@ -81,11 +86,14 @@ def load_members(settings: RunSettings, dataset: Dataset, context: RunContext, t
     return [find_or_train(settings.for_member(n), dataset, context, train_run) for n in range(len(source))]
 
 
-def introduce(taught: ResolvedTeacher, dataset: Dataset, context: RunContext) -> None:
-    """Print what is known of a teacher that came as weights or outputs, with its scores on validation."""
-    prepared = f"; inputs: {PREPARED[taught.spec.preprocessing]}" if taught.spec is not None else ""
-    context.progress.say(f"teacher: {taught.origin}{prepared}")
-    logits = taught.logits(dataset.val, dataset, context)
+def introduce(teacher: ResolvedTeacher, dataset: Dataset, context: RunContext) -> None:
+    """Print origin and validation scores of an external teacher.
+
+    Such a teacher came as weights or outputs.
+    """
+    prepared = f"; inputs: {PREPARED[teacher.spec.preprocessing]}" if teacher.spec is not None else ""
+    context.progress.say(f"teacher: {teacher.origin}{prepared}")
+    logits = teacher.logits(dataset.val, dataset, context)
     if logits is None:
         context.progress.say("warning: the teacher has no outputs for some rows of validation, so nobody knows how good it is")
         return
@@ -98,7 +106,9 @@ def introduce(taught: ResolvedTeacher, dataset: Dataset, context: RunContext) ->
 
 
 def load_from_runs(source: FromRuns, also: Collection[str] = ()) -> list[ResolvedTeacher]:
-    """Return the models of ``teacher.run``; classes of `also` may be built.
+    """Return the models of ``teacher.run``.
+
+    Classes of `also` may be built.
 
     Raises:
         UserError: a folder that is no run, a model listed twice, or one whose training rows nobody knows in a list.
@@ -121,37 +131,43 @@ def load_from_runs(source: FromRuns, also: Collection[str] = ()) -> list[Resolve
 
 
 def teacher_columns(teacher: TeacherSettings) -> Columns | None:
-    """Return the names of the columns that the first model of ``teacher.run`` was trained on; None without one."""
+    """Return the column names of the first model of ``teacher.run``.
+
+    They are those that it was trained on; None without one.
+    """
     if not isinstance(teacher.source, FromRuns):
         return None
     first = teacher.source.models[0]
     return columns_of(read_checkpoint(find_run(first.folder, first.config_path)))
 
 
-def check_compatible(taught: ResolvedTeacher, dataset: Dataset) -> None:
+def check_compatible(teacher: ResolvedTeacher, dataset: Dataset) -> None:
     """Refuse a teacher that knows other classes, or takes samples of another shape.
 
     Raises:
         UserError: names both.
     """
-    if taught.spec is None:
+    if teacher.spec is None:
         return
-    shape, names = taught.spec.input_shape, taught.class_names
+    shape, names = teacher.spec.input_shape, teacher.class_names
     if shape != dataset.input_shape:
-        raise UserError(f"teacher ({taught.origin}): takes samples of shape {shape}, the data has {dataset.input_shape}")
-    if taught.columns and dataset.columns and taught.columns.features != dataset.columns.features:
+        raise UserError(f"teacher ({teacher.origin}): takes samples of shape {shape}, the data has {dataset.input_shape}")
+    if teacher.columns and dataset.columns and teacher.columns.features != dataset.columns.features:
         raise UserError(
-            f"teacher ({taught.origin}): its features are {', '.join(taught.columns.features)}, in this order; the data's are "
+            f"teacher ({teacher.origin}): its features are {', '.join(teacher.columns.features)}, in this order; the data's are "
             f"{', '.join(dataset.columns.features)}; train one on this table"
         )
     if names is not None and names != tuple(dataset.class_names):
         raise UserError(
-            f"teacher ({taught.origin}): knows the classes {', '.join(names)}; the data has {', '.join(dataset.class_names)}"
+            f"teacher ({teacher.origin}): knows the classes {', '.join(names)}; the data has {', '.join(dataset.class_names)}"
         )
 
 
 def build_ensemble(members: Sequence[ResolvedTeacher], ensemble: EnsembleSettings, dataset: Dataset) -> ResolvedTeacher:
-    """Return the ensemble of some teachers as one: its training rows are all of theirs, its cost is the sum of theirs."""
+    """Return the ensemble of some teachers as one teacher.
+
+    Its training rows are all of theirs, its cost is the sum of theirs.
+    """
     specs = [member.spec for member in members if member.spec is not None]
     spec = ensemble_spec(specs, ensemble, dataset)
     model = build_model(spec, "teacher")
@@ -171,14 +187,20 @@ def build_ensemble(members: Sequence[ResolvedTeacher], ensemble: EnsembleSetting
 
 
 def ensemble_spec(members: Sequence[ModelSpec], ensemble: EnsembleSettings, dataset: Dataset) -> ModelSpec:
-    """Return the specification of an ensemble; each member has a preprocessing of its own."""
+    """Return the specification of an ensemble.
+
+    Each member has a preprocessing of its own.
+    """
     weights = None if ensemble.weights is None else [float(weight) for weight in ensemble.weights]
     model = {"_target_": ENSEMBLE, "average": ensemble.average, "weights": weights}
     return replace(ModelSpec.of_data(model, "none", dataset), members=tuple(members))
 
 
 def build_untrained_teacher(teacher: TeacherSettings, dataset: Dataset) -> Classifier:
-    """Return the teacher, or the ensemble, of the architecture that the settings name, with fresh weights."""
+    """Build the teacher of the settings with fresh weights.
+
+    It is a single model or an ensemble.
+    """
     spec = ModelSpec.of_data(teacher.model.model, teacher.model.preprocessing, dataset)
     if isinstance(teacher.source, tuple) and len(teacher.source) > 1:
         spec = ensemble_spec([spec] * len(teacher.source), replace(teacher.ensemble, weights=None), dataset)

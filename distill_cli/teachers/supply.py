@@ -66,7 +66,10 @@ class TeacherQuery:
 
     @property
     def views(self) -> int:
-        """How many stored views of each row there are; 0 where inputs stay as they are, or are new every epoch."""
+        """Number of stored views of each row.
+
+        0 where inputs stay as they are, or are new every epoch.
+        """
         return self.cache.views if self.augments_inputs else 0
 
     @property
@@ -101,28 +104,30 @@ class TeacherQuery:
         )
 
 
-def build_teachers(taught: ResolvedTeacher, lesson: TeacherQuery) -> tuple[list[Teacher], dict[str, Any]]:
+def build_teachers(resolved_teacher: ResolvedTeacher, lesson: TeacherQuery) -> tuple[list[Teacher], dict[str, Any]]:
     """Return the frozen teacher for a training, and the report's `cache` section.
 
     Raises:
         UserError: a table of outputs has no features, cannot follow changed inputs, or does not cover the pool; the model has no
             module that the losses name; outputs are too large to store; stored ones are refused.
     """
-    if taught.model is None:
-        return [_table(taught, lesson)], {"state": "outputs", "views": 0}
-    assert taught.spec is not None
-    model = taught.model.to(lesson.context.device)
+    if resolved_teacher.model is None:
+        return [_table(resolved_teacher, lesson)], {"state": "outputs", "views": 0}
+    assert resolved_teacher.spec is not None
+    model = resolved_teacher.model.to(lesson.context.device)
     teacher = freeze_teacher(model, lesson.pairs, find_task(lesson.dataset.task))
     if not lesson.uses_cache:
         return [teacher], {"state": "in the loop", "views": lesson.views}
     stored, facts = get_or_compute_outputs(
-        lesson.cache_spec(_parts(model, taught.spec, lesson)), model, lesson.paths, lesson.inputs()
+        lesson.cache_spec(_parts(model, resolved_teacher.spec, lesson)), model, lesson.paths, lesson.inputs()
     )
     return [stored], {**facts, "views": lesson.views}
 
 
 def check_output_cache(lesson: TeacherQuery, teacher: Classifier | None) -> None:
-    """See, before anything is trained, that stored views make sense and that the teacher's outputs may be stored.
+    """Check stored views and the size of the teacher's outputs.
+
+    This is done before anything is trained.
 
     Args:
         lesson: the student's.
@@ -146,9 +151,12 @@ def check_output_cache(lesson: TeacherQuery, teacher: Classifier | None) -> None
 
 
 def _parts(model: Classifier, spec: ModelSpec, lesson: TeacherQuery) -> dict[str, Any]:
-    """Return everything that stored outputs depend on; the seed is a part only where inputs are changed by it."""
+    """Return everything that stored outputs depend on.
+
+    The seed is a part only where inputs are changed by it.
+    """
     context, training = lesson.context, lesson.training
-    drawn = {"seed": lesson.seed, "augment": asdict(training.augment), "mixup": asdict(training.mixup)}
+    augmentation = {"seed": lesson.seed, "augment": asdict(training.augment), "mixup": asdict(training.mixup)}
     return {
         "format": FORMAT,
         "recipe_version": RECIPE_VERSION,
@@ -157,7 +165,7 @@ def _parts(model: Classifier, spec: ModelSpec, lesson: TeacherQuery) -> dict[str
         "rows": files.hash_bytes(np.ascontiguousarray(lesson.pool.index).tobytes(), lesson.pool.extra_fingerprint.encode()),
         "classes": list(lesson.dataset.class_names),
         "features": lesson.paths,
-        "views": {"count": lesson.views, **drawn} if lesson.views else None,
+        "views": {"count": lesson.views, **augmentation} if lesson.views else None,
         "precision": context.precision,
         "device": context.device.type,
         "chunk": context.eval_batch_size,
@@ -165,21 +173,22 @@ def _parts(model: Classifier, spec: ModelSpec, lesson: TeacherQuery) -> dict[str
     }
 
 
-def _table(taught: ResolvedTeacher, lesson: TeacherQuery) -> PrecomputedTeacher:
+def _table(resolved_teacher: ResolvedTeacher, lesson: TeacherQuery) -> PrecomputedTeacher:
     check_has_features(lesson.pairs)
     if lesson.augments_inputs:
         raise UserError(
             "teacher.logits_file: fixed outputs cannot follow changed inputs; "
             "use augment=none mixup=none or a teacher with weights"
         )
-    logits = taught.logits(lesson.pool, lesson.dataset, lesson.context)
+    logits = resolved_teacher.logits(lesson.pool, lesson.dataset, lesson.context)
     if logits is None:
-        raise UserError(f"teacher ({taught.origin}): has no outputs for some of the student's training rows; give all row ids")
+        origin = resolved_teacher.origin
+        raise UserError(f"teacher ({origin}): has no outputs for some of the student's training rows; give all row ids")
     return PrecomputedTeacher(len(lesson.pool), torch.from_numpy(logits).to(lesson.context.device))
 
 
 def check_has_features(pairs: Pairs) -> None:
-    """Refuse to compare the features of `pairs`, for a teacher of which only outputs are known."""
+    """Refuse feature pairs for a teacher of which only outputs are known."""
     if pairs:
         raise UserError(
             f"teacher.logits_file: has logits only, and the loss compares features (the teacher's '{pairs[0][1]}'); "

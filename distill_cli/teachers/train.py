@@ -67,7 +67,10 @@ class ResolvedTeacher:
     class_names: tuple[str, ...] | None = None
 
     def logits(self, pool: Pool, dataset: Dataset, context: RunContext) -> np.ndarray | None:
-        """Return logits ``[N, C]`` on a pool, or None where a table of outputs does not cover it."""
+        """Return logits ``[N, C]`` on a pool.
+
+        None where a table of outputs does not cover the pool.
+        """
         from distill_cli.training.trainer import predict
 
         if self.model is not None:
@@ -77,14 +80,20 @@ class ResolvedTeacher:
         return external.select_rows(*self.outputs, pool.index)
 
     def content_hash(self) -> str:
-        """Return a hash of the weights, or of the table: another teacher in the same folder has another."""
+        """Return a hash of the weights or of the table of outputs.
+
+        Another teacher in the same folder has another hash.
+        """
         if self.model is not None:
             return weights_hash(self.model)
         assert self.outputs is not None
         return files.hash_bytes(*(values.tobytes() for values in self.outputs))
 
     def fingerprint(self) -> str:
-        """Return what identifies the teacher: its key, or, where this tool did not train it, what it is made of."""
+        """Return the identity of the teacher.
+
+        It is its key, or, where this tool did not train it, a hash of its content.
+        """
         if self.key is not None or self.model is None:
             return self.key or self.content_hash()
         assert self.spec is not None
@@ -100,7 +109,10 @@ class TrainRun(Protocol):
 
 
 def teacher_key(teacher: TrainHere, dataset: Dataset, settings: DatasetSettings, precision: str) -> str:
-    """Return what a trained teacher is found by: what decides its weights, the data and the recipe version."""
+    """Return the key of a trained teacher.
+
+    It depends on what decides its weights, the data and the recipe version.
+    """
     parts = teacher.key_parts()
     if parts["label_fraction"] is None:
         parts["label_fraction"] = settings.rows.label_fraction
@@ -116,12 +128,15 @@ def find_or_train(settings: TeacherRunSettings, dataset: Dataset, context: RunCo
     def make(name: Path) -> Path:
         return train_run(settings, dataset, context, home / name)
 
-    folder, found = find_or_create(context, key, "teacher_key", "teacher", make, home)
-    return load_from_run(folder, TEACHER, "found" if found else "trained", targets_in(settings.resolved))
+    folder, reused = find_or_create(context, key, "teacher_key", "teacher", make, home)
+    return load_from_run(folder, TEACHER, "found" if reused else "trained", targets_in(settings.resolved))
 
 
 def load_from_run(folder: Path, name: str, how: str, also: Collection[str] = ()) -> ResolvedTeacher:
-    """Return a model of a finished run as a teacher; classes of `also` may be built, beside the trusted ones."""
+    """Return a model of a finished run as a teacher.
+
+    Classes of `also` may be built, in addition to the trusted ones.
+    """
     checkpoint = read_checkpoint(folder)
     model, spec = load_model(folder, name, also)
     report = layout.read_json(folder / layout.REPORT)
@@ -129,7 +144,8 @@ def load_from_run(folder: Path, name: str, how: str, also: Collection[str] = ())
     record = layout.read_train_record(folder, name) if layout.train_record_file(folder, name).is_file() else None
     if record is None and not (name == TEACHER and str(report.get("teacher_source")).startswith(("weights", "logits_file"))):
         raise UserError(
-            f"{layout.train_record_file(folder, name)}: missing, so nobody can tell what this teacher was trained on; the run is damaged"
+            f"{layout.train_record_file(folder, name)}: missing, so nobody can tell what this teacher was trained on; "
+            "the run is damaged"
         )
     return ResolvedTeacher(
         f"{how} {folder}",
@@ -145,10 +161,13 @@ def load_from_run(folder: Path, name: str, how: str, also: Collection[str] = ())
 
 
 def _epochs(folder: Path, name: str) -> str | None:
-    """Return a model's epochs from the run that trained it, or from one that had them from there."""
+    """Return a model's epochs from the run that trained it.
+
+    They may come from a run that had copied them from there.
+    """
     for file in (layout.EPOCHS, layout.TEACHER_EPOCHS):
-        if (folder / file).is_file() and (found := epochs_of(folder / file, name, "teacher")) is not None:
-            return found
+        if (folder / file).is_file() and (epochs := epochs_of(folder / file, name, "teacher")) is not None:
+            return epochs
     return None
 
 

@@ -1,4 +1,7 @@
-"""Weights that another program has written -> the tensors of a network: which part of a file, and without which prefix."""
+"""Reading of weight files that other programs have written.
+
+Chooses the part of a file that fits a network, and the prefix to remove.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,10 @@ DEPTH = 3  # dictionaries within dictionaries that are looked into
 
 @dataclass(frozen=True)
 class Reading:
-    """One way to read a file: the tensors at a place in it, less a prefix of their names."""
+    """One way to read a weight file.
+
+    Holds the tensors at a place in it, less a prefix of their names.
+    """
 
     place: str
     prefix: str
@@ -32,7 +38,10 @@ class Reading:
 
     @property
     def described(self) -> str:
-        """How it was read, to print behind the file's name; empty where nothing was chosen or taken off."""
+        """How the file was read, printed after its name.
+
+        Empty where nothing was chosen or removed.
+        """
         parts = [f"its '{self.place}'"] if self.place else []
         parts += [f"names without '{self.prefix}'"] if self.prefix else []
         return f" ({', '.join(parts)})" if parts else ""
@@ -119,7 +128,10 @@ def _is_script(path: Path) -> bool:
 
 
 def _places(content: Any, place: str = "", depth: int = 0) -> dict[str, dict[str, Tensor]]:
-    """Return the tensors by name of every dictionary in a file that holds some, by its place: ``state.model``."""
+    """Return the tensors by name of every dictionary in a file.
+
+    Only dictionaries that hold tensors count; the key is their place: ``state.model``.
+    """
     if not isinstance(content, Mapping) or depth > DEPTH:
         return {}
     own = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
@@ -130,7 +142,10 @@ def _places(content: Any, place: str = "", depth: int = 0) -> dict[str, dict[str
 
 
 def _readings(place: str, tensors: Mapping[str, Tensor]) -> Iterator[Reading]:
-    """Yield the tensors as they are named, then with one prefix after the other taken off that all names share."""
+    """Yield the tensors with their names less common prefixes.
+
+    First as they are named, then with one prefix after the other removed that all names share.
+    """
     prefix, more = "", True
     while more:
         yield Reading(place, prefix, tensors)

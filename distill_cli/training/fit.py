@@ -1,4 +1,7 @@
-"""Settings -> a fit: objective, sampler, optimizer, schedule, and the loop that they go into."""
+"""Builds a fit from the settings.
+
+It consists of objective, sampler, optimizer, schedule and the training loop.
+"""
 
 from __future__ import annotations
 
@@ -170,7 +173,8 @@ def make_stage(model: nn.Module, part: StageSpec, steps_per_epoch: int) -> Stage
     every = part.gradient_log_every(steps_per_epoch)
     return Stage(
         part.name, part.objective, part.epochs, steps_per_epoch, optimizer, schedule, part.trainable_modules, every,
-        gradient_log_batches=part.log_gradients.batches if every and part.log_gradients else 1, balance_gradients=part.balance_gradients,
+        gradient_log_batches=part.log_gradients.batches if every and part.log_gradients else 1,
+        balance_gradients=part.balance_gradients,
     )  # fmt: skip
 
 

@@ -94,7 +94,7 @@ def test_epochs_are_shared_in_proportion_and_none_is_left_out() -> None:
 def test_a_generation_is_a_run_of_its_own() -> None:
     (link,) = settings(generations=[{"name": "middle", "epochs": 2}]).generations
     assert (link.name, link.run.training.epochs, link.run.controls, link.run.seed) == ("middle", 2, (), 1003)
-    source = link.taught_by(Path("somewhere"), "student").run.teacher.source
+    source = link.with_teacher(Path("somewhere"), "student").run.teacher.source
     assert source == FromRuns((FinishedModel("somewhere", "student"),))
 
 

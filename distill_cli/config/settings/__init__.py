@@ -1,1 +1,4 @@
-"""Typed settings of every command: made once from a checked config, and what everything below the command line takes."""
+"""Typed settings of every command.
+
+They are made once from a checked config, and are what everything below the command line takes.
+"""

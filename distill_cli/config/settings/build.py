@@ -1,4 +1,7 @@
-"""From plain, resolved, checked mappings to frozen dataclasses whose fields have the names of the config's keys."""
+"""Conversion of plain mappings into frozen dataclasses.
+
+The mappings are resolved and checked; the fields have the names of the config's keys.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,10 @@ def build(cls: type[T], config: Mapping[str, Any]) -> T:
 
 
 def merge(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a config with changes laid over it, group by group; lists are replaced."""
+    """Return a config with changes merged into it.
+
+    Groups are merged key by key, lists are replaced.
+    """
     inner = {
         key: merge(config[key], value) if isinstance(value, Mapping) and isinstance(config.get(key), Mapping) else value
         for key, value in changes.items()

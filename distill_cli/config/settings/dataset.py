@@ -43,14 +43,20 @@ class DatasetSettings:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> DatasetSettings:
-        """Return the settings of the group `dataset`; its values may be anybody's where it comes from a run folder."""
+        """Return the settings of the group `dataset`.
+
+        The values are untrusted where the config comes from a run folder.
+        """
         component = {key: value for key, value in config.items() if key not in SELECTION_KEYS}
         rows = build(RowSelection, {**config, "exclude_classes": config.get("exclude_classes") or []})
         return cls(component, rows, dict(config))
 
     @property
     def split_seed(self) -> int | None:
-        """Seed of the split, and of which rows keep their labels; None where the data set has none."""
+        """Seed of the split and of the choice of labeled rows.
+
+        None where the data set has none.
+        """
         return self.component.get("split_seed")
 
     @property

@@ -68,7 +68,10 @@ class TeacherRunSettings:
         return self.from_config({**self.resolved, **changes})
 
     def for_member(self, number: int) -> Self:
-        """Return the settings that train one member of the teacher's ensemble alone; a single teacher's are these."""
+        """Return the settings that train one member of the teacher's ensemble.
+
+        For a single teacher these are the settings themselves.
+        """
         teacher = self.resolved["teacher"]
         if teacher["ensemble"]["size"] == 1:
             return self
@@ -78,7 +81,10 @@ class TeacherRunSettings:
 
 @dataclass(frozen=True)
 class GenerationSettings:
-    """A generation between teacher and student: its name, and the settings of its own run."""
+    """A generation between teacher and student.
+
+    It has a name and the settings of its own run.
+    """
 
     name: str
     run: RunSettings
@@ -87,7 +93,7 @@ class GenerationSettings:
         """Return an error of its config with its name before it."""
         return UserError(f"generations.{self.name}: {error}")
 
-    def taught_by(self, folder: Path, model: str) -> GenerationSettings:
+    def with_teacher(self, folder: Path, model: str) -> GenerationSettings:
         """Return the generation with a model of a finished run for its teacher."""
         teacher = self.run.resolved["teacher"]
         alone = {**teacher["ensemble"], "size": 1, "weights": None}

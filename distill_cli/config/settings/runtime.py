@@ -1,4 +1,7 @@
-"""Where and how a command runs: nothing here moves what is learned, the precision excepted."""
+"""Where and how a command runs.
+
+Nothing here changes what is learned, except the precision.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,10 @@ class DeviceSettings:
 
 @dataclass(frozen=True)
 class BootstrapSettings:
-    """Draws behind the intervals of one run; None: as the run was scored."""
+    """Bootstrap draws behind the intervals of one run.
+
+    None: as the run was scored.
+    """
 
     resamples: int | None = 1000
     seed: int | None = 0

@@ -1,4 +1,7 @@
-"""Where a teacher comes from: trained here, once or as an ensemble, finished runs, a file of weights, or one of logits."""
+"""Sources of a teacher.
+
+A teacher is trained here, once or as an ensemble, or comes from finished runs, a file of weights, or one of logits.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,10 @@ class TrainHere:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], member: int = 0) -> TrainHere:
-        """Return a member of the teacher in the group `teacher`: its seed is `member` more than the group's."""
+        """Return the settings of one member of the group `teacher`.
+
+        Its seed is `member` more than the group's.
+        """
         return cls(
             build(ModelSettings, config),
             TrainingSettings.from_config(config),
@@ -54,7 +60,10 @@ class TrainHere:
 
 @dataclass(frozen=True)
 class FinishedModel:
-    """A model of a finished run, and the key that names the folder: ``teacher.run``, or ``teacher.run.1`` of a list."""
+    """A model of a finished run and the config key of its folder.
+
+    The key is ``teacher.run``, or ``teacher.run.1`` of a list.
+    """
 
     folder: str
     name: str
@@ -63,7 +72,10 @@ class FinishedModel:
 
 @dataclass(frozen=True)
 class FromRuns:
-    """Models of finished runs; in a list (`listed`) they are an ensemble."""
+    """Models of finished runs.
+
+    In a list (`listed`) they are an ensemble.
+    """
 
     models: tuple[FinishedModel, ...]
     listed: bool = False
@@ -165,7 +177,7 @@ class TeacherSettings:
 
     @property
     def trained(self) -> TrainHere:
-        """The one teacher that is trained here; of several, the first."""
+        """The teacher that is trained here, the first of several."""
         assert isinstance(self.source, tuple)
         return self.source[0]
 

@@ -1,4 +1,7 @@
-"""How one network is trained: the settings that student, controls and teacher share, and the student's stages."""
+"""Training settings of one network.
+
+Student, controls and teacher share most of them; stages are the student's.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,10 @@ ONLY_STAGE = "train"  # what the stage of a run without stages is called
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """An architecture and the preprocessing of its inputs (None: that of the data set)."""
+    """An architecture and the preprocessing of its inputs.
+
+    A preprocessing of None is that of the data set.
+    """
 
     model: Component
     preprocessing: str | None = None
@@ -22,7 +28,10 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class StudentSettings(ModelSettings):
-    """A student; `bias_correction` offsets the logits of classes that it saw no rows of."""
+    """A student network.
+
+    `bias_correction` offsets the logits of classes that it saw no rows of.
+    """
 
     bias_correction: bool = False
 
@@ -36,21 +45,30 @@ class AugmentSettings:
 
 @dataclass(frozen=True)
 class MixupSettings:
-    """Blending of samples: lambda ~ Beta(alpha, alpha); 0: none."""
+    """Blending of samples by mixup.
+
+    The weight is lambda ~ Beta(alpha, alpha); 0: none.
+    """
 
     alpha: float = 0.0
 
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """Power of the class balance by which rows are drawn: 0, every row once an epoch; 1, every class equally often."""
+    """Power of the class balance by which rows are sampled.
+
+    0: every row once an epoch; 1: every class equally often.
+    """
 
     class_balance_power: float = 0.0
 
 
 @dataclass(frozen=True)
 class EarlyStoppingSettings:
-    """Epochs without progress after which training stops; None: never."""
+    """Number of epochs without progress after which training stops.
+
+    None: never.
+    """
 
     patience: int | None = None
 
@@ -85,7 +103,7 @@ class TrainingSettings:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> TrainingSettings:
-        """Return the settings of the student's training in a run's config, or of the teacher's in its group."""
+        """Return the training settings of a run's config or a teacher's group."""
         return build(cls, config)
 
     def to_config(self) -> dict[str, Any]:
@@ -102,7 +120,10 @@ TRAINING_KEYS = tuple(f.name for f in fields(TrainingSettings))
 
 @dataclass(frozen=True)
 class LossSettings:
-    """What is minimized: a loss, and further terms by name; each a component with a `weight`."""
+    """The loss of a training and its further terms by name.
+
+    Each is a component with a `weight`.
+    """
 
     loss: Component
     terms: Mapping[str, Component]
@@ -149,7 +170,10 @@ class StageSettings:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], name: str) -> StageSettings:
-        """Return a stage of a run's config; what it leaves out is the run's."""
+        """Return a stage of a run's config.
+
+        What the stage leaves out is the run's.
+        """
         own = config["stages"][name]
         plain = ("epochs", "terms", "balance_gradients")
         values = {key: config[key] if own.get(key) is None else own[key] for key in plain}
@@ -171,7 +195,10 @@ def stages_of(config: Mapping[str, Any]) -> tuple[StageSettings, ...]:
 
 
 def merge_component(own: Component, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a component with keys changed, or another one where the changes name a `_target_`."""
+    """Return a component with keys changed.
+
+    Changes that name a `_target_` replace the component.
+    """
     return dict(changes) if "_target_" in changes else {**own, **changes}
 
 
@@ -195,7 +222,9 @@ class ControlSettings:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], control: str | Mapping[str, Any]) -> ControlSettings:
-        """Return a control of a run's config: ``scratch``, ``tuned``, or a `name` with what differs from the student.
+        """Return a control of a run's config.
+
+        It is ``scratch``, ``tuned``, or a `name` with what differs from the student.
 
         Raises:
             UserError: fewer epochs than stages.
@@ -243,7 +272,10 @@ class ControlSettings:
 
 
 def change_stage(stage: StageSettings, training: TrainingSettings, changes: Mapping[str, Any]) -> StageSettings:
-    """Return a stage of a control: the student's, with the optimizer and schedule that the control sets."""
+    """Return a stage of a control.
+
+    It is the student's, with the optimizer and schedule that the control sets.
+    """
     if not stage.config_path:  # the only one is the whole training
         return replace(stage, epochs=training.epochs, optimizer=training.optimizer, lr_scheduler=training.lr_scheduler)
     optimizer, lr_scheduler = (

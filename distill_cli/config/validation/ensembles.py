@@ -57,7 +57,9 @@ def check_ensemble(teacher: Mapping[str, Any]) -> None:
 
 
 def check_source(teacher: Mapping[str, Any], *, trained: bool) -> None:
-    """Check that a teacher is given in one way at most, and in none where it is to be trained.
+    """Check that a teacher has at most one source.
+
+    A teacher that is to be trained must have none.
 
     Raises:
         UserError: it is given twice, or is there already.

@@ -172,7 +172,10 @@ def title(result: Leaderboard) -> str:
 
 
 def command(result: Leaderboard, folder: Path) -> str | None:
-    """Return the line that was typed last for the sweep in a folder; None where the folder is none."""
+    """Return the command line typed last for the sweep in a folder.
+
+    None where the folder is no sweep.
+    """
     if not (folder / "multirun.yaml").is_file():
         return None
     runs = sorted(result.collection.finished, key=lambda run: run.written, reverse=True)
