@@ -32,11 +32,12 @@ def card_of(report: Mapping[str, Any], subject: ExportSource, told: Mapping[str,
     model, data = report["models"][subject.name], report["data"]
     target = str(model["architecture"]["target"]).rpartition(".")[2]
     task, metric = subject.task, subject.task.primary_metric.name
+    kinds = f"{len(data['class_names'])} {task.parts}"
     splits = {name: part for name, part in model.items() if isinstance(part, Mapping) and metric in part}
     return {
         "schema_version": 1,
         "title": told.get("title") or f"{target} for {data['name']}",
-        "what": f"A classifier of {len(data['class_names'])} {task.parts}, the model '{subject.name}' of the run {report['name']}.",
+        "what": f"A classifier of {kinds}, the model '{subject.name}' of the run {report['name']}.",
         "intended_use": told.get("intended_use"),
         "license": told.get("license"),
         "data_license": told.get("data_license"),
