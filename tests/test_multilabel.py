@@ -12,6 +12,7 @@ import torch
 from sklearn.datasets import make_multilabel_classification
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, log_loss, precision_score, recall_score
 
+from distill_cli.config.settings.dataset import DatasetSettings
 from distill_cli.data.csv_table import csv_table
 from distill_cli.errors import UserError
 from distill_cli.factory.data import load_dataset
@@ -133,14 +134,16 @@ def test_labels_that_cannot_be_meant_are_one_line(tmp_path: Path, label: list[An
         cells = [line.split(",") for line in lines]
         path.write_text("\n".join([head, *(",".join([*c[:at], str(edit[1]), *c[at + 1 :]]) for c in cells)]) + "\n")
     with pytest.raises(UserError, match=message):
-        load_dataset({"_target_": "distill_cli.data.csv_table.csv_table", "path": str(path), "label": label})
+        load_dataset(
+            DatasetSettings.from_config({"_target_": "distill_cli.data.csv_table.csv_table", "path": str(path), "label": label})
+        )
 
 
 def test_the_task_of_classes_is_refused_for_labels(tmp_path: Path) -> None:
     node = {"_target_": "distill_cli.data.csv_table.csv_table", "path": str(write(tmp_path / "t.csv")), "label": ["sea", "sky"]}
     task = typed_task({"_target_": "distill_cli.tasks.classification.task.Classification"})
     with pytest.raises(UserError, match="task=classification: its targets are classes, and those of data set t are labels"):
-        load_dataset(node, task=task)
+        load_dataset(DatasetSettings.from_config(node), task=task)
 
 
 def test_class_weights_are_refused_where_the_loss_has_none() -> None:

@@ -34,11 +34,12 @@ def card_of(
     model, data = report["models"][subject.name], report["data"]
     target = str(model["architecture"]["target"]).rpartition(".")[2]
     task, metric = subject.task, subject.task.primary_metric.name
+    kinds = f"{len(data['class_names'])} {task.parts}"
     splits = {name: part for name, part in model.items() if isinstance(part, Mapping) and metric in part}
     return {
         "schema_version": 1,
         "title": texts.get("title") or f"{target} for {data['name']}",
-        "what": f"A model of {len(data['class_names'])} {task.parts}, '{subject.name}' of the run {report['name']}.",
+        "what": f"A classifier of {kinds}, the model '{subject.name}' of the run {report['name']}.",
         "intended_use": texts.get("intended_use"),
         "license": texts.get("license"),
         "data_license": texts.get("data_license"),
@@ -53,7 +54,7 @@ def card_of(
         "class_names": list(data["class_names"]),
         "averaged": list(data["averaged"]),
         "data": {
-            "rows": data.get("rows"),
+            **({"rows": data["rows"]} if "rows" in data else {}),
             **{key: data[key] for key in ("name", "split", "split_seed", "class_counts", "fingerprint", "notes")},
             "made_by": node["_target_"],
             "settings": {key: value for key, value in node.items() if key not in (*NOT_OF_A_ROW, "_target_")},

@@ -338,7 +338,6 @@ def test_the_right_words_at_once(tmp_path: Path) -> None:
     assert said("a,price\n" + prices) == (
         "column 'price' holds 30 different numbers in 30 rows: an amount, no class; name the column of classes with dataset.label"
     )
-    assert said(BASE, label=["a", "b"]) == "dataset.label=[a,b]: one class a row is learned; name one column of classes"
     packed = tmp_path / "t.tsv"
     packed.write_text(BASE.replace(",", "\t"))
     assert csv_table(path=str(packed)).fingerprint == csv_table(path=put(tmp_path, BASE)).fingerprint

@@ -69,7 +69,7 @@ def test_of_a_single_run_the_page_alone_is_written(runs: Path, capsys: pytest.Ca
         ),
         (
             ["x", "metric=acuracy"],
-            "metric=acuracy: no such metric; did you mean 'accuracy'? (available: macro_f1, accuracy, nll, ece)",
+            "metric=acuracy: no such metric; did you mean 'accuracy'? (available: macro_f1, accuracy, nll, ece, subset_accuracy, average_precision)",
         ),
         (["x", "open=yes"], "open=yes: expected true or false"),
         (["x", "--open"], "--open: drop the dashes: open=true"),
