@@ -3,7 +3,7 @@
     python benchmarks/loader.py [--samples N] [--turns T]
 
 Both read every sample once a turn, in batches of 64 in the order of a pass, with 0, 1 and 2 worker processes. They take turns, in
-alternating order; ours over bare in neighbouring turns is one ratio of samples/s, and the median is printed as `ratio W workers: X`.
+alternating order. Ours over bare in neighbouring turns is one ratio of samples/s. The median is printed as `ratio W workers: X`.
 Starting the workers is in both. Take figures on a quiet machine with more cores than workers.
 """
 

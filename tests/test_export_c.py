@@ -251,7 +251,7 @@ def test_statistics_of_channels_reach_the_channels_they_are_of(tmp_path: Path) -
     whole, _ = exported(model, shape, tmp_path)
     x = rows(shape)
     assert np.abs(whole.run(x)[0] - logits_of(model, x)).max() <= 1e-4
-    assert next(op for op in plan_of(model, shape).operations if op.kind == "standardize").arrays["mean"].tolist() == [1, -2, 30]
+    assert next(op for op in plan_of(model, shape).operations if op.kind == "standardise").arrays["mean"].tolist() == [1, -2, 30]
 
 
 def test_inputs_of_four_axes_are_refused() -> None:

@@ -311,7 +311,7 @@ def test_the_best_epoch_by_validation_is_kept_not_the_last() -> None:
 
 
 def test_nll_is_better_when_lower_and_the_first_of_equals_stays() -> None:
-    model, selection = network(), ModelSelection("nll", patience=2)
+    model, selection = network(), ModelSelection("nll", patience=2, higher_is_better=False)
     assert selection.update(0, {"nll": 1.0}, model)
     assert not selection.update(1, {"nll": 1.0}, model)
     assert not selection.should_stop(1)

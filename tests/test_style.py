@@ -14,7 +14,8 @@ PRIVATE_WORDS = ("told", "said", "heard", "taught", "begun", "beside", "foreign"
 PRIVATE_WORDS += ("blamed", "stumbled", "lent")
 VAGUE_NAMES = {"found", "wanted", "kept", "given", "drawn", "one", "other"}  # nouns say what a variable holds
 
-ALLOWED: dict[str, tuple[int, int, int]] = {}  # rooms that may break the rules: first lines, entries, names
+# Rooms that may break the rules: first lines (20 in all at most), entries, names.
+ALLOWED: dict[str, tuple[int, int, int]] = {"losses": (1, 0, 0), "reports": (4, 0, 0), "tasks": (9, 0, 0), "verify": (2, 0, 0)}
 DONE = (0, 0, 0)
 
 MODULES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(ROOT.rglob("*.py"))}

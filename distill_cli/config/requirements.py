@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from distill_cli.errors import UserError, did_you_mean
-from distill_cli.tasks.registry import all_metrics, part_keys
 
 # Sections of report.json that hold numbers.
 NUMERIC_PARTS = ("models", "comparison", "terms", "stages", "data", "budget", "bench", "export")
@@ -45,6 +44,8 @@ def check_bounds(require: Mapping[str, Any]) -> None:
     Raises:
         UserError: a bound cannot be parsed, or no report has the first part of a path.
     """
+    from distill_cli.tasks.registry import all_metrics, part_keys  # tasks import numpy: composing a config does not
+
     for path, bound in flatten(require):
         read_bound(path, bound)
         first = path.split(".")[0]

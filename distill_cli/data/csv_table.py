@@ -111,8 +111,8 @@ def _label_names(label: list[str | int]) -> list[str]:
     """Return the names of several label columns, each once."""
     names = [str(name) for name in label]
     if not names or len(set(names)) < len(names):
-        said = f"dataset.label=[{','.join(names)}]"
-        raise UserError(f"{said}: name each column of 0 and 1 once, such as [sea,sky], or one column of classes")
+        typed = f"dataset.label=[{','.join(names)}]"
+        raise UserError(f"{typed}: name each column of 0 and 1 once, such as [sea,sky], or one column of classes")
     return names
 
 

@@ -73,7 +73,7 @@ def _torch(part: Mapping[str, Any], shape: list[int], card: Mapping[str, Any]) -
         "import pathlib, torch\n"
         "from distill_cli.runs.checkpoint import load_model\n"
         "from distill_cli.tasks.registry import find_task\n"
-        f'model, entry = load_model(pathlib.Path("."), "{name}")\n'
+        f'model, spec = load_model(pathlib.Path("."), "{name}")\n'
         f"x = torch.zeros(1, {', '.join(map(str, shape))})  # your rows\n"
-        f"print(find_task(entry['task']).probabilities(model(x).logits{scale}))"
+        f"print(find_task(spec.task).probabilities(model(x).logits{scale}))"
     )

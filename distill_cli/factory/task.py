@@ -1,4 +1,4 @@
-"""Settings and data set -> the task, and the loss and metric that follow from it where none was chosen."""
+"""Choice of the task, and of the loss and the metric that follow from it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from omegaconf import OmegaConf
+import yaml
 
 from distill_cli.config.instantiate import instantiate_component
 from distill_cli.config.options import conf_dir
@@ -18,6 +18,7 @@ from distill_cli.losses.base import DistillationLoss, as_loss
 from distill_cli.tasks.registry import CLASSIFICATION, find_task, forget_registered, register
 from distill_cli.tasks.task import Task
 from distill_cli.types import Dataset
+from distill_cli.utils import files
 
 Settings = TypeVar("Settings", bound=TeacherRunSettings)
 
@@ -100,11 +101,15 @@ def check_metric(name: str, task: Task, key: str) -> None:
 
 
 def loss_component(option: str) -> dict[str, Any]:
-    """Return the component of an option of the group `loss`, or of a class by its dotted path."""
+    """Return the component of an option of the group `loss`.
+
+    A dotted path of a class is a component as well.
+    """
     file = conf_dir() / "loss" / f"{option}.yaml"
     if not file.is_file():
         return {"_target_": option}
-    return OmegaConf.to_container(OmegaConf.load(file))  # type: ignore[return-value]
+    component: dict[str, Any] = yaml.safe_load(files.read_text(file))
+    return component
 
 
 def supervised_loss(task: Task, class_weight: Any = "none", where: str = "") -> DistillationLoss:

@@ -74,9 +74,9 @@ def open_predictor(settings: PredictSettings) -> Predictor:
     name = settings.model_name if settings.model_name is not None else STUDENT if STUDENT in checkpoint["models"] else TEACHER
     names = tuple(checkpoint["class_names"])
     columns = checkpoint.get("columns") or {"features": [], "beside": []}
-    task = find_task(checkpoint["models"].get(name, {}).get("task", CLASSIFICATION))
+    spec = checkpoint["models"].get(name)
+    task = find_task(CLASSIFICATION if spec is None else spec.task)
     if settings.onnx is not None:
-        spec = checkpoint["models"].get(name)
         if spec is None:
             raise UserError(f"{folder}: holds no model '{name}' (it has: {', '.join(sorted(checkpoint['models']))})")
         probabilities = open_onnx(Path(settings.onnx), names, spec.input_shape, name, task)

@@ -13,19 +13,21 @@ from distill_cli.types import Batch, ModelOutput
 
 
 def binary_cross_entropy(student: ModelOutput, batch: Batch) -> Tensor:
-    """Return ``-mean_l (t_l log s_l + (1 - t_l) log(1 - s_l))`` of each sample ``[B]``, 0 for rows without labels."""
+    """Return the mean binary cross-entropy of each sample ``[B]``, 0 without labels."""
     logits = to_float32(student.logits)
     each = F.binary_cross_entropy_with_logits(logits, batch.target.to(logits.dtype), reduction="none")
     return each.mean(dim=-1) * batch.labeled.to(logits.dtype)
 
 
 class BinaryCrossEntropy(DistillationLoss):
-    """``-mean_l (t_l log s_l + (1 - t_l) log(1 - s_l))`` of each sample ``[B]``, with ``s = sigmoid(z)``; 0 without labels.
+    """Mean binary cross-entropy over the labels of each sample ``[B]``.
 
-    The mean is over the labels, so that the loss does not grow with their number.
+    ``-mean_l (t_l log s_l + (1 - t_l) log(1 - s_l))`` with ``s = sigmoid(z)``, 0 for rows without labels. The mean is over the
+    labels, so that the loss does not grow with their number.
 
     Example:
-        >>> BinaryCrossEntropy()(student, [], batch).shape
+        >>> loss = BinaryCrossEntropy()
+        >>> loss(student, [], batch).shape
         torch.Size([8])
     """
 

@@ -1,4 +1,7 @@
-"""Soft targets of labels that do not exclude each other: Hinton, Vinyals and Dean 2015, each label a choice of two."""
+"""Soft targets of labels that do not exclude each other.
+
+Hinton, Vinyals and Dean 2015, each label a choice of two.
+"""
 
 from __future__ import annotations
 

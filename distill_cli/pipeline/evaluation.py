@@ -34,14 +34,14 @@ def predict_splits(model: Classifier, dataset: Dataset, context: RunContext, spl
 
 def score_all(logits: Mapping[str, Logits], pools: Mapping[str, Pool], dataset: Dataset, context: RunContext) -> Scores:
     """Return the scores of each model on each split: ``{model: {split: scores}}``."""
-    found: Scores = {model: {} for model in logits}
+    by_model: Scores = {model: {} for model in logits}
     for split, pool in pools.items():
         evaluators = {model: evaluator(by_split[split], pool, dataset) for model, by_split in logits.items() if split in by_split}
         for model, own in evaluators.items():
             scores = with_intervals(own, pool.group, context.bootstrap["resamples"], context.bootstrap["seed"])
             agreement = own.agreement(evaluators[TEACHER]) if model != TEACHER and TEACHER in evaluators else None
-            found[model][split] = scores if agreement is None else scores | {"agreement": agreement}
-    return found
+            by_model[model][split] = scores if agreement is None else scores | {"agreement": agreement}
+    return by_model
 
 
 def evaluator(outputs: np.ndarray, pool: Pool, dataset: Dataset) -> Evaluator:
@@ -69,12 +69,12 @@ def with_intervals(scored: Evaluator, groups: np.ndarray | None, resamples: int,
 
 def insert_after(scores: Mapping[str, Any], metric: str, interval: list[float] | None) -> dict[str, Any]:
     """Return scores with the interval of one of them behind it, as ``<metric>_ci95``."""
-    found: dict[str, Any] = {}
+    section: dict[str, Any] = {}
     for key, value in scores.items():
-        found[key] = value
+        section[key] = value
         if key == metric:
-            found[f"{metric}_ci95"] = interval
-    return found
+            section[f"{metric}_ci95"] = interval
+    return section
 
 
 def compare(logits: Mapping[str, Logits], pool: Pool, split: str, dataset: Dataset, context: RunContext) -> Scores:
@@ -88,8 +88,8 @@ def compare(logits: Mapping[str, Logits], pool: Pool, split: str, dataset: Datas
     for control in logits:
         if control in (TEACHER, STUDENT):
             continue
-        other = evaluator(logits[control][split], pool, dataset)
-        result = paired_bootstrap(student, other, pool.group, context.bootstrap["resamples"], context.bootstrap["seed"])
+        baseline = evaluator(logits[control][split], pool, dataset)
+        result = paired_bootstrap(student, baseline, pool.group, context.bootstrap["resamples"], context.bootstrap["seed"])
         compared[control] = {"metric": metric, "split": split, **result}
     return compared
 
@@ -107,7 +107,7 @@ def verdict(
         score_text = "no scores" if score is None else f"{metric.title} {score:.3f} on {split}"
         return f"one seed: {name} {score_text}; no control was trained, so nothing is said about distillation"
     control = next((name for name in (TUNED, SCRATCH) if name in comparison), next(iter(comparison)))
-    student, other = models[STUDENT][split][metric.name], models[control][split][metric.name]
+    student, baseline = models[STUDENT][split][metric.name], models[control][split][metric.name]
     return verdict_one_run(
-        student, other, comparison[control], control, split, "" if metric.title == "macro F1" else metric.title
+        student, baseline, comparison[control], control, split, "" if metric.title == "macro F1" else metric.title
     )

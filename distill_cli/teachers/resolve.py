@@ -66,8 +66,8 @@ def check_average(teacher: TeacherSettings, task: Task) -> None:
     Raises:
         UserError: probabilities of a task without exclusive classes.
     """
-    given = {"logits_kind": teacher.source.kind} if isinstance(teacher.source, FromLogits) else {}
-    for key, value in {"ensemble.average": teacher.ensemble.average, **given}.items():
+    kinds = {"logits_kind": teacher.source.kind} if isinstance(teacher.source, FromLogits) else {}
+    for key, value in {"ensemble.average": teacher.ensemble.average, **kinds}.items():
         if value == "probabilities" and not task.has_classes:
             raise UserError(f"teacher.{key}=probabilities: is for exclusive classes, and the task is {task.name}; use logits")
 
@@ -99,8 +99,8 @@ def introduce(teacher: ResolvedTeacher, dataset: Dataset, context: RunContext) -
         return
     task = find_task(dataset.task)
     scores = task.epoch_scores(logits, dataset.val, dataset)
-    said = ", ".join(f"{metric.title} {scores[metric.name]:.3f}" for metric in task.metrics[:2])
-    context.progress.say(f"teacher: {said} on validation")
+    text = ", ".join(f"{metric.title} {scores[metric.name]:.3f}" for metric in task.metrics[:2])
+    context.progress.say(f"teacher: {text} on validation")
     if task.has_classes and (problem := majority_problem(logits, dataset.val.y, len(dataset.class_names))):
         context.progress.say(f"warning: the teacher knows nothing of this data: on validation {problem}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -39,7 +39,7 @@ class TeacherRunSettings:
     """
 
     seed: int
-    task: Component | None
+    task: Component | None = field(default=None, kw_only=True)
     dataset: DatasetSettings
     teacher: TeacherSettings
     loggers: Mapping[str, Component]

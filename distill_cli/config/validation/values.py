@@ -6,6 +6,7 @@ The functions work on plain, resolved configs.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 from distill_cli.config.options import RENAMED_KEYS, RUN_COMMANDS, STUDENT_ONLY, common_keys, moved
@@ -25,7 +26,6 @@ from distill_cli.config.validation.rules import (
 from distill_cli.config.validation.run_commands import check_run_command
 from distill_cli.config.validation.stages import check_losses, check_stages
 from distill_cli.errors import UserError, did_you_mean
-from distill_cli.tasks.registry import all_epoch_metrics
 from distill_cli.utils.files import safe_name
 
 # Built-in controls, with the same names in the report.
@@ -46,7 +46,6 @@ TRAINING_RULES = {
     "augment.shift": at_least(0),
     "mixup.alpha": at_least(0, "number"),
     "sampling.class_balance_power": Rule(predicate=lambda v: 0 <= v <= MOST_POWER, description=f">= 0 and at most {MOST_POWER}"),
-    "monitor": one_of(*all_epoch_metrics()),
     "early_stopping.patience": at_least(1, optional=True),
     "clip_grad_norm": Rule(predicate=lambda v: v > 0, description="> 0", optional=True),
 }
@@ -61,7 +60,6 @@ TEACHER_RULES = {
     "teacher.logits_kind": one_of("logits", "probabilities"),
     "teacher.ensemble.size": at_least(1),
     "teacher.ensemble.average": one_of("logits", "probabilities"),
-    **{f"teacher.{key}": rule for key, rule in TRAINING_RULES.items()},
 }
 BASE_RULES = {
     "seed": at_least(0),
@@ -79,6 +77,20 @@ BASE_RULES = {
     "dataset.label_fraction": fraction(optional=False),
     "dataset.split_seed": at_least(0),
 }
+
+
+@cache
+def training_rules() -> dict[str, Rule]:
+    """Return the rules of a training's keys, the metrics of all tasks included."""
+    from distill_cli.tasks.registry import all_epoch_metrics  # tasks import numpy: composing a config does not
+
+    return {**TRAINING_RULES, "monitor": one_of(*all_epoch_metrics())}
+
+
+@cache
+def teacher_rules() -> dict[str, Rule]:
+    """Return the rules of a teacher's keys, those of its training included."""
+    return {**TEACHER_RULES, **{f"teacher.{key}": rule for key, rule in training_rules().items()}}
 
 
 def check_values(config: Mapping[str, Any], command: str) -> None:
@@ -106,7 +118,7 @@ def check_values(config: Mapping[str, Any], command: str) -> None:
         raise UserError(
             f"logger={format_value(config['logger'])}: expected one or more of distill ls logger, such as [csv,tensorboard]"
         )
-    check_rules(config, TEACHER_RULES)
+    check_rules(config, teacher_rules())
     for key in RENAMED_KEYS:
         if look_up(config, key) is not MISSING:
             raise UserError(str(moved(key)))
@@ -118,7 +130,7 @@ def check_values(config: Mapping[str, Any], command: str) -> None:
         check_complete(config["student"], common_keys("student"), "student.")
         check_rules(config, {"student.bias_correction": one_of(True, False)})
         check_groups(config, "")
-        check_rules(config, TRAINING_RULES)
+        check_rules(config, training_rules())
         check_rules(config, CACHE_RULES)
         check_losses(config["loss"], config["terms"], "")
         check_stages(config)
@@ -201,7 +213,7 @@ def check_control(config: Mapping[str, Any], prefix: str, settings: Mapping[str,
             for inner in value:
                 if inner not in config[key]:
                     raise UserError(f"{prefix}{key}.{inner}: {key} has no such key{did_you_mean(inner, config[key])}")
-    check_rules(settings, TRAINING_RULES, prefix)
+    check_rules(settings, training_rules(), prefix)
 
 
 def check_typed(command: str, typed: list[str]) -> None:

@@ -138,7 +138,7 @@ def rows_of_splits(report: Report) -> dict[str, int]:
     if isinstance(data.get("rows"), Mapping):
         return dict(data["rows"])
     counts = data.get("class_counts")
-    return {split: sum(found.values()) for split, found in counts.items()} if isinstance(counts, Mapping) else {}
+    return {split: sum(by_class.values()) for split, by_class in counts.items()} if isinstance(counts, Mapping) else {}
 
 
 def member_rows(report: Report) -> list[list[str]]:

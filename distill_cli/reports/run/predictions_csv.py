@@ -61,12 +61,12 @@ def predictions_csv(
     if groups is not None:
         header.append("group")
         columns.append([spreadsheet_cell(group) for group in groups])
-    for prefix, found in [
+    for prefix, parts in [
         ("", task.target_columns(y, class_names)),
         *((model, task.prediction_columns(task.shown(outputs), class_names)) for model, outputs in logits.items()),
     ]:
-        header += [spreadsheet_cell(f"{prefix}{part}") for part in found]
-        columns += [[spreadsheet_cell(cell) for cell in cells] for cells in found.values()]
+        header += [spreadsheet_cell(f"{prefix}{part}") for part in parts]
+        columns += [[spreadsheet_cell(cell) for cell in cells] for cells in parts.values()]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(header)

@@ -115,6 +115,6 @@ class MultilabelEvaluator:
             },
         }
 
-    def agreement(self, other: Any) -> float:
+    def agreement(self, reference: Any) -> float:
         """Return the share of the rows on which another model predicts the same labels."""
-        return float((self.predicted == other.predicted).all(axis=1).mean())
+        return float((self.predicted == reference.predicted).all(axis=1).mean())

@@ -20,11 +20,13 @@ FEWEST_ALIKE = 10  # rows with the same labels, below which they share a stratum
 
 
 class Multilabel(Task):
-    """Any of L labels a sample, each independent: logits ``[B, L]``, sigmoid, macro F1 over the labels.
+    """Task of independent labels, any of L a sample.
 
-    Args:
-        supervised_loss: option of the group `loss` that learns from labels.
-        distillation_loss: option that a student learns by unless another is chosen.
+    Logits ``[B, L]``, sigmoid, macro F1 over the labels.
+
+        Args:
+            supervised_loss: option of the group `loss` that learns from labels.
+            distillation_loss: option that a student learns by unless another is chosen.
     """
 
     name = "multilabel"

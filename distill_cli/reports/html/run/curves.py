@@ -29,8 +29,8 @@ def section(data: RunData) -> Section | None:
 def measures(data: RunData) -> dict[str, tuple[str, str]]:
     """Return title and axis of each column of metrics.csv that is drawn: the task's metrics of every epoch, and the loss."""
     metrics = [metric for metric in report_task(data.report).metrics if metric.per_epoch]
-    found = {f"val.{m.name}": (f"{m.title[0].upper()}{m.title[1:]} on validation", m.label) for m in metrics}
-    return {**found, "loss": LOSS}
+    titles = {f"val.{m.name}": (f"{m.title[0].upper()}{m.title[1:]} on validation", m.label) for m in metrics}
+    return {**titles, "loss": LOSS}
 
 
 def _models(data: RunData) -> list[str]:

@@ -29,7 +29,7 @@ def cards(data: RunData) -> list[dict[str, Any]]:
         latency = (model.get("latency_ms") or {}).get(LATENCY_BATCH) or {}
         facts = [
             ("95 % interval", formatting.interval(scores.get(f"{metric.name}_ci95"))),
-            *((other.title, formatting.score(scores.get(other.name))) for other in task.metrics[1:2]),
+            *((metric.title, formatting.score(scores.get(metric.name))) for metric in task.metrics[1:2]),
             ("parameters", formatting.count(model.get("parameters"))),
             ("weights", formatting.size(model.get("weight_bytes"))),
             ("MACs a sample", formatting.count(model.get("macs"))),
