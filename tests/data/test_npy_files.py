@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,6 +27,7 @@ from distill_cli.data.stored_views import StoredViews
 from distill_cli.data.unlabeled import UnlabeledRows, append_unlabeled
 from distill_cli.data.validation import check_dataset
 from distill_cli.errors import UserError
+from distill_cli.runs.training_checkpoint import CheckpointManager
 from distill_cli.types import Dataset, Pool
 
 CPU = torch.device("cpu")
@@ -321,3 +324,60 @@ def test_the_report_is_the_same_with_any_number_of_workers(
 
 class Killed(BaseException):
     """What no handler of ours sees."""
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_to_the_bit_with_other_workers(
+    root: Path, distill: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = (*RUN, f"dataset.root={root}", "device.threads=1", "save_every=2")
+    whole = distill(*line, "outputs=whole")
+    assert whole.code == 0, whole.err
+    line = (*line, "outputs=broken", "hydra.run.dir=broken/run")
+    save, count = CheckpointManager.save, iter(range(1, 1000))
+
+    def saving(self: CheckpointManager, state: Any) -> None:
+        save(self, state)
+        if next(count) == 6:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CheckpointManager, "save", saving)
+        with pytest.raises(Killed):
+            distill(*line, "device.workers=1")
+    assert no_children()
+    ran = distill(*line, "device.workers=2", "resume=auto")
+    assert ran.code == 0, ran.err
+    assert "going on after epoch" in ran.out + ran.err
+    assert numbers(ran.folder) == numbers(whole.folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to_all", [False, True])
+def test_a_signal_ends_every_process_and_keeps_the_state(to_all: bool, root: Path, tmp_path: Path) -> None:
+    package = Path(__file__).resolve().parents[2]
+    line = [*RUN, f"dataset.root={root}", "device.workers=2", "save_every=3", "hydra.run.dir=run", "teacher.epochs=2000"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "distill_cli", *line], cwd=tmp_path, start_new_session=True, text=True, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(package), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    end = time.monotonic() + 120
+    while not (states := list(tmp_path.glob("**/resume/teacher/state-*"))) and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.05)
+    (os.killpg if to_all else os.kill)(process.pid, signal.SIGTERM)
+    said = process.communicate(timeout=120)[1]
+    assert states and process.returncode == 128 + signal.SIGTERM and "Traceback" not in said, said
+    assert said.strip().splitlines()[-1].startswith("distill distill: interrupted by SIGTERM"), said
+    assert session_ended(process.pid)
+
+
+def session_ended(group: int) -> bool:
+    """Return whether workers, fork server and resource tracker are gone, which may take them a moment."""
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False
