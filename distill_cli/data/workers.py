@@ -94,8 +94,9 @@ def read_batches(
     """
     done = 0
     if workers and plan:
-        batches = _start_workers(DecodedRows(source, rows), plan, min(workers, len(plan)), pin_memory=pin_memory)
-        try:
+        batches: Iterator[Any] = iter(())
+        try:  # the fork server may be gone before a worker starts
+            batches = _start_workers(DecodedRows(source, rows), plan, min(workers, len(plan)), pin_memory=pin_memory)
             for inputs in batches:
                 if isinstance(inputs, ReadFailure):
                     raise UserError(inputs.line)
